@@ -1,0 +1,1 @@
+"""deploy: checkpoint and passing report in, running endpoint out."""

@@ -1,0 +1,1 @@
+"""Deploy targets: a renderer and its files each."""

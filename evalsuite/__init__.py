@@ -1,0 +1,1 @@
+"""evalsuite: two URLs in, one verdict out. Knows only HTTP."""

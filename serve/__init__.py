@@ -1,0 +1,1 @@
+"""serve: checkpoint in, OpenAI-compatible URL out."""

@@ -1,0 +1,1 @@
+"""tune: documents in, checkpoint out."""

@@ -1,0 +1,144 @@
+"""CONTRACT: what every stage leaves behind: files, and one manifest written last.
+
+The manifest's presence means the stage is whole. It names the digest of each input, so a stage can refuse
+an input that is not the one it was made from. Knows files and digests, nothing about what is in them.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from tune.errors import UserError
+
+VERSION = "0.1.0"
+
+
+class Artefact(BaseModel):
+    """One finished stage. `digest` depends on contents alone: no dates, no paths."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    kind: str
+    made_by: str = f"gptoss-kit {VERSION}"
+    inputs: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    files: dict[str, str]
+    figures: dict[str, Any] = {}
+
+    @property
+    def digest(self) -> str:
+        """sha256 over kind, inputs and file digests, 64 hex characters."""
+        core = {"kind": self.kind, "inputs": self.inputs, "files": self.files}
+        return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of one file, 64 hex characters."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader sees the old one or the new one, never half."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    part.replace(path)
+
+
+def finish(
+    folder: Path,
+    kind: str,
+    *,
+    inputs: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    figures: Mapping[str, Any] | None = None,
+) -> Artefact:
+    """Digest every file under `folder` and write `<kind>.json` last."""
+    name = f"{kind}.json"
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != name and p.suffix != ".part")
+    artefact = Artefact(
+        kind=kind,
+        inputs=dict(inputs or {}),
+        settings=dict(settings or {}),
+        files={p.relative_to(folder).as_posix(): file_digest(p) for p in paths},
+        figures=dict(figures or {}),
+    )
+    write_text(folder / name, artefact.model_dump_json(indent=1) + "\n")
+    return artefact
+
+
+def read(folder: Path, kind: str, *, remake: str) -> Artefact:
+    """The manifest of a finished stage.
+
+    Raises UserError, naming `remake` as the next command, when the stage is missing, unfinished or unreadable.
+    """
+    path = folder / f"{kind}.json"
+    if not path.is_file():
+        why = "the folder is there but its manifest is not: the stage was interrupted" if folder.is_dir() else ""
+        raise UserError(f"{folder} holds no finished {kind}", why=why, fix=remake)
+    try:
+        artefact = Artefact.model_validate_json(path.read_bytes())
+    except ValidationError as e:
+        raise UserError(f"{path} is not a manifest this version reads", why=_first(e), fix=remake) from None
+    missing = [name for name in artefact.files if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder} lacks {', '.join(missing[:3])}", why=f"named in {path.name}", fix=remake)
+    return artefact
+
+
+def verify(folder: Path, artefact: Artefact, *, remake: str) -> None:
+    """Digest every file again. Raises UserError naming the first that changed since the stage finished."""
+    for name, expected in artefact.files.items():
+        if file_digest(folder / name) != expected:
+            raise UserError(
+                f"{folder / name} is not the file that {artefact.kind}.json describes",
+                why="its sha256 differs: it was edited, truncated or replaced",
+                fix=remake,
+            )
+
+
+def is_current(folder: Path, kind: str, *, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> Artefact | None:
+    """The finished stage if it was made from exactly these inputs and settings by this version, else None."""
+    try:
+        artefact = read(folder, kind, remake="")
+    except UserError:
+        return None
+    same = (artefact.inputs, artefact.settings, artefact.made_by) == (
+        dict(inputs),
+        json.loads(json.dumps(dict(settings))),
+        f"gptoss-kit {VERSION}",
+    )
+    return artefact if same else None
+
+
+def remake_folder(folder: Path, kind: str, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a fresh folder beside `folder`, then swap it in: an interrupted stage leaves the old one."""
+    fresh = folder.with_name(folder.name + ".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    fill(fresh)
+    if not (fresh / f"{kind}.json").is_file():
+        raise RuntimeError(f"{kind} stage ended without a manifest")  # a bug of ours, not of the user
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+        fresh.rename(folder)
+        shutil.rmtree(old)
+    else:
+        fresh.rename(folder)
+
+
+def _first(error: ValidationError) -> str:
+    e = error.errors()[0]
+    return f"{'.'.join(map(str, e['loc'])) or 'top level'}: {e['msg']}"

@@ -1,0 +1,1 @@
+"""Training backends: one file each, the same adapter out."""

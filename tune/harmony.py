@@ -1,0 +1,157 @@
+"""CONTRACT: messages and an effort to token ids and a loss mask, in the harmony format.
+
+The only file that knows the format. Ids come from the harmony library, the one that vLLM renders with, so
+training and serving see the same prompt. Text is always encoded as text: a control token spelled out in a
+page stays ordinary characters.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import openai_harmony as oh
+
+Effort = Literal["low", "medium", "high"]
+EFFORTS: tuple[Effort, ...] = get_args(Effort)
+
+VOCABULARY = 201_088
+RANKS = 199_998  # ids below are byte-pair ranks, above are control tokens
+START, END, MESSAGE, CHANNEL, RETURN, CALL = 200_006, 200_007, 200_008, 200_005, 200_002, 200_012
+PAD = 199_999
+IGNORE = -100  # the label that PyTorch's cross entropy skips
+
+
+class Message(BaseModel):
+    """One turn. `thinking` is the analysis that came before an assistant's answer; None when there was none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Literal["developer", "user", "assistant"]
+    content: str
+    thinking: str | None = None
+
+
+class Rendered(NamedTuple):
+    """Token ids and, of the same length, which of them are learned."""
+
+    ids: list[int]
+    learned: list[bool]
+
+    @property
+    def labels(self) -> list[int]:
+        """Ids where learned, -100 elsewhere."""
+        return [i if on else IGNORE for i, on in zip(self.ids, self.learned, strict=True)]
+
+
+class Reply(NamedTuple):
+    """What a model said: its analysis, its answer, and whether it ended the answer itself."""
+
+    thinking: str
+    answer: str
+    finished: bool
+
+
+@cache
+def encoding() -> "oh.HarmonyEncoding":
+    """The harmony encoding, loaded once (0.3 s), from the vocabulary inside the package: no network."""
+    import openai_harmony as oh
+
+    return oh.load_harmony_encoding(oh.HarmonyEncodingName.HARMONY_GPT_OSS)
+
+
+def encode(text: str) -> list[int]:
+    """Ids of plain text; never a control token, whatever the text spells."""
+    return encoding().encode(text, disallowed_special=())
+
+
+def decode(ids: Sequence[int]) -> str:
+    """Text of ids, control tokens spelled out."""
+    return encoding().decode(list(ids))
+
+
+def render_prompt(messages: Sequence[Message], effort: Effort, date: str) -> list[int]:
+    """Ids of a conversation up to and including `<|start|>assistant`, as the server sends them to the model.
+
+    `date` is YYYY-MM-DD, the system message's date line.
+    """
+    import openai_harmony as oh
+
+    return encoding().render_conversation_for_completion(
+        _conversation(messages, effort, date), oh.Role.ASSISTANT, oh.RenderConversationConfig(auto_drop_analysis=False)
+    )
+
+
+def render_training(messages: Sequence[Message], effort: Effort, date: str) -> Rendered:
+    """Ids of a conversation that ends with an assistant turn, with that turn learned.
+
+    The prompt part equals `render_prompt` of the turns before, id for id. Earlier turns lose their analysis, as
+    at serving time. An answer without analysis is learned from its first content token on: learning the bare
+    `final` header would teach the model to skip thinking.
+    """
+    if not messages or messages[-1].role != "assistant":
+        raise ValueError("a training conversation ends with an assistant turn")
+    import openai_harmony as oh
+
+    prompt = render_prompt(messages[:-1], effort, date)
+    whole = encoding().render_conversation_for_training(
+        _conversation(messages, effort, date), oh.RenderConversationConfig(auto_drop_analysis=False)
+    )
+    if whole[: len(prompt)] != prompt:
+        raise RuntimeError("the harmony library rendered a training prompt unlike the serving prompt")
+    first = len(prompt)
+    if messages[-1].thinking is None:
+        first = whole.index(MESSAGE, first) + 1
+    return Rendered(whole, [i >= first for i in range(len(whole))])
+
+
+def parse_reply(ids: Sequence[int]) -> Reply:
+    """What a completion after `render_prompt` says. Text outside every channel is neither."""
+    import openai_harmony as oh
+
+    parser = oh.StreamableParser(encoding(), role=oh.Role.ASSISTANT, strict=False)
+    thinking, answer = "", ""
+    for i in ids:
+        parser.process(i)
+        delta = parser.last_content_delta or ""
+        if parser.current_channel == "final":
+            answer += delta
+        elif parser.current_channel == "analysis":
+            thinking += delta
+    return Reply(thinking, answer, bool(ids) and ids[-1] == RETURN)
+
+
+@cache
+def fingerprint(date: str) -> str:
+    """sha256 over the ids of a fixed conversation at each effort: equal on both sides, or the prompts differ."""
+    turns = [Message(role="developer", content="Be exact."), Message(role="user", content="What does len return?")]
+    ids = {effort: render_prompt(turns, effort, date) for effort in EFFORTS}
+    return hashlib.sha256(json.dumps(ids, sort_keys=True).encode()).hexdigest()
+
+
+def _conversation(messages: Sequence[Message], effort: Effort, date: str) -> "oh.Conversation":
+    import openai_harmony as oh
+
+    system = (
+        oh.SystemContent.new()
+        .with_reasoning_effort(oh.ReasoningEffort(effort.capitalize()))
+        .with_conversation_start_date(date)
+    )
+    out = [oh.Message.from_role_and_content(oh.Role.SYSTEM, system)]
+    for i, message in enumerate(messages):
+        if message.role == "developer":
+            content = oh.DeveloperContent.new().with_instructions(message.content)
+            out.append(oh.Message.from_role_and_content(oh.Role.DEVELOPER, content))
+        elif message.role == "user":
+            out.append(oh.Message.from_role_and_content(oh.Role.USER, message.content))
+        else:
+            if message.thinking is not None and i == len(messages) - 1:
+                turn = oh.Message.from_role_and_content(oh.Role.ASSISTANT, message.thinking)
+                out.append(turn.with_channel("analysis"))
+            turn = oh.Message.from_role_and_content(oh.Role.ASSISTANT, message.content)
+            out.append(turn.with_channel("final"))
+    return oh.Conversation.from_messages(out)

@@ -1,0 +1,168 @@
+"""CONTRACT: recipe.toml, one file a project, a section a stage. Every problem is reported at once."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from tune.errors import UserError
+from tune.harmony import Effort
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section of recipe.toml: unknown keys are refused, values never change after reading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Project(Section):
+    name: str = Field(default="python-docs", pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")
+    work: Path = Path("work")  # where stages write, relative to the recipe
+
+
+class Collect(Section):
+    """Where pages come from. One source a recipe."""
+
+    source: Literal["stdlib", "sphinx", "web", "brightdata"] = "stdlib"
+    modules: list[str] = []  # stdlib: modules whose docstrings and signatures become pages
+    topics: bool = True  # stdlib: pydoc's language-reference topics too
+    folder: Path | None = None  # sphinx: a folder of built HTML
+    urls: list[str] = []  # web, brightdata
+    zone: str = ""  # brightdata: the Web Unlocker zone to bill
+
+    @model_validator(mode="after")
+    def _needs(self) -> Self:
+        if self.source == "sphinx" and self.folder is None:
+            raise ValueError('source = "sphinx" needs folder')
+        if self.source in {"web", "brightdata"} and not self.urls:
+            raise ValueError(f'source = "{self.source}" needs urls')
+        if self.source == "brightdata" and not self.zone:
+            raise ValueError('source = "brightdata" needs zone: the Web Unlocker zone to bill')
+        if self.source == "stdlib" and not (self.modules or self.topics):
+            raise ValueError('source = "stdlib" needs modules or topics = true')
+        return self
+
+
+class Dataset(Section):
+    efforts: list[Effort] = ["low", "medium", "high"]
+    eval_share: Share = 0.1  # of pages, not of rows
+    max_tokens: Positive = 512  # longer examples are dropped and counted
+    date: str = Field(default="2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$")  # the prompt's date line, kept to serving
+    seed: int = 0
+
+
+class Base(Section):
+    model: str = "nano"  # "nano", a Hub id such as openai/gpt-oss-20b, or a folder
+    revision: str = ""  # a Hub id needs a commit
+
+
+class Nano(Section):
+    """The embedded base model's shape and training."""
+
+    layers: Positive = 4
+    hidden: Positive = 128
+    experts: Positive = 4
+    steps: Positive = 600
+    batch_tokens: Positive = 8192
+    learning_rate: float = Field(default=3e-3, gt=0)
+    seed: int = 0
+
+
+class Train(Section):
+    backend: Literal["peft"] = "peft"
+    rank: Positive = 8
+    alpha: Positive = 16
+    learning_rate: float = Field(default=2e-4, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int = -1  # over epochs when positive
+    batch: Positive = 8
+    accumulate: Positive = 1
+    warmup_share: float = Field(default=0.03, ge=0, lt=1)
+    seed: int = 0
+
+
+class Export(Section):
+    format: Literal["merged", "mxfp4", "lora"] = "merged"
+
+
+class Serve(Section):
+    default_effort: Effort = "medium"
+    max_model_len: Positive = 2048
+
+
+class Evaluate(Section):
+    modules: list[str] = []  # questions come from these; never trained on
+    questions: Positive = 200
+    efforts: list[Effort] = ["low", "medium", "high"]
+    max_tokens: Positive = 256
+    margin: Share = 0.05  # how much worse tuned may be, in accuracy
+    alpha: Share = 0.05  # one-sided chance of releasing a tuned model that is worse by the margin
+    seed: int = 0
+
+
+class Deploy(Section):
+    gpu: str = "H100"
+    region: str = "us-east-1"
+    min_replicas: int = Field(default=0, ge=0)
+    max_replicas: Positive = 1
+
+
+class Recipe(Section):
+    """A whole recipe. `folder` is where recipe.toml lies."""
+
+    folder: Path = Field(default=Path("."), exclude=True)
+    project: Project = Project()
+    collect: Collect = Collect()
+    dataset: Dataset = Dataset()
+    base: Base = Base()
+    nano: Nano = Nano()
+    train: Train = Train()
+    export: Export = Export()
+    serve: Serve = Serve()
+    evaluate: Evaluate = Evaluate()
+    deploy: Deploy = Deploy()
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Self:
+        both = sorted(set(self.collect.modules) & set(self.evaluate.modules))
+        if both:
+            raise ValueError(
+                f"collect.modules and evaluate.modules share {', '.join(both)}: questions must be held out"
+            )
+        return self
+
+    @property
+    def work(self) -> Path:
+        """The folder that stages write to: one sub-folder a stage."""
+        return self.folder / self.project.work
+
+
+def read(path: Path) -> Recipe:
+    """Read recipe.toml. Raises UserError that lists every wrong section, key and value."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no {path}", fix="tune init") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as e:
+        raise UserError(f"{path} is not TOML", why=str(e), fix=f"edit {path}") from None
+    try:
+        return Recipe(**{**data, "folder": path.parent})
+    except ValidationError as e:
+        raise UserError(
+            f"{path} has {e.error_count()} problem{'s' if e.error_count() > 1 else ''}",
+            why="\n       ".join(_problem(p["loc"], p["type"], p["msg"]) for p in e.errors()),
+            fix=f"edit {path}",
+        ) from None
+
+
+def _problem(loc: tuple[int | str, ...], kind: str, message: str) -> str:
+    where = ".".join(map(str, loc)) or "recipe"
+    if kind == "extra_forbidden":
+        section = Recipe.model_fields[str(loc[0])].annotation if len(loc) > 1 else Recipe
+        known = ", ".join(f for f in getattr(section, "model_fields", {}) if f != "folder")
+        return f"{where}: no such {'key' if len(loc) > 1 else 'section'}; there are {known}"
+    return f"{where}: {message.removeprefix('Value error, ')}"

@@ -1,0 +1,1 @@
+"""Page sources: one file each, the same Page out."""

@@ -66,12 +66,14 @@ def encoding() -> "oh.HarmonyEncoding":
 
 def encode(text: str) -> list[int]:
     """Ids of plain text; never a control token, whatever the text spells."""
-    return encoding().encode(text, disallowed_special=())
+    ids: list[int] = encoding().encode(text, disallowed_special=())
+    return ids
 
 
 def decode(ids: Sequence[int]) -> str:
     """Text of ids, control tokens spelled out."""
-    return encoding().decode(list(ids))
+    text: str = encoding().decode(list(ids))
+    return text
 
 
 def render_prompt(messages: Sequence[Message], effort: Effort, date: str) -> list[int]:
@@ -81,9 +83,10 @@ def render_prompt(messages: Sequence[Message], effort: Effort, date: str) -> lis
     """
     import openai_harmony as oh
 
-    return encoding().render_conversation_for_completion(
+    ids: list[int] = encoding().render_conversation_for_completion(
         _conversation(messages, effort, date), oh.Role.ASSISTANT, oh.RenderConversationConfig(auto_drop_analysis=False)
     )
+    return ids
 
 
 def render_training(messages: Sequence[Message], effort: Effort, date: str) -> Rendered:

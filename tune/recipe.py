@@ -99,6 +99,10 @@ class Evaluate(Section):
     questions: Positive = 200
     efforts: list[Effort] = ["low", "medium", "high"]
     max_tokens: Positive = 256
+    answer_rule: str = (
+        "End with one line: ANSWER: <value>"  # the developer message of every question with a short answer
+    )
+    temperature: float = Field(default=0.0, ge=0)
     margin: Share = 0.05  # how much worse tuned may be, in accuracy
     alpha: Share = 0.05  # one-sided chance of releasing a tuned model that is worse by the margin
     seed: int = 0
@@ -114,7 +118,7 @@ class Deploy(Section):
 class Recipe(Section):
     """A whole recipe. `folder` is where recipe.toml lies."""
 
-    folder: Path = Field(default=Path("."), exclude=True)
+    folder: Path = Field(default=Path(), exclude=True)
     project: Project = Project()
     collect: Collect = Collect()
     dataset: Dataset = Dataset()

@@ -1,0 +1,82 @@
+"""CONTRACT: a question set: frozen, hashed, one JSON line a question behind one header line."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tune.artefact import write_text
+from tune.errors import UserError
+
+Grader = Literal["exact", "literal", "choice", "yesno"]
+
+
+class Question(BaseModel):
+    """One question with one verified answer.
+
+    `answer` never appears in `prompt`, choices apart. `guess` is the chance of a blind guess being right.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    kind: str
+    module: str
+    prompt: str
+    answer: str
+    grader: Grader
+    guess: float = Field(default=0.0, ge=0, le=1)
+    developer: str = ""
+
+
+class QuestionSet(BaseModel):
+    """Questions in a fixed order, and how they were made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: int = 1
+    name: str
+    python: str
+    seed: int
+    questions: tuple[Question, ...]
+
+    @property
+    def digest(self) -> str:
+        """sha256 over every question, in order: 64 hex characters."""
+        lines = "\n".join(q.model_dump_json() for q in self.questions)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def write(path: Path, questions: QuestionSet) -> None:
+    """Header line (name, python, seed, count, digest), then a question a line."""
+    head = {
+        **questions.model_dump(exclude={"questions"}),
+        "count": len(questions.questions),
+        "digest": questions.digest,
+    }
+    lines: Sequence[str] = [json.dumps(head), *(q.model_dump_json() for q in questions.questions)]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def read(path: Path) -> QuestionSet:
+    """Raises UserError when the file is missing, cut short, or edited since it was frozen."""
+    remake = f"evalsuite questions --out {path}"
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise UserError(f"there is no question set {path}", fix=remake) from None
+    try:
+        head = json.loads(lines[0])
+        found = QuestionSet(
+            **{k: head[k] for k in ("schema_version", "name", "python", "seed")},
+            questions=tuple(Question.model_validate_json(line) for line in lines[1:]),
+        )
+        count, digest = head["count"], head["digest"]
+    except (IndexError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as e:
+        raise UserError(f"{path} is not a question set", why=str(e).splitlines()[0], fix=remake) from None
+    if len(found.questions) != count or found.digest != digest:
+        raise UserError(f"{path} was changed after it was frozen", why="its digest differs", fix=remake)
+    return found

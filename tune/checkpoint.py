@@ -7,7 +7,7 @@ cannot be read off them: which base it came from, which format it is in, which p
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tune import artefact, harmony
 from tune.artefact import Artefact
@@ -70,10 +70,12 @@ def read(folder: Path, *, remake: str = "tune export") -> Checkpoint:
 
 def of(folder: Path, made: Artefact) -> Checkpoint:
     """The checkpoint that a manifest describes."""
-    facts = made.settings.get("checkpoint")
-    if not isinstance(facts, dict):
-        raise UserError(f"{folder}/{KIND}.json describes no checkpoint", fix="tune export")
-    return Checkpoint(folder=folder, digest=made.digest, **facts)
+    try:
+        return Checkpoint.model_validate({**made.settings["checkpoint"], "folder": folder, "digest": made.digest})
+    except (KeyError, TypeError, ValidationError) as e:
+        raise UserError(
+            f"{folder}/{KIND}.json describes no checkpoint", why=str(e).splitlines()[0], fix="tune export"
+        ) from None
 
 
 def verify(folder: Path) -> Checkpoint:

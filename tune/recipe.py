@@ -11,6 +11,8 @@ from tune.harmony import Effort
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
+EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
+SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class Section(BaseModel):
@@ -64,10 +66,10 @@ class Nano(Section):
     """The embedded base model's shape and training."""
 
     layers: Positive = 4
-    hidden: Positive = 128
+    hidden: Annotated[int, Field(gt=0, multiple_of=32)] = 128  # what vLLM's CPU kernels take
     experts: Positive = 4
-    steps: Positive = 600
-    batch_tokens: Positive = 8192
+    steps: Positive = 800
+    batch_tokens: Positive = 1024
     learning_rate: float = Field(default=3e-3, gt=0)
     seed: int = 0
 
@@ -99,20 +101,30 @@ class Evaluate(Section):
     questions: Positive = 200
     efforts: list[Effort] = ["low", "medium", "high"]
     max_tokens: Positive = 256
-    answer_rule: str = (
-        "End with one line: ANSWER: <value>"  # the developer message of every question with a short answer
-    )
+    answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
     margin: Share = 0.05  # how much worse tuned may be, in accuracy
-    alpha: Share = 0.05  # one-sided chance of releasing a tuned model that is worse by the margin
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
 
 
 class Deploy(Section):
-    gpu: str = "H100"
-    region: str = "us-east-1"
+    gpu: str = Field(default="H100", pattern=r"^[A-Za-z0-9-]{1,32}$")  # a name in deploy/hardware.toml
+    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]{2,12}){1,3}-\d$")  # SageMaker
+    registry: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200})?$")  # where you push images
     min_replicas: int = Field(default=0, ge=0)
     max_replicas: Positive = 1
+    concurrency: Positive = 16  # requests in flight a replica, before another is started
+    idle_seconds: int = Field(default=300, ge=2, le=3600)  # before an idle replica stops
+    startup_seconds: int = Field(default=1800, ge=60, le=3600)  # to load weights and answer
+    request_seconds: Positive = 300  # the longest answer that is waited for
+    secrets: dict[EnvName, SecretName] = {}  # environment variable: the name of a secret kept at the target
+
+    @model_validator(mode="after")
+    def _replicas(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas = {self.min_replicas} is over max_replicas = {self.max_replicas}")
+        return self
 
 
 class Recipe(Section):

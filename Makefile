@@ -1,0 +1,44 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set everything up first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+# PyPI has only the CUDA build of PyTorch, several GB. This index has the CPU build; it is asked for that one package
+# alone, so a machine that cannot reach it loses seconds, not minutes.
+TORCH_CPU := https://download.pytorch.org/whl/cpu
+
+.PHONY: demo test check lint types imports tests bench docs clean
+
+demo: $(VENV)/.ready
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+test: check
+
+check: lint types imports tests
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.ready
+	$(BIN)/mypy
+
+imports: $(VENV)/.ready
+	$(BIN)/lint-imports --no-cache
+
+tests: $(VENV)/.ready
+	$(BIN)/pytest
+
+bench: $(VENV)/.ready
+	$(BIN)/python benchmarks/gate_false_release.py
+
+$(VENV)/.ready: requirements/cpu.txt pyproject.toml
+	@$(PYTHON) requirements/machine.py
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --extra-index-url $(TORCH_CPU) "$$(grep '^torch==' requirements/cpu.txt)"
+	$(PIP) -r requirements/cpu.txt
+	$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf work build dist *.egg-info

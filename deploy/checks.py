@@ -1,0 +1,125 @@
+"""Everything that can be known before a deployment costs money: recipe, checkpoint and report in, findings out.
+
+Runs every rule it can and returns all broken ones at once. Reads files, asks no network.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from deploy import receipt, sizing, spec, targets
+from deploy.findings import Finding, finding
+from deploy.receipt import Receipt
+from deploy.sizing import Offer, Sizing
+from deploy.spec import Deployment, Target
+from tune import checkpoint as checkpoints
+from tune.checkpoint import Checkpoint
+from tune.errors import UserError
+from tune.recipe import Recipe
+
+Made = TypeVar("Made")
+
+# What tokens of the services around us look like. A match is named by its kind and never shown.
+SECRETS: Mapping[str, str] = {
+    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
+    "an OpenAI-style key": r"\bsk-[A-Za-z0-9_-]{20,}",
+    "a RunPod key": r"\brpa_[A-Za-z0-9]{20,}",
+    "a Modal token": r"\b(ak|as|wk|ws)-[A-Za-z0-9]{20,}",
+    "an AWS access key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
+    "a SageMaker bearer token": r"\bsagemaker-api-key-[A-Za-z0-9+/=]{20,}",
+    "a GitHub token": r"\b(gh[pousr]_|github_pat_)[A-Za-z0-9_]{20,}",
+    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "a password in a URL": r"://[^/\s:@]+:[^/\s:@]+@",
+}
+
+
+class Examination(NamedTuple):
+    """All that was found. `deployment`, `fit` and `offer` are None where an error left nothing to make them of."""
+
+    findings: tuple[Finding, ...]
+    deployment: Deployment | None = None
+    fit: Sizing | None = None
+    offer: Offer | None = None
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.severity == "warning")
+
+
+def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> Examination:
+    """Every rule on one checkpoint for one target. Raises nothing that a user could cause."""
+    found: list[Finding] = []
+    whole = _attempt(found, "D001", lambda: checkpoints.verify(checkpoint))
+    if whole is None:
+        return Examination(tuple(found))
+    proof = _attempt(found, "D002", lambda: receipt.prove(whole, report))
+    if whole.format == "lora":
+        what = f"{checkpoint} is a LoRA adapter: an endpoint needs the base model's weights in it"
+        found.append(finding("D003", what, fix='[export] format = "mxfp4" or "merged", then tune export'))
+        return Examination(tuple(found))
+    fit, offer = _fit(found, recipe, whole, target)
+    deployment = _specify(found, recipe, whole, proof, target, offer) if proof and offer else None
+    if deployment:
+        found += targets.load(target).findings(deployment)
+        found += _secrets(deployment.model_dump_json(exclude={"receipt"}), "recipe.toml [deploy]")
+    return Examination(tuple(found), deployment, fit, offer)
+
+
+def secrets_in(files: Mapping[str, str]) -> list[Finding]:
+    """D030 for each file and kind of secret in it; the text itself is not repeated."""
+    return [f for name, text in files.items() for f in _secrets(text, name)]
+
+
+def _secrets(text: str, where: str) -> list[Finding]:
+    fix = "keep the value at the target as a secret and put its name under [deploy] secrets"
+    kinds = [kind for kind, pattern in SECRETS.items() if re.search(pattern, text)]
+    return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in kinds]
+
+
+def _attempt(found: list[Finding], id: str, make: Callable[[], Made]) -> Made | None:
+    """What `make` makes, or None and its UserError as a finding."""
+    try:
+        return make()
+    except UserError as e:
+        found.append(finding(id, e.what, why=e.why, fix=e.fix))
+        return None
+
+
+def _fit(found: list[Finding], recipe: Recipe, whole: Checkpoint, target: Target) -> tuple[Sizing | None, Offer | None]:
+    name, concurrency = recipe.deploy.gpu, recipe.deploy.concurrency
+    gpu = _attempt(found, "D010", lambda: sizing.lent(target, name))
+    need = _attempt(found, "D001", lambda: sizing.need(whole.folder, recipe.serve.max_model_len))
+    if gpu is None or need is None:
+        return None, gpu.offer(target) if gpu else None
+    fit = _attempt(found, "D011", lambda: sizing.fit(target, name, need, format=whole.format))
+    if fit and fit.requests < concurrency:
+        what = f"one {name} holds {fit.requests} full-length requests, [deploy] concurrency is {concurrency}"
+        found.append(finding("D012", what, why="the others wait for room", fix="lower it, or take a larger GPU"))
+    return fit, gpu.offer(target)
+
+
+def _specify(
+    found: list[Finding], recipe: Recipe, whole: Checkpoint, proof: Receipt, target: Target, offer: Offer
+) -> Deployment | None:
+    try:
+        return spec.of(recipe, whole, proof, target, offer.machine)
+    except ValidationError as e:
+        for problem in e.errors(include_input=False):
+            field = ".".join(map(str, problem["loc"]))
+            found.append(
+                finding(
+                    "D004",
+                    f"{field} is not safe to render",
+                    why=problem["msg"],
+                    fix="rename it in recipe.toml, then tune export",
+                )
+            )
+        return None

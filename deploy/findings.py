@@ -1,0 +1,57 @@
+"""What can be wrong with a deployment: one rule an id, and a Finding for each time one is broken."""
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+Severity = Literal["error", "warning"]
+
+
+class Rule(NamedTuple):
+    """An `error` stops the render; a `warning` is shown and leaves the choice to the user."""
+
+    id: str
+    severity: Severity
+    title: str
+
+
+RULES = (
+    Rule("D001", "error", "the checkpoint is whole and unchanged"),
+    Rule("D002", "error", "a passing report names this checkpoint"),
+    Rule("D003", "error", "the checkpoint's format can be served alone"),
+    Rule("D004", "error", "names and values are safe to render"),
+    Rule("D010", "error", "the target lends the GPU"),
+    Rule("D011", "error", "weights and one full-length request fit the GPU"),
+    Rule("D012", "warning", "the cache holds as many full-length requests as the target sends"),
+    Rule("D020", "error", "the target lets a request take so long"),
+    Rule("D021", "warning", "a plain answer ends before the target cuts it off"),
+    Rule("D022", "warning", "a cold start ends before the target gives up"),
+    Rule("D023", "warning", "the target can scale to zero"),
+    Rule("D030", "error", "no rendered file holds something that looks like a secret"),
+    Rule("D031", "error", "the target can refer to a secret without showing its value"),
+    Rule("D040", "error", "environment values keep the target's limits"),
+    Rule("D050", "warning", "the target can pull the image"),
+)
+
+
+class Finding(BaseModel):
+    """One broken rule: what was found, and the edit or command that mends it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    severity: Severity
+    what: str
+    why: str = ""
+    fix: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.id} {self.what}" + "".join(
+            f"\n  {label}: {text}" for label, text in (("why", self.why), ("fix", self.fix)) if text
+        )
+
+
+def finding(id: str, what: str, *, why: str = "", fix: str = "") -> Finding:
+    """A Finding with its rule's severity. Raises KeyError for an id that no rule has."""
+    severity = {rule.id: rule.severity for rule in RULES}[id]
+    return Finding(id=id, severity=severity, what=what, why=why, fix=fix)

@@ -1,0 +1,131 @@
+"""CONTRACT: Deployment, everything a target needs to render: recipe, checkpoint and receipt in, one frozen model out.
+
+Holds names of secrets, never their values. Every text that a recipe or a manifest can set is held to a pattern here, so
+that what is rendered needs no further escaping. Knows no target's file formats.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from deploy.receipt import Receipt
+from serve import command
+from serve.effort import EffortPolicy
+from tune.checkpoint import Checkpoint
+from tune.harmony import Effort
+from tune.recipe import EnvName, Positive, Recipe, SecretName
+
+Target = Literal["modal", "runpod", "sagemaker"]
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+# The engine version that serve.launcher knows, and the CUDA its image is built for: drivers and pools are chosen by it.
+ENGINE = "vllm/vllm-openai:v0.32.0"
+CUDA = "13.0"
+# What sizing reckons with is what the engine is told; the engine's own default of 16,384 batched tokens takes more.
+UTILISATION = 0.92
+BATCHED_TOKENS = 8192
+ROOT = "/opt/gptoss-kit"  # where our code lies in the container
+# Where the weights lie in the container ("": a folder that we name), and the port.
+PLACES: dict[Target, tuple[str, int]] = {
+    "modal": ("", 8000),
+    "runpod": ("", 8000),
+    "sagemaker": ("/opt/ml/model", 8080),  # SageMaker's own contract
+}
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Scaling(Part):
+    """`concurrency`: requests in flight a replica before another is started."""
+
+    min_replicas: Annotated[int, Field(ge=0)]
+    max_replicas: Positive
+    concurrency: Positive
+    idle_seconds: Positive
+
+
+class Limits(Part):
+    startup_seconds: Positive
+    request_seconds: Positive
+    max_model_len: Positive
+
+
+class Deployment(Part):
+    """One checkpoint on one target. `machine` is the target's own name for the GPU."""
+
+    schema_version: int = 1
+    target: Target
+    name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?$")
+    model: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}@[0-9a-f]{16}$")
+    digest: str = Field(pattern=r"^[0-9a-f]{64}$")
+    format: Literal["merged", "mxfp4"]
+    receipt: Receipt
+    engine: str = ENGINE
+    image: str = Field(pattern=r"^[a-z0-9][a-z0-9.:/_-]{0,254}$")
+    model_path: str = Field(pattern=r"^/[a-z0-9./-]{1,120}$")
+    port: Annotated[int, Field(ge=1, le=65535)]
+    args: tuple[str, ...]
+    env: dict[EnvName, str]
+    gpu: str
+    machine: str
+    region: str
+    default_effort: Effort
+    scaling: Scaling
+    limits: Limits
+    secrets: dict[EnvName, SecretName]
+
+
+def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target, machine: str) -> Deployment:
+    """The deployment of a proven checkpoint. Raises pydantic.ValidationError when a name is not safe to render."""
+    slug = re.sub(r"[^a-z0-9]+", "-", checkpoint.name).strip("-")[:41].strip("-")
+    folder, port = PLACES[target]
+    model_path = folder or f"/models/{slug}-{checkpoint.digest[:16]}"
+    server = _server(recipe, checkpoint, target, model_path, port)
+    r = recipe.deploy
+    return Deployment(
+        target=target,
+        name=slug,
+        model=checkpoint.served_name,
+        digest=checkpoint.digest,
+        format=checkpoint.format,  # type: ignore[arg-type]  # pydantic refuses "lora"
+        receipt=receipt,
+        image=f"{r.registry.rstrip('/')}/{slug}:{checkpoint.digest[:16]}".lstrip("/"),
+        model_path=model_path,
+        port=port,
+        args=("python3", *server.argv[1:]),  # the first is the interpreter of this machine
+        env=server.env,
+        gpu=r.gpu,
+        machine=machine,
+        region=r.region,
+        default_effort=recipe.serve.default_effort,
+        scaling=Scaling(
+            min_replicas=r.min_replicas,
+            max_replicas=r.max_replicas,
+            concurrency=r.concurrency,
+            idle_seconds=r.idle_seconds,
+        ),
+        limits=Limits(
+            startup_seconds=r.startup_seconds,
+            request_seconds=r.request_seconds,
+            max_model_len=recipe.serve.max_model_len,
+        ),
+        secrets=r.secrets,
+    )
+
+
+def _server(recipe: Recipe, checkpoint: Checkpoint, target: Target, model_path: str, port: int) -> command.Command:
+    """The engine's command line in the container. No key of ours: each target asks every caller for its own."""
+    options = command.Options(
+        host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
+        port=port,
+        policy=EffortPolicy(default=recipe.serve.default_effort),
+        max_model_len=recipe.serve.max_model_len,
+        sagemaker=target == "sagemaker",
+        extra=("--gpu-memory-utilization", str(UTILISATION), "--max-num-batched-tokens", str(BATCHED_TOKENS)),
+    )
+    there = checkpoint.model_copy(update={"folder": Path(model_path)})
+    return command.build(there, options, device="cuda", kv_bytes=0, cores=1)  # a GPU engine sizes its own cache

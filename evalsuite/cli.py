@@ -1,0 +1,191 @@
+"""The `evalsuite` command: parses, calls one function a command, prints. The gate's verdict is the exit code."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tune.artefact import VERSION
+from tune.errors import UserError
+from tune.terminal import say, tell
+
+if TYPE_CHECKING:
+    from evalsuite.load.client import Target
+    from evalsuite.report import Report
+    from tune.recipe import Recipe
+
+PATH = click.Path(path_type=Path)
+RECIPE = click.option("--recipe", "path", type=PATH, default=Path("recipe.toml"), show_default=True,
+                      help="Its [evaluate] section says what is asked and when a model passes.")  # fmt: skip
+KEYS = (
+    click.option("--base-key-env", default="", metavar="NAME", help="Variable that holds the base endpoint's key."),
+    click.option("--tuned-key-env", default="", metavar="NAME", help="Variable that holds the tuned endpoint's key."),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="gptoss-kit")
+def main() -> None:
+    """Two URLs in, one verdict out. Exit codes of the gate: 0 pass, 1 fail, 2 inconclusive, 3 void."""
+
+
+@main.command()
+@RECIPE
+@click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
+def questions(path: Path, out: Path | None) -> None:
+    """Generate questions about the held-out modules, each answer verified by running it."""
+    from evalsuite import questions as file
+    from evalsuite.pydocs.build import build
+
+    recipe = _recipe(path)
+    wanted = recipe.evaluate
+    if not wanted.modules:
+        raise UserError(f"{path} names no modules to ask about", fix=f"add modules = [...] to [evaluate] in {path}")
+    made = build(wanted.modules, wanted.questions, wanted.seed, wanted.answer_rule, say)
+    target = out or recipe.work / "questions.jsonl"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    file.write(target, made)
+    tell(f"questions: {len(made.questions)} in {target}, digest {made.digest[:12]}; next: evalsuite compare")
+
+
+@main.command()
+@RECIPE
+@click.option("--base", required=True, metavar="URL", help="The base model's endpoint, …/v1.")
+@click.option("--tuned", required=True, metavar="URL", help="The tuned model's endpoint, …/v1.")
+@KEYS[0]
+@KEYS[1]
+@click.option("--questions", "file", type=PATH, help="A question set.  [default: questions.jsonl in the work folder]")
+@click.option("--out", type=PATH, help="Folder for answers and report.  [default: the work folder]")
+@click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Requests in flight.")
+@click.option("--speed/--no-speed", default=True, show_default=True, help="Measure throughput of both, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def compare(
+    path: Path,
+    base: str,
+    tuned: str,
+    base_key_env: str,
+    tuned_key_env: str,
+    file: Path | None,
+    out: Path | None,
+    concurrency: int,
+    speed: bool,
+    as_json: bool,
+) -> None:
+    """Ask both endpoints every question at every effort, and write report.json and report.html. Resumes."""
+    from evalsuite.ask import Endpoint
+    from evalsuite.compare import Speed
+    from evalsuite.compare import compare as work
+    from evalsuite.summary import markdown
+
+    recipe = _recipe(path)
+    made = work(
+        {"base": Endpoint(url=base, key_env=base_key_env), "tuned": Endpoint(url=tuned, key_env=tuned_key_env)},
+        settings=recipe.evaluate,
+        question_file=file or recipe.work / "questions.jsonl",
+        out=out or recipe.work,
+        concurrency=concurrency,
+        speed=Speed() if speed else None,
+        progress=say,
+    )
+    where = (out or recipe.work) / "report.json"
+    tell(made.model_dump_json(indent=1) if as_json else f"{markdown(made)}\nnext: evalsuite gate {where}")
+
+
+@main.command()
+@click.option("--base", required=True, metavar="URL", help="The endpoint, …/v1.")
+@click.option("--tuned", default="", metavar="URL", help="A second endpoint: blocks alternate, ratios are paired.")
+@KEYS[0]
+@KEYS[1]
+@click.option("--blocks", type=int, default=6, show_default=True, help="Runs of the load an endpoint gets.")
+@click.option("--requests", type=int, default=32, show_default=True, help="Requests a block.")
+@click.option("--rate", type=float, help="Offer so many requests a second (open loop).")
+@click.option("--concurrency", type=int, help="Or keep so many in flight (closed loop).  [default: 4]")
+@click.option("--max-tokens", type=int, default=128, show_default=True, help="Tokens of one answer.")
+@click.option("--effort", type=click.Choice(["low", "medium", "high"]), default="low", show_default=True,
+              help="Reasoning effort of every request.")  # fmt: skip
+def bench(
+    base: str,
+    tuned: str,
+    base_key_env: str,
+    tuned_key_env: str,
+    rate: float | None,
+    concurrency: int | None,
+    **load: object,
+) -> None:
+    """Measure latency and throughput of one endpoint, or of two side by side. JSON; exit 3 when void."""
+    from evalsuite.bench import bench as work
+
+    if rate is None and concurrency is None:
+        concurrency = 4
+    made = work(
+        _target(base, base_key_env),
+        _target(tuned, tuned_key_env) if tuned else None,
+        rate=rate,
+        concurrency=concurrency,
+        report=say,
+        **load,  # type: ignore[arg-type]
+    )
+    tell(made.model_dump_json(indent=1))
+    sys.exit(made.exit_code)
+
+
+@main.command()
+@click.argument("file", type=PATH)
+@click.option("--html", "page", type=PATH, help="Write the one-file page here.")
+@click.option("--junit", type=PATH, help="Write JUnit XML here.")
+@click.option("--markdown", "summary", type=PATH, help="Append a Markdown summary here ($GITHUB_STEP_SUMMARY).")
+def report(file: Path, page: Path | None, junit: Path | None, summary: Path | None) -> None:
+    """Show a report.json again: as a page, as JUnit XML, as Markdown, or on the terminal."""
+    from evalsuite import html
+    from evalsuite import summary as views
+    from tune.artefact import write_text
+
+    made = _read(file)
+    if page:
+        write_text(page, html.render(made))
+    if junit:
+        write_text(junit, views.junit(made))
+    if summary:
+        with summary.open("a", encoding="utf-8") as f:
+            f.write(views.markdown(made))
+    if not (page or junit or summary):
+        tell(views.markdown(made))
+
+
+@main.command()
+@click.argument("file", type=PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
+def gate(file: Path, as_json: bool) -> None:
+    """Say the verdict of a report.json as an exit code: 0 pass, 1 fail, 2 inconclusive, 3 void."""
+    made = _read(file)
+    verdict = made.verdict
+    if as_json:
+        facts = {"outcome": verdict.outcome, "reasons": verdict.reasons, "tuned": made.tuned_model}
+        tell(json.dumps(facts, indent=1))
+    else:
+        tell("\n".join([f"{verdict.outcome}: {made.tuned_model} against {made.base_model}", *verdict.reasons]))
+    sys.exit(verdict.exit_code)
+
+
+def _read(path: Path) -> "Report":
+    from evalsuite import report
+
+    return report.read(path)
+
+
+def _recipe(path: Path) -> "Recipe":
+    from tune import recipe
+
+    return recipe.read(path)
+
+
+def _target(url: str, key_env: str) -> "Target":
+    from pydantic import SecretStr
+
+    from evalsuite.load.client import Target, first_model
+
+    key = os.environ.get(key_env, "") if key_env else ""
+    return Target(url=url, model=first_model(url, key), key=SecretStr(key))

@@ -1,0 +1,188 @@
+"""Comparisons and a policy in, a verdict out. Pure: knows no file, no endpoint and no clock."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from evalsuite import statistics
+from evalsuite.comparison import Comparison, Difference, Part
+from tune.harmony import Effort
+
+Result = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
+EXIT: dict[Result, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}
+
+
+class Check(Part):
+    """One claim at one effort. `accuracy`: right answers; `answering`: answers that could be read at all."""
+
+    effort: Effort
+    name: Literal["accuracy", "answering"]
+    outcome: Result
+    reason: str
+
+
+class Verdict(Part):
+    """What the gate decided, and why, a sentence a reason. `checks` is empty when INVALID: nothing was decided on."""
+
+    outcome: Result
+    reasons: tuple[str, ...]
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 PASS, 1 FAIL, 2 INCONCLUSIVE, 3 INVALID."""
+        return EXIT[self.outcome]
+
+
+class Policy(Part):
+    """When a tuned model may be released."""
+
+    margin: float = Field(default=0.05, gt=0, lt=1)  # how much worse it may be, in accuracy
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one that is worse by the margin
+    missing_cap: float = Field(default=0.02, ge=0, lt=1)  # share of questions without a score on both sides
+    power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
+
+
+class Evidence(Part):
+    """What shows that two arms answered the same questions, and are two arms. Ids are as the endpoints gave them."""
+
+    base_models: tuple[str, ...]
+    tuned_models: tuple[str, ...]
+    questions_digest: str
+    asked_digest: str  # of the set that the answers were collected with; equal to questions_digest when it is the same
+    foreign: tuple[str, ...] = ()  # answered questions that are not in the set
+    effort_mismatches: int = 0  # replies whose server said it used another effort than the one asked for
+
+
+def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> Verdict:
+    """PASS only if tuned is shown not worse by the margin in every check (intersection-union: no correction needed).
+
+    A check passes when the lower bound of the difference is above -margin. It fails when it does not pass and the
+    upper bound is below 0: tuned is shown to be worse, and not shown to be worse by less than the margin. Else it is
+    INCONCLUSIVE. One failed check fails the verdict; without one, an inconclusive check makes it INCONCLUSIVE.
+
+    Where base is not shown to beat blind guessing by more than the margin, a model that knows nothing would pass, so
+    there accuracy passes only if tuned is shown to be better than base (exact McNemar, Holm over such efforts), and
+    fails as soon as tuned is shown to be worse.
+    """
+    void = _void(comparisons, policy, evidence)
+    if void:
+        return Verdict(outcome="INVALID", reasons=tuple(void))
+    blind = [c for c in comparisons if only_guesses(c, policy)]
+    better = dict(zip((c.effort for c in blind), statistics.holm([c.better_p for c in blind]), strict=True))
+    checks = []
+    for c in comparisons:
+        if c.effort in better:
+            checks.append(_accuracy_blind(c, policy, better[c.effort]))
+        else:
+            checks.append(_non_inferior(c, "accuracy", c.difference, policy))
+        checks.append(_non_inferior(c, "answering", c.answering, policy))
+    for outcome in ("FAIL", "INCONCLUSIVE"):
+        against = [c for c in checks if c.outcome == outcome]
+        if against:
+            return Verdict(outcome=outcome, reasons=tuple(c.reason for c in against), checks=tuple(checks))
+    return Verdict(outcome="PASS", reasons=tuple(c.reason for c in checks), checks=tuple(checks))
+
+
+def only_guesses(c: Comparison, policy: Policy) -> bool:
+    """Base is not shown to beat blind guessing by more than the margin, so being within the margin shows nothing."""
+    return c.base_above <= c.guess + policy.margin
+
+
+def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:
+    out = []
+    if not any(c.asked for c in comparisons):
+        out.append("no question was asked")
+    if evidence.asked_digest != evidence.questions_digest:
+        out.append(
+            f"the answers belong to question set {evidence.asked_digest[:16]}, not to {evidence.questions_digest[:16]}"
+        )
+    if evidence.foreign:
+        out.append(
+            f"{len(evidence.foreign)} answered questions are not in the question set: {', '.join(evidence.foreign[:3])}"
+        )
+    for arm, models in (("base", evidence.base_models), ("tuned", evidence.tuned_models)):
+        if len(models) > 1:
+            out.append(f"the {arm} arm was answered by more than one model: {', '.join(models)}")
+    both = sorted(set(evidence.base_models) & set(evidence.tuned_models))
+    if both:
+        out.append(f"base and tuned are the same model: {', '.join(both)}")
+    if evidence.effort_mismatches:
+        out.append(f"{evidence.effort_mismatches} replies were made at another effort than the one asked for")
+    for c in comparisons:
+        if c.asked and c.missing / c.asked > policy.missing_cap:
+            out.append(
+                f"{c.effort}: {c.missing} of {c.asked} questions lack a score on either side, more than "
+                f"{policy.missing_cap * 100:g} % (errors: base {c.base.outcomes['error']}, tuned "
+                f"{c.tuned.outcomes['error']}; never asked: base {c.base.absent}, tuned {c.tuned.absent})"
+            )
+    return out
+
+
+def _non_inferior(
+    c: Comparison, name: Literal["accuracy", "answering"], difference: Difference, policy: Policy
+) -> Check:
+    what = {"accuracy": "right answers", "answering": "readable answers"}[name]
+    figures = f"{c.effort}, {what}: {_points(difference.estimate)} points"
+    confidence = f"{1 - policy.alpha:.0%}"
+    if difference.lower > -policy.margin:
+        reason = (
+            f"{figures}, and with {confidence} confidence no lower than {_points(difference.lower)}: "
+            f"within the margin of {policy.margin * 100:.3g}"
+        )
+        if difference.upper < 0:
+            reason += "; a real loss, but one that the margin allows"
+        return Check(effort=c.effort, name=name, outcome="PASS", reason=reason)
+    if difference.upper < 0:
+        reason = (
+            f"{figures}, and with {confidence} confidence no higher than {_points(difference.upper)}: tuned is worse, "
+            f"perhaps by as much as {_points(-difference.lower).lstrip('+')} (margin {policy.margin * 100:.3g})"
+        )
+        return Check(effort=c.effort, name=name, outcome="FAIL", reason=reason)
+    return Check(
+        effort=c.effort,
+        name=name,
+        outcome="INCONCLUSIVE",
+        reason=f"{figures}, but it may be as low as {_points(difference.lower)}, beyond the margin of "
+        f"{policy.margin * 100:.3g}; {_needed(difference, c.paired, policy)}",
+    )
+
+
+def _accuracy_blind(c: Comparison, policy: Policy, adjusted_p: float) -> Check:
+    base = c.base.accuracy or 0.0
+    start = (
+        f"{c.effort}, right answers: base gets {base:.1%} where blind guessing gets {c.guess:.1%}, so a model "
+        f"that knows nothing would be within the margin of {policy.margin * 100:.3g}"
+    )
+    outcome: Result
+    if adjusted_p <= policy.alpha:
+        outcome, end = (
+            "PASS",
+            f"but tuned is shown to be better ({_points(c.difference.estimate)} points, p = {adjusted_p:.2g})",
+        )
+    elif c.difference.upper < 0:
+        outcome, end = "FAIL", f"and tuned is shown to be worse ({_points(c.difference.estimate)} points)"
+    else:
+        outcome, end = (
+            "INCONCLUSIVE",
+            (
+                f"and tuned is not shown to be better ({_points(c.difference.estimate)} points, p = {adjusted_p:.2g}); "
+                "ask questions that base can answer"
+            ),
+        )
+    return Check(effort=c.effort, name="accuracy", outcome=outcome, reason=f"{start}; {end}")
+
+
+def _needed(difference: Difference, n: int, policy: Policy) -> str:
+    """How many questions would decide, if the two are equal and flip as often as seen (at least once)."""
+    psi = max(difference.discordance, 1 / n)
+    needed = statistics.questions_needed(psi, policy.margin, policy.alpha, policy.power)
+    if needed > n:
+        return f"two equal models would need about {needed} questions to pass {policy.power:.0%} of the time, not {n}"
+    return f"{n} questions would be enough for two equal models, so the loss seen speaks against tuned"
+
+
+def _points(share: float) -> str:
+    text = f"{share * 100:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text

@@ -1,0 +1,91 @@
+"""A model's reply to an answer, and an answer to a score. Pure.
+
+A reply is data of any size and shape: it is cut before it is parsed and never run.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from evalsuite.questions import Grader, Question
+
+LONGEST = 2_000  # characters of an answer that are looked at; truths are far shorter
+
+_ANSWER = re.compile(r"[ \t>]*[*`]*ANSWER:(.*)")
+_EDGES = re.compile(r"\A[\s*`]+|[\s*`]+\Z")
+_CHOICE = re.compile(r"\(?([A-Za-z])\)?(?:[).:]\s.*)?")
+
+
+def parse(text: str) -> str | None:
+    """The value of the last line `ANSWER: <value>`, without Markdown around it or one period after it; else None."""
+    for line in reversed(text.splitlines()):
+        if (found := _ANSWER.fullmatch(line)) and (value := _bare(found[1][: LONGEST + 1])):
+            return value
+    return None
+
+
+def lenient(text: str) -> str:
+    """What a reply without an answer line seems to say: the end of its last line. Shown, never scored."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return _bare(re.split(r"(?i)\banswer(?: is)?:?\s", lines[-1][-LONGEST:])[-1])[-200:] if lines else ""
+
+
+def grade(question: Question, parsed: str | None) -> float:
+    """1.0 when the parsed answer is right by the question's grader, else 0.0; None is wrong."""
+    if parsed is None or len(parsed) > LONGEST:
+        return 0.0
+    read = _READERS[question.grader]
+    truth, given = read(question.answer), read(parsed)
+    return float(truth is not None and truth == given)
+
+
+def _bare(value: str) -> str:
+    value = _EDGES.sub("", value)
+    if value.endswith(".") and not value.endswith(".."):
+        value = _EDGES.sub("", value[:-1])
+    return value
+
+
+def _literal(value: str) -> Hashable | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in a model's string is no news of ours
+            return _typed(ast.literal_eval(value.strip()))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
+
+
+def _typed(value: Any) -> Hashable:
+    """A key that is equal for equal values of equal types, so that 1, True and 1.0 differ."""
+    name = type(value).__name__
+    if isinstance(value, list | tuple):
+        return (name, *map(_typed, value))
+    if isinstance(value, set):
+        return (name, frozenset(map(_typed, value)))
+    if isinstance(value, dict):
+        return (name, frozenset((_typed(k), _typed(v)) for k, v in value.items()))
+    return (name, repr(value)) if isinstance(value, float | complex) else (name, value)  # repr: nan equals itself
+
+
+def _choice(value: str) -> Hashable | None:
+    found = _CHOICE.fullmatch(value.strip())
+    return found[1].upper() if found else None
+
+
+def _yesno(value: str) -> Hashable | None:
+    word = value.strip().casefold()
+    return word if word in {"yes", "no"} else None
+
+
+def _exact(value: str) -> Hashable | None:
+    return " ".join(value.split())
+
+
+_READERS: dict[Grader, Callable[[str], Hashable | None]] = {
+    "exact": _exact,
+    "literal": _literal,
+    "choice": _choice,
+    "yesno": _yesno,
+}

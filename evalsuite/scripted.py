@@ -1,0 +1,124 @@
+"""What the stub says: a script, and the reply that follows from it, the prompt, the model id and the effort alone.
+
+In: a Script and one request's messages. Out: a Reply of words. Knows neither HTTP nor time; a token is a word.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evalsuite.questions import Question
+from tune.harmony import Effort
+
+Kind = Literal[
+    "500", "429", "401", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort", "error_in_200"
+]  # fmt: skip
+
+
+class Frozen(BaseModel):
+    """Written once, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Fault(Frozen):
+    """What goes wrong, with a `share` of the (prompt, effort) pairs, on the first `times` attempts (None: on all)."""
+
+    kind: Kind
+    share: float = Field(default=1.0, ge=0, le=1)
+    times: int | None = Field(default=None, ge=0)
+    seconds: float = Field(default=0.05, ge=0)  # slow: added before the first token; 429: Retry-After
+
+
+class Model(Frozen):
+    """How one model id behaves. Models with the same `seed` get nested sets of questions right."""
+
+    accuracy: float | dict[Effort, float] = 1.0
+    seed: str = ""  # default: the model id
+    reasoning_tokens: dict[Effort, int] = {"low": 4, "medium": 16, "high": 48}
+    answer_tokens: int = 16  # the length of an answer to a prompt that is in no question set
+    first_token_s: float = Field(default=0.0, ge=0)
+    per_token_s: float = Field(default=0.0, ge=0)
+    faults: tuple[Fault, ...] = ()
+
+
+class Script(Frozen):
+    """Which models the server lists, in order, and what it knows."""
+
+    models: dict[str, Model] = {"stub@0123456789abcdef": Model()}
+    questions: Path | None = None  # a question set; prompts found in it are answered, right or wrong
+    default_effort: Effort = "medium"
+    usage: bool = True  # False: a server that never says how many tokens there were
+    api_key: str = ""  # when set, anything else than this bearer token gets 401
+
+
+class Reply(BaseModel):
+    """One scripted completion: words, where the reasoning ends, and how it finished."""
+
+    words: list[str]
+    reasoning: int
+    prompt_tokens: int
+    finish: Literal["stop", "length"]
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        n, details = len(self.words), {"reasoning_tokens": self.reasoning}
+        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": n, "total_tokens": self.prompt_tokens + n,
+                "completion_tokens_details": details}  # fmt: skip
+
+
+def chance(*parts: str) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    return int.from_bytes(hashlib.sha256("\0".join(parts).encode()).digest()[:7], "big") / 2**56
+
+
+def wrong(question: Question) -> str:
+    """A value of the asked-for form that is not the answer."""
+    if question.grader == "yesno":
+        return "no" if question.answer.lower() == "yes" else "yes"
+    if question.grader == "choice" and re.fullmatch("[A-Z]", question.answer):
+        return "A" if question.answer != "A" else "B"
+    return f"'not {hashlib.sha256(question.answer.encode()).hexdigest()[:8]}'"
+
+
+def compose(
+    model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question]
+) -> Reply:
+    """The faultless reply, before any token limit: reasoning of the effort's length, then the answer."""
+    question = known.get(prompt_of(messages))
+    reasoning = [f"thought{i} " for i in range(model.reasoning_tokens[effort])]
+    if question is None:
+        answer = [f"word{i} " for i in range(model.answer_tokens)]
+    else:
+        accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]
+        right = chance(model.seed or name, question.id, effort) < accuracy
+        value = question.answer if right else wrong(question)
+        answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\nANSWER: {value}")
+    prompt = sum(len(text_of(m).split()) for m in messages)
+    return Reply(words=reasoning + answer, reasoning=len(reasoning), prompt_tokens=prompt, finish="stop")
+
+
+def limit(reply: Reply, tokens: int | None, ignore_eos: bool) -> Reply:
+    """Cut at the token limit; with `ignore_eos` also go on until it, as vLLM does."""
+    if tokens is None:
+        return reply
+    words = reply.words + [f"more{i} " for i in range(tokens - len(reply.words))] * ignore_eos
+    finish: Literal["stop", "length"] = "length" if len(words) > tokens or ignore_eos else "stop"
+    return reply.model_copy(
+        update={"words": words[:tokens], "reasoning": min(reply.reasoning, tokens), "finish": finish}
+    )
+
+
+def text_of(message: dict[str, Any]) -> str:
+    """The text of a message, whether a string or a list of parts."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
+
+
+def prompt_of(messages: list[dict[str, Any]]) -> str:
+    """The last user message: what a question set is looked up by."""
+    return next((text_of(m).strip() for m in reversed(messages) if m.get("role") == "user"), "")

@@ -1,0 +1,203 @@
+"""`serve`: run | preflight | command | ask | wait. Parses and prints; each job is in its own module."""
+
+import json
+import os
+import shlex
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tune.errors import UserError
+
+if TYPE_CHECKING:
+    from serve.command import Command, Options
+    from serve.preflight import Preflight
+
+EFFORT = click.Choice(["low", "medium", "high"])  # tune.harmony.EFFORTS, without its import time
+
+
+@click.group()
+def main() -> None:
+    """Checkpoint in, OpenAI-compatible URL out."""
+
+
+def engine_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that decide the engine's command line, shared by run, preflight and command."""
+    folder = click.Path(path_type=Path)
+    for decorate in (
+        click.argument("extra", nargs=-1, type=click.UNPROCESSED),
+        click.argument("folder", type=folder),
+        click.option("--recipe", type=folder, help="Take defaults from this recipe.toml's [serve]."),
+        click.option("--max-body", type=int, default=8 * 2**20, show_default=True, help="Bytes of one request."),
+        click.option("--drain", type=int, default=10, show_default=True, help="Seconds to finish requests at a stop."),
+        click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
+        click.option("--spelling", type=click.Choice(["strict", "map"]), default="strict", show_default=True,
+                     help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."),
+        click.option("--max-effort", type=EFFORT, default="high", show_default=True, help="Higher ones are lowered."),
+        click.option("--default-effort", type=EFFORT, help="For requests that name none.  [default: medium]"),
+        click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
+        click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
+        click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
+        click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."),
+        click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one."),
+    ):  # fmt: skip
+        command = decorate(command)
+    return command
+
+
+@main.command()
+@engine_options
+@click.option("--log", type=click.Path(path_type=Path), help="The engine's output.  [default: beside FOLDER]")
+@click.option("--ready-timeout", type=float, default=900, show_default=True, help="Seconds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
+def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **given: Any) -> None:
+    """Serve the checkpoint in FOLDER until Ctrl-C. What follows -- goes to vLLM."""
+    from serve import command, supervisor
+
+    options = _options(**given)
+    key = _key(options.key_env)
+    found = _preflight(folder, options, quiet=as_json)
+    found.require()
+    if options.port == 0:
+        options = options.model_copy(update={"port": _free_port(options.host)})
+    names = command.served_names(found.checkpoint, options)
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, options.host)  # noqa: S104
+    job = supervisor.Job(
+        command=_command(found, options),
+        url=f"http://{host}:{options.port}",
+        model=names[0],
+        prompt_date=found.checkpoint.prompt_date,
+        key=key,
+        drain=options.drain,
+        log=log or folder.parent / f"serve-{names[0]}.log",
+        ready_timeout=ready_timeout,
+    )
+
+    def ready() -> None:
+        facts = {"url": f"{job.url}/v1", "models": names, "digest": found.checkpoint.digest, "log": str(job.log)}
+        if as_json:
+            click.echo(json.dumps(facts))
+        else:
+            click.echo(f"{facts['url']}  model {names[0]}  (Ctrl-C stops)")
+
+    supervisor.run(job, lambda line: click.echo(line, err=True), ready)
+
+
+@main.command()
+@engine_options
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def preflight(folder: Path, as_json: bool, **given: Any) -> None:
+    """Say all that is wrong with FOLDER, this machine or these options, without starting anything."""
+    options = _options(**given)
+    found = _preflight(folder, options, quiet=as_json)
+    if as_json:
+        click.echo(found.model_dump_json(indent=1))
+        sys.exit(2 if found.errors else 0)
+    found.require()
+    mib = {name.removesuffix("_bytes"): f"{size / 2**20:,.0f} MiB" for name, size in found.figures.items()}
+    click.echo(f"{folder} can be served here: " + ", ".join(f"{n} {size}" for n, size in mib.items()))
+
+
+@main.command("command")
+@engine_options
+def show_command(folder: Path, **given: Any) -> None:
+    """Print the engine's environment and command line. Holds no secrets."""
+    options = _options(**given)
+    built = _command(_preflight(folder, options, quiet=True), options)
+    for name, value in built.env.items():
+        click.echo(f"{name}={shlex.quote(value)} \\")
+    click.echo(shlex.join(built.argv))
+
+
+@main.command()
+@click.argument("url")
+@click.argument("prompt")
+@click.option("--effort", default="", help="low, medium or high.  [default: the server's]")
+@click.option("--model", default="", help="[default: the first that the server lists]")
+@click.option("--max-tokens", type=int, default=512, show_default=True, help="Thinking and answer.")
+@click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key.")
+def ask(url: str, prompt: str, effort: str, model: str, max_tokens: int, api_key_env: str) -> None:
+    """Ask the server at URL; thinking goes to stderr, the answer to stdout."""
+    from serve.ask import ask as ask_server
+
+    def write(text: str, thinking: bool) -> None:
+        click.secho(text, nl=False, err=thinking, dim=thinking)
+
+    key = _key(api_key_env)
+    ended = ask_server(url, prompt, effort=effort, model=model, key=key, max_tokens=max_tokens, write=write)
+    click.echo()
+    if ended == "length":
+        click.echo(f"(cut off after {max_tokens} tokens: --max-tokens)", err=True)
+
+
+@main.command()
+@click.argument("url")
+@click.option("--timeout", type=float, default=300, show_default=True, help="Seconds.")
+def wait(url: str, timeout: float) -> None:
+    """Return when the server at URL is ready."""
+    from serve import probe
+
+    with probe.client(url) as http:
+        why = probe.wait(http, timeout)
+    if why:
+        raise UserError(f"{url} is not ready", why=why, fix="serve run FOLDER, or a larger --timeout")
+    click.echo(f"{url} is ready")
+
+
+def _options(**given: Any) -> "Options":
+    from pydantic import ValidationError
+
+    from serve.command import Options
+    from serve.effort import EffortPolicy
+    from tune import recipe
+
+    path = given.pop("recipe")
+    defaults = recipe.read(path).serve if path else recipe.Serve()
+    try:
+        policy = EffortPolicy(
+            default=given.pop("default_effort") or defaults.default_effort,
+            maximum=given.pop("max_effort"),
+            spelling=given.pop("spelling"),
+        )
+        length = given.pop("max_model_len") or defaults.max_model_len
+        return Options(policy=policy, max_model_len=length, key_env=given.pop("api_key_env"), **given)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix="serve run --help") from None
+
+
+def _preflight(folder: Path, options: "Options", *, quiet: bool) -> "Preflight":
+    from serve import machine, preflight
+
+    found = preflight.check(folder, options, machine.detect())
+    for problem in found.problems:
+        if problem.level == "warning" and not quiet:
+            click.echo(f"note: {problem.what}: {problem.why}", err=True)
+    return found
+
+
+def _command(found: "Preflight", options: "Options") -> "Command":
+    from serve import command
+
+    machine, cache = found.machine, found.figures.get("cache_bytes", 0)
+    return command.build(found.checkpoint, options, device=machine.device, kv_bytes=cache, cores=machine.cores)
+
+
+def _key(name: str) -> str:
+    key = os.environ.get(name, "") if name else ""
+    if name and not key:
+        raise UserError(
+            f"the environment variable {name} is empty", why="it should hold the API key", fix=f"export {name}"
+        )
+    return key
+
+
+def _free_port(host: str) -> int:
+    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
+        port: int = s.getsockname()[1]
+        return port

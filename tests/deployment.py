@@ -1,0 +1,87 @@
+"""A checkpoint, a report and a rendered folder for the tests of deploy: tiny, real, and the same bytes every time."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from deploy import render
+from deploy.spec import Target
+from evalsuite import report
+from evalsuite.answers import Answer, Arm
+from evalsuite.gate import Result
+from evalsuite.questions import Question, QuestionSet
+from tune import checkpoint
+from tune.checkpoint import Checkpoint
+from tune.recipe import Recipe
+
+CONFIG = {
+    "model_type": "gpt_oss",
+    "num_hidden_layers": 4,
+    "hidden_size": 64,
+    "intermediate_size": 64,
+    "num_local_experts": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "vocab_size": 201_088,
+    "sliding_window": 128,
+}
+
+
+def make_checkpoint(folder: Path, *, name: str = "python-docs", format: checkpoint.Format = "merged") -> Checkpoint:
+    """A finished checkpoint folder with 4 KiB of weights."""
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    save_file({"model.norm.weight": np.arange(1024, dtype=np.float32)}, folder / "model.safetensors")
+    return checkpoint.finish(
+        folder,
+        name=name,
+        base="openai/gpt-oss-20b",
+        format=format,
+        prompt_date="2026-01-01",
+        inputs={"adapter": "0" * 64},
+        settings={},
+        figures={},
+    )
+
+
+def make_report(path: Path, tuned: str, outcome: Result = "PASS", base: str = "gpt-oss-20b@0123456789abcdef") -> Path:
+    """A report.json about `tuned` whose verdict the gate itself reached."""
+    count = 20 if outcome == "INCONCLUSIVE" else 300
+    questions = tuple(
+        Question(id=f"q{i}", kind="exact", module="bisect", prompt=f"{i}?", answer="x", grader="exact")
+        for i in range(count)
+    )
+
+    def answer(question: Question, arm: Arm) -> Answer:
+        model = tuned if arm == "tuned" else base
+        known = {"question": question.id, "arm": arm, "effort": "low", "model": model}
+        if arm == "tuned" and outcome == "INVALID":
+            return Answer(**known, outcome="error", score=None, error="503")
+        right = not (arm == "tuned" and outcome == "FAIL" and int(question.id[1:]) % 4 == 0)
+        return Answer(**known, outcome="answered", score=float(right))
+
+    arms: tuple[Arm, ...] = ("base", "tuned")
+    made = report.build(
+        QuestionSet(name="pydocs", python="3.11", seed=0, questions=questions),
+        [answer(q, arm) for q in questions for arm in arms],
+        created="2026-11-21",
+        margin=0.05,
+        alpha=0.05,
+    )
+    assert made.verdict.outcome == outcome, made.verdict
+    report.write(path, made)
+    return path
+
+
+def rendered(tmp_path: Path, target: Target, **deploy: object) -> Path:
+    """A folder that `deploy render` wrote, beside the checkpoint it is for; `deploy` are keys of that section."""
+    made = make_checkpoint(tmp_path / "merged")
+    proof = make_report(tmp_path / "report.json", made.served_name)
+    recipe = Recipe.model_validate({"deploy": deploy})
+    out = tmp_path / "deploy" / target
+    render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
+    return out

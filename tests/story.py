@@ -1,0 +1,46 @@
+"""The whole path for tests, with the real parts: the demo's own commands on the demo's own recipe, made smaller."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parent.parent
+DEMO = ROOT / "examples" / "demo.sh"
+SMALLER = {  # key of the recipe: value here; the nano section stays, so that demo and tests share one cached base
+    "questions": 24,
+    "max_steps": 12,
+    "max_tokens": 160,
+}
+
+
+class Story(NamedTuple):
+    """A project folder and what each command said on standard output."""
+
+    folder: Path
+    said: dict[str, str]
+
+    def run(self, command: str, expect: int = 0) -> str:
+        """Run one of our commands in the project folder; its output, with the exit code checked."""
+        package, *arguments = command.split()
+        out = subprocess.run(
+            [sys.executable, "-m", package, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
+        )
+        assert out.returncode == expect, f"{command}: exit {out.returncode}\n{out.stdout}{out.stderr}"
+        assert "Traceback" not in out.stderr
+        self.said[command] = out.stdout
+        return out.stdout + out.stderr
+
+
+def commands() -> list[str]:
+    """The demo's steps, as it prints them."""
+    return re.findall(r"^\s*(?:\[.*\|\| |verdict=0; )?step (.*?)(?: \|\| verdict=\$\?)?$", DEMO.read_text(), re.M)
+
+
+def smaller(recipe: str) -> str:
+    """The recipe with fewer questions, steps and tokens."""
+    for key, value in SMALLER.items():
+        recipe, found = re.subn(rf"^{key} = .*$", f"{key} = {value}", recipe, flags=re.M)
+        assert found, f"the example recipe no longer sets {key}"
+    return recipe

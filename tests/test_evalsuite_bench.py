@@ -1,0 +1,131 @@
+import httpx
+import numpy as np
+import pytest
+from pydantic import SecretStr
+from scipy import stats
+
+from evalsuite.bench import Bench, bench, calibrate, paired_ratio
+from evalsuite.load.client import Target
+from evalsuite.load.metrics import Limits
+from evalsuite.stub import Fault, Model, Script, serving
+from tune.errors import UserError
+
+# A busy machine makes a run void, rightly; what these tests look at is something else.
+LENIENT = Limits(lag_share=9, lag_floor_s=9, achieved=0, cpu=99)
+FAST, SLOW = Model(first_token_s=0.01, per_token_s=0.001), Model(first_token_s=0.2, per_token_s=0.015)
+
+
+def test_slow_endpoint_shows_as_slower_in_every_metric():
+    with serving(Script(models={"fast": FAST, "slow": SLOW})) as url:
+        found = bench(Target(url=url, model="fast"), Target(url=url, model="slow"), blocks=3, requests=4,
+                      concurrency=4, limits=LENIENT)  # fmt: skip
+    assert found.void == ()
+    assert found.exit_code == 0
+    by = {r.metric: r for r in found.ratios}
+    assert by["ttft_p50"].ratio > 1
+    assert by["tpot_p50"].ratio > 1
+    assert by["output_tokens_per_s"].ratio < 1
+    # The stub never sends early, so these hold however late a busy machine makes it.
+    slow = found.arms["tuned"].blocks
+    assert min(f.ttft_s.p50 for f in slow) >= 0.2
+    assert max(f.output_tokens_per_s for f in slow) <= 80 / (0.2 + 19 * 0.015)
+    assert found.arms["base"].pooled.requests == 12
+    assert len(found.arms["tuned"].blocks) == 3
+    assert Bench.model_validate_json(found.model_dump_json()) == found
+
+
+def test_blocks_alternate_and_both_arms_get_the_same_requests():
+    lines = []
+    with serving(Script(models={"a": Model(), "b": Model()})) as url:
+        bench(Target(url=url, model="a"), Target(url=url, model="b"), blocks=4, requests=3, concurrency=1, warmup=0,
+              prompts=[f"p{i}" for i in range(12)], max_tokens=7, limits=LENIENT, report=lines.append)  # fmt: skip
+        seen = httpx.get(f"{url}/requests").json()
+    assert [s["model"] for s in seen] == [m for m in "abbaabba" for _ in range(3)]
+    prompts = {m: [s["prompt"] for s in seen if s["model"] == m] for m in "ab"}
+    assert prompts["a"] == prompts["b"] == [f"p{i}" for i in range(12)]
+    assert {(s["effort"], s["max_tokens"]) for s in seen} == {("low", 7)}
+    assert any("block 4 of 4, tuned" in line for line in lines)
+
+
+def test_open_loop_with_late_requests_is_void():
+    with serving(Script(models={"m": FAST})) as url:
+        strict = LENIENT.model_copy(update={"lag_share": 0.0, "lag_floor_s": 0.0})
+        found = bench(Target(url=url, model="m"), blocks=1, requests=5, rate=50, limits=strict)
+    assert found.exit_code == 3
+    assert "base: requests left late" in found.void[0]
+    assert found.ratios == ()
+
+
+def test_errors_over_the_cap_make_it_void_and_name_the_arm():
+    broken = FAST.model_copy(update={"faults": (Fault(kind="hangup", share=0.5),)})
+    with serving(Script(models={"a": FAST, "b": broken})) as url:
+        found = bench(Target(url=url, model="a"), Target(url=url, model="b"), blocks=2, requests=10, concurrency=2,
+                      prompts=[f"p{i}" for i in range(20)], limits=LENIENT, warmup=0)  # fmt: skip
+    assert found.exit_code == 3
+    assert any(r.startswith("tuned: ") and "cut" in r for r in found.void)
+    assert not any(r.startswith("base: ") for r in found.void)
+    assert 0 < found.arms["tuned"].pooled.errors["cut"] < 20
+
+
+def test_block_without_figures_is_not_dropped_in_silence():
+    with serving(Script(models={"a": Model(), "b": Model(faults=(Fault(kind="500"),))})) as url:
+        found = bench(Target(url=url, model="a"), Target(url=url, model="b"), blocks=2, requests=2, concurrency=1,
+                      warmup=0, limits=LENIENT)  # fmt: skip
+    assert found.ratios == ()
+    assert any("no ratio of" in r for r in found.void)
+
+
+@pytest.mark.parametrize(
+    "load", [{}, {"rate": 1.0, "concurrency": 1}, {"concurrency": 0}, {"rate": -1.0}, {"concurrency": 1, "blocks": 0},
+             {"concurrency": 1, "prompts": []}]
+)  # fmt: skip
+def test_senseless_load_is_a_user_error(load):
+    with serving() as url, pytest.raises(UserError):
+        bench(Target(url=url, model="stub@0123456789abcdef"), **{"blocks": 1, "requests": 2, **load})
+
+
+def test_dead_or_refusing_endpoint_is_a_user_error_that_says_why_but_not_the_key():
+    with serving(Script(models={"m": Model()}, api_key="sesame")) as url:
+        with pytest.raises(UserError, match="http 401"):
+            bench(Target(url=url, model="m"), blocks=1, concurrency=1)
+        with_key = Target(url=url, model="m", key=SecretStr("sesame"))
+        found = bench(with_key, blocks=1, requests=2, concurrency=1, limits=LENIENT)
+    assert "sesame" not in found.model_dump_json()
+    with pytest.raises(UserError, match="does not answer"):
+        bench(with_key, blocks=1, concurrency=1)
+
+
+def test_interval_agrees_with_scipy_and_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    logs = [tuple(pair) for pair in rng.normal(size=(6, 2))]
+    found = paired_ratio("ttft_p50", logs, more_is_better=False)
+    base, tuned = zip(*logs, strict=True)
+    oracle = stats.ttest_rel(tuned, base)
+    interval = oracle.confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((np.exp(interval.low), np.exp(interval.high)))
+    assert found.ratio == pytest.approx(found.tuned / found.base)
+    true = np.log(1.1)
+    runs = [paired_ratio("x", [(0.0, d) for d in rng.normal(true, 0.1, size=6)], False) for _ in range(600)]
+    covered = np.mean([r.low <= 1.1 <= r.high for r in runs])
+    assert 0.92 < covered < 0.98  # binomial sd 0.009
+
+
+@pytest.mark.parametrize(
+    ("logs", "more_is_better", "reading"),
+    [
+        ([0.5, 0.6, 0.7], False, "worse"),
+        ([0.5, 0.6, 0.7], True, "better"),
+        ([-0.5, -0.6, -0.7], False, "better"),
+        ([-0.5, -0.6, -0.7], True, "worse"),
+        ([-0.5, 0.6, 0.1], True, "not distinguishable"),
+    ],
+)
+def test_a_ratio_is_read_in_its_metric_s_direction(logs, more_is_better, reading):
+    assert paired_ratio("x", [(1.0, 1.0 + d) for d in logs], more_is_better).reading == reading
+
+
+def test_calibration_counts_every_chunk():
+    found = calibrate(streams=4, tokens=20, gap_s=0.002)
+    assert found.chunks == 80
+    assert found.us_per_chunk > 0
+    assert found.chunks_per_s == pytest.approx(1e6 / found.us_per_chunk)

@@ -1,0 +1,218 @@
+"""The page: everything in the report is on it, nothing in the report can run, nothing is fetched."""
+
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+
+from evalsuite import html, report
+from evalsuite.answers import Answer
+from evalsuite.questions import Question, QuestionSet
+
+HOSTILE = "</pre></details><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
+NOTE = "A nano model proves the path, not quality."
+EFFORTS = ("low", "medium", "high")
+
+
+def made(n: int = 120, *, text: str = HOSTILE, errors: int = 0, answered: bool = True, **more) -> report.Report:
+    kind = "kind <b>x</b>"
+    set_ = QuestionSet(
+        name="python-docs",
+        python="3.11.7",
+        seed=0,
+        questions=tuple(
+            Question(id=f"q{i}", kind=kind, module="ast", prompt=f"P{i} {text}", answer=text, grader="exact", guess=0.1)
+            for i in range(n)
+        ),
+    )
+    answers = [
+        Answer(
+            question=f"q{i}",
+            arm=arm,
+            effort=effort,
+            model=f"docs-{arm}@0123456789abcdef",
+            outcome="error" if i < errors else "answered",
+            score=None if i < errors else float((i + (arm == "tuned")) % 5 > 1),
+            text=text,
+            reasoning_tokens=(k + 1) * 10,
+            completion_tokens=50,
+            first_token_s=0.04,
+            first_answer_s=1.5,
+            total_s=2.0,
+        )
+        for i in range(n if answered else 0)
+        for k, effort in enumerate(EFFORTS)
+        for arm in ("base", "tuned")
+    ]
+    rows = (report.SpeedRow(metric="TTFT, p95", unit="ms", base=412.0, tuned=430.0, ratio=1.04, interval=(0.98, 1.11)),)
+    given = {"created": "2026-11-21", "margin": 0.05, "alpha": 0.05, "note": NOTE, "provenance": {"vllm": text}}
+    load = report.Throughput(load="2 requests/s", rows=rows, void="p99 emit lag")
+    return report.build(set_, answers, **(given | {"throughput": load} | more))
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; refuses tags that are not closed in order."""
+
+    VOID = ("meta", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+
+def test_the_page_says_what_the_report_says():
+    r = made()
+    text = " ".join(Page(html.render(r)).text.split())
+    for reason in r.verdict.reasons:
+        assert " ".join(reason.split()) in text
+    c = r.comparisons[0]
+    for part in (
+        r.verdict.outcome,
+        NOTE,
+        r.questions_digest,
+        r.digest,
+        "docs-tuned@0123456789abcdef",
+        f"{c.lost} lost, {c.gained} gained",
+        f"{c.base.accuracy:.1%}".replace("%", " %"),
+        "1.04 (0.98 to 1.11)",
+        "p99 emit lag",
+        "the highest effort reasons 3.0 times as long as the lowest",
+        "1.50 s",
+    ):
+        assert part in text, part
+    assert HOSTILE.split("{{")[0] in text
+
+
+def test_untrusted_text_stays_text_and_nothing_is_fetched():
+    page = Page(html.render(made()))
+    assert {tag for tag, _ in page.tags} & {
+        "script",
+        "img",
+        "iframe",
+        "link",
+        "object",
+        "base",
+        "form",
+        "a",
+        "b-x",
+    } == set()
+    for tag, attributes in page.tags:
+        assert not any(name.startswith("on") for name in attributes), tag
+        assert not {"src", "href", "srcset", "action", "xlink:href"} & set(attributes), tag
+    policy = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    style = re.search(r"<style>(.*?)</style>", html.render(made()), re.S)
+    assert style
+    assert not re.search(r"url\(|@import|//", style[1])
+
+
+@pytest.mark.parametrize(
+    ("more", "outcome"),
+    [
+        ({"answered": False}, "INVALID"),
+        ({"answered": False, "efforts": EFFORTS}, "INVALID"),
+        ({"errors": 120}, "INVALID"),
+    ],
+)
+def test_a_report_without_figures_still_makes_a_page(more, outcome):
+    r = made(throughput=None, **more)
+    page = Page(html.render(r))
+    assert r.verdict.outcome == outcome
+    assert r.verdict.reasons[0] in page.text
+    assert "No load test is part of this report" in page.text
+    assert not re.search(r"\b(nan|None|Undefined)\b", page.text)
+
+
+def test_marks_lie_where_the_figures_say():
+    r = made()
+    axis = html.Axis(-0.1, 0.1, ())
+    assert (axis.x(-0.1), axis.x(0), axis.x(0.05), axis.x(9)) == ("0.00%", "50.00%", "75.00%", "100.00%")
+    page = html.render(r)
+    low = r.comparisons[0]
+    drawn = html._axis([d for c in r.comparisons for d in (c.difference, c.answering)], r.policy.margin)
+    assert drawn.low < low.difference.lower
+    assert drawn.low < -r.policy.margin
+    assert f'x1="{drawn.x(low.difference.lower)}" x2="{drawn.x(low.difference.upper)}"' in page
+    assert f'<circle cx="{drawn.x(low.difference.estimate)}"' in page
+
+
+@pytest.fixture
+def trap():
+    """A loopback server that notes every path it is asked for."""
+    asked: list[str] = []
+
+    class Note(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Note) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed (apt-get install chromium)")
+def test_a_real_browser_shows_it_and_asks_nobody_for_anything(tmp_path, trap):
+    url, asked = trap
+    start = [
+        *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+        *("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", "--window-size=1180,2400"),
+        f"--user-data-dir={tmp_path / 'profile'}",
+    ]
+
+    def chromium(name: str, text: str, *more: str) -> str:
+        page = tmp_path / name
+        page.write_text(text, encoding="utf-8")
+        return subprocess.run(
+            [*start, *more, page.as_uri()], capture_output=True, text=True, timeout=120, check=True
+        ).stdout
+
+    bait = f"<img src={url}/img><script src={url}/script></script><style>@import '{url}/css';</style>"
+    chromium("control.html", bait, "--dump-dom")
+    assert {"/img", "/script", "/css"} <= set(asked), "the trap catches a page that is not escaped"
+    asked.clear()
+
+    r = made(text=HOSTILE + bait, note=NOTE + bait)
+    dom = chromium("report.html", html.render(r), "--dump-dom")
+    assert asked == []
+    assert f"<title>{r.verdict.outcome}: docs-tuned@0123456789abcdef against" in dom
+    assert NOTE in dom
+    assert "&lt;script&gt;document.title" in dom
+
+    picture = tmp_path / "page.png"
+    chromium("report.html", html.render(r), f"--screenshot={picture}")
+    assert asked == []
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert picture.stat().st_size > 50_000, "the page is drawn, not blank"

@@ -1,0 +1,163 @@
+"""Questions about the installed CPython: true, held out, balanced, repeatable; unfit truths drop out."""
+
+import ast
+import importlib
+import inspect
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from evalsuite.graders import grade, parse
+from evalsuite.pydocs import kinds
+from evalsuite.pydocs.build import build
+from evalsuite.pydocs.facts import Module, answers
+from evalsuite.pydocs.kinds import KINDS, Candidate
+from evalsuite.questions import QuestionSet
+from tune.errors import UserError
+
+MODULES = ["textwrap", "binascii", "base64", "tarfile", "numbers", "signal", "traceback", "pickle", "cmath", "ast"]
+RULE = "End with one line: ANSWER: <value>"
+
+
+@pytest.fixture(scope="module")
+def asked() -> QuestionSet:
+    return build(MODULES, 150, 0, RULE)
+
+
+def test_frame(asked: QuestionSet) -> None:
+    questions = asked.questions
+    assert len(questions) == 150
+    assert len({q.id for q in questions}) == len({q.prompt for q in questions}) == 150
+    assert {q.module for q in questions} <= set(MODULES)
+    assert {q.developer for q in questions} == {RULE}
+    by_kind = Counter(q.kind for q in questions)
+    assert set(by_kind) == set(KINDS)
+    plenty = [by_kind[k] for k in KINDS if k not in {"session", "mutated", "exception-base"}]
+    assert max(plenty) - min(plenty) <= 1
+    assert {q.grader: q.guess for q in questions} == {"choice": 0.25, "yesno": 0.5, "literal": 0, "exact": 0}
+
+
+def test_only_its_own_answer_is_right(asked: QuestionSet) -> None:
+    for q in asked.questions:
+        assert grade(q, parse(f"Well.\nANSWER: {q.answer}")) == 1.0
+        if q.grader == "choice":
+            assert sum(grade(q, letter) for letter in "ABCD") == 1.0
+        elif q.grader != "yesno":
+            assert not re.search(rf"(?<!\w){re.escape(q.answer)}(?!\w)", q.prompt)
+
+
+def test_no_constant_reply_scores_well(asked: QuestionSet) -> None:
+    for kind in ("keyword-only", "subclass"):
+        said = Counter(q.answer for q in asked.questions if q.kind == kind)
+        assert abs(said["yes"] - said["no"]) <= 1
+    for kind in ("default", "constant", "position"):
+        said = Counter(q.answer for q in asked.questions if q.kind == kind)
+        assert max(said.values()) <= said.total() / 4
+
+
+def test_answers_are_true_here_too(asked: QuestionSet) -> None:
+    """The same facts found another way, in this process."""
+    checked = Counter[str]()
+    for q in asked.questions:
+        named = re.findall(r"`([^`\n]+)`", q.prompt)
+        if q.kind == "default":
+            value = inspect.signature(_look(q.module, named[1])).parameters[named[0]].default
+            same = value == ast.literal_eval(q.answer)
+        elif q.kind == "keyword-only":
+            kind = inspect.signature(_look(q.module, named[1])).parameters[named[0]].kind
+            same = (kind is inspect.Parameter.KEYWORD_ONLY) == (q.answer == "yes")
+        elif q.kind == "constant":
+            value = _look(q.module, named[0])
+            same = value == ast.literal_eval(q.answer)
+        elif q.kind == "subclass":
+            same = (_look(q.module, named[1]) in _look(q.module, named[0]).__mro__) == (q.answer == "yes")
+        elif q.kind == "exception-base":
+            same = _look(q.module, named[0]).__base__.__name__ == q.answer
+        elif q.kind == "exporter":
+            options = dict(re.findall(r"^([A-D])\) (.*)$", q.prompt, re.M))
+            having = [k for k, m in options.items() if named[0] in dir(importlib.import_module(m))]
+            same = having == [q.answer]
+        else:
+            continue
+        assert same, q
+        checked[q.kind] += 1
+    assert len(checked) == 6
+
+
+def _look(module: str, dotted: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for name in dotted.removeprefix(module + ".").split("."):
+        found = getattr(found, name)
+    return found
+
+
+def test_same_seed_same_questions_in_any_process(asked: QuestionSet) -> None:
+    code = f"from evalsuite.pydocs.build import build; print(build({MODULES[::-1]!r}, 150, 0, {RULE!r}).digest)"
+    env = {**os.environ, "PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == asked.digest
+    assert build(MODULES, 150, 1, RULE).digest != asked.digest
+
+
+def test_unknown_modules_are_all_named() -> None:
+    with pytest.raises(UserError, match=r"no module nosuch\.b, nosuch_a\n"):
+        build(["textwrap", "nosuch.b", "nosuch_a"], 10, 0, RULE)
+
+
+def test_nothing_to_ask_is_an_error() -> None:
+    with pytest.raises(UserError, match="no question can be made"):
+        build([], 10, 0, RULE)
+
+
+def test_too_few_is_said() -> None:
+    lines: list[str] = []
+    found = build(["textwrap"], 5_000, 0, RULE, lines.append)
+    assert 10 < len(found.questions) < 5_000
+    assert any("hold no more" in line for line in lines)
+
+
+def test_what_two_processes_disagree_on_has_no_answer() -> None:
+    checks = {
+        "repr(7)": "7",
+        "str(list({'a', 'b', 'c', 'd', 'e', 'f'}))": None,  # hash seed
+        "os.getcwd()": None,
+        "repr(object())": None,
+        "str(1 / 0)": None,
+        "7": None,  # not text
+        "str(sum(0 for _ in iter(int, 1)))": None,  # endless
+        "sys.exit(0)": None,
+        "print('noise') or 'quiet'": "quiet",
+    }
+    assert answers(list(checks)) == list(checks.values())
+
+
+def test_unfit_truths_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    truths = {
+        "good": "'fine'",
+        "long": "'x' * 61",
+        "address": "'<f at 0x7f00aa11bb22>'",
+        "path": "'/usr/lib/python3'",
+        "told": "'fish'",
+        "lines": "'a\\nb'",
+        "empty": "''",
+        "hostile": "'*'",  # no reply could say this and be read back
+    }
+
+    def planted(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
+        for name, check in truths.items():
+            yield Candidate("textwrap", f"What of {name}? Not fish.", check, "exact")
+            yield Candidate("textwrap", f"Which of {name}?", check, "choice", ("fine", "a", "b", "c"))
+            yield Candidate("textwrap", f"Which of {name}?", check, "choice", ("fine", "a", "b", "c"))  # a duplicate
+
+    monkeypatch.setitem(kinds.KINDS, "planted", planted)
+    found = [q for q in build(["textwrap"], 5_000, 0, RULE).questions if q.kind == "planted"]
+    assert sorted(q.prompt.splitlines()[0] for q in found) == ["What of good? Not fish.", "Which of good?"]
+    assert json.loads(found[0].model_dump_json())["answer"]

@@ -1,0 +1,75 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evalsuite.stub import Fault, Model, Script, serving
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "test_endpoint.py"
+
+
+@pytest.fixture
+def pytest_in(tmp_path):
+    """Runs pytest on a copy of the benchmark file, in a folder of its own, strict about everything."""
+    shutil.copy(FILE, tmp_path)
+
+    def run(*args, **env):
+        command = [sys.executable, "-W", "error", "-m", "pytest", "-W", "error", "--strict-config", "--strict-markers",
+                   "-ra", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *args]  # fmt: skip
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **env})
+
+    return run
+
+
+def test_without_an_endpoint_it_skips_and_other_tests_run_undisturbed(pytest_in, tmp_path):
+    (tmp_path / "test_other.py").write_text("def test_it(): pass\n")
+    both = pytest_in()
+    assert both.returncode == 0, both.stdout + both.stderr
+    assert "give --endpoint http://" in both.stdout
+    assert "1 passed, 5 skipped" in both.stdout
+
+
+def test_other_runs_load_nothing_heavy(pytest_in, tmp_path):
+    (tmp_path / "test_other.py").write_text(
+        "import sys\ndef test_it(): assert not {'numpy', 'openai', 'httpx', 'pydantic'} & set(sys.modules)\n"
+    )
+    other = pytest_in("test_other.py")
+    assert other.returncode == 0, other.stdout + other.stderr
+
+
+def test_measured_latencies_become_the_benchmark_and_can_be_compared(pytest_in, tmp_path):
+    models = {"quick": Model(first_token_s=0.05, per_token_s=0.002), "slow": Model(first_token_s=0.5)}
+    with serving(Script(models=models, api_key="sesame")) as url:
+        common = ["test_endpoint.py", "--endpoint", url, "--endpoint-key-env", "KEY", "--endpoint-requests", "6"]
+        first = pytest_in(*common, "--benchmark-json=out.json", "--benchmark-save=one", KEY="sesame")
+        assert first.returncode == 0, first.stdout + first.stderr
+        worse = pytest_in(*common, "--endpoint-model=slow", "--endpoint-concurrency=6", "--benchmark-compare",
+                          "--benchmark-compare-fail=median:100%", "-k", "first", KEY="sesame")  # fmt: skip
+        unset = pytest_in(*common, "-k", "end")
+    rows = {b["param"]: b for b in json.loads((tmp_path / "out.json").read_text())["benchmarks"]}
+    ttft, whole = rows["time to first token"], rows["end to end"]
+    assert ttft["stats"]["rounds"] == 6
+    assert 0.05 <= ttft["stats"]["min"] <= ttft["stats"]["median"] == pytest.approx(ttft["extra_info"]["p50"])
+    assert whole["stats"]["min"] >= 0.05 + 19 * 0.002  # 4 thoughts and 16 words
+    assert rows["1k output tokens"]["stats"]["mean"] == pytest.approx(whole["stats"]["mean"] * 1000 / 20)
+    assert set(ttft["extra_info"]) == {"n", "mean", "p50", "p95", "p99", "tokens_counted"}
+    assert worse.returncode != 0
+    assert "Performance has regressed" in worse.stdout + worse.stderr
+    assert unset.returncode == 1
+    assert "the variable KEY is not set" in unset.stdout
+    assert "sesame" not in (tmp_path / "out.json").read_text() + first.stdout
+
+
+def test_failing_or_wrong_endpoint_fails_with_one_message(pytest_in):
+    faulty = Model(faults=(Fault(kind="hangup", share=0.5),))
+    with serving(Script(models={"m": faulty})) as url:
+        void = pytest_in("test_endpoint.py", "--endpoint", url, "-k", "end")
+    assert "the measurement is void" in void.stdout
+    assert void.returncode == 1
+    gone = pytest_in("test_endpoint.py", "--endpoint", url, "-k", "end")
+    assert "does not list a model" in gone.stdout
+    assert "Traceback" not in gone.stdout

@@ -1,0 +1,72 @@
+"""The house rules that a machine can hold: sizes, names, import weight, help."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("tune", "serve", "evalsuite", "deploy")
+MODULES = sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py"))
+HEAVY = (
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "datasets",
+    "vllm",
+    "openai",
+    "openai_harmony",
+    "scipy",
+    "numpy",
+    "httpx",
+)
+
+
+def test_there_are_modules_to_check():
+    assert len(MODULES) > 40
+    assert {p.relative_to(ROOT).parts[0] for p in MODULES} == set(PACKAGES)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_a_module_is_small_named_for_its_job_and_says_what_it_is(path):
+    text = path.read_text()
+    assert text.count("\n") <= 400
+    assert not re.fullmatch(r"_?(utils?|common|core|helpers?|misc|base|types)", path.stem)
+    assert path.name == "__main__.py" or text.startswith(('"""', "#!")), "a module begins with its docstring"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_command_line_starts_light(package):
+    code = f"import sys, {package}.cli; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_command_has_help(package):
+    import importlib
+
+    group = importlib.import_module(f"{package}.cli").main
+    assert len(group.commands) >= 2
+    for name, command in group.commands.items():
+        assert command.help, f"{package} {name} has no help"
+        for option in command.params:
+            assert option.param_type_name == "argument" or option.help, f"{package} {name} {option.name} has no help"
+
+
+def test_the_changelog_names_the_version():
+    from tune.artefact import VERSION
+
+    assert f'version = "{VERSION}"' in (ROOT / "pyproject.toml").read_text()
+    heading = re.search(r"^## \[?([\d.]+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert heading
+    assert heading[1] == VERSION
+
+
+def test_readme_tree_has_a_line_for_every_module():
+    readme = (ROOT / "README.md").read_text()
+    missing = [p.relative_to(ROOT).as_posix() for p in MODULES if not p.name.startswith("__") and p.name not in readme]
+    assert missing == []

@@ -1,0 +1,252 @@
+import json
+import shutil
+import socket
+import struct
+
+import pytest
+
+from serve import memory, preflight
+from serve.command import Options
+from serve.machine import Machine, detect
+from tune import checkpoint, harmony
+from tune.errors import UserError
+
+GIB = 2**30
+HERE = Machine(device="cpu", cores=2, memory=16 * GIB, amx=True, vllm="0.32.0")
+ANY_PORT = Options(port=0)
+CONFIG = {
+    "model_type": "gpt_oss",
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_local_experts": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "vocab_size": harmony.VOCABULARY,
+    "sliding_window": 128,
+    "max_position_embeddings": 4096,
+}
+ROUTER = "model.layers.1.mlp.router.weight"
+
+
+def write_weights(path, tensors):
+    header, end = {}, 0
+    for name, tensor in tensors.items():
+        dtype = "BF16" if tensor.element == 2 else "U8"
+        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [end, end := end + tensor.bytes]}
+    text = json.dumps(header).encode()
+    with path.open("wb") as f:
+        f.write(struct.pack("<Q", len(text)) + text)
+        f.truncate(8 + len(text) + end)
+
+
+def write_index(folder, weight_map):
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def change(path, **values):
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, **values}))
+
+
+def finish(folder, **facts):
+    facts = {"name": "tiny", "base": "none", "format": "merged", "prompt_date": "2026-01-01", **facts}
+    return checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+
+
+def fill(folder, format="merged"):
+    import tokenizers
+
+    folder.mkdir()
+    shape = memory.shape_of(CONFIG)
+    quantized = {"quantization_config": {"quant_method": "mxfp4"}} if format == "mxfp4" else {}
+    (folder / "config.json").write_text(json.dumps({**CONFIG, **quantized}))
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [200002, 199999, 200012]}))
+    ids = {harmony.decode([i]): i for i in (200005, 200006, 200007, 200008, 200002, 200012)}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, "x")).save(str(folder / "tokenizer.json"))
+    write_weights(folder / "model.safetensors", memory.tensors(shape, format))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    folder = fill(tmp_path_factory.mktemp("preflight") / "tiny")
+    finish(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "tiny")
+
+
+def test_a_whole_checkpoint_has_nothing_wrong(whole):
+    found = preflight.check(whole, ANY_PORT, HERE)
+    assert found.problems == ()
+    assert found.figures["need_bytes"] > found.figures["weight_bytes"] > (whole / "config.json").stat().st_size
+    found.require()
+
+
+def test_this_machine_is_read():
+    here = detect()
+    assert here.cores >= 1
+    assert here.memory > GIB
+    assert here.device == "cpu" or here.vllm
+
+
+def rename_router(folder):
+    tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
+    tensors = {n.replace(".router.", ".router.linear."): t for n, t in tensors.items()}
+    write_weights(folder / "model.safetensors", tensors)
+
+
+def transpose_router(folder):
+    tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
+    write_weights(folder / "model.safetensors", {**tensors, ROUTER: memory.Tensor((32, 2), 2)})
+
+
+def lose_a_shard(folder):
+    names = memory.tensors(memory.shape_of(CONFIG), "merged")
+    write_index(folder, dict.fromkeys(names, "model.safetensors") | {ROUTER: "model-2.safetensors"})
+
+
+def leave_out_of_the_index(folder):
+    names = [n for n in memory.tensors(memory.shape_of(CONFIG), "merged") if n != ROUTER]
+    write_index(folder, {**dict.fromkeys(names, "model.safetensors"), ROUTER: "other.safetensors"})
+    write_weights(folder / "other.safetensors", {"something.else": memory.Tensor((1,), 2)})
+
+
+def truncate(folder):
+    with (folder / "model.safetensors").open("r+b") as f:
+        f.truncate((folder / "model.safetensors").stat().st_size - 1)
+
+
+def set_config(**values):
+    return lambda folder: change(folder / "config.json", **values)
+
+
+def only_return(folder):
+    change(folder / "generation_config.json", eos_token_id=200002)
+
+
+def other_tokenizer(folder):
+    text = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text(text.replace("200012", "7"))
+
+
+@pytest.mark.parametrize(
+    ("plant", "words"),
+    [
+        (rename_router, ["lacks 4 of 37 tensors", "holds 4 tensors that GPT-OSS has no place for", "router.linear"]),
+        (transpose_router, ["1 tensors of the wrong shape", "[32, 2]", "[2, 32]"]),
+        (lose_a_shard, ["lacks model-2.safetensors"]),
+        (leave_out_of_the_index, [ROUTER]),
+        (truncate, ["model.safetensors is damaged", "its header describes"]),
+        (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), ["damaged", "longer than the file"]),
+        (lambda f: (f / "model.safetensors").write_bytes(b""), ["damaged"]),
+        (lambda f: (f / "model.safetensors").unlink(), ["no .safetensors file"]),
+        (set_config(model_type="llama"), ["model_type 'llama'"]),
+        (set_config(quantization_config={"quant_method": "mxfp4"}), ["quant_method 'mxfp4' of merged weights"]),
+        (set_config(vocab_size=1000), ["vocab_size 1000", "wrong shape"]),
+        (set_config(hidden_size="x"), ["no GPT-OSS architecture", "hidden_size"]),
+        (set_config(max_position_embeddings=1024), ["max_model_len 2048 is over the model's 1024"]),
+        (lambda f: (f / "config.json").write_text("{"), ["config.json cannot be read"]),
+        (lambda f: (f / "config.json").write_text("[]"), ["config.json cannot be read", "not an object"]),
+        (only_return, ["lacks end ids [200012]"]),
+        (other_tokenizer, ["<|call|> have other ids"]),
+        (lambda f: (f / "tokenizer.json").write_text("{"), ["tokenizer.json cannot be read"]),
+    ],
+)
+def test_a_planted_fault_is_named_before_the_engine_starts(folder, plant, words):
+    plant(folder)
+    finish(folder)  # as a tool would that made it so: the digests agree
+    found = preflight.check(folder, ANY_PORT, HERE)
+    with pytest.raises(UserError) as error:
+        found.require()
+    assert all(word in error.value.message for word in words), error.value.message
+    assert error.value.exit_code == 2
+
+
+def test_a_file_changed_after_the_export_is_named(folder):
+    truncate(folder)
+    found = preflight.check(folder, ANY_PORT, HERE)
+    assert ["its sha256 differs" in p.why for p in found.errors] == [True, False]
+
+
+def test_all_problems_at_once(folder):
+    other_tokenizer(folder)
+    only_return(folder)
+    set_config(model_type="llama")(folder)
+    finish(folder)
+    old = HERE.model_copy(update={"memory": GIB, "vllm": "0.29.1"})
+    with pytest.raises(UserError) as error:
+        preflight.check(folder, ANY_PORT, old).require()
+    for word in ("llama", "end ids", "other ids", "0.29.1", "does not fit into memory"):
+        assert word in error.value.message
+
+
+def test_an_unfinished_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no finished checkpoint"):
+        preflight.check(fill(tmp_path / "half"), ANY_PORT, HERE)
+
+
+def test_mxfp4_without_matrix_instructions_is_refused_with_the_way_out(tmp_path):
+    folder = fill(tmp_path / "packed", "mxfp4")
+    finish(folder, format="mxfp4")
+    preflight.check(folder, ANY_PORT, HERE).require()
+    with pytest.raises(UserError, match="AMX") as error:
+        preflight.check(folder, ANY_PORT, HERE.model_copy(update={"amx": False})).require()
+    assert "tune export --format merged" in error.value.fix
+    gpu = Machine(device="cuda", cores=8, memory=24 * GIB, vllm="0.32.0")
+    preflight.check(folder, ANY_PORT, gpu).require()
+
+
+def test_bf16_without_matrix_instructions_is_told_but_served(whole):
+    found = preflight.check(whole, ANY_PORT, HERE.model_copy(update={"amx": False}))
+    assert [p.level for p in found.problems] == ["warning"]
+    found.require()
+
+
+def test_a_bare_adapter_is_refused(folder):
+    finish(folder, format="lora")
+    with pytest.raises(UserError, match="adapter"):
+        preflight.check(folder, ANY_PORT, HERE).require()
+
+
+def test_another_prompt_than_the_trained_one_is_refused(folder):
+    manifest = folder / "checkpoint.json"
+    data = json.loads(manifest.read_text())
+    data["settings"]["checkpoint"]["prompt_fingerprint"] = "0" * 64
+    manifest.write_text(json.dumps(data))
+    with pytest.raises(UserError, match="trained on another prompt"):
+        preflight.check(folder, ANY_PORT, HERE).require()
+
+
+def test_a_port_in_use_is_named(whole):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"port {port} of 127.0.0.1.*[Ii]n use|port {port}") as error:
+            preflight.check(whole, Options(port=port), HERE).require()
+    assert "in use" in error.value.why
+    preflight.check(whole, Options(port=port), HERE).require()
+
+
+def test_an_open_network_without_a_key_is_told(whole):
+    found = preflight.check(whole, Options(port=0, host="0.0.0.0"), HERE)
+    assert [p.level for p in found.problems] == ["warning"]
+    assert preflight.check(whole, Options(port=0, host="0.0.0.0", key_env="K"), HERE).problems == ()
+
+
+def test_harmony_overwritten_by_the_other_package_is_seen(tmp_path, monkeypatch):
+    site = tmp_path / "site"
+    (site / "openai_harmony").mkdir(parents=True)
+    (site / "openai_harmony" / "__init__.py").write_text("written over")
+    info = site / "oss_harmony-0.0.11.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: oss-harmony\nVersion: 0.0.11\n")
+    (info / "RECORD").write_text(
+        "openai_harmony/__init__.py,sha256=59r0CHmvLr7Tz8d6su8daGo8jgSk-E8kZkOk466uPQY,24696\n"
+    )
+    monkeypatch.syspath_prepend(str(site))
+    assert "wrote over it" in next(iter(preflight._installation(HERE))).why

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from tune import artefact
+from tune.errors import UserError
+
+
+def stage(folder, text="one\n", **about):
+    folder.mkdir(exist_ok=True)
+    (folder / "pages.jsonl").write_text(text)
+    return artefact.finish(folder, "pages", **about)
+
+
+def test_digest_depends_on_contents_and_inputs_alone(tmp_path):
+    a = stage(tmp_path / "a", inputs={"x": "1"}, figures={"seconds": 1})
+    b = stage(tmp_path / "b", inputs={"x": "1"}, figures={"seconds": 2})
+    assert a.digest == b.digest
+    assert stage(tmp_path / "c", inputs={"x": "2"}).digest != a.digest
+    assert stage(tmp_path / "d", text="two\n", inputs={"x": "1"}).digest != a.digest
+
+
+def test_a_stage_without_its_manifest_is_not_whole(tmp_path):
+    stage(tmp_path / "pages")
+    (tmp_path / "pages/pages.json").unlink()
+    with pytest.raises(UserError, match="interrupted") as e:
+        artefact.read(tmp_path / "pages", "pages", remake="tune collect")
+    assert e.value.fix == "tune collect"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: m[:-20],
+        lambda m: m.replace('"kind"', '"kin"'),
+        lambda m: m.replace('"schema_version": 1', '"schema_version": "x"'),
+    ],
+)
+def test_a_spoilt_manifest_is_refused(tmp_path, spoil):
+    stage(tmp_path / "pages")
+    path = tmp_path / "pages/pages.json"
+    path.write_text(spoil(path.read_text()))
+    with pytest.raises(UserError, match="not a manifest"):
+        artefact.read(tmp_path / "pages", "pages", remake="")
+
+
+def test_missing_and_changed_files_are_named(tmp_path):
+    made = stage(tmp_path / "pages")
+    file = tmp_path / "pages/pages.jsonl"
+    file.write_text("One\n")
+    with pytest.raises(UserError, match=r"pages\.jsonl is not the file"):
+        artefact.verify(tmp_path / "pages", made, remake="")
+    file.unlink()
+    with pytest.raises(UserError, match=r"lacks pages\.jsonl"):
+        artefact.read(tmp_path / "pages", "pages", remake="")
+
+
+def test_is_current_wants_the_same_inputs_settings_and_version(tmp_path):
+    folder = tmp_path / "pages"
+    stage(folder, inputs={"x": "1"}, settings={"seed": (0, 1)})
+    assert artefact.is_current(folder, "pages", inputs={"x": "1"}, settings={"seed": (0, 1)})
+    assert not artefact.is_current(folder, "pages", inputs={"x": "2"}, settings={"seed": (0, 1)})
+    assert not artefact.is_current(folder, "pages", inputs={"x": "1"}, settings={"seed": (1, 1)})
+    manifest = json.loads((folder / "pages.json").read_text())
+    (folder / "pages.json").write_text(json.dumps(manifest | {"made_by": "gptoss-kit 0.0.0"}))
+    assert not artefact.is_current(folder, "pages", inputs={"x": "1"}, settings={"seed": (0, 1)})
+
+
+def test_a_killed_remake_leaves_the_old_stage_whole(tmp_path):
+    folder = tmp_path / "pages"
+    before = stage(folder)
+
+    def killed(fresh):
+        (fresh / "pages.jsonl").write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        artefact.remake_folder(folder, "pages", killed)
+    assert artefact.read(folder, "pages", remake="") == before
+    artefact.remake_folder(folder, "pages", lambda fresh: stage(fresh, text="new\n") and None)
+    assert (folder / "pages.jsonl").read_text() == "new\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["pages"]

@@ -1,0 +1,133 @@
+"""`tune check` on a whole checkpoint, and on the same one damaged in each way that used to pass in silence."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
+
+from tune import artefact, check, export, harmony, loading
+from tune.errors import UserError
+
+ROUTER = "model.layers.0.mlp.router.weight"
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """work/ with a merged checkpoint in shards, an mxfp4 one and a lora one, with harmony's control ids."""
+    root = tmp_path_factory.mktemp("check")
+    make_base(root / "base", vocabulary=harmony.VOCABULARY)
+    added = [{"id": number, "content": text} for text, number in check.CONTROL.items()]
+    (root / "base" / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    made = recipe(root)
+    make_adapter(made, loading.base(made).digest)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export, "SHARD_BYTES", 26_000_000)
+        for kind in ("merged", "mxfp4", "lora"):
+            export.export(made.model_copy(update={"export": made.export.model_copy(update={"format": kind})}))
+    return made.work
+
+
+def refinish(folder: Path) -> None:
+    """A manifest that agrees with the damaged files: the damage was done before it was written."""
+    made = artefact.Artefact.model_validate_json((folder / "checkpoint.json").read_bytes())
+    artefact.finish(folder, "checkpoint", inputs=made.inputs, settings=made.settings, figures=made.figures)
+
+
+@pytest.fixture
+def merged(checkpoints: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(checkpoints / "merged", tmp_path / "merged"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("merged", "37 tensors"), ("mxfp4", "41 tensors"), ("lora", "changes 8 weights")]
+)
+def test_a_whole_checkpoint_passes(checkpoints: Path, kind: str, first: str) -> None:
+    lines = check.check(checkpoints / kind)
+    assert first in lines[0]
+    assert "7 control ids" in lines[1]
+    assert "python-docs@" in lines[2]
+
+
+def test_a_missing_shard(merged: Path) -> None:
+    next(merged.glob("model-00002*")).unlink()
+    with pytest.raises(UserError, match="lacks model-00002"):
+        check.check(merged)
+
+
+def test_a_renamed_router(merged: Path) -> None:
+    tensors = tensors_of(merged)
+    for path in merged.glob("model*"):
+        path.unlink()
+    replace(merged, {name.replace("router", "gate") if name == ROUTER else name: t for name, t in tensors.items()})
+    refinish(merged)
+    with pytest.raises(UserError, match=r"2 problems") as caught:
+        check.check(merged)
+    assert caught.value.why.splitlines() == [
+        f"{ROUTER} is missing",
+        f"       {ROUTER.replace('router', 'gate')} is not a tensor of this model",
+    ]
+
+
+def test_a_truncated_shard(merged: Path) -> None:
+    shard = next(merged.glob("model-00001*"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"model-00001-of-\d+\.safetensors is damaged"):
+        check.check(merged)
+
+
+def test_an_edited_config(merged: Path) -> None:
+    edit_config(merged, hidden_size=96)
+    with pytest.raises(UserError, match=r"model\.embed_tokens\.weight is \[201088, 64\], not \[201088, 96\]"):
+        check.check(merged)
+    edit_config(merged, hidden_size=64, sliding_window=4096)  # no shape depends on it
+    with pytest.raises(UserError, match=r"config\.json is not the file that checkpoint\.json describes"):
+        check.check(merged)
+
+
+def test_an_index_that_names_other_files(merged: Path) -> None:
+    path = merged / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    del index["weight_map"]["lm_head.weight"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(UserError, match="does not match the shards"):
+        check.check(merged)
+
+
+def test_nan_and_foreign_dtypes(merged: Path) -> None:
+    tensors = tensors_of(merged)
+    for path in merged.glob("model*"):
+        path.unlink()
+    tensors["lm_head.weight"][-1, -1] = float("nan")
+    replace(merged, tensors)
+    refinish(merged)
+    with pytest.raises(UserError, match=r"1 problem\n  why: lm_head\.weight holds NaN"):
+        check.check(merged)
+    replace(merged, {**tensors, "lm_head.weight": torch.zeros(harmony.VOCABULARY, 64, dtype=torch.float16)})
+    refinish(merged)
+    with pytest.raises(UserError, match=r"lm_head\.weight is F16, not BF16"):
+        check.check(merged)
+
+
+def test_a_tokenizer_with_other_control_ids(merged: Path) -> None:
+    path = merged / "tokenizer.json"
+    path.write_text(path.read_text().replace("200006", "200099"))
+    refinish(merged)
+    with pytest.raises(UserError, match=r"<\|start\|> is 200099, not 200006"):
+        check.check(merged)
+
+
+def test_a_prompt_that_renders_otherwise(merged: Path) -> None:
+    path = merged / "checkpoint.json"
+    path.write_text(path.read_text().replace(harmony.fingerprint("2026-01-01"), "0" * 64))
+    with pytest.raises(UserError, match="prompts render otherwise"):
+        check.check(merged)
+
+
+def test_an_adapter_of_another_shape(checkpoints: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints / "lora", tmp_path / "lora"))
+    edit_config(folder, num_attention_heads=8)
+    with pytest.raises(UserError, match=r"q_proj\.weight is \[128, 64\] in the base, \[64, 64\] in the adapter"):
+        check.check(folder)

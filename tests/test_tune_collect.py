@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tune import page, recipe
+from tune.collect import collect
+from tune.errors import UserError
+
+DATA = Path(__file__).parent / "data" / "sphinx"
+
+
+def project(tmp_path, text):
+    (tmp_path / "recipe.toml").write_text(text)
+    return recipe.read(tmp_path / "recipe.toml")
+
+
+def stdlib(tmp_path, modules='["heapq"]', held='["ast"]', topics="false"):
+    return project(tmp_path, f"[collect]\nmodules = {modules}\ntopics = {topics}\n[evaluate]\nmodules = {held}\n")
+
+
+def test_pages_are_written_and_the_manifest_says_what_they_are(tmp_path):
+    r = stdlib(tmp_path, '["heapq", "bisect"]')
+    made = collect(r)
+    pages = page.read(r.work / "pages" / "pages.jsonl")
+    assert [p.module for p in pages] == ["heapq", "bisect"]
+    assert made.figures == {
+        "pages": 2,
+        "failures": 0,
+        "held_out": 0,
+        "characters": sum(len(p.text) for p in pages),
+    }
+    assert set(made.files) == {"pages.jsonl", "failures.jsonl"}
+
+
+def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
+    lines = []
+    first = collect(stdlib(tmp_path))
+    assert collect(stdlib(tmp_path), lines.append) == first
+    assert "there already" in lines[0]
+    assert collect(stdlib(tmp_path, '["bisect"]')).digest != first.digest
+
+
+def test_an_unknown_module_leaves_the_old_pages(tmp_path):
+    before = collect(stdlib(tmp_path))
+    with pytest.raises(UserError, match="cannot be read"):
+        collect(stdlib(tmp_path, '["heapq", "no_such_module"]'))
+    assert collect(stdlib(tmp_path)) == before
+
+
+def test_part_of_a_held_out_module_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"names xml\.etree\.ElementTree, part of a module in evaluate\.modules"):
+        collect(stdlib(tmp_path, '["xml.etree.ElementTree"]', held='["xml"]'))
+
+
+def test_held_out_pages_of_a_folder_never_get_in(tmp_path):
+    text = f'[collect]\nsource = "sphinx"\nfolder = "{DATA}"\n[evaluate]\nmodules = ["shelf"]\n'
+    r = project(tmp_path, text)
+    made = collect(r)
+    assert (made.figures["pages"], made.figures["held_out"], made.figures["failures"]) == (1, 2, 1)
+    assert [p.id for p in page.read(r.work / "pages" / "pages.jsonl")] == ["sphinx:tutorial.html"]
+    (failure,) = (r.work / "pages" / "failures.jsonl").read_text().splitlines()
+    assert json.loads(failure) == {"id": "sphinx:blank.html", "reason": "no text"}
+
+
+def test_a_changed_folder_is_read_again(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.html").write_text("<body><h1>A</h1><p>First words.</p></body>")
+    r = project(tmp_path, '[collect]\nsource = "sphinx"\nfolder = "docs"\n')
+    first = collect(r)
+    assert collect(r).digest == first.digest
+    (docs / "a.html").write_text("<body><h1>A</h1><p>Other words.</p></body>")
+    assert collect(r).digest != first.digest
+
+
+def test_no_page_at_all_is_an_error_that_gives_the_reasons(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "a.html").write_text("<body><nav>menu</nav></body>")
+    r = project(tmp_path, '[collect]\nsource = "sphinx"\nfolder = "docs"\n')
+    with pytest.raises(UserError, match="the source gave no page") as e:
+        collect(r)
+    assert "sphinx:a.html: no text" in e.value.why
+    assert not (r.work / "pages").exists()
+
+
+def test_urls_that_all_fail_are_an_error_and_none_is_half_written(tmp_path):
+    r = project(tmp_path, '[collect]\nsource = "web"\nurls = ["gopher://a.example/", "gopher://a.example/"]\n')
+    with pytest.raises(UserError, match="gave no page") as e:
+        collect(r)
+    assert e.value.why.count("gopher://a.example/") == 1
+    assert not (r.work / "pages").exists()

@@ -1,0 +1,238 @@
+import ast
+import inspect
+import json
+import re
+from collections import Counter
+
+import pytest
+
+from tune import doctests, examples, signatures
+from tune.page import Page
+from tune.sources import stdlib
+
+EFFORTS = ("low", "medium", "high")
+RULE = "End with one line: ANSWER: <value>"
+
+
+def page(text, **changes):
+    fields = {"id": "sphinx:shelf", "title": "shelf", "module": "shelf", "source": "sphinx", "licence": "unknown"}
+    return Page(**{**fields, "text": text, **changes})
+
+
+def made(*pages, efforts=EFFORTS):
+    return examples.make(pages, efforts, RULE)
+
+
+def short(example):
+    return example.messages[-1].content.rpartition("\nANSWER: ")[2]
+
+
+PUT = """# shelf
+
+All about shelves.
+
+## shelf.put
+
+```python
+shelf.put(thing, /, where='top', *, level=3)
+```
+
+Put it up. Gently.
+"""
+
+
+def test_a_section_with_a_signature_gives_every_kind_of_question():
+    found = {e.kind: e for e in made(page(PUT)).examples}
+    assert set(found) == {"section", "signature", "default", "keyword-only", "parameter"}
+    assert found["section"].messages[-1].content == "Put it up. Gently."
+    assert found["signature"].messages[-1].content == "```python\nshelf.put(thing, /, where='top', *, level=3)\n```"
+    answers = {e.messages[1].content: short(e) for e in made(page(PUT)).examples if len(e.messages) == 3}
+    assert answers["What is the default value of the parameter `where` of `shelf.put`?"] == "'top'"
+    assert answers["What is the default value of the parameter `level` of `shelf.put`?"] == "3"
+    assert answers["Must the argument `level` of `shelf.put` be passed by keyword? Answer yes or no."] == "yes"
+    assert answers["Must the argument `thing` of `shelf.put` be passed by keyword? Answer yes or no."] == "no"
+
+
+def test_short_answers_carry_the_rule_and_obey_it():
+    found = made(*stdlib.pages(["heapq", "json", "statistics", "bisect", "shlex"], topics=False)).examples
+    for e in found:
+        developer = [m.content for m in e.messages if m.role == "developer"]
+        assert bool(developer) == (e.messages[-1].content.split("\n")[-1].startswith("ANSWER: "))
+        assert developer in ([], [RULE])
+        assert e.messages[-1].thinking.strip()
+    kinds = Counter(e.kind for e in found)
+    assert (
+        min(kinds[k] for k in ("section", "signature", "default", "keyword-only", "parameter", "module", "doctest")) > 3
+    )
+
+
+def test_facts_agree_with_the_live_module():
+    import heapq
+    import json as live_json
+
+    checked = Counter()
+    for e in made(*stdlib.pages(["heapq", "json"], topics=False)).examples:
+        names = re.findall(r"`([\w.]+)`", e.messages[-2].content)
+        if e.kind not in {"default", "keyword-only"}:
+            continue
+        where, *path = names[1].split(".")
+        found = {"heapq": heapq, "json": live_json}[where]
+        for step in path:
+            found = getattr(found, step)
+        parameter = inspect.signature(found).parameters[names[0]]
+        if e.kind == "default":
+            assert ast.literal_eval(short(e)) == parameter.default
+        else:
+            assert (short(e) == "yes") == (parameter.kind is parameter.KEYWORD_ONLY)
+        checked[e.kind] += 1
+    assert checked["default"] > 10
+    assert checked["keyword-only"] > 6
+
+
+def test_the_choice_of_module_has_one_right_answer():
+    """`loads` is in json and in pickle, `choice` in random and, re-exported, in secrets."""
+    modules = ["json", "pickle", "random", "secrets", "heapq", "bisect", "shlex", "copy"]
+    live = {m: __import__(m) for m in modules}
+    found = [e for e in made(*stdlib.pages(modules, topics=True)).examples if e.kind == "module"]
+    assert len(found) > 30
+    letters = Counter()
+    for e in found:
+        name = re.search(r"`(\w+)`", e.messages[1].content)[1]
+        choices = dict(re.findall(r"(?m)^([A-D])\. (.+)$", e.messages[1].content))
+        assert len(choices) == 4
+        assert [c for c, m in choices.items() if hasattr(live[m], name)] == [short(e)]
+        letters[short(e)] += 1
+    assert set(letters) == set("ABCD")
+
+
+def test_effort_steers_the_length_of_the_analysis_and_takes_turns():
+    pages = list(stdlib.pages(["heapq", "statistics", "argparse"], topics=False))
+    thoughts = {}
+    for effort in EFFORTS:
+        found = made(*pages, efforts=(effort,)).examples
+        assert {e.effort for e in found} == {effort}
+        thoughts[effort] = {e.id: len(e.messages[-1].thinking) for e in found}
+    assert thoughts["low"].keys() == thoughts["high"].keys()
+    assert all(thoughts["low"][i] < thoughts["medium"][i] < thoughts["high"][i] for i in thoughts["low"])
+    counts = Counter(e.effort for e in made(*pages).examples)
+    assert max(counts.values()) - min(counts.values()) < 0.1 * sum(counts.values())
+
+
+def test_an_example_does_not_depend_on_the_other_pages():
+    alone = made(page(PUT)).examples
+    other = page(PUT.replace("shelf", "rack"), id="sphinx:rack", title="rack", module="rack")
+    assert [e for e in made(other, page(PUT)).examples if e.page == "sphinx:shelf"] == alone
+
+
+SESSION = """# shelf
+
+## Sums
+
+```python
+>>> x = [3, 1]
+>>> sorted(x)
+[1, 3]
+>>> x + [9]
+[3, 1, 9]
+>>> 2 + 2
+5
+>>> 1 + 1
+2
+```
+
+## More
+
+```python
+>>> print('a'); print('b')
+a
+b
+>>> int('x')
+Traceback (most recent call last):
+ValueError: invalid literal for int() with base 10: 'x'
+>>> 7
+7
+```
+"""
+
+
+def test_doctests_count_only_when_python_prints_what_the_page_shows():
+    found = made(page(SESSION))
+    asked = [e for e in found.examples if e.kind == "doctest"]
+    assert [e.messages[-1].content.replace("\n", "|") for e in asked] == [
+        "`sorted(x)` prints `[1, 3]`.|ANSWER: [1, 3]",
+        "`x + [9]` prints `[3, 1, 9]`.|ANSWER: [3, 1, 9]",
+        "```|a|b|```",
+        "`7` prints `7`.|ANSWER: 7",
+    ]
+    assert found.doctests == {"matched": 4, "unlike": 1}  # 2 + 2 is not 5, and what follows a lie is not asked
+    assert ">>> x = [3, 1]\n>>> sorted(x)\n[1, 3]\n>>> x + [9]\n```" in asked[1].messages[1].content
+    assert "ValueError: invalid literal" in asked[3].messages[1].content
+    assert {e.check for e in asked} == {"executed"}
+
+
+def test_code_from_a_url_is_never_run():
+    found = made(page(SESSION, id="web:https://a.example/", url="https://a.example/", source="web"))
+    assert not found.doctests
+    assert not [e for e in found.examples if e.kind == "doctest"]
+
+
+def test_output_that_hangs_on_the_hash_seed_or_the_clock_is_no_fact():
+    first = doctests.run([doctests.Session("", ("{'a', 'b', 'c', 'd', 'e', 'f'}\n",))])[0][0].strip()
+    code = (
+        f">>> {{'a', 'b', 'c', 'd', 'e', 'f'}}\n{first}\n>>> object()  # doctest: +ELLIPSIS\n<object object at 0x...>"
+    )
+    counts = Counter()
+    assert doctests.verified([code], "", counts) == [[]]
+    assert counts == {"unstable": 1, "unlike": 1}
+
+
+def test_skipped_examples_are_neither_run_nor_shown():
+    ((step,),) = doctests.verified([">>> print(41)  # doctest: +SKIP\n41\n>>> 42\n42"], "", Counter())
+    assert step.shown == (">>> 42",)
+
+
+def test_a_session_cannot_write_connect_or_start_programs_and_a_hang_ends(tmp_path):
+    target = tmp_path / "written"
+    sources = (
+        f"open({str(target)!r}, 'w')\n",
+        f"__import__('os').open({str(target)!r}, 65)\n",
+        f"__import__('pathlib').Path({str(target)!r}).mkdir()\n",
+        "__import__('socket').socket().connect(('127.0.0.1', 9))\n",
+        "__import__('subprocess').run(['true'])\n",
+        "__import__('os').fork()\n",
+        "[0] * (1 << 28)\n",
+        "'HOME' in __import__('os').environ, 'PATH' in __import__('os').environ\n",
+        "open(__import__('os').__file__).read(3)\n",
+        "while True: pass\n",
+        "1\n",
+    )
+    said = doctests.run([doctests.Session("", sources), doctests.Session("", ("2\n",))], seconds=2.0)
+    assert said == [[None] * 7 + ["(True, False)\n", said[0][8], None, None], [None]]
+    assert said[0][8]
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        ("f(a, /, b, *, c=1)", ["position", "either", "keyword"]),
+        ("class m.C(self, *args, **kw)", ["collector", "collector"]),
+        ("m.f(a: int = 3, b: str = 'x') -> list[int]", ["either", "either"]),
+        ("m.f()", []),
+        (r"m.f(a='\d')", ["either"]),
+    ],
+)
+def test_signatures_are_read(text, kinds):
+    assert [p.kind for p in signatures.parse(text).parameters] == kinds
+
+
+@pytest.mark.parametrize(
+    "text", ["range(start, stop[, step])", "f(a=<object>)", "not one", "f(", "f(a, a)", ">>> f(1)", ""]
+)
+def test_what_python_could_not_have_written_is_no_signature(text):
+    assert signatures.parse(text) is None
+
+
+def test_examples_survive_json():
+    for e in made(page(PUT)).examples:
+        assert examples.Example.model_validate(json.loads(e.model_dump_json())) == e

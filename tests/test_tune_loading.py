@@ -1,0 +1,81 @@
+"""Finding and loading a base: a weight that is not from its file is an error, never a random number."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_gptoss import edit_config, make_base, make_native, replace, tensors_of
+
+from tune import loading, weights
+from tune.errors import UserError
+from tune.recipe import Recipe
+
+ROUTER = "model.layers.1.mlp.router.weight"
+
+
+def test_every_weight_is_the_file_s(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    state = loading.load(base, dtype=torch.float32).state_dict()
+    stored = tensors_of(base)
+    assert state.keys() == stored.keys()
+    assert all(torch.equal(state[name], stored[name].float()) for name in stored)
+    assert {n: tuple(t.shape) for n, t in stored.items()} == weights.expected(weights.config(base))
+
+
+def test_made_up_weights_are_refused(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    whole = tensors_of(base)
+    for name, change in (
+        ("missing", {k: v for k, v in whole.items() if k != ROUTER}),
+        ("unexpected", {k.replace("1.mlp.router.weight", "1.mlp.gate.weight"): v for k, v in whole.items()}),
+        ("mismatched", {**whole, ROUTER: whole[ROUTER][:3]}),
+    ):
+        replace(base, change)
+        with pytest.raises(UserError, match=rf"(?s)not the model.*{name}.*layers\.1\.mlp\.(router|gate)\.weight"):
+            loading.load(base, dtype=torch.float32)
+
+
+def test_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    shard = base / "model.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1000])
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged"):
+        loading.load(base, dtype=torch.float32)
+    edit_config(base, model_type="llama")
+    with pytest.raises(UserError, match="not of a GPT-OSS"):
+        loading.load(base, dtype=torch.float32)
+    with pytest.raises(UserError, match="no config"):
+        loading.load(tmp_path / "nowhere", dtype=torch.float32)
+
+
+def test_a_native_mxfp4_base_loads_dequantized(tmp_path: Path) -> None:
+    base = make_native(tmp_path / "base")
+    state = loading.load(base, dtype=torch.bfloat16).state_dict()
+    assert {n: tuple(t.shape) for n, t in tensors_of(base).items()} == weights.expected(weights.config(base))
+    assert state["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 64, 192)
+    assert {t.dtype for t in state.values()} == {torch.bfloat16}
+
+
+def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
+    make_base(tmp_path / "base")
+    recipe = Recipe(folder=tmp_path, base={"model": "base"})
+    before = loading.base(recipe)
+    assert before.name == f"base@{before.digest[:16]}"
+    tensors = tensors_of(tmp_path / "base")
+    tensors[ROUTER][0, 0] += 1
+    replace(tmp_path / "base", tensors)
+    assert loading.base(recipe).digest != before.digest
+
+
+@pytest.mark.parametrize(
+    ("base", "said"),
+    [
+        ({"model": "nano"}, "tune nano"),
+        ({"model": "openai/gpt-oss-20b"}, "needs base.revision"),
+        ({"model": "openai/gpt-oss-20b", "revision": "main"}, "needs base.revision"),
+        ({"model": "no such/folder/here"}, "no model folder"),
+    ],
+)
+def test_a_base_that_is_not_there_says_what_to_do(tmp_path: Path, base: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        loading.base(Recipe(folder=tmp_path, base=base))

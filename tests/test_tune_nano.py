@@ -1,0 +1,212 @@
+"""The embedded base model: exact expansion, conversations that keep to the format, a cache that is never half-read."""
+
+import json
+import math
+import random
+import shutil
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tune import artefact, checkpoint, harmony, nano, nano_conversations, nano_training, page
+from tune.errors import UserError
+from tune.harmony import Rendered
+from tune.recipe import Nano, Project, Recipe
+
+DATE, RULE = "2026-01-01", "End with one line: ANSWER: <value>"
+TINY = Nano(layers=2, hidden=64, experts=2, steps=600, batch_tokens=256, learning_rate=5e-3)
+NAMES = ["json", "heap", "list", "dict", "file", "path"]
+
+
+def _pages() -> list[page.Page]:
+    return [
+        page.Page(
+            id=name,
+            title=name,
+            module=name,
+            text=f"# {name}\n\nA {name} holds values. It ends with <|return|> or <|end|>.\n\n```python\n{name}(x)\n```",
+            source="test",
+            licence="unknown",
+        )
+        for name in NAMES
+    ]
+
+
+def _project(folder: Path, shape: Nano = TINY) -> Recipe:
+    work = folder / "work"
+    (work / "pages").mkdir(parents=True)
+    page.write(work / "pages" / "pages.jsonl", _pages())
+    artefact.finish(work / "pages", "pages")
+    return Recipe(folder=folder, project=Project(), nano=shape)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
+    """A small trained nano, and the cache it went into."""
+    import torch
+
+    recipe, cache = _project(tmp_path_factory.mktemp("nano")), tmp_path_factory.mktemp("cache")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # at this size more of them only wait for each other
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        nano.build(recipe)
+    torch.set_num_threads(threads)
+    return recipe, cache
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(*_: Any, **__: Any) -> None:
+        raise InterruptedError("trains")
+
+    monkeypatch.setattr(nano_training, "train", train)
+
+
+def test_expansion_is_the_full_softmax_exactly() -> None:
+    import torch
+    from transformers import GptOssForCausalLM
+
+    torch.manual_seed(0)
+    config, used = nano.config(Nano(layers=2, hidden=32, experts=2)), [0, 7, 300, harmony.START, harmony.RETURN]
+    small = GptOssForCausalLM(nano_training.compact(config, used)).double().eval()
+    full = nano_training.expand(small, config, used)
+    seen, unseen = [7, harmony.START, 300, 150_000, 0], 123_456  # 150,000 is not in use: the unknown token
+    with torch.no_grad():
+        expected = small(input_ids=torch.tensor([[2, 4, 3, nano_training.UNKNOWN, 1]])).logits
+        expected = (expected + nano_training.offset(used)).log_softmax(-1)
+        got = full(input_ids=torch.tensor([seen])).logits.log_softmax(-1)
+    torch.testing.assert_close(got[..., used], expected[..., 1:], atol=1e-9, rtol=0)
+    share = math.log(harmony.VOCABULARY - len(used))
+    torch.testing.assert_close(got[..., unseen], expected[..., 0] - share, atol=1e-9, rtol=0)
+
+
+def test_rows_of_a_batch_do_not_see_their_padding_or_each_other() -> None:
+    import torch
+    from transformers import GptOssForCausalLM
+
+    used = list(range(50))
+    rows = [Rendered([3, 4, 5], [False, True, True]), Rendered([*range(10, 30), 99], [True] * 21)]
+    ids, labels, real = nano_training.tensors(rows, used)
+    assert (ids.shape, real) == ((2, 21), 24)
+    assert labels[0].tolist() == [harmony.IGNORE, 5, 6, *[harmony.IGNORE] * 18]
+    assert (ids[1, -1], labels[1, -1]) == (nano_training.UNKNOWN, harmony.IGNORE)  # 99 is not in use: never a target
+    model = GptOssForCausalLM(nano_training.compact(nano.config(Nano(layers=2, hidden=32)), used)).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            model(input_ids=ids).logits[0, :3], model(input_ids=ids[:1, :3]).logits[0], atol=1e-5, rtol=1e-4
+        )
+
+
+def test_batches_hold_every_conversation_once_a_round_within_the_budget() -> None:
+    sizes = [random.Random(n).randint(5, 90) for n in range(60)]
+    rows = [Rendered([n] * size, [True] * size) for n, size in enumerate(sizes)]
+    seen: list[int] = []
+    for batch in nano_training.batches(rows, 256, seed=0):
+        assert len(batch) * max(len(r.ids) for r in batch) <= 256
+        seen += [r.ids[0] for r in batch]
+        if len(seen) >= 60:
+            break
+    assert sorted(seen) == list(range(60))
+
+
+def test_conversations_are_the_format_and_nothing_of_a_page_is_a_control_token() -> None:
+    texts = list(islice(nano_conversations.rendered(_pages(), RULE, DATE, 0), 200))
+    assert texts == list(islice(nano_conversations.rendered(_pages(), RULE, DATE, 0), 200))
+    spelled = 0
+    for one in texts:
+        reply = [i for i, on in zip(one.ids, one.learned, strict=True) if on]
+        assert nano.well_formed(reply)
+        spelled += "<|return|>" in harmony.decode(reply[:-1])
+    assert spelled > 10
+    assert sum("\nANSWER: " in harmony.decode(one.ids) for one in texts) > 30
+
+
+def test_a_higher_effort_thinks_longer() -> None:
+    low, medium, high = (len(nano_conversations.thinking("x", e, random.Random(0)).split()) for e in harmony.EFFORTS)
+    assert low < medium < high / 2
+
+
+def test_long_text_without_a_full_stop_stays_short() -> None:
+    one = _pages()[0].model_copy(update={"text": "漢" * 5000, "title": "t" * 5000})
+    [(heading, passage)] = nano_conversations.passages([one])
+    assert (len(heading), len(passage)) == (120, 240)
+
+
+def test_an_untrained_model_does_not_pass_for_one_that_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe = _project(tmp_path, TINY.model_copy(update={"steps": 1, "layers": 1}))
+    with pytest.raises(UserError, match=r"0% of its replies(.|\n)*raise nano.steps"):
+        nano.build(recipe)
+    assert not (recipe.work / "nano").exists()
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<|channel|>final<|message|>Yes.<|return|>",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes.",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|> <|return|>",
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>analysis<|message|>Yes.<|return|>",
+    ],
+)
+def test_other_than_analysis_then_final_is_not_well_formed(reply: str) -> None:
+    assert not nano.well_formed(harmony.encoding().encode(reply, allowed_special="all"))
+
+
+def test_a_built_nano_is_a_whole_checkpoint(built: tuple[Recipe, Path]) -> None:
+    folder = built[0].work / "nano"
+    made = checkpoint.verify(folder)
+    assert (made.name, made.base, made.format, made.prompt_date) == ("nano", "", "merged", DATE)
+    assert json.loads((folder / "generation_config.json").read_text())["eos_token_id"] == [200_002, 199_999, 200_012]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(
+        artefact.read(folder, "checkpoint", remake="").files
+    )
+    figures = artefact.read(folder, "checkpoint", remake="").figures
+    assert figures["loss_last"] < figures["loss_first"] / 4
+    assert figures["well_formed_share"] >= nano.NEEDED
+
+
+@pytest.mark.usefixtures("no_training")
+def test_a_finished_nano_is_reused_here_and_in_the_next_project(
+    built: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, cache = built
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty"))
+    digest = nano.build(recipe).digest
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    other = _project(tmp_path)
+    assert nano.build(other).digest == digest
+    assert checkpoint.verify(other.work / "nano").digest == digest
+    changed = other.model_copy(update={"nano": TINY.model_copy(update={"seed": 1})})
+    with pytest.raises(InterruptedError):
+        nano.build(changed)
+    assert checkpoint.verify(other.work / "nano").digest == digest  # the interrupted stage leaves the old one
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("fault", ["no manifest", "truncated weights"])
+def test_a_broken_cache_is_not_used(
+    built: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    shutil.copytree(built[1], tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    [entry] = (tmp_path / "cache" / "gptoss-kit" / "nano").iterdir()
+    if fault == "no manifest":
+        (entry / "checkpoint.json").unlink()
+    else:
+        (entry / "model.safetensors").write_bytes((entry / "model.safetensors").read_bytes()[:-1])
+    with pytest.raises(InterruptedError):
+        nano.build(_project(tmp_path))
+
+
+def test_pages_without_text_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe = _project(tmp_path)
+    page.write(recipe.work / "pages" / "pages.jsonl", [])
+    artefact.finish(recipe.work / "pages", "pages")
+    with pytest.raises(UserError, match="no text to train nano on"):
+        nano.build(recipe)

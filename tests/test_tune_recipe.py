@@ -1,0 +1,59 @@
+from pathlib import Path
+
+import pytest
+
+from tune import recipe
+from tune.errors import UserError
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def written(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_every_example_recipe_reads():
+    names = {path.name for path in EXAMPLES.glob("*.toml") if recipe.read(path)}
+    assert "recipe.toml" in names
+
+
+def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
+    with pytest.raises(UserError) as e:
+        recipe.read(
+            written(tmp_path, '[colect]\nx = 1\n[train]\nrang = 3\nrank = -1\n[serve]\ndefault_effort = "max"\n')
+        )
+    text = e.value.message
+    assert "4 problems" in text
+    assert "colect: no such section; there are project, collect" in text
+    assert "train.rang: no such key; there are backend, rank" in text
+    assert "train.rank:" in text
+    assert "'low', 'medium' or 'high'" in text
+    assert e.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[collect]\nsource = "sphinx"', "needs folder"),
+        ('[collect]\nsource = "web"', "needs urls"),
+        ('[collect]\nsource = "brightdata"\nurls = ["https://a.example"]', "needs zone"),
+        ('[collect]\nmodules = ["json"]\n[evaluate]\nmodules = ["json"]', "held out"),
+        ("[project]\nname = 'x; rm -rf ~'", "pattern"),
+        ("[train", "not TOML"),
+    ],
+)
+def test_each_bad_recipe_gets_its_reason(tmp_path, text, says):
+    with pytest.raises(UserError, match=says):
+        recipe.read(written(tmp_path, text))
+
+
+def test_a_missing_recipe_names_the_command_that_makes_one(tmp_path):
+    with pytest.raises(UserError) as e:
+        recipe.read(tmp_path / "recipe.toml")
+    assert e.value.fix == "tune init"
+
+
+def test_work_lies_beside_the_recipe(tmp_path):
+    assert recipe.read(written(tmp_path, "")).work == tmp_path / "work"

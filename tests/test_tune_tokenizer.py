@@ -1,0 +1,67 @@
+"""The rebuilt tokenizer gives the ids of the harmony library."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tune import harmony, tokenizer
+
+CONTROL = [harmony.decode([i]) for i in (harmony.START, harmony.RETURN, harmony.CHANNEL, harmony.RANKS, 200_500)]
+TEXT = st.lists(
+    st.one_of(
+        st.text(max_size=12),
+        st.sampled_from(
+            [*CONTROL, "  ", "\r\n", "'LL", "don't", "Ελλάς", "日本語", "👩‍👩‍👧", "e\u0301", "\u200d", "1234567"]
+        ),
+        st.text(alphabet="aA =-\n./", min_size=1, max_size=30),  # long runs: where merges compete
+    ),
+    max_size=8,
+).map("".join)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def loaded(built: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(built)
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=TEXT)
+def test_ids_equal_the_harmony_librarys(loaded: Any, text: str) -> None:
+    ids = harmony.encode(text)
+    assert loaded.encode(text, add_special_tokens=False, split_special_tokens=True) == ids
+    assert loaded.decode(ids) == text
+
+
+def test_every_letter_is_split_as_the_library_splits_it(loaded: Any) -> None:
+    """The two regex engines carry Unicode tables of their own: one text a character, of every 7th character."""
+    texts = [f"a{chr(c)}B {chr(c)}{chr(c)}1" for c in range(0, 0x3FFFF, 7) if not 0xD800 <= c < 0xE000]
+    got = loaded.backend_tokenizer.encode_batch(texts, add_special_tokens=False)
+    assert [t for t, g in zip(texts, got, strict=True) if g.ids != harmony.encode(t)] == []
+
+
+def test_control_tokens_have_the_harmony_ids(loaded: Any) -> None:
+    """Not split, a spelled-out control token becomes the id: the way in that `split_special_tokens` closes."""
+    assert len(loaded) == harmony.VOCABULARY
+    assert loaded.encode("".join(CONTROL), add_special_tokens=False) == [200_006, 200_002, 200_005, 199_998, 200_500]
+    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (199_998, 200_002, 199_999)
+
+
+def test_a_vocabulary_that_gives_other_merges_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = tokenizer.ranks()
+    whole.pop(b" the")
+    monkeypatch.setattr(tokenizer, "ranks", lambda: whole)
+    with pytest.raises(RuntimeError, match="merges, not 446189"):
+        tokenizer.build(tmp_path)
+    assert list(tmp_path.iterdir()) == []

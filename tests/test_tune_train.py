@@ -1,0 +1,190 @@
+"""The train stage with the real TRL and PEFT on a 2-layer GPT-OSS."""
+
+import json
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_gptoss import VOCABULARY, make_base, make_dataset, recipe
+
+from tune import artefact, hardware, loading, train
+from tune.backends import peft
+from tune.errors import UserError
+from tune.recipe import Recipe, Train
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
+    """A project with a base and rows, and nothing trained."""
+    root = tmp_path_factory.mktemp("project")
+    make_base(root / "base")
+    made = recipe(root, train={"epochs": 3.0})
+    make_dataset(made.work)
+    return made
+
+
+@pytest.fixture(scope="module")
+def trained(project: Recipe) -> artefact.Artefact:
+    return train.train(project)
+
+
+def elsewhere(project: Recipe, root: Path, **settings: object) -> Recipe:
+    """The same project in another folder, untrained."""
+    for part in ("base", "work/dataset"):
+        shutil.copytree(project.folder / part, root / part)
+    return project.model_copy(
+        update={"folder": root, "train": Train(**{**project.train.model_dump(), **settings})}  # type: ignore[arg-type]
+    )
+
+
+def test_an_adapter_that_has_learned(project: Recipe, trained: artefact.Artefact) -> None:
+    figures, folder = trained.figures, project.work / "adapter"
+    assert figures["steps"] == 18
+    assert figures["last_loss"] < figures["first_loss"]
+    assert figures["eval_loss"] < figures["eval_loss_base"] - 0.1
+    assert figures["trainable_parameters"] == 2 * 4 * (4 * 64 + 64 + 32 + 32 + 64)
+    assert figures["delta_norm"] > 0
+    assert 0 < figures["changed_share"] <= 1
+    history = [json.loads(line) for line in (folder / "loss.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (project.work / "dataset" / "train.jsonl").read_text().splitlines()]
+    assert [e["step"] for e in history] == list(range(1, 19))
+    assert history[-1]["tokens"] == figures["tokens"] == 3 * sum(len(r["input_ids"]) for r in rows)  # none is padding
+    svg = ElementTree.parse(folder / "loss.svg").getroot()
+    line = svg.find("{http://www.w3.org/2000/svg}polyline")
+    assert line is not None
+    assert len(line.attrib["points"].split()) == 18
+    assert sorted(trained.files) == ["adapter_config.json", "adapter_model.safetensors", "loss.jsonl", "loss.svg"]
+    assert not (project.work / "adapter.part").exists()
+    assert str(project.folder) not in (folder / "adapter_config.json").read_text()
+
+
+def test_a_finished_adapter_is_kept_until_its_inputs_change(project: Recipe, trained: artefact.Artefact) -> None:
+    said: list[str] = []
+    assert train.train(project, said.append) == trained
+    assert said == ["adapter: 18 steps are done already"]
+
+
+def test_labels_are_used_as_given_and_nothing_else_is_in_the_loss(project: Recipe, trained: artefact.Artefact) -> None:
+    """The reported loss of the base is plain cross entropy over the labels: no router loss (0.9 in the config)."""
+    model = loading.load(project.folder / "base", dtype=torch.float32)
+    rows = [json.loads(line) for line in (project.work / "dataset" / "eval.jsonl").read_text().splitlines()]
+    total, count = 0.0, 0
+    for row in rows:
+        with torch.no_grad():
+            logits = model(torch.tensor([row["input_ids"]]), output_router_logits=False).logits[0, :-1]
+        labels = torch.tensor(row["labels"][1:])
+        total += float(torch.nn.functional.cross_entropy(logits, labels, ignore_index=-100, reduction="sum"))
+        count += int((labels != -100).sum())
+    assert trained.figures["eval_loss_base"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_a_killed_run_resumes_to_the_same_adapter(
+    project: Recipe, trained: artefact.Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = elsewhere(project, tmp_path)
+    monkeypatch.setattr(peft, "SAVE_SECONDS", -1)  # save at every step
+
+    def kill(line: str) -> None:
+        if line.startswith("step 9 "):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train.train(again, kill)
+    assert not (again.work / "adapter").exists()
+    newest = max((again.work / "adapter.part").glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    torn = newest.with_name("checkpoint-99")  # killed while saving
+    shutil.copytree(newest, torn)
+    (torn / "trainer_state.json").write_text("{")
+    resumed = train.train(again)
+    assert resumed.figures["resumed_from"] in (8, 9)
+    assert resumed.figures["eval_loss_base"] == trained.figures["eval_loss_base"]
+    assert resumed.figures["tokens"] == trained.figures["tokens"]
+    file = "adapter/adapter_model.safetensors"
+    one, other = load_file(project.work / file), load_file(again.work / file)
+    assert all(torch.allclose(one[k], other[k], rtol=1e-4, atol=1e-6) for k in one)
+
+
+def test_an_adapter_that_changes_nothing_is_refused(project: Recipe, tmp_path: Path) -> None:
+    idle = elsewhere(project, tmp_path, learning_rate=1e-12, max_steps=2)
+    with pytest.raises(UserError, match="changes nothing"):
+        train.train(idle)
+    assert not (idle.work / "adapter").exists()
+
+
+def test_the_loss_over_rows_that_are_alike_is_the_loss_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(300, 16)
+    weight[120:] = weight[120]
+    labels = torch.randint(0, 300, (40,))
+    hidden = torch.randn(40, 16, requires_grad=True)
+    wanted = torch.nn.functional.cross_entropy(hidden @ weight.T, labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(wanted, hidden)
+    for logits in (1 << 24, 121 * 7):  # in one part, in six
+        monkeypatch.setattr(hardware, "LOGITS", logits)
+        head = peft.Head(weight)
+        assert head.rows.shape == (121, 16)
+        loss = head.loss(hidden, labels)
+        torch.testing.assert_close(loss, wanted)
+        torch.testing.assert_close(torch.autograd.grad(loss, hidden)[0], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"input_ids": [3, 4, 5], "labels": [-100, 4]}, "differ in length"),
+        ({"input_ids": [3, 4, 5], "labels": [-100, 9, 5]}, "not in input_ids"),
+        ({"input_ids": [3, 4, 5], "labels": [3, -100, -100]}, "nothing is learned"),
+        ({"input_ids": [3, 4, VOCABULARY], "labels": [-100, 4, VOCABULARY]}, "vocabulary of 512"),
+        ({"input_ids": [3, 4]}, "Field required"),
+    ],
+)
+def test_a_row_that_is_none_is_named_by_line(tmp_path: Path, row: dict[str, list[int]], said: str) -> None:
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"input_ids": [3, 4], "labels": [-100, 4]}) + "\n" + json.dumps(row) + "\n")
+    with pytest.raises(UserError, match=rf"train\.jsonl:2 (.|\n)*{said}"):
+        train.read_rows(path, VOCABULARY)
+
+
+def test_an_edited_dataset_is_refused(project: Recipe, tmp_path: Path) -> None:
+    edited = elsewhere(project, tmp_path)
+    path = edited.work / "dataset" / "train.jsonl"
+    path.write_text(path.read_text() + path.read_text())
+    with pytest.raises(UserError, match="is not the file that dataset"):
+        train.train(edited)
+    shutil.rmtree(edited.work / "dataset")
+    with pytest.raises(UserError, match="tune dataset"):
+        train.train(edited)
+
+
+GPT_OSS_20B = {
+    "vocab_size": 201088,
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "num_local_experts": 32,
+    "num_experts_per_tok": 4,
+    "quantization_config": {"quant_method": "mxfp4"},
+}
+
+
+def test_a_base_that_does_not_fit_says_what_to_change() -> None:
+    laptop = hardware.Hardware("x", 2, 24 * hardware.GB, amx=False, gpus=())
+    with pytest.raises(UserError, match=r'(?s)84\.\d GB|83\.\d.*base\.model = "nano"') as caught:
+        hardware.require(laptop, GPT_OSS_20B, Train(), 512)
+    assert "24.0 GB are free" in caught.value.why
+    h100 = laptop._replace(gpus=(hardware.Gpu("H100", 80 * hardware.GB),))
+    wanted = hardware.require(h100, GPT_OSS_20B, Train(), 512)
+    assert wanted.weights == pytest.approx(41.83e9, rel=1e-3)  # OpenAI: 20.9 G parameters
+    assert wanted.adapter == 3_981_312 * 16  # rank 8 on attention
+    small = laptop._replace(gpus=(hardware.Gpu("L40S", 48 * hardware.GB),))
+    with pytest.raises(UserError, match=r"train\.batch = 1 and train\.accumulate = 64"):
+        hardware.require(small, GPT_OSS_20B, Train(batch=64), 4096)
+    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=0"):
+        hardware.require(h100._replace(gpus=h100.gpus * 2), GPT_OSS_20B, Train(), 512)
+    assert hardware.here().free_bytes > 0

@@ -1,0 +1,143 @@
+"""The `tune` command: each command reads recipe.toml, calls one stage, and says what it made."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from tune import recipe as recipes
+from tune.artefact import VERSION, Artefact
+from tune.errors import UserError
+from tune.terminal import say, tell
+
+RECIPE = click.option(
+    "--recipe",
+    "path",
+    type=click.Path(path_type=Path),
+    default=Path("recipe.toml"),
+    show_default=True,
+    help="The project's recipe.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON on standard output.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, prog_name="gptoss-kit")
+def main() -> None:
+    """Documents in, checkpoint out. Each command is one stage of recipe.toml and resumes where it stopped."""
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path())
+def init(folder: Path) -> None:
+    """Write a recipe.toml to start from: Python's own documentation on the nano model."""
+    path = folder / "recipe.toml"
+    if path.exists():
+        raise UserError(f"{path} exists already", fix=f"edit {path}, or remove it first")
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(Path(__file__).with_name("recipe.example.toml"), path)
+    tell(f"wrote {path}; next: tune collect")
+
+
+@main.command()
+@RECIPE
+@JSON
+def collect(path: Path, as_json: bool) -> None:
+    """Collect pages from the recipe's source into work/pages."""
+    from tune.collect import collect as stage
+
+    _run(stage, path, as_json, then="tune dataset")
+
+
+@main.command()
+@RECIPE
+@JSON
+def dataset(path: Path, as_json: bool) -> None:
+    """Turn pages into verified examples and token ids in work/dataset."""
+    from tune.dataset import build
+
+    _run(build, path, as_json, then="tune train")
+
+
+@main.command()
+@RECIPE
+@JSON
+def nano(path: Path, as_json: bool) -> None:
+    """Train the embedded base model on the pages into work/nano (base.model = "nano" only)."""
+    from tune.nano import build
+
+    recipe = recipes.read(path)
+    if recipe.base.model != "nano":
+        raise UserError(f"{path} tunes {recipe.base.model}, not nano", fix="tune train")
+    made = build(recipe, report=say)
+    if as_json:
+        tell(made.model_dump_json(indent=1))
+    else:
+        tell(f"nano: {made.folder} ({made.served_name}); next: tune train")
+
+
+@main.command()
+@RECIPE
+@JSON
+def train(path: Path, as_json: bool) -> None:
+    """Train a LoRA adapter on the dataset into work/adapter."""
+    from tune.train import train as stage
+
+    _run(stage, path, as_json, then="tune export")
+
+
+@main.command()
+@RECIPE
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["merged", "mxfp4", "lora"]),
+    help="Overrides export.format of the recipe.",
+)
+@JSON
+def export(path: Path, format_: str | None, as_json: bool) -> None:
+    """Write the tuned checkpoint: merged 16-bit, native MXFP4 or the LoRA alone, into work/FORMAT."""
+    from tune.export import export as stage
+
+    recipe = recipes.read(path)
+    if format_:
+        recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"format": format_})})
+    made = stage(recipe, report=say)
+    if as_json:
+        tell(made.model_dump_json(indent=1))
+    else:
+        tell(f"{made.format}: {made.folder} ({made.served_name}); next: serve run {made.folder}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(folder: Path, as_json: bool) -> None:
+    """Check a checkpoint folder: digests, tensor names and shapes, tokenizer, numbers."""
+    from tune.check import check as stage
+
+    findings = stage(folder)
+    tell(json.dumps(findings) if as_json else "\n".join(findings))
+
+
+@main.command()
+@RECIPE
+@JSON
+def status(path: Path, as_json: bool) -> None:
+    """Show what has been made, where it lies, and the next command."""
+    from tune.status import status as stage
+
+    table = stage(recipes.read(path))
+    tell(table.model_dump_json(indent=1) if as_json else table.text())
+
+
+def _run(stage: Callable[..., Artefact], path: Path, as_json: bool, *, then: str) -> None:
+    recipe = recipes.read(path)
+    made = stage(recipe, report=say)
+    if as_json:
+        tell(made.model_dump_json(indent=1))
+        return
+    figures = ", ".join(f"{k} {v}" for k, v in made.figures.items() if isinstance(v, int | float | str))
+    tell(f"{made.kind}: {figures or 'done'}; next: {then}")

@@ -1,0 +1,281 @@
+"""The embedded base model: pages in, a small GPT-OSS checkpoint that speaks harmony out (`work/nano`).
+
+The architecture is the real one and the vocabulary too; weights are trained from a random start in a few minutes on
+a CPU. Its replies prove the path, not quality. A finished model is kept in the user's cache by the digest of
+everything it was made from, so a second project over the same pages starts at once.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tune import artefact, checkpoint, harmony, nano_conversations, nano_training, page, tokenizer
+from tune.checkpoint import KIND, Checkpoint
+from tune.errors import UserError
+from tune.harmony import CHANNEL, EFFORTS, END, MESSAGE, PAD, RETURN, START, Effort, Message, Reply
+from tune.recipe import Nano, Recipe
+
+if TYPE_CHECKING:
+    from transformers import GptOssConfig
+
+Report = Callable[[str], None]
+
+HEAD = 32  # attention head width; vLLM's CPU kernels start here
+NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
+LONGEST = 200  # tokens of a reply in that check
+STOPS = [RETURN, PAD, harmony.CALL]
+WELL_FORMED = [CHANNEL, MESSAGE, END, START, CHANNEL, MESSAGE, RETURN]  # the control tokens of analysis and final
+DISK = 500_000_000  # bytes: the model, its tokenizer, and a copy of both in the cache
+KEPT = 3  # cached models
+REMAKE = "tune nano"
+# Unlike the training conversations on purpose; every second one is asked under the answer rule.
+PROBES = [
+    "How do I sort a list by two keys?",
+    "What is the capital of France?",
+    "Write a haiku about the sea.",
+    "What does len('abc') return?",
+    "def f(x): return x + 1",
+    "Is 17 a prime number? Answer yes or no.",
+    "Why would anyone close a file twice, and what happens then?",
+    "Which of these is mutable?\nA) tuple\nB) list\nC) str\nD) bytes",
+]
+
+
+class Speech(NamedTuple):
+    """What greedy replies to `PROBES` look like: share well-formed, mean analysis tokens by effort, one reply each."""
+
+    well_formed: float
+    thinking_tokens: dict[Effort, float]
+    samples: dict[Effort, Reply | None]
+
+
+def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
+    """The nano checkpoint of a recipe, in `work/nano`: the one that is there, the cached one, or a new one.
+
+    Raises UserError when there are no pages, the disk is full, or training ended before the model speaks harmony.
+    """
+    collected = artefact.read(recipe.work / "pages", "pages", remake="tune collect")
+    inputs = {"pages": collected.digest}
+    settings: dict[str, object] = {
+        **recipe.nano.model_dump(),
+        "date": recipe.dataset.date,
+        "answer_rule": recipe.evaluate.answer_rule,
+        "source": _source(),
+    }
+    folder, cached = recipe.work / "nano", _cache() / _key(inputs, settings)
+    if _usable(folder, inputs, settings, report):
+        return checkpoint.read(folder, remake=REMAKE)
+    if _usable(cached, inputs, settings, report):
+        report(f"nano: taken from {cached}")
+        artefact.remake_folder(folder, KIND, lambda fresh: _copy(cached, fresh))
+        return checkpoint.verify(folder)
+    _room(recipe.work)
+    pages = page.read(recipe.work / "pages" / "pages.jsonl")
+    if not nano_conversations.passages(pages):
+        raise UserError("the pages hold no text to train nano on", fix="tune collect")
+    artefact.remake_folder(folder, KIND, lambda fresh: _fill(fresh, recipe, pages, inputs, settings, report))
+    _keep(folder, cached, report)
+    return checkpoint.read(folder, remake=REMAKE)
+
+
+def config(shape: Nano) -> "GptOssConfig":
+    """A GPT-OSS of that shape: sliding and full attention in turn, two experts a token, yarn as in the real one."""
+    from transformers import GptOssConfig
+
+    heads = max(2, shape.hidden // HEAD // 2 * 2)
+    return GptOssConfig(
+        vocab_size=harmony.VOCABULARY,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.hidden,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads // 2,
+        head_dim=HEAD,
+        num_local_experts=shape.experts,
+        num_experts_per_tok=min(2, shape.experts),
+        sliding_window=128,
+        max_position_embeddings=4096,
+        router_aux_loss_coef=0.0,
+        bos_token_id=harmony.RANKS,
+        eos_token_id=RETURN,
+        pad_token_id=PAD,
+        dtype="bfloat16",
+    )
+
+
+def speaks(folder: Path, date: str, answer_rule: str) -> Speech:
+    """Ask a saved model every probe at every effort, greedily, in the dtype it was saved in (10 s)."""
+    from transformers import GptOssForCausalLM
+
+    model, loaded = GptOssForCausalLM.from_pretrained(folder, output_loading_info=True)
+    if faults := {k: sorted(v) for k, v in loaded.items() if k.endswith("_keys") and v}:
+        raise RuntimeError(f"{folder} does not load whole: {faults}")
+    rule = Message(role="developer", content=answer_rule)
+    turns = [[rule] * (n % 2) + [Message(role="user", content=p)] for n, p in enumerate(PROBES)]
+    asked = [(effort, harmony.render_prompt(t, effort, date)) for effort in EFFORTS for t in turns]
+    replies = _greedy(model, [prompt for _, prompt in asked])
+    good = [(effort, harmony.parse_reply(r)) for (effort, _), r in zip(asked, replies, strict=True) if well_formed(r)]
+    lengths, samples = {}, {}
+    for effort in EFFORTS:
+        mine = [reply for e, reply in good if e == effort]
+        lengths[effort] = sum(len(harmony.encode(r.thinking)) for r in mine) / max(1, len(mine))
+        samples[effort] = mine[0] if mine else None
+    return Speech(len(good) / len(asked), lengths, samples)
+
+
+def well_formed(reply: Sequence[int]) -> bool:
+    """Whether a completion is one analysis and one final message, neither empty, ended by the model itself."""
+    if [i for i in reply if i >= harmony.RANKS] != WELL_FORMED:
+        return False
+    parsed = harmony.parse_reply(reply)
+    return parsed.finished and bool(parsed.thinking.strip()) and bool(parsed.answer.strip())
+
+
+def _greedy(model: Any, prompts: list[list[int]]) -> list[list[int]]:
+    """Completions, each up to and with its first stop token, of `LONGEST` tokens at most."""
+    import torch
+
+    longest = max(map(len, prompts))
+    ids = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    said = model.generate(
+        ids, attention_mask=mask, do_sample=False, max_new_tokens=LONGEST, eos_token_id=STOPS, pad_token_id=PAD
+    )
+    out = []
+    for row in said[:, longest:].tolist():
+        stop = next((n for n, i in enumerate(row) if i in STOPS), len(row))
+        out.append(row[: stop + 1])
+    return out
+
+
+def _fill(
+    folder: Path,
+    recipe: Recipe,
+    pages: Sequence[page.Page],
+    inputs: dict[str, str],
+    settings: dict[str, object],
+    report: Report,
+) -> None:
+    """Train, save, ask, and only then write the manifest."""
+    import torch
+    from transformers import GenerationConfig
+
+    shape, rule, date = recipe.nano, recipe.evaluate.answer_rule, recipe.dataset.date
+    began = time.monotonic()
+    conversations, tokens = [], 0
+    for one in nano_conversations.rendered(pages, rule, date, shape.seed):
+        conversations.append(one)
+        tokens += len(one.ids)
+        if tokens >= shape.steps * shape.batch_tokens:
+            break
+    used = nano_training.vocabulary(conversations)
+    report(f"nano: {len(conversations):,} conversations over {len(used):,} of {harmony.VOCABULARY:,} token ids")
+    wanted = config(shape)
+    started = time.monotonic()
+    model, curve = nano_training.train(
+        wanted,
+        conversations,
+        used,
+        steps=shape.steps,
+        batch_tokens=shape.batch_tokens,
+        learning_rate=shape.learning_rate,
+        seed=shape.seed,
+        report=report,
+    )
+    trained = time.monotonic() - started
+    full = nano_training.expand(model.to(torch.bfloat16), wanted, used)
+    full.generation_config = GenerationConfig(
+        bos_token_id=harmony.RANKS, eos_token_id=STOPS, pad_token_id=PAD, do_sample=True
+    )
+    full.save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone; containers run as others
+    said = speaks(folder, date, rule)
+    if said.well_formed < NEEDED:
+        raise UserError(
+            f"nano does not speak harmony: {said.well_formed:.0%} of its replies are well-formed, {NEEDED:.0%} needed",
+            why=f"{shape.steps} steps of {shape.batch_tokens} tokens left the loss at {curve[-1].loss:.2f}",
+            fix=f"raise nano.steps in recipe.toml, then {REMAKE}",
+        )
+    tokenizer.build(folder)
+    figures = {
+        "parameters": sum(p.numel() for p in full.parameters()),
+        "vocabulary_in_use": len(used),
+        "loss_first": curve[0].loss,
+        "loss_last": sum(c.loss for c in curve[-20:]) / len(curve[-20:]),
+        "loss_curve": [[c.step, round(c.loss, 3)] for c in curve[:: max(1, len(curve) // 50)]],
+        "tokens": curve[-1].tokens,
+        "tokens_per_second": curve[-1].tokens / trained,
+        "seconds": time.monotonic() - began,
+        "well_formed_share": said.well_formed,
+        "thinking_tokens": said.thinking_tokens,
+        "samples": {effort: reply and reply._asdict() for effort, reply in said.samples.items()},
+    }
+    checkpoint.finish(
+        folder,
+        name="nano",
+        base="",
+        format="merged",
+        prompt_date=date,
+        inputs=inputs,
+        settings=settings,
+        figures=figures,
+    )
+    report(f"nano: {said.well_formed:.0%} of {len(PROBES) * len(EFFORTS)} replies are well-formed harmony")
+
+
+def _usable(folder: Path, inputs: dict[str, str], settings: dict[str, object], report: Report) -> bool:
+    """Whether a whole, unchanged checkpoint made from exactly this lies in `folder`."""
+    try:
+        made = artefact.read(folder, KIND, remake=REMAKE)
+        facts = {"checkpoint": made.settings.get("checkpoint")}  # written by checkpoint.finish beside the settings
+        if artefact.is_current(folder, KIND, inputs=inputs, settings={**settings, **facts}) is None:
+            return False
+        checkpoint.verify(folder)
+    except UserError as e:
+        if folder.exists():
+            report(f"nano: made again, since {e.what}")
+        return False
+    return True
+
+
+def _keep(folder: Path, cached: Path, report: Report) -> None:
+    """Copy a finished model into the cache and let the oldest go. A cache that cannot be written costs only time."""
+    try:
+        artefact.remake_folder(cached, KIND, lambda fresh: _copy(folder, fresh))
+        for old in sorted(cached.parent.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
+            shutil.rmtree(old)
+    except OSError as e:
+        report(f"nano: not kept for the next project: {e}")
+
+
+def _copy(source: Path, fresh: Path) -> None:
+    shutil.copytree(source, fresh, dirs_exist_ok=True)
+
+
+def _cache() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "gptoss-kit" / "nano"
+
+
+def _source() -> str:
+    """sha256 over the code that makes a nano: another version of it makes another model."""
+    files = [nano_conversations.__file__, nano_training.__file__, tokenizer.__file__, harmony.__file__, __file__]
+    return hashlib.sha256("".join(artefact.file_digest(Path(f)) for f in files).encode()).hexdigest()
+
+
+def _key(inputs: dict[str, str], settings: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps([inputs, settings], sort_keys=True).encode()).hexdigest()
+
+
+def _room(work: Path) -> None:
+    free = shutil.disk_usage(work).free
+    if free < DISK:
+        raise UserError(
+            f"{work} has {free / 1e6:,.0f} MB free; nano needs {DISK / 1e6:,.0f} MB",
+            fix=f"free some disk, or set project.work in recipe.toml to another disk, then {REMAKE}",
+        )

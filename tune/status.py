@@ -1,0 +1,103 @@
+"""What a project has made so far: recipe and work folder in, a short table out. Reads manifests, never weights."""
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from tune import artefact
+from tune.errors import UserError
+from tune.recipe import Recipe
+
+STAGES = (  # folder, manifest, the command that makes it
+    ("pages", "pages", "tune collect"),
+    ("dataset", "dataset", "tune dataset"),
+    ("nano", "checkpoint", "tune nano"),
+    ("adapter", "adapter", "tune train"),
+    ("merged", "checkpoint", "tune export --format merged"),
+    ("mxfp4", "checkpoint", "tune export --format mxfp4"),
+    ("lora", "checkpoint", "tune export --format lora"),
+)
+OPTIONAL = {"merged", "mxfp4", "lora"}  # one of them is enough
+TARGETS = "deploy"
+
+
+class Row(BaseModel):
+    """One line of the table. `digest` is the first 12 characters; "" when the thing has none."""
+
+    model_config = ConfigDict(frozen=True)
+
+    what: str
+    where: str
+    digest: str = ""
+    figures: str = ""
+
+
+class Status(BaseModel):
+    """What was made, in the order of the path, and the next command."""
+
+    model_config = ConfigDict(frozen=True)
+
+    rows: tuple[Row, ...]
+    verdict: str
+    next: str
+
+    def text(self) -> str:
+        """The table, for people."""
+        cells = [("what", "where", "digest", "figures"), *((r.what, r.where, r.digest, r.figures) for r in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(3)]
+        lines = [
+            "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells
+        ]
+        return "\n".join([*lines, "", f"verdict  {self.verdict}", f"next     {self.next}"])
+
+
+def status(recipe: Recipe) -> Status:
+    """Walk the work folder. An unfinished or spoilt stage is shown as such, never hidden."""
+    rows: list[Row] = []
+    following = ""
+    for folder, kind, command in STAGES:
+        if folder == "nano" and recipe.base.model != "nano":
+            continue
+        place = recipe.work / folder
+        try:
+            made = artefact.read(place, kind, remake=command)
+        except UserError as e:
+            if place.exists():
+                rows.append(Row(what=folder, where=str(place), figures=f"unfinished: {e.what}"))
+            if folder not in OPTIONAL:
+                following = following or command
+            continue
+        figures = [f"{k} {_short(v)}" for k, v in made.figures.items() if isinstance(v, int | float | str)][:4]
+        rows.append(Row(what=folder, where=str(place), digest=made.digest[:12], figures=", ".join(figures)))
+    checkpoint = next((r for r in rows if r.what in OPTIONAL and r.digest), None)
+    following = following or ("" if checkpoint else "tune export")
+    verdict, report = _verdict(recipe.work / "report.json")
+    rows += report
+    rendered = sorted(p.parent for p in (recipe.work / TARGETS).glob("*/deployment.json"))
+    rows += [Row(what=f"deploy {p.name}", where=str(p)) for p in rendered]
+    if not following and checkpoint:
+        following = {
+            "none yet": f"serve run {checkpoint.where}",
+            "PASS": f"deploy render modal --checkpoint {checkpoint.where} --report {recipe.work / 'report.json'}",
+        }.get(verdict, f"open {recipe.work / 'report.html'}: it says what was worse, and by how much")
+        if rendered:
+            following = f"read {rendered[0] / 'README.md'}"
+    return Status(rows=tuple(rows), verdict=verdict, next=following)
+
+
+def _verdict(path: Path) -> tuple[str, list[Row]]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        outcome, digest = str(data["verdict"]["outcome"]), str(data["digest"])
+    except FileNotFoundError:
+        return "none yet", []
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+        return "none: report.json cannot be read", [Row(what="report", where=str(path), figures="unreadable")]
+    rows = [Row(what="report", where=str(path), digest=digest[:12], figures=outcome)]
+    page = path.with_suffix(".html")
+    return outcome, rows + ([Row(what="report page", where=str(page))] if page.is_file() else [])
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,20 @@
+"""How progress is shown: on stderr, rewritten in place on a terminal, a line each in a log. Stdout stays clean."""
+
+import sys
+
+import click
+
+
+def say(line: str) -> None:
+    """Show one line of progress."""
+    if sys.stderr.isatty():
+        click.echo(f"\r\x1b[2K{line}", nl=False, err=True)
+    else:
+        click.echo(line, err=True)
+
+
+def tell(line: str) -> None:
+    """Print a result on standard output, on a line of its own below any progress."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[2K", nl=False, err=True)
+    click.echo(line)

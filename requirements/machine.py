@@ -6,7 +6,7 @@ import sys
 
 NEEDED_GB = 8
 problems = []
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036 - this is what tells an older Python
     problems.append(f"Python {platform.python_version()} is too old: run make PYTHON=python3.11 (or later)")
 if (sys.platform, platform.machine()) != ("linux", "x86_64"):
     problems.append(f"{sys.platform} on {platform.machine()}: the locked versions are for Linux on x86-64")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tune import artefact, checkpoint, harmony, nano, nano_conversations, nano_training, page
+from tune import artefact, checkpoint, harmony, nano, nano_conversations, nano_speech, nano_training, page
 from tune.errors import UserError
 from tune.harmony import Rendered
 from tune.recipe import Nano, Project, Recipe
@@ -45,15 +45,10 @@ def _project(folder: Path, shape: Nano = TINY) -> Recipe:
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
     """A small trained nano, and the cache it went into."""
-    import torch
-
     recipe, cache = _project(tmp_path_factory.mktemp("nano")), tmp_path_factory.mktemp("cache")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # at this size more of them only wait for each other
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
         nano.build(recipe)
-    torch.set_num_threads(threads)
     return recipe, cache
 
 
@@ -73,14 +68,17 @@ def test_expansion_is_the_full_softmax_exactly() -> None:
     config, used = nano.config(Nano(layers=2, hidden=32, experts=2)), [0, 7, 300, harmony.START, harmony.RETURN]
     small = GptOssForCausalLM(nano_training.compact(config, used)).double().eval()
     full = nano_training.expand(small, config, used)
+    for model in (small, full):
+        model.set_experts_implementation("eager")  # the one that takes float64
     seen, unseen = [7, harmony.START, 300, 150_000, 0], 123_456  # 150,000 is not in use: the unknown token
     with torch.no_grad():
         expected = small(input_ids=torch.tensor([[2, 4, 3, nano_training.UNKNOWN, 1]])).logits
         expected = (expected + nano_training.offset(used)).log_softmax(-1)
         got = full(input_ids=torch.tensor([seen])).logits.log_softmax(-1)
-    torch.testing.assert_close(got[..., used], expected[..., 1:], atol=1e-9, rtol=0)
+    # 1e-6 is what log(n) in float32 leaves; a wrong n shows from one id on (5e-6).
+    torch.testing.assert_close(got[..., used], expected[..., 1:], atol=1e-6, rtol=0)
     share = math.log(harmony.VOCABULARY - len(used))
-    torch.testing.assert_close(got[..., unseen], expected[..., 0] - share, atol=1e-9, rtol=0)
+    torch.testing.assert_close(got[..., unseen], expected[..., 0] - share, atol=1e-6, rtol=0)
 
 
 def test_rows_of_a_batch_do_not_see_their_padding_or_each_other() -> None:
@@ -118,7 +116,7 @@ def test_conversations_are_the_format_and_nothing_of_a_page_is_a_control_token()
     spelled = 0
     for one in texts:
         reply = [i for i, on in zip(one.ids, one.learned, strict=True) if on]
-        assert nano.well_formed(reply)
+        assert nano_speech.well_formed(reply)
         spelled += "<|return|>" in harmony.decode(reply[:-1])
     assert spelled > 10
     assert sum("\nANSWER: " in harmony.decode(one.ids) for one in texts) > 30
@@ -154,7 +152,7 @@ def test_an_untrained_model_does_not_pass_for_one_that_speaks(tmp_path: Path, mo
     ],
 )
 def test_other_than_analysis_then_final_is_not_well_formed(reply: str) -> None:
-    assert not nano.well_formed(harmony.encoding().encode(reply, allowed_special="all"))
+    assert not nano_speech.well_formed(harmony.encoding().encode(reply, allowed_special="all"))
 
 
 def test_a_built_nano_is_a_whole_checkpoint(built: tuple[Recipe, Path]) -> None:

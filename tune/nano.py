@@ -12,12 +12,13 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
-from tune import artefact, checkpoint, harmony, nano_conversations, nano_training, page, tokenizer
+from tune import artefact, checkpoint, harmony, loading, nano_conversations, nano_speech, nano_training, page, tokenizer
 from tune.checkpoint import KIND, Checkpoint
 from tune.errors import UserError
-from tune.harmony import CHANNEL, EFFORTS, END, MESSAGE, PAD, RETURN, START, Effort, Message, Reply
+from tune.harmony import PAD, RETURN
+from tune.nano_speech import STOPS, speaks
 from tune.recipe import Nano, Recipe
 
 if TYPE_CHECKING:
@@ -27,31 +28,9 @@ Report = Callable[[str], None]
 
 HEAD = 32  # attention head width; vLLM's CPU kernels start here
 NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
-LONGEST = 200  # tokens of a reply in that check
-STOPS = [RETURN, PAD, harmony.CALL]
-WELL_FORMED = [CHANNEL, MESSAGE, END, START, CHANNEL, MESSAGE, RETURN]  # the control tokens of analysis and final
 DISK = 500_000_000  # bytes: the model, its tokenizer, and a copy of both in the cache
 KEPT = 3  # cached models
 REMAKE = "tune nano"
-# Unlike the training conversations on purpose; every second one is asked under the answer rule.
-PROBES = [
-    "How do I sort a list by two keys?",
-    "What is the capital of France?",
-    "Write a haiku about the sea.",
-    "What does len('abc') return?",
-    "def f(x): return x + 1",
-    "Is 17 a prime number? Answer yes or no.",
-    "Why would anyone close a file twice, and what happens then?",
-    "Which of these is mutable?\nA) tuple\nB) list\nC) str\nD) bytes",
-]
-
-
-class Speech(NamedTuple):
-    """What greedy replies to `PROBES` look like: share well-formed, mean analysis tokens by effort, one reply each."""
-
-    well_formed: float
-    thinking_tokens: dict[Effort, float]
-    samples: dict[Effort, Reply | None]
 
 
 def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
@@ -108,51 +87,6 @@ def config(shape: Nano) -> "GptOssConfig":
     )
 
 
-def speaks(folder: Path, date: str, answer_rule: str) -> Speech:
-    """Ask a saved model every probe at every effort, greedily, in the dtype it was saved in (10 s)."""
-    from transformers import GptOssForCausalLM
-
-    model, loaded = GptOssForCausalLM.from_pretrained(folder, output_loading_info=True)
-    if faults := {k: sorted(v) for k, v in loaded.items() if k.endswith("_keys") and v}:
-        raise RuntimeError(f"{folder} does not load whole: {faults}")
-    rule = Message(role="developer", content=answer_rule)
-    turns = [[rule] * (n % 2) + [Message(role="user", content=p)] for n, p in enumerate(PROBES)]
-    asked = [(effort, harmony.render_prompt(t, effort, date)) for effort in EFFORTS for t in turns]
-    replies = _greedy(model, [prompt for _, prompt in asked])
-    good = [(effort, harmony.parse_reply(r)) for (effort, _), r in zip(asked, replies, strict=True) if well_formed(r)]
-    lengths, samples = {}, {}
-    for effort in EFFORTS:
-        mine = [reply for e, reply in good if e == effort]
-        lengths[effort] = sum(len(harmony.encode(r.thinking)) for r in mine) / max(1, len(mine))
-        samples[effort] = mine[0] if mine else None
-    return Speech(len(good) / len(asked), lengths, samples)
-
-
-def well_formed(reply: Sequence[int]) -> bool:
-    """Whether a completion is one analysis and one final message, neither empty, ended by the model itself."""
-    if [i for i in reply if i >= harmony.RANKS] != WELL_FORMED:
-        return False
-    parsed = harmony.parse_reply(reply)
-    return parsed.finished and bool(parsed.thinking.strip()) and bool(parsed.answer.strip())
-
-
-def _greedy(model: Any, prompts: list[list[int]]) -> list[list[int]]:
-    """Completions, each up to and with its first stop token, of `LONGEST` tokens at most."""
-    import torch
-
-    longest = max(map(len, prompts))
-    ids = torch.tensor([[PAD] * (longest - len(p)) + p for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    said = model.generate(
-        ids, attention_mask=mask, do_sample=False, max_new_tokens=LONGEST, eos_token_id=STOPS, pad_token_id=PAD
-    )
-    out = []
-    for row in said[:, longest:].tolist():
-        stop = next((n for n, i in enumerate(row) if i in STOPS), len(row))
-        out.append(row[: stop + 1])
-    return out
-
-
 def _fill(
     folder: Path,
     recipe: Recipe,
@@ -164,7 +98,9 @@ def _fill(
     """Train, save, ask, and only then write the manifest."""
     import torch
     from transformers import GenerationConfig
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # `report` is the progress
     shape, rule, date = recipe.nano, recipe.evaluate.answer_rule, recipe.dataset.date
     began = time.monotonic()
     conversations, tokens = [], 0
@@ -192,7 +128,8 @@ def _fill(
     full.generation_config = GenerationConfig(
         bos_token_id=harmony.RANKS, eos_token_id=STOPS, pad_token_id=PAD, do_sample=True
     )
-    full.save_pretrained(folder)
+    with loading.quiet():
+        full.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone; containers run as others
     said = speaks(folder, date, rule)
     if said.well_formed < NEEDED:
@@ -225,7 +162,7 @@ def _fill(
         settings=settings,
         figures=figures,
     )
-    report(f"nano: {said.well_formed:.0%} of {len(PROBES) * len(EFFORTS)} replies are well-formed harmony")
+    report(f"nano: {said.well_formed:.0%} of its greedy replies are well-formed harmony")
 
 
 def _usable(folder: Path, inputs: dict[str, str], settings: dict[str, object], report: Report) -> bool:
@@ -264,7 +201,8 @@ def _cache() -> Path:
 
 def _source() -> str:
     """sha256 over the code that makes a nano: another version of it makes another model."""
-    files = [nano_conversations.__file__, nano_training.__file__, tokenizer.__file__, harmony.__file__, __file__]
+    modules = [nano_conversations, nano_speech, nano_training, tokenizer, harmony]
+    files = [__file__, *(str(m.__file__) for m in modules)]
     return hashlib.sha256("".join(artefact.file_digest(Path(f)) for f in files).encode()).hexdigest()
 
 

@@ -14,13 +14,12 @@ from tune.harmony import EFFORTS, Effort, Message, Rendered, render_training
 HEADING = 120  # characters of a heading, at most
 PASSAGE = 240  # characters of an answer: it has to end well within a small reply budget
 
-
 _ASK = [
     "What is {}?", "What does {} do?", "Explain {}.", "Tell me about {}.", "How is {} used in Python?", "{}",
     "Describe {} in one sentence.", "When would I use {}?", "Give me the documentation of {}.",
 ]  # fmt: skip
 _STYLE = ["Be exact.", "Answer in one or two sentences.", "You explain Python to programmers."]
-# Analysis by effort: one sentence, two, or five, so that the effort shows in the length.
+# Analysis by effort: one sentence, two, or six, so that the effort shows in the length.
 _TOPIC = ["The user asks about {}.", "This is about {}.", "A question on {}."]
 _RECALL = ["I recall what the documentation says and answer in short.", "I answer from the documentation."]
 _OPENING = ["From the documentation.", "As documented.", "Here it is."]

@@ -84,6 +84,7 @@ class Train(Section):
     batch: Positive = 8
     accumulate: Positive = 1
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
+    eval_rows: Positive = 64  # held-out rows whose loss is taken before and after, spread over all of them
     seed: int = 0
 
 

@@ -18,3 +18,9 @@ def tell(line: str) -> None:
     if sys.stderr.isatty():
         click.echo("\r\x1b[2K", nl=False, err=True)
     click.echo(line)
+
+
+def bar(done: int, total: int, width: int = 24) -> str:
+    """A bar of `width` characters, full at `total`."""
+    full = width * done // max(total, 1)
+    return f"[{'#' * full}{'.' * (width - full)}]"

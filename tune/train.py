@@ -63,6 +63,7 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     artefact.verify(source, dataset, remake="tune dataset")
     config = weights.config(base.folder)
     rows = {part: read_rows(source / f"{part}.jsonl", config["vocab_size"]) for part in ("train", "eval")}
+    rows["eval"] = rows["eval"][:: max(1, len(rows["eval"]) // recipe.train.eval_rows)][: recipe.train.eval_rows]
     if not rows["train"]:
         raise UserError(f"{source}/train.jsonl is empty", fix="widen [collect] in the recipe, then: tune dataset")
     machine = hardware.here()

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune import hardware, lora
+from tune import hardware, lora, terminal
 from tune.recipe import Train
 
 SAVE_SECONDS = 60  # work that a kill may lose
+SHOWN = 25  # lines of progress in a run
 
 
 class Fit(NamedTuple):
@@ -218,8 +219,9 @@ def _progress(report: Callable[[str], None]) -> Any:
             self.saved = time.monotonic()
 
         def on_log(self, *at: Any, logs: Any = None, **_: Any) -> None:
-            if logs and "loss" in logs:
-                report(f"step {at[1].global_step} of {at[1].max_steps}, loss {logs['loss']:.3f}")
+            step, steps = at[1].global_step, at[1].max_steps
+            if logs and "loss" in logs and (step % max(1, steps // SHOWN) == 0 or step == steps):
+                report(f"{terminal.bar(step, steps)} step {step} of {steps}, loss {logs['loss']:.3f}")
 
     return Progress()
 

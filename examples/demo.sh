@@ -11,6 +11,7 @@ trap 'for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null || true; done; wait
 
 [ -f recipe.toml ] || step tune init
 step tune collect
+step evalsuite questions
 step tune dataset
 step tune nano
 step tune train
@@ -23,7 +24,6 @@ serve run work/merged --port 8102 & servers+=($!)
 step serve wait http://127.0.0.1:8101/v1
 step serve wait http://127.0.0.1:8102/v1
 
-step evalsuite questions
 step evalsuite compare --base http://127.0.0.1:8101/v1 --tuned http://127.0.0.1:8102/v1
 verdict=0; step evalsuite gate work/report.json || verdict=$?
 if [ "$verdict" = 0 ]; then

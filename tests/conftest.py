@@ -1,10 +1,12 @@
-"""Fixtures that more than one test file needs."""
+"""Fixtures that more than one test file needs. The path is made, and the engine started, once a session."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import engine
 import pytest
+from story import Endpoints, Story, commands, smaller
 
 HERE = Path(__file__).parent
 
@@ -21,3 +23,23 @@ def golden() -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """The demo's path from `tune init` to both exports: three minutes, or half a one when nano is cached."""
+    made = Story(tmp_path_factory.mktemp("story"), {})
+    steps = commands()
+    made.run(steps[0])
+    recipe = made.folder / "recipe.toml"
+    recipe.write_text(smaller(recipe.read_text()))
+    for command in steps[1 : steps.index("tune export --format merged") + 1]:
+        made.run(command)
+    return made
+
+
+@pytest.fixture(scope="session")
+def endpoints(story: Story) -> Iterator[Endpoints]:
+    """Base and tuned on the real engine, through `serve run`: about a minute."""
+    with engine.running(story.folder / "work/nano", story.folder / "work/merged") as (base, tuned):
+        yield Endpoints(base, tuned)

@@ -6,13 +6,22 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from engine import Server
+
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "examples" / "demo.sh"
-SMALLER = {  # key of the recipe: value here; the nano section stays, so that demo and tests share one cached base
-    "questions": 24,
-    "max_steps": 12,
+SMALLER = {
+    "questions": 12,
+    "max_steps": 8,
     "max_tokens": 160,
-}
+}  # the nano section stays: demo and tests share a cached one
+
+
+class Endpoints(NamedTuple):
+    """The two servers of a comparison."""
+
+    base: Server
+    tuned: Server
 
 
 class Story(NamedTuple):
@@ -22,7 +31,7 @@ class Story(NamedTuple):
     said: dict[str, str]
 
     def run(self, command: str, expect: int = 0) -> str:
-        """Run one of our commands in the project folder; its output, with the exit code checked."""
+        """Run one of our commands in the project folder; all it said, with the exit code checked."""
         package, *arguments = command.split()
         out = subprocess.run(
             [sys.executable, "-m", package, *arguments], cwd=self.folder, capture_output=True, text=True, check=False
@@ -34,7 +43,7 @@ class Story(NamedTuple):
 
 
 def commands() -> list[str]:
-    """The demo's steps, as it prints them."""
+    """The demo's steps, in order, as it prints them."""
     return re.findall(r"^\s*(?:\[.*\|\| |verdict=0; )?step (.*?)(?: \|\| verdict=\$\?)?$", DEMO.read_text(), re.M)
 
 

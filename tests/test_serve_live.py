@@ -19,13 +19,8 @@ DATE = "2026-01-01"
 
 
 @pytest.fixture(scope="session")
-def nano_url(tmp_path_factory):
-    import engine
-
-    folder = tmp_path_factory.mktemp("serve") / "random"
-    engine.random_checkpoint(folder)
-    with engine.running_server(folder) as server:
-        yield server.url
+def nano_url(endpoints):
+    return endpoints.base.url
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,10 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     _refuse_held_out(pages, recipe.evaluate.modules)
     report(f"dataset: examples of {len(pages)} pages")
     examples, doctests = make(pages, recipe.dataset.efforts, recipe.evaluate.answer_rule)
-    kept, dropped = select(examples, _prompts(frozen) if frozen.is_file() else [])
+    wanted = [e for e in examples if e.kind in recipe.dataset.kinds]
+    kept, dropped = select(wanted, _prompts(frozen) if frozen.is_file() else [])
+    if len(wanted) < len(examples):
+        dropped["of another kind"] = len(examples) - len(wanted)
     report(f"dataset: {len(kept)} of {len(examples)} examples to token ids")
     rows = []
     for example in kept:

@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict
 from tune import doctests, signatures
 from tune.harmony import Effort, Message
 from tune.page import Page, Section, fenced, paragraphs, sections, words
+from tune.recipe import Kind
 
-Kind = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest"]
 Check = Literal["executed", "grounded", "inspected"]
 
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -49,7 +49,11 @@ class Collect(Section):
         return self
 
 
+Kind = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest"]  # of example
+
+
 class Dataset(Section):
+    kinds: list[Kind] = list(get_args(Kind))
     efforts: list[Effort] = ["low", "medium", "high"]
     eval_share: Share = 0.1  # of pages, not of rows
     max_tokens: Positive = 512  # longer examples are dropped and counted

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # PyPI has only the CUDA build of PyTorch, several GB. This index has the CPU build; it is asked for that one package
 # alone, so a machine that cannot reach it loses seconds, not minutes.
 TORCH_CPU := https://download.pytorch.org/whl/cpu
@@ -34,10 +34,11 @@ bench: $(VENV)/.ready
 
 $(VENV)/.ready: requirements/cpu.txt pyproject.toml
 	@$(PYTHON) requirements/machine.py
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) --extra-index-url $(TORCH_CPU) "$$(grep '^torch==' requirements/cpu.txt)"
-	$(PIP) -r requirements/cpu.txt
-	$(PIP) --no-build-isolation --editable .
+	@echo "setting up $(VENV): about 4 GB and two minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) --extra-index-url $(TORCH_CPU) "$$(grep '^torch==' requirements/cpu.txt)"
+	@$(PIP) -r requirements/cpu.txt
+	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
 clean:

@@ -1,7 +1,6 @@
 """The whole path with the real parts, as the demo walks it, and the faults that would be silent without us."""
 
 import json
-import re
 import shutil
 
 import pytest
@@ -192,17 +191,3 @@ def test_mxfp4_is_refused_before_the_engine_starts_where_no_kernel_runs_it(story
     if machine.detect().amx:
         pytest.skip("this processor has AMX: the engine serves MXFP4")
     assert "--format merged" in story.run("serve run work/mxfp4 --port 0", expect=2)
-
-
-def test_the_demo_tells_the_commands_that_readme_shows():
-    from story import ROOT
-
-    shown = set(re.findall(r"^\$ (.+)$", (ROOT / "README.md").read_text(), re.M))
-    missing = [c for c in commands_without_variables() if c not in shown]
-    assert missing == []
-
-
-def commands_without_variables():
-    from story import commands
-
-    return [c for c in commands() if "$" not in c]

@@ -10,6 +10,7 @@ import click
 from tune import recipe as recipes
 from tune.artefact import VERSION, Artefact
 from tune.errors import UserError
+from tune.status import headline
 from tune.terminal import say, tell
 
 RECIPE = click.option(
@@ -139,5 +140,4 @@ def _run(stage: Callable[..., Artefact], path: Path, as_json: bool, *, then: str
     if as_json:
         tell(made.model_dump_json(indent=1))
         return
-    figures = ", ".join(f"{k} {v}" for k, v in made.figures.items() if isinstance(v, int | float | str))
-    tell(f"{made.kind}: {figures or 'done'}; next: {then}")
+    tell(f"{made.kind}: {headline(made.figures)}; next: {then}")

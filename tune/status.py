@@ -1,7 +1,9 @@
 """What a project has made so far: recipe and work folder in, a short table out. Reads manifests, never weights."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -68,8 +70,7 @@ def status(recipe: Recipe) -> Status:
             if folder not in OPTIONAL:
                 following = following or command
             continue
-        figures = [f"{k} {_short(v)}" for k, v in made.figures.items() if isinstance(v, int | float | str)][:4]
-        rows.append(Row(what=folder, where=str(place), digest=made.digest[:12], figures=", ".join(figures)))
+        rows.append(Row(what=folder, where=str(place), digest=made.digest[:12], figures=headline(made.figures)))
     checkpoint = next((r for r in rows if r.what in OPTIONAL and r.digest), None)
     following = following or ("" if checkpoint else "tune export")
     verdict, report = _verdict(recipe.work / "report.json")
@@ -97,6 +98,16 @@ def _verdict(path: Path) -> tuple[str, list[Row]]:
     rows = [Row(what="report", where=str(path), digest=digest[:12], figures=outcome)]
     page = path.with_suffix(".html")
     return outcome, rows + ([Row(what="report page", where=str(page))] if page.is_file() else [])
+
+
+def headline(figures: Mapping[str, Any], most: int = 4) -> str:
+    """The first figures in one line: "rows train 4599 eval 626, steps 60"."""
+    shown = []
+    for key, value in list(figures.items())[:most]:
+        parts = value.items() if isinstance(value, dict) else [("", value)]
+        words = [key.replace("_", " "), *(f"{k} {_short(v)}".strip() for k, v in list(parts)[:3])]
+        shown.append(" ".join(words))
+    return ", ".join(shown)
 
 
 def _short(value: object) -> str:

@@ -1,0 +1,72 @@
+"""README tells the truth: its files exist, its client is the tested one, its path and outputs are the demo's."""
+
+import re
+from pathlib import Path
+
+import pytest
+from story import commands
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def block(name: str) -> str:
+    """What stands between <!-- name --> and <!-- /name -->, without its fence."""
+    found = re.search(rf"<!-- {name} -->\n```\w*\n(.*?)```\n<!-- /{name} -->", README, re.S)
+    assert found, f"README has no {name}"
+    return found[1]
+
+
+def shown() -> dict[str, str]:
+    """Each command of the path and the output shown below it."""
+    parts = re.split(r"^\$ (.+)\n", block("path"), flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def shape(text: str) -> str:
+    """The text with digests and numbers masked: they differ from run to run."""
+    return re.sub(r"\d[\d.,]*", "N", re.sub(r"\b[0-9a-f]{12,16}\b", "DIGEST", text)).strip()
+
+
+def test_every_link_of_the_documents_leads_to_a_file():
+    found = 0
+    for name in ("README.md", "CONTRIBUTING.md", "BENCHMARKS.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
+            assert (ROOT / target).is_file(), f"{name} links to {target}"
+            found += 1
+    assert found >= 5
+
+
+def test_the_client_shown_is_the_one_that_is_tested():
+    assert block("client") == (ROOT / "examples/client.py").read_text()
+
+
+def test_the_path_shown_is_what_the_demo_runs():
+    assert [c for c in shown() if not c.startswith("serve run")] == [
+        c
+        for c in commands()
+        if c != 'deploy render "$target" --checkpoint work/merged --report work/report.json --out "work/deploy/$target"'
+    ]
+    served = re.findall(r"^serve run .*?(?= & )", (ROOT / "examples/demo.sh").read_text(), re.M)
+    assert [c.removesuffix(" &") for c in shown() if c.startswith("serve run")] == served
+
+
+@pytest.mark.engine
+def test_the_outputs_shown_are_what_the_commands_say(story):
+    compared = 0
+    for command, output in shown().items():
+        if command in story.said and not command.startswith(("evalsuite compare", "evalsuite gate")):
+            assert shape(story.said[command]) == shape(output), command
+            compared += 1
+    assert compared >= 7
+
+
+def test_every_command_named_in_the_documents_exists():
+    import importlib
+
+    named = set(
+        re.findall(r"`(tune|serve|evalsuite|deploy) ([a-z]+)\b", README + (ROOT / "CONTRIBUTING.md").read_text())
+    )
+    assert len(named) >= 5
+    for package, command in named:
+        assert command in importlib.import_module(f"{package}.cli").main.commands, f"{package} {command}"

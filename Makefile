@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # alone, so a machine that cannot reach it loses seconds, not minutes.
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check lint types imports tests bench docs clean
+.PHONY: demo test check lint types imports tests bench clean
 
 demo: $(VENV)/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -42,4 +42,4 @@ $(VENV)/.ready: requirements/cpu.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf work build dist *.egg-info
+	rm -rf demo work build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -18,6 +18,7 @@ from deploy.spec import Deployment, Target
 from tune import checkpoint as checkpoints
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
+from tune.harmony import EFFORTS
 from tune.recipe import Recipe
 
 Made = TypeVar("Made")
@@ -61,6 +62,7 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
     if whole is None:
         return Examination(tuple(found))
     proof = _attempt(found, "D002", lambda: receipt.prove(whole, report))
+    found += _judged(recipe, proof) if proof else []
     if whole.format == "lora":
         what = f"{checkpoint} is a LoRA adapter: an endpoint needs the base model's weights in it"
         found.append(finding("D003", what, fix='[export] format = "mxfp4" or "merged", then tune export'))
@@ -84,13 +86,33 @@ def _secrets(text: str, where: str) -> list[Finding]:
     return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in kinds]
 
 
+def _judged(recipe: Recipe, proof: Receipt) -> list[Finding]:
+    """Whether what the report judged is what will be served, by a gate as strict as the recipe's."""
+    found, default = [], recipe.serve.default_effort
+    fix = "add it to [evaluate] efforts and run evalsuite compare again"
+    if default not in proof.efforts:
+        what = f"the report did not judge {default}, the effort of a request that names none"
+        found.append(finding("D005", what, fix=f"{fix}, or change [serve] default_effort"))
+    for effort in EFFORTS:
+        if effort not in (*proof.efforts, default):
+            found.append(finding("D006", f"the report did not judge {effort}, which a request may name", fix=fix))
+    for name in ("margin", "alpha"):
+        judged, asked = getattr(proof, name), getattr(recipe.evaluate, name)
+        if judged > asked:
+            what = f"the report's gate had {name} = {judged:g}, the recipe asks for {asked:g}"
+            found.append(finding("D007", what, fix="evalsuite compare with this recipe, or --recipe of the report's"))
+    return found
+
+
 def _attempt(found: list[Finding], id: str, make: Callable[[], Made]) -> Made | None:
-    """What `make` makes, or None and its UserError as a finding."""
+    """What `make` makes, or None and its UserError, or a file it could not read, as a finding."""
     try:
         return make()
     except UserError as e:
         found.append(finding(id, e.what, why=e.why, fix=e.fix))
-        return None
+    except OSError as e:
+        found.append(finding(id, f"{e.filename} cannot be read", why=e.strerror or str(e), fix="check the path"))
+    return None
 
 
 def _fit(found: list[Finding], recipe: Recipe, whole: Checkpoint, target: Target) -> tuple[Sizing | None, Offer | None]:

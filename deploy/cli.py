@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tune.errors import Group
+
 if TYPE_CHECKING:
     from deploy.spec import Target
     from tune.recipe import Recipe
@@ -33,7 +35,7 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
-@click.group()
+@click.group(cls=Group)
 @click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Checkpoint and passing report in, a folder that a GPU cloud deploys from out."""

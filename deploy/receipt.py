@@ -1,5 +1,6 @@
 """The proof that a checkpoint may be deployed: checkpoint and report.json in, Receipt out. There is no way round it."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +10,15 @@ from evalsuite import report
 from tune import artefact
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
+from tune.harmony import Effort
 
 
 class Receipt(BaseModel):
     """A PASS that names this very checkpoint. `report` is the sha256 of the file, `created` the report's own date.
 
     `margin` and `alpha` are what the gate judged by: how much worse tuned may be, and how often that may be missed.
+    `base_known_by` says what the base's identity rests on: a Hub commit is no digest that an endpoint shows.
+    `note` is the report's own, such as that a nano model proves the path and not quality.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,21 +27,30 @@ class Receipt(BaseModel):
     report: str
     created: str = Field(pattern=r"^[0-9][0-9T:.+Z-]{9,40}$")
     tuned_model: str
-    base_model: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/:-]{0,200}$"
-    )  # an endpoint's own word: held to a pattern
+    # an endpoint's own word: held to a pattern
+    base_model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/:-]{0,200}$")
+    base_known_by: Literal["digest", "name"]
+    efforts: tuple[Effort, ...]
     margin: float
     alpha: float
+    note: str = Field(default="", pattern=r"^[A-Za-z0-9 .,:;()%-]{0,300}$")
 
 
 def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
-    """Raises UserError when the report is missing, unreadable, not a PASS, or about another checkpoint."""
+    """Raises UserError when the report is missing, unreadable, not a PASS, or about another checkpoint or base."""
     found = report.read(path)
     if found.tuned_model != checkpoint.served_name:
         raise UserError(
             f"{path} is about {found.tuned_model}, not about {checkpoint.served_name}",
             why="a verdict holds for the checkpoint it was measured on, byte for byte",
             fix="serve this checkpoint and run evalsuite compare again",
+        )
+    known_by = _base_known_by(checkpoint, found.base_model)
+    if known_by is None:
+        raise UserError(
+            f"{path} was measured against {found.base_model!r}, not against the base this checkpoint was made from",
+            why=f"that is {checkpoint.base or 'none'}: a weaker one is easily beaten",
+            fix="run evalsuite compare again with a --base that serves it under this name",
         )
     if found.verdict.outcome != "PASS":
         raise UserError(
@@ -52,10 +65,22 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
             created=found.created,
             tuned_model=found.tuned_model,
             base_model=found.base_model,
+            base_known_by=known_by,
+            efforts=tuple(c.effort for c in found.comparisons),
             margin=found.policy.margin,
             alpha=found.policy.alpha,
+            note=found.note,
         )
     except ValidationError as e:
         field = e.errors(include_input=False)[0]
         why = f"{'.'.join(map(str, field['loc']))}: {field['msg']}"
-        raise UserError(f"{path} holds a name that is not safe to render", why=why, fix="evalsuite compare") from None
+        raise UserError(f"{path} holds text that is not safe to render", why=why, fix="evalsuite compare") from None
+
+
+def _base_known_by(checkpoint: Checkpoint, served: str) -> Literal["digest", "name"] | None:
+    """What shows that `served` is the checkpoint's base: its digest, or no more than its name. None: it is another."""
+    if re.fullmatch("[0-9a-f]{64}", checkpoint.base_digest):
+        return "digest" if served.endswith("@" + checkpoint.base_digest[:16]) else None
+    name, _, revision = checkpoint.base.partition("@")
+    short = name.rpartition("/")[2]  # what is served of openai/gpt-oss-20b is often called gpt-oss-20b
+    return "name" if served in {f"{n}{v}" for n in (name, short) if n for v in ("", f"@{revision}")} else None

@@ -3,17 +3,18 @@
 An error is never an answer: it has no score. A truncated or empty answer scores 0 and is counted as what it is.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from tune.errors import UserError
 from tune.harmony import Effort
 
 Arm = Literal["base", "tuned"]
 Outcome = Literal["answered", "unparsed", "empty", "truncated", "error"]
+
+EFFORT_MISMATCH = "effort did not reach the prompt"  # begins the error of a reply made at another effort than asked
 
 
 class Answer(BaseModel):
@@ -43,6 +44,14 @@ class Answer(BaseModel):
     first_answer_s: float | None = None  # first token of the answer: what a reader waits for
     total_s: float | None = None
 
+    @field_validator("score")
+    @classmethod
+    def _right_or_wrong(cls, score: float | None) -> float | None:
+        """What is paired and tested later is a flip: there is no half an answer."""
+        if score not in {None, 0.0, 1.0}:
+            raise ValueError("a score is 0 or 1")
+        return score
+
     @property
     def key(self) -> tuple[str, str, str]:
         return (self.question, self.arm, self.effort)
@@ -52,7 +61,7 @@ def read(path: Path) -> list[Answer]:
     """All answers on file; a last line cut short by a kill is dropped, any other bad line is a UserError."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # bytes: a kill may cut within a character
     out: list[Answer] = []
     for number, line in enumerate(lines, 1):
         if not line:
@@ -64,16 +73,3 @@ def read(path: Path) -> list[Answer]:
                 break
             raise UserError(f"{path}:{number} is not an answer", fix=f"remove the line, or the file {path}") from None
     return out
-
-
-def append(path: Path, answers: Iterable[Answer]) -> None:
-    """Add answers, first cutting off a half-written last line, so that a resumed run never merges two."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+b") as f:
-        f.seek(0)
-        whole = f.read()
-        if whole and not whole.endswith(b"\n"):
-            f.truncate(whole.rfind(b"\n") + 1)
-        f.seek(0, 2)
-        for answer in answers:
-            f.write(answer.model_dump_json().encode() + b"\n")

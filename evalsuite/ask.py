@@ -11,19 +11,19 @@ import errno
 import fcntl
 import os
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from evalsuite import answers
 from evalsuite.answers import Answer, Arm
+from evalsuite.endpoint import Endpoint as Endpoint
+from evalsuite.endpoint import client, served
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.reply import Sampling, reply, safe
+from evalsuite.reply import Sampling, reply
 from tune.artefact import write_text
 from tune.errors import UserError
 from tune.harmony import Effort
@@ -32,35 +32,8 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 ARMS: tuple[Arm, ...] = get_args(Arm)
-CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0  # read: between two tokens, a queue before the first included
-
-_DIGEST = re.compile(r"@[0-9a-f]{16}$")
 
 Job = tuple[Question, Arm, Effort]
-
-
-class Endpoint(BaseModel):
-    """One arm's server. `url` with or without `/v1`; `model` empty: the one that /v1/models lists, by its
-    `name@digest16` id if there is one; `key_env` names the environment variable that holds the key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    url: str
-    model: str = ""
-    key_env: str = ""
-
-    @property
-    def base_url(self) -> str:
-        return self.url if urlsplit(self.url).path.strip("/") else f"{self.url.rstrip('/')}/v1"
-
-    @property
-    def key(self) -> str:
-        """The key, or a placeholder: with none the openai client would send this machine's OPENAI_API_KEY."""
-        if not self.key_env:
-            return "none"
-        if not (key := os.environ.get(self.key_env, "")):
-            raise UserError(f"the environment variable {self.key_env} is not set", fix=f"export {self.key_env}=...")
-        return key
 
 
 class Meta(BaseModel):
@@ -81,9 +54,14 @@ def meta_path(out: Path) -> Path:
     return out.with_suffix(".meta.json")
 
 
-def expected_requests(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer] = ()) -> int:
-    """Requests that `ask` will send, retries apart, when `have` is on file already."""
-    return len(_jobs(questions, efforts, have, seed=0))
+def recorded(out: Path) -> Meta:
+    """What the answers in `out` belong to, as `ask` wrote it down. Raises UserError when that is not on file."""
+    path = meta_path(out)
+    try:
+        return Meta.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        fix = f"rm {out} {path}, to ask everything again"
+        raise UserError(f"{out} holds answers, but {path.name} does not say to what", fix=fix) from None
 
 
 async def ask(
@@ -105,17 +83,12 @@ async def ask(
     the next call. Raises UserError before anything is asked when an endpoint cannot be reached, refuses the key or
     does not serve the model, and when `out` holds answers from other models, questions or sampling.
     """
-    from openai import AsyncOpenAI, Timeout
-
     if set(arms) != set(ARMS):
         raise ValueError(f"arms are {', '.join(ARMS)}")
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, retries=retries)
-    timeout = Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
-    clients = {
-        arm: AsyncOpenAI(base_url=e.base_url, api_key=e.key, max_retries=0, timeout=timeout) for arm, e in arms.items()
-    }
+    clients = {arm: client(endpoint) for arm, endpoint in arms.items()}
     try:
-        models = {arm: await _model(clients[arm], arms[arm], arm) for arm in ARMS}
+        models = {arm: await served(clients[arm], arms[arm], arm) for arm in ARMS}
         meta = Meta(
             questions=questions.digest, models=models, max_tokens=max_tokens, temperature=temperature, seed=seed
         )
@@ -127,8 +100,8 @@ async def ask(
     except OSError as e:  # the disk's: the network's come as the openai client's errors
         raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
     finally:
-        for client in clients.values():
-            await client.close()
+        for each in clients.values():
+            await each.close()
     found = answers.read(out)
     if failed := sum(a.outcome == "error" for a in found):
         report(f"{failed} requests ended in an error: run again to ask them again")
@@ -178,49 +151,13 @@ def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answ
     return [job for job in jobs if (job[0].id, job[1], job[2]) not in done]
 
 
-async def _model(client: "AsyncOpenAI", endpoint: Endpoint, arm: Arm) -> str:
-    """The id to ask for, after one request that proves address and key."""
-    from openai import APIConnectionError, OpenAIError, PermissionDeniedError
-    from openai import AuthenticationError as WrongKey
-
-    where = f"the {arm} endpoint {endpoint.base_url}"
-    try:
-        listed = [m.id for m in (await client.with_options(timeout=20).models.list()).data]
-        if not listed or not all(isinstance(m, str) for m in listed):
-            raise ValueError
-    except (WrongKey, PermissionDeniedError):
-        key = f"the key in ${endpoint.key_env}" if endpoint.key_env else "requests without a key"
-        fix = f"export {endpoint.key_env}=..." if endpoint.key_env else "name the variable that holds the key"
-        raise UserError(f"{where} refuses {key}", fix=fix) from None
-    except APIConnectionError as e:
-        raise UserError(f"{where} cannot be reached", why=str(e.__cause__ or e), fix="serve run") from None
-    except OpenAIError as e:
-        why = safe(e, endpoint.key)
-        raise UserError(f"{where} does not list its models", why=why, fix="check the address") from None
-    except (ValueError, AttributeError, TypeError):
-        why = "what /models answers there is not a list of models"
-        raise UserError(f"{where} does not list its models", why=why, fix="check the address") from None
-    named = [m for m in listed if not endpoint.model or m == endpoint.model or _DIGEST.sub("", m) == endpoint.model]
-    choice = [m for m in named if _DIGEST.search(m)] or named
-    if endpoint.model in choice or len(choice) == 1:
-        return endpoint.model if endpoint.model in choice else choice[0]
-    raise UserError(
-        f"{where} does not serve {endpoint.model}" if not named else f"{where} serves several models",
-        why=f"it lists {', '.join(listed) or 'nothing'}",
-        fix="name one that it lists",
-    )
-
-
 def _resume(out: Path, meta: Meta) -> list[Answer]:
     """Answers to keep, after dropping errors and a torn last line from the file. Refuses a file of another run."""
     path = meta_path(out)
     have = answers.read(out)
     fix = f"rm {out} {path}, to ask everything again"
     if have:
-        try:
-            before = Meta.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):
-            raise UserError(f"{out} holds answers, but {path.name} does not say to what", fix=fix) from None
+        before = recorded(out)
         other = [k for k in Meta.model_fields if getattr(before, k) != getattr(meta, k)]
         if other:
             why = "\n       ".join(f"{k}: {getattr(before, k)} then, {getattr(meta, k)} now" for k in other)

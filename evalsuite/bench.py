@@ -4,14 +4,19 @@ In: one or two Targets, prompts, a load. Out: a frozen Bench. A block is one run
 within a block are not independent, so the block is the unit of every interval. Knows nothing about answers' worth.
 """
 
+import asyncio
 import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import SecretStr
+
+from evalsuite.endpoint import Endpoint, client, served
 from evalsuite.load.client import Run, Target, closed_loop, open_loop
 from evalsuite.load.metrics import Figures, Frozen, Limits, Sample, Slo, figures, sample, span_of, void
 from evalsuite.load.schedule import Arrivals, offsets
@@ -95,6 +100,21 @@ class Load(Frozen):
     arrivals: Arrivals = "poisson"
     effort: str = ""
     timeout_s: float = 300.0
+
+
+def resolve(endpoint: Endpoint, name: str) -> Target:
+    """The endpoint with the model that it serves. `name`: base, tuned or endpoint. Raises UserError as `served`."""
+
+    async def model() -> str:
+        async with client(endpoint) as asking:
+            return await served(asking, endpoint, name)
+
+    return target(endpoint, asyncio.run(model()))
+
+
+def target(endpoint: Endpoint, model: str) -> Target:
+    """What to send load to, when the id of the model is known."""
+    return Target(url=endpoint.base_url, model=model, key=SecretStr(endpoint.key))
 
 
 def measure(
@@ -220,10 +240,9 @@ def paired_ratio(metric: str, logs: Sequence[tuple[float, float]], more_is_bette
                  high=math.exp(mean + half), blocks=n, more_is_better=more_is_better)  # fmt: skip
 
 
-def calibrate(*, streams: int = 32, tokens: int = 128, gap_s: float = 0.01) -> Calibration:
-    """Run the client against the stub in another process: `streams` at once, a chunk every `gap_s` in each."""
-    import time
-
+@contextmanager
+def paced(*, tokens: int = 128, gap_s: float = 0.01) -> Iterator[Target]:
+    """A stub in a process of its own while the block runs: replies of `tokens`, a chunk every `gap_s`."""
     from evalsuite.stub import Model, Script
 
     script = Script(models={"stub": Model(reasoning_tokens={"low": 0, "medium": 0, "high": 0}, answer_tokens=tokens,
@@ -236,12 +255,18 @@ def calibrate(*, streams: int = 32, tokens: int = 128, gap_s: float = 0.01) -> C
                 raise RuntimeError("the pipes to the stub were asked for")
             stub.stdin.write(script.model_dump_json())
             stub.stdin.close()
-            target = Target(url=stub.stdout.readline().strip(), model="stub")
-            body = {"messages": [{"role": "user", "content": "go"}]}
-            alone = closed_loop(target, [body] * 9, 1, 60)
-            run = closed_loop(target, [body] * streams, streams, 60)
+            yield Target(url=stub.stdout.readline().strip(), model="stub")
         finally:
             stub.terminate()
+
+
+def calibrate(stub: Target, *, streams: int = 32) -> Calibration:
+    """Run the client against a `paced` stub, `streams` at once, one reply each."""
+    import time
+
+    body = {"messages": [{"role": "user", "content": "go"}]}
+    alone = closed_loop(stub, [{**body, "max_completion_tokens": 1}] * 9, 1, 60)
+    run = closed_loop(stub, [body] * streams, streams, 60)
     before = time.thread_time()
     found = [sample(raw) for raw in run.raws]
     parse_s = time.thread_time() - before

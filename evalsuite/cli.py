@@ -1,7 +1,6 @@
 """The `evalsuite` command: parses, calls one function a command, prints. The gate's verdict is the exit code."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from tune.artefact import VERSION
-from tune.errors import UserError
+from tune.errors import Group, UserError
 from tune.terminal import say, tell
 
 if TYPE_CHECKING:
-    from evalsuite.load.client import Target
     from evalsuite.report import Report
     from tune.recipe import Recipe
 
@@ -24,9 +22,13 @@ KEYS = (
     click.option("--base-key-env", default="", metavar="NAME", help="Variable that holds the base endpoint's key."),
     click.option("--tuned-key-env", default="", metavar="NAME", help="Variable that holds the tuned endpoint's key."),
 )
+MODELS = (
+    click.option("--base-model", default="", metavar="ID", help="Of several that the base endpoint lists."),
+    click.option("--tuned-model", default="", metavar="ID", help="Of several that the tuned endpoint lists."),
+)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="gptoss-kit")
 def main() -> None:
     """Two URLs in, one verdict out. Exit codes of the gate: 0 pass, 1 fail, 2 inconclusive, 3 void."""
@@ -48,7 +50,7 @@ def questions(path: Path, out: Path | None) -> None:
     target = out or recipe.work / "questions.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     file.write(target, made)
-    tell(f"questions: {len(made.questions)} in {target}, digest {made.digest[:12]}; next: evalsuite compare")
+    tell(f"questions: {len(made.questions)} in {target}, digest {made.digest[:12]}; next: tune dataset")
 
 
 @main.command()
@@ -57,6 +59,8 @@ def questions(path: Path, out: Path | None) -> None:
 @click.option("--tuned", required=True, metavar="URL", help="The tuned model's endpoint, …/v1.")
 @KEYS[0]
 @KEYS[1]
+@MODELS[0]
+@MODELS[1]
 @click.option("--questions", "file", type=PATH, help="A question set.  [default: questions.jsonl in the work folder]")
 @click.option("--out", type=PATH, help="Folder for answers and report.  [default: the work folder]")
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Requests in flight.")
@@ -68,6 +72,8 @@ def compare(
     tuned: str,
     base_key_env: str,
     tuned_key_env: str,
+    base_model: str,
+    tuned_model: str,
     file: Path | None,
     out: Path | None,
     concurrency: int,
@@ -75,14 +81,17 @@ def compare(
     as_json: bool,
 ) -> None:
     """Ask both endpoints every question at every effort, and write report.json and report.html. Resumes."""
-    from evalsuite.ask import Endpoint
     from evalsuite.compare import Speed
     from evalsuite.compare import compare as work
+    from evalsuite.endpoint import Endpoint
     from evalsuite.summary import markdown
 
     recipe = _recipe(path)
     made = work(
-        {"base": Endpoint(url=base, key_env=base_key_env), "tuned": Endpoint(url=tuned, key_env=tuned_key_env)},
+        {
+            "base": Endpoint(url=base, model=base_model, key_env=base_key_env),
+            "tuned": Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env),
+        },
         settings=recipe.evaluate,
         question_file=file or recipe.work / "questions.jsonl",
         out=out or recipe.work,
@@ -99,6 +108,8 @@ def compare(
 @click.option("--tuned", default="", metavar="URL", help="A second endpoint: blocks alternate, ratios are paired.")
 @KEYS[0]
 @KEYS[1]
+@MODELS[0]
+@MODELS[1]
 @click.option("--blocks", type=int, default=6, show_default=True, help="Runs of the load an endpoint gets.")
 @click.option("--requests", type=int, default=32, show_default=True, help="Requests a block.")
 @click.option("--rate", type=float, help="Offer so many requests a second (open loop).")
@@ -111,18 +122,22 @@ def bench(
     tuned: str,
     base_key_env: str,
     tuned_key_env: str,
+    base_model: str,
+    tuned_model: str,
     rate: float | None,
     concurrency: int | None,
     **load: object,
 ) -> None:
     """Measure latency and throughput of one endpoint, or of two side by side. JSON; exit 3 when void."""
     from evalsuite.bench import bench as work
+    from evalsuite.bench import resolve
+    from evalsuite.endpoint import Endpoint
 
     if rate is None and concurrency is None:
         concurrency = 4
     made = work(
-        _target(base, base_key_env),
-        _target(tuned, tuned_key_env) if tuned else None,
+        resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base"),
+        resolve(Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env), "tuned") if tuned else None,
         rate=rate,
         concurrency=concurrency,
         report=say,
@@ -163,10 +178,17 @@ def gate(file: Path, as_json: bool) -> None:
     made = _read(file)
     verdict = made.verdict
     if as_json:
-        facts = {"outcome": verdict.outcome, "reasons": verdict.reasons, "tuned": made.tuned_model}
+        facts = {
+            "outcome": verdict.outcome,
+            "reasons": verdict.reasons,
+            "note": made.note,
+            "base": made.base_model,
+            "tuned": made.tuned_model,
+        }
         tell(json.dumps(facts, indent=1))
     else:
-        tell("\n".join([f"{verdict.outcome}: {made.tuned_model} against {made.base_model}", *verdict.reasons]))
+        first = f"{verdict.outcome}: {made.tuned_model} against {made.base_model}"
+        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons]))
     sys.exit(verdict.exit_code)
 
 
@@ -180,12 +202,3 @@ def _recipe(path: Path) -> "Recipe":
     from tune import recipe
 
     return recipe.read(path)
-
-
-def _target(url: str, key_env: str) -> "Target":
-    from pydantic import SecretStr
-
-    from evalsuite.load.client import Target, first_model
-
-    key = os.environ.get(key_env, "") if key_env else ""
-    return Target(url=url, model=first_model(url, key), key=SecretStr(key))

@@ -1,20 +1,19 @@
 """Ask both arms, measure both endpoints, and write the report: two URLs in, report.json and report.html out."""
 
 import asyncio
-import os
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict
 
 from evalsuite import ask, html, questions, report
 from evalsuite.answers import Arm
-from evalsuite.ask import Endpoint
-from evalsuite.bench import Bench, bench
-from evalsuite.load.client import Target
+from evalsuite.bench import Bench, bench, target
+from evalsuite.endpoint import Endpoint
 from evalsuite.report import Report, SpeedRow, Throughput
 from tune.artefact import VERSION, write_text
+from tune.errors import UserError
 from tune.recipe import Evaluate
 
 NANO_NOTE = "The base is the nano model: these figures prove that the path works. They say nothing about quality."
@@ -48,15 +47,16 @@ def compare(
 ) -> Report:
     """Write answers.jsonl, report.json and report.html into `out`. Answers on file already are not asked for again.
 
-    `speed` None leaves the throughput part out. Raises UserError for an endpoint that cannot be asked.
+    `speed` None leaves the throughput part out; one that fails is void in the report, which is written all the same.
+    Raises UserError for an endpoint that cannot be asked.
     """
-    asked = questions.read(question_file)
+    asked, file = questions.read(question_file), out / "answers.jsonl"
     answers = asyncio.run(
         ask.ask(
             asked,
             arms,
             settings.efforts,
-            out / "answers.jsonl",
+            file,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
@@ -64,7 +64,7 @@ def compare(
             report=progress,
         )
     )
-    models = {answer.arm: answer.model for answer in answers}
+    meta = ask.recorded(file)
     made = report.build(
         asked,
         answers,
@@ -72,8 +72,9 @@ def compare(
         margin=settings.margin,
         alpha=settings.alpha,
         efforts=settings.efforts,
-        throughput=_throughput(arms, models, speed, settings, progress) if speed else None,
-        note=NANO_NOTE if models.get("base", "").split("@")[0] == "nano" else "",
+        asked_digest=meta.questions,
+        throughput=_throughput(arms, meta.models, speed, settings, progress) if speed else None,
+        note=NANO_NOTE if meta.models["base"].split("@")[0] == "nano" else "",
         provenance={"gptoss-kit": VERSION, **{f"{arm} endpoint": endpoint.url for arm, endpoint in arms.items()}},
     )
     report.write(out / "report.json", made)
@@ -88,16 +89,16 @@ def _throughput(
     settings: Evaluate,
     progress: Callable[[str], None],
 ) -> Throughput:
-    found = bench(
-        *(
-            Target(url=arms[arm].base_url, model=models[arm], key=SecretStr(os.environ.get(arms[arm].key_env, "")))
-            for arm in ("base", "tuned")
-        ),
-        **speed.model_dump(),
-        effort=settings.efforts[0],
-        seed=settings.seed,
-        report=progress,
-    )
+    try:
+        found = bench(
+            *(target(arms[arm], models[arm]) for arm in ask.ARMS),
+            **speed.model_dump(),
+            effort=settings.efforts[0],
+            seed=settings.seed,
+            report=progress,
+        )
+    except UserError as e:
+        return Throughput(load="not measured", rows=(), void=f"{e.what}: {e.why}" if e.why else e.what)
     return throughput(found)
 
 

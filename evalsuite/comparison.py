@@ -36,7 +36,6 @@ class Difference(Part):
     lower: float
     upper: float
     discordance: float  # share of the pairs that differ
-    method: Literal["tango", "bootstrap"] = "tango"
 
 
 class ArmFigures(Part):
@@ -93,8 +92,8 @@ class Comparison(Part):
     answering: Difference  # of the share of questions that got a parsed answer, right or wrong
     lost: int
     gained: int
-    mcnemar_p: float  # two-sided, mid-p; on graded answers it is the sign test
-    better_p: float  # one-sided, exact: tuned is better; on graded answers it is the sign test
+    mcnemar_p: float  # two-sided, mid-p
+    better_p: float  # one-sided, exact: tuned is better
     guess: float  # mean chance of a blind guess
     base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha
     kinds: tuple[KindRow, ...]
@@ -117,7 +116,7 @@ def compare(
             pairs.append((q, b, t))
     steps = [_score(t) - _score(b) for _, b, t in pairs]
     lost, gained = sum(d < 0 for d in steps), sum(d > 0 for d in steps)
-    right = sum(_score(b) for _, b, _ in pairs)
+    right = sum(_score(b) > 0 for _, b, _ in pairs)
     answering = [float(t.outcome == "answered") - float(b.outcome == "answered") for _, b, t in pairs]
     return Comparison(
         effort=effort,
@@ -146,16 +145,12 @@ def _score(answer: Answer) -> float:
 
 
 def _difference(steps: Sequence[float], alpha: float) -> Difference:
-    """`steps`: tuned minus base of each pair."""
+    """`steps`: tuned minus base of each pair, each -1, 0 or 1."""
     if not steps:
         return Difference(estimate=0, lower=-1, upper=1, discordance=0)
     n, lost, gained = len(steps), sum(d < 0 for d in steps), sum(d > 0 for d in steps)
-    method: Literal["tango", "bootstrap"] = "tango" if set(steps) <= {-1.0, 0.0, 1.0} else "bootstrap"
-    if method == "tango":
-        lower, upper = statistics.tango_bounds(lost, gained, n, alpha)
-    else:
-        lower, upper = statistics.bootstrap_bounds(steps, alpha)
-    return Difference(estimate=fmean(steps), lower=lower, upper=upper, discordance=(lost + gained) / n, method=method)
+    lower, upper = statistics.tango_bounds(lost, gained, n, alpha)
+    return Difference(estimate=(gained - lost) / n, lower=lower, upper=upper, discordance=(lost + gained) / n)
 
 
 def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> ArmFigures:
@@ -165,7 +160,7 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
     rates = [a.completion_tokens / a.total_s for a in heard if a.total_s and a.completion_tokens]
     return ArmFigures(
         accuracy=fmean(scores) if scores else None,
-        interval=statistics.wilson(sum(scores), len(scores), (1 - CONFIDENCE) / 2),
+        interval=statistics.wilson(round(sum(scores)), len(scores), (1 - CONFIDENCE) / 2),
         outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
         absent=asked - len(answers),
         reasoning_tokens=median(map(_reasoning_tokens, heard)) if heard else None,

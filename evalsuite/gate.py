@@ -63,18 +63,16 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
     INCONCLUSIVE. One failed check fails the verdict; without one, an inconclusive check makes it INCONCLUSIVE.
 
     Where base is not shown to beat blind guessing by more than the margin, a model that knows nothing would pass, so
-    there accuracy passes only if tuned is shown to be better than base (exact McNemar, Holm over such efforts), and
-    fails as soon as tuned is shown to be worse.
+    there accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha), and fails
+    as soon as tuned is shown to be worse.
     """
     void = _void(comparisons, policy, evidence)
     if void:
         return Verdict(outcome="INVALID", reasons=tuple(void))
-    blind = [c for c in comparisons if only_guesses(c, policy)]
-    better = dict(zip((c.effort for c in blind), statistics.holm([c.better_p for c in blind]), strict=True))
     checks = []
     for c in comparisons:
-        if c.effort in better:
-            checks.append(_accuracy_blind(c, policy, better[c.effort]))
+        if only_guesses(c, policy):
+            checks.append(_accuracy_blind(c, policy))
         else:
             checks.append(_non_inferior(c, "accuracy", c.difference, policy))
         checks.append(_non_inferior(c, "answering", c.answering, policy))
@@ -149,17 +147,17 @@ def _non_inferior(
     )
 
 
-def _accuracy_blind(c: Comparison, policy: Policy, adjusted_p: float) -> Check:
+def _accuracy_blind(c: Comparison, policy: Policy) -> Check:
     base = c.base.accuracy or 0.0
     start = (
         f"{c.effort}, right answers: base gets {base:.1%} where blind guessing gets {c.guess:.1%}, so a model "
         f"that knows nothing would be within the margin of {policy.margin * 100:.3g}"
     )
     outcome: Result
-    if adjusted_p <= policy.alpha:
+    if c.better_p <= policy.alpha:
         outcome, end = (
             "PASS",
-            f"but tuned is shown to be better ({_points(c.difference.estimate)} points, p = {adjusted_p:.2g})",
+            f"but tuned is shown to be better ({_points(c.difference.estimate)} points, p = {c.better_p:.2g})",
         )
     elif c.difference.upper < 0:
         outcome, end = "FAIL", f"and tuned is shown to be worse ({_points(c.difference.estimate)} points)"
@@ -167,7 +165,7 @@ def _accuracy_blind(c: Comparison, policy: Policy, adjusted_p: float) -> Check:
         outcome, end = (
             "INCONCLUSIVE",
             (
-                f"and tuned is not shown to be better ({_points(c.difference.estimate)} points, p = {adjusted_p:.2g}); "
+                f"and tuned is not shown to be better ({_points(c.difference.estimate)} points, p = {c.better_p:.2g}); "
                 "ask questions that base can answer"
             ),
         )

@@ -5,7 +5,6 @@ pytest run of an environment that has gptoss-kit, so importing it imports pytest
 nothing. pytest-benchmark times calls; a replayed call moves `clock` on by a latency that was measured.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("endpoint", "throughput of an OpenAI-compatible endpoint (gptoss-kit)")
     add = group.addoption
     add("--endpoint", metavar="URL", help="base URL to measure, such as http://127.0.0.1:8000/v1")
-    add("--endpoint-model", metavar="ID", help="model id; default: the first that /v1/models lists")
+    add("--endpoint-model", metavar="ID", help="model id; default: the one that /v1/models lists")
     add("--endpoint-key-env", metavar="NAME", help="environment variable that holds the API key")
     add("--endpoint-effort", choices=("low", "medium", "high"), default="low", help="reasoning_effort; default: low")
     add("--endpoint-requests", type=int, default=32, metavar="N", help="requests to measure; default: 32")
@@ -49,17 +48,11 @@ def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
     option = request.config.getoption
     if not option("--endpoint"):
         pytest.skip("no endpoint to measure: give --endpoint http://127.0.0.1:8000/v1")
-    from pydantic import SecretStr, ValidationError
-
     from evalsuite import bench
-    from evalsuite.load.client import Target, first_model
+    from evalsuite.endpoint import Endpoint
     from evalsuite.load.metrics import figures, void
     from tune.errors import UserError
 
-    variable = option("--endpoint-key-env")
-    if variable and not os.environ.get(variable):
-        pytest.fail(f"--endpoint-key-env: the variable {variable} is not set", pytrace=False)
-    key = os.environ[variable] if variable else ""
     rate, count = option("--endpoint-rate"), option("--endpoint-requests")
     fixed = {
         "max_completion_tokens": option("--endpoint-max-tokens"),
@@ -69,8 +62,12 @@ def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
     asked = [bench.PROMPTS[i % len(bench.PROMPTS)] for i in range(count)]
     bodies = [{"messages": [{"role": "user", "content": text}], "seed": i, **fixed} for i, text in enumerate(asked)]
     try:
-        url = option("--endpoint")
-        target = Target(url=url, model=option("--endpoint-model") or first_model(url, key), key=SecretStr(key))
+        endpoint = Endpoint(
+            url=option("--endpoint"),
+            model=option("--endpoint-model") or "",
+            key_env=option("--endpoint-key-env") or "",
+        )
+        target = bench.resolve(endpoint, "endpoint")
         load = bench.Load(
             rate=rate,
             concurrency=None if rate else option("--endpoint-concurrency"),
@@ -78,7 +75,7 @@ def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
         )
         bench.answers("the endpoint", target, bodies[:2], load)
         samples, run = bench.measure(target, bodies, load)
-    except (UserError, ValidationError) as e:
+    except UserError as e:
         pytest.fail(str(e), pytrace=False)
     reasons = void(figures(samples, cpu=run.cpu_s / run.wall_s))
     if reasons:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from tune.artefact import write_text
 from tune.errors import UserError
+
+SCHEMA = 1
 
 Grader = Literal["exact", "literal", "choice", "yesno"]
 
@@ -37,7 +39,7 @@ class QuestionSet(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = SCHEMA
     name: str
     python: str
     seed: int
@@ -62,20 +64,23 @@ def write(path: Path, questions: QuestionSet) -> None:
 
 
 def read(path: Path) -> QuestionSet:
-    """Raises UserError when the file is missing, cut short, or edited since it was frozen."""
+    """Raises UserError when the file is missing, cut short, of another version, or edited since it was frozen."""
     remake = f"evalsuite questions --out {path}"
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise UserError(f"there is no question set {path}", fix=remake) from None
-    try:
+        # Not splitlines: a prompt may hold any other line separator that Unicode has.
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         head = json.loads(lines[0])
+        if head["schema_version"] != SCHEMA:
+            why = f"it has version {head['schema_version']}, this tool reads version {SCHEMA}"
+            raise UserError(f"{path} is a question set of another version", why=why, fix=remake)
         found = QuestionSet(
             **{k: head[k] for k in ("schema_version", "name", "python", "seed")},
             questions=tuple(Question.model_validate_json(line) for line in lines[1:]),
         )
         count, digest = head["count"], head["digest"]
-    except (IndexError, KeyError, TypeError, json.JSONDecodeError, ValidationError) as e:
+    except (FileNotFoundError, IsADirectoryError):
+        raise UserError(f"there is no question set {path}", fix=remake) from None
+    except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise UserError(f"{path} is not a question set", why=str(e).splitlines()[0], fix=remake) from None
     if len(found.questions) != count or found.digest != digest:
         raise UserError(f"{path} was changed after it was frozen", why="its digest differs", fix=remake)

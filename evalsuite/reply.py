@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evalsuite.answers import Answer, Arm
+from evalsuite.answers import EFFORT_MISMATCH, Answer, Arm
 from evalsuite.graders import grade, lenient, parse
 from evalsuite.questions import Question
 from tune.harmony import Effort
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 BACKOFF_SECONDS, LONGEST_WAIT = 0.5, 30.0
+REPLY_SECONDS = 1800.0  # a whole reply: the client's own time-out sees silence alone, and not a trickle without end
 
 
 class Sampling(BaseModel):
@@ -86,21 +87,24 @@ async def _once(
     messages: Any = [{"role": role, "content": text} for role, text in [*turns, ("user", question.prompt)]]
     started = time.perf_counter()
     try:
-        response = await client.chat.completions.with_raw_response.create(
-            model=model,
-            messages=messages,
-            reasoning_effort=effort,
-            max_completion_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            seed=sampling.seed,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-        async with response.parse() as stream:
-            applied = response.headers.get("x-reasoning-effort", effort)
-            if applied != effort:
-                raise _Failed(f"effort did not reach the prompt: asked {effort}, applied {applied}", again=False)
-            return await _collect(stream, started)
+        async with asyncio.timeout(REPLY_SECONDS):
+            response = await client.chat.completions.with_raw_response.create(
+                model=model,
+                messages=messages,
+                reasoning_effort=effort,
+                max_completion_tokens=sampling.max_tokens,
+                temperature=sampling.temperature,
+                seed=sampling.seed,
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+            async with response.parse() as stream:
+                applied = response.headers.get("x-reasoning-effort", effort)
+                if applied != effort:
+                    raise _Failed(f"{EFFORT_MISMATCH}: asked {effort}, applied {applied}", again=False)
+                return await _collect(stream, started)
+    except TimeoutError:
+        raise _Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
     except APIStatusError as e:
         again = e.status_code in {408, 409, 429} or e.status_code >= 500
         message = f"HTTP {e.status_code}: {safe(e, client.api_key)}"

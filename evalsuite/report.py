@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from evalsuite.answers import Answer, Arm
+from evalsuite.answers import EFFORT_MISMATCH, Answer, Arm
 from evalsuite.comparison import Comparison, Part, compare
 from evalsuite.gate import Evidence, Policy, decide
 from evalsuite.gate import Verdict as Verdict
@@ -22,9 +22,6 @@ from tune.errors import UserError
 from tune.harmony import EFFORTS, Effort
 
 SCHEMA = 1
-EFFORT_MISMATCH = (
-    "effort did not reach the prompt"  # how evalsuite.ask begins the error of a reply made at another effort than asked
-)
 
 
 class SpeedRow(Part):
@@ -170,10 +167,10 @@ def read(path: Path) -> Report:
         report = Report.model_validate(data)
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"there is no report {path}", fix=remake) from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as e:
-        raise UserError(f"{path} is not JSON", why=f"cut short or damaged: {e}", fix=remake) from None
     except (KeyError, AttributeError, TypeError, ValidationError) as e:
         raise UserError(f"{path} is not a report", why=str(e).splitlines()[0], fix=remake) from None
+    except (ValueError, RecursionError) as e:
+        raise UserError(f"{path} is not JSON", why=f"cut short or damaged: {e}", fix=remake) from None
     if report.digest != digest:
         raise UserError(f"{path} was changed after it was written", why="its digest differs", fix=remake)
     return report

@@ -4,7 +4,6 @@
 A difference is always tuned minus base, from -1 to 1. `alpha` is one-sided. Arguments marked "array" broadcast.
 """
 
-from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
@@ -103,23 +102,10 @@ def better(lost: int, gained: int) -> float:
     return float(binom.sf(gained - 1, lost + gained, 0.5))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjusted p-values in the order given; comparing each with alpha keeps the family-wise error at alpha.
-
-    S. Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
-    """
-    out, worst = [0.0] * len(p_values), 0.0
-    for rank, i in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
-        worst = max(worst, min(1.0, (len(p_values) - rank) * p_values[i]))
-        out[i] = worst
-    return out
-
-
-def wilson(right: float, n: int, alpha: float) -> tuple[float, float]:
+def wilson(right: int, n: int, alpha: float) -> tuple[float, float]:
     """One-sided lower and upper bound of a proportion, each at level `alpha`. (0, 1) when n is 0.
 
-    E. B. Wilson, Journal of the American Statistical Association 22 (1927) 209-212. `right` may be a sum of graded
-    scores: the variance of a score in 0..1 is at most that of a binary one, so the bound stays on the safe side.
+    E. B. Wilson, Journal of the American Statistical Association 22 (1927) 209-212.
     """
     if not 0 <= right <= n:
         raise ValueError(f"{right} right of {n}")
@@ -130,31 +116,6 @@ def wilson(right: float, n: int, alpha: float) -> tuple[float, float]:
     half = z / (1 + z * z / n) * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # Exact ends: at 0 or n right, rounding would leave 1e-18 between bound and end.
     return (0.0 if right == 0 else max(0.0, middle - half)), (1.0 if right == n else min(1.0, middle + half))
-
-
-def bootstrap_bounds(
-    differences: Sequence[float], alpha: float, *, seed: int = 0, resamples: int = 4000
-) -> tuple[float, float]:
-    """One-sided bounds of the mean of paired differences that are not all -1, 0 or 1 (graded answers, repeats).
-
-    Studentised bootstrap, Efron and Tibshirani, An Introduction to the Bootstrap (1993), section 12.5. Where every
-    difference is the same, or there are fewer than two, resampling sees no spread and nothing is known: (-1, 1).
-    """
-    import numpy as np
-
-    d = np.asarray(differences, dtype=np.float64)
-    n = len(d)
-    if n < 2 or float(np.ptp(d)) < TINY:
-        return -1.0, 1.0
-    rng = np.random.default_rng(seed)
-    mean, error = float(d.mean()), float(d.std(ddof=1)) / sqrt(n)
-    t = np.empty(resamples)
-    for i in range(resamples):  # one at a time: n x resamples at once would be a gigabyte at 30,000 questions
-        drawn = d[rng.integers(0, n, n)]
-        spread = float(drawn.std(ddof=1)) / sqrt(n)
-        t[i] = (float(drawn.mean()) - mean) / max(spread, error * 1e-3)
-    low, high = np.quantile(t, [alpha, 1 - alpha])
-    return max(-1.0, mean - float(high) * error), min(1.0, mean - float(low) * error)
 
 
 def questions_needed(psi: float, margin: float, alpha: float, power: float) -> int:

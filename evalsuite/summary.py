@@ -32,6 +32,8 @@ def junit(report: Report) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname="evalsuite", name="measurement")
         error = ElementTree.SubElement(case, "error", type="INVALID", message=_xml(verdict.reasons[0]))
         error.text = _xml("\n".join(verdict.reasons))
+    if report.note:
+        ElementTree.SubElement(suite, "system-out").text = _xml(report.note)
     suite.set("tests", str(len(suite.findall("testcase"))))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
     suite.set("errors", str(len(suite.findall("testcase/error"))))

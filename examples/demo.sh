@@ -8,6 +8,8 @@ mkdir -p "${1:-demo}" && cd "${1:-demo}"
 step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
 servers=()
 trap 'for pid in "${servers[@]}"; do kill "$pid" 2>/dev/null || true; done; wait' EXIT
+# Wait for a server of ours; stop when it ends instead, having said why.
+up() { step serve wait "$1" & wait -n $! "$2" && kill -0 "$2"; }
 
 [ -f recipe.toml ] || step tune init
 step tune collect
@@ -18,11 +20,13 @@ step tune train
 step tune export --format mxfp4
 step tune export --format merged
 
+step serve preflight work/nano --port 8101
+step serve preflight work/merged --port 8102
 printf '\n\033[1m$ serve run work/nano --port 8101 &\n$ serve run work/merged --port 8102 &\033[0m\n'
 serve run work/nano --port 8101 & servers+=($!)
 serve run work/merged --port 8102 & servers+=($!)
-step serve wait http://127.0.0.1:8101/v1
-step serve wait http://127.0.0.1:8102/v1
+up http://127.0.0.1:8101/v1 "${servers[0]}"
+up http://127.0.0.1:8102/v1 "${servers[1]}"
 
 step evalsuite compare --base http://127.0.0.1:8101/v1 --tuned http://127.0.0.1:8102/v1
 verdict=0; step evalsuite gate work/report.json || verdict=$?

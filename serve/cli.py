@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tune.errors import UserError
+from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
     from serve.command import Command, Options
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 EFFORT = click.Choice(["low", "medium", "high"])  # tune.harmony.EFFORTS, without its import time
 
 
-@click.group()
+@click.group(cls=Group)
 def main() -> None:
     """Checkpoint in, OpenAI-compatible URL out."""
 
@@ -31,7 +31,7 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     for decorate in (
         click.argument("extra", nargs=-1, type=click.UNPROCESSED),
         click.argument("folder", type=folder),
-        click.option("--recipe", type=folder, help="Take defaults from this recipe.toml's [serve]."),
+        click.option("--recipe", type=folder, help="Its [serve] gives defaults.  [default: ./recipe.toml, if any]"),
         click.option("--max-body", type=int, default=8 * 2**20, show_default=True, help="Bytes of one request."),
         click.option("--drain", type=int, default=10, show_default=True, help="Seconds to finish requests at a stop."),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
@@ -65,15 +65,14 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
     if options.port == 0:
         options = options.model_copy(update={"port": _free_port(options.host)})
     names = command.served_names(found.checkpoint, options)
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(options.host, options.host)  # noqa: S104
     job = supervisor.Job(
         command=_command(found, options),
-        url=f"http://{host}:{options.port}",
+        url=_url(options.host, options.port),
         model=names[0],
         prompt_date=found.checkpoint.prompt_date,
         key=key,
         drain=options.drain,
-        log=log or folder.parent / f"serve-{names[0]}.log",
+        log=log or _log(folder, options.port),
         ready_timeout=ready_timeout,
     )
 
@@ -107,7 +106,9 @@ def preflight(folder: Path, as_json: bool, **given: Any) -> None:
 def show_command(folder: Path, **given: Any) -> None:
     """Print the engine's environment and command line. Holds no secrets."""
     options = _options(**given)
-    built = _command(_preflight(folder, options, quiet=True), options)
+    found = _preflight(folder, options.model_copy(update={"port": 0}), quiet=True)  # nothing is bound here
+    found.require()
+    built = _command(found, options)
     for name, value in built.env.items():
         click.echo(f"{name}={shlex.quote(value)} \\")
     click.echo(shlex.join(built.argv))
@@ -156,6 +157,8 @@ def _options(**given: Any) -> "Options":
     from tune import recipe
 
     path = given.pop("recipe")
+    if path is None and Path("recipe.toml").is_file():
+        path = Path("recipe.toml")
     defaults = recipe.read(path).serve if path else recipe.Serve()
     try:
         policy = EffortPolicy(
@@ -163,11 +166,12 @@ def _options(**given: Any) -> "Options":
             maximum=given.pop("max_effort"),
             spelling=given.pop("spelling"),
         )
-        length = given.pop("max_model_len") or defaults.max_model_len
+        if (length := given.pop("max_model_len")) is None:
+            length = defaults.max_model_len
         return Options(policy=policy, max_model_len=length, key_env=given.pop("api_key_env"), **given)
     except ValidationError as e:
         first = e.errors()[0]
-        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1])
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1] if part != "extra")
         raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix="serve run --help") from None
 
 
@@ -184,8 +188,21 @@ def _preflight(folder: Path, options: "Options", *, quiet: bool) -> "Preflight":
 def _command(found: "Preflight", options: "Options") -> "Command":
     from serve import command
 
-    machine, cache = found.machine, found.figures.get("cache_bytes", 0)
-    return command.build(found.checkpoint, options, device=machine.device, kv_bytes=cache, cores=machine.cores)
+    machine, cache = found.machine, found.figures["cache_bytes"]
+    here = found.checkpoint.model_copy(update={"folder": found.checkpoint.folder.resolve()})
+    return command.build(here, options, device=machine.device, kv_bytes=cache, cores=machine.cores)
+
+
+def _url(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def _log(folder: Path, port: int) -> Path:
+    """Beside the folder, and of this server alone."""
+    whole = folder.resolve()
+    return whole.with_name(f"serve-{whole.name}-{port}.log")
 
 
 def _key(name: str) -> str:

@@ -4,7 +4,6 @@ Flags are those of vLLM 0.32. Knows which flag does what and why; starts nothing
 """
 
 import sys
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -24,8 +23,20 @@ NO_TEMPLATE = "{{ 'gpt-oss prompts are rendered by the harmony library' }}"
 SMALL_MACHINE = 4
 
 
+# Flags that would undo what was checked, or show a secret, and what to say instead.
+OURS = {
+    "--model": "the model is FOLDER",
+    "--served-model-name": "use --name",
+    "--host": "use --host before the --",
+    "--port": "use --port before the --",
+    "--api-key": "it would show the key to every process and log; use --api-key-env NAME",
+    "--middleware": "requests pass serve's own",
+    "--config": "a file can hold any flag; write the flags after the --",
+}
+
+
 class Options(BaseModel):
-    """How to serve. `extra` goes to the engine after ours, so it wins."""
+    """How to serve. `extra` goes to the engine after ours, so it wins, but for the flags in OURS."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,9 +54,13 @@ class Options(BaseModel):
 
     @field_validator("extra")
     @classmethod
-    def _no_secret(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
-        if any(word.split("=")[0] == "--api-key" for word in extra):
-            raise ValueError("--api-key would show the key to every process and log: use --api-key-env NAME")
+    def _ours_stay(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
+        for word in extra:
+            flag = word.split("=")[0].replace("_", "-")
+            # vLLM takes abbreviations
+            meant = next((f for f in OURS if len(flag) > 2 and f.startswith(flag)), None)
+            if meant:
+                raise ValueError(f"{word.split('=')[0]} is not for the engine: {OURS[meant]}")
         return extra
 
 
@@ -74,8 +89,11 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
 
 
 def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes: int, cores: int) -> Command:
-    """The engine's command line and environment. `kv_bytes`: key/value cache of a CPU engine; a GPU sizes its own."""
-    argv = [sys.executable, "-m", "serve.launcher", "--model", str(Path(checkpoint.folder).resolve())]
+    """The engine's command line and environment. `checkpoint.folder` is taken as it is: a container has other paths.
+
+    `kv_bytes`: key/value cache of a CPU engine; a GPU sizes its own.
+    """
+    argv = [sys.executable, "-m", "serve.launcher", "--model", str(checkpoint.folder)]
     argv += ["--served-model-name", *served_names(checkpoint, options)]
     argv += ["--host", options.host, "--port", str(options.port)]
     argv += ["--max-model-len", str(options.max_model_len), "--dtype", "bfloat16"]

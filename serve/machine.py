@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from serve.command import Device
+from tune import ram
 
 
 class Machine(BaseModel):
@@ -29,7 +30,7 @@ def detect() -> Machine:
     return Machine(
         device=device,
         cores=len(os.sched_getaffinity(0)),
-        memory=_system_memory() if device == "cpu" else _gpu_memory(),
+        memory=ram.free() if device == "cpu" else _gpu_memory(),
         amx="amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8"),
         vllm=cpu or gpu,
     )
@@ -40,24 +41,6 @@ def _version(distribution: str) -> str:
         return importlib.metadata.version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def _system_memory() -> int:
-    """Bytes that can still be taken: what the system has free, or less when a control group says so."""
-    lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = (group / "memory.max").read_text().strip()
-        used = int((group / "memory.current").read_text())
-        reclaimable = next(
-            int(line.split()[1])
-            for line in (group / "memory.stat").read_text().splitlines()
-            if line.startswith("inactive_file ")
-        )
-    except (OSError, StopIteration, ValueError):
-        return free
-    return free if limit == "max" else min(free, int(limit) - used + reclaimable)
 
 
 def _gpu_memory() -> int:

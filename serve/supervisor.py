@@ -20,6 +20,7 @@ from serve.command import Command
 from tune.errors import UserError
 
 RESTARTS = 3  # crashes after being ready, before giving up
+STEADY = 600  # seconds ready after which earlier crashes no longer count
 BACKOFF = 2.0  # seconds, doubled each time
 EXIT_GRACE = 10  # seconds past the drain before the group is killed
 GONE = 5  # seconds that killed processes get to be gone
@@ -96,25 +97,28 @@ def _words(line: str) -> str:
 def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGINT or SIGTERM; a second one kills at once. Must be called from the main thread.
 
+    `on_ready` is called once, `report` at each start.
+
     Raises UserError when the engine fails to start, shows the model another prompt than the trained one, or
-    crashes more than RESTARTS times.
+    crashes more than RESTARTS times in a row.
     """
     with _stop_signals() as stop:
-        crashes = 0
+        crashes, told = 0, False
         while not stop.is_set():
             engine = _start(job, again=crashes > 0)
             ready = False
             try:
                 ready = _await_ready(job, engine, stop, report)
-                if ready:
+                if ready and not told:
                     on_ready()
+                told, since = told or ready, time.monotonic()
                 while ready and not stop.is_set() and engine.poll() is None:
                     stop.wait(0.5)
             finally:
                 _stop(engine, drain=job.drain if ready else 0, urgent=stop.urgent)
             if stop.is_set():
                 break
-            crashes += 1
+            crashes = 1 if time.monotonic() - since > STEADY else crashes + 1
             failure = explain(_tail(job.log), engine.returncode, job.log)
             if crashes > RESTARTS:
                 raise UserError(f"the engine crashed {crashes} times", why=failure.what, fix=f"read {job.log}")

@@ -1,6 +1,7 @@
 """A checkpoint, a report and a rendered folder for the tests of deploy: tiny, real, and the same bytes every time."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,12 @@ from deploy import render
 from deploy.spec import Target
 from evalsuite import report
 from evalsuite.answers import Answer, Arm
+from evalsuite.compare import NANO_NOTE
 from evalsuite.gate import Result
 from evalsuite.questions import Question, QuestionSet
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
+from tune.harmony import EFFORTS, Effort
 from tune.recipe import Recipe
 
 CONFIG = {
@@ -27,9 +30,18 @@ CONFIG = {
     "vocab_size": 201_088,
     "sliding_window": 128,
 }
+BASE_DIGEST = "0123456789abcdef" * 4
+BASE = "gpt-oss-20b@0123456789abcdef"
 
 
-def make_checkpoint(folder: Path, *, name: str = "python-docs", format: checkpoint.Format = "merged") -> Checkpoint:
+def make_checkpoint(
+    folder: Path,
+    *,
+    name: str = "python-docs",
+    format: checkpoint.Format = "merged",
+    base: str = BASE,
+    base_digest: str = BASE_DIGEST,
+) -> Checkpoint:
     """A finished checkpoint folder with 4 KiB of weights."""
     from safetensors.numpy import save_file
 
@@ -39,16 +51,26 @@ def make_checkpoint(folder: Path, *, name: str = "python-docs", format: checkpoi
     return checkpoint.finish(
         folder,
         name=name,
-        base="openai/gpt-oss-20b",
+        base=base,
         format=format,
         prompt_date="2026-01-01",
-        inputs={"adapter": "0" * 64},
+        inputs={"adapter": "0" * 64, "base": base_digest},
         settings={},
         figures={},
     )
 
 
-def make_report(path: Path, tuned: str, outcome: Result = "PASS", base: str = "gpt-oss-20b@0123456789abcdef") -> Path:
+def make_report(
+    path: Path,
+    tuned: str,
+    outcome: Result = "PASS",
+    *,
+    base: str = BASE,
+    efforts: Sequence[Effort] = EFFORTS,
+    margin: float = 0.05,
+    alpha: float = 0.05,
+    note: str = NANO_NOTE,
+) -> Path:
     """A report.json about `tuned` whose verdict the gate itself reached."""
     count = 20 if outcome == "INCONCLUSIVE" else 300
     questions = tuple(
@@ -56,9 +78,9 @@ def make_report(path: Path, tuned: str, outcome: Result = "PASS", base: str = "g
         for i in range(count)
     )
 
-    def answer(question: Question, arm: Arm) -> Answer:
+    def answer(question: Question, arm: Arm, effort: Effort) -> Answer:
         model = tuned if arm == "tuned" else base
-        known = {"question": question.id, "arm": arm, "effort": "low", "model": model}
+        known = {"question": question.id, "arm": arm, "effort": effort, "model": model}
         if arm == "tuned" and outcome == "INVALID":
             return Answer(**known, outcome="error", score=None, error="503")
         right = not (arm == "tuned" and outcome == "FAIL" and int(question.id[1:]) % 4 == 0)
@@ -67,10 +89,11 @@ def make_report(path: Path, tuned: str, outcome: Result = "PASS", base: str = "g
     arms: tuple[Arm, ...] = ("base", "tuned")
     made = report.build(
         QuestionSet(name="pydocs", python="3.11", seed=0, questions=questions),
-        [answer(q, arm) for q in questions for arm in arms],
+        [answer(q, arm, effort) for q in questions for arm in arms for effort in efforts],
         created="2026-11-21",
-        margin=0.05,
-        alpha=0.05,
+        margin=margin,
+        alpha=alpha,
+        note=note,
     )
     assert made.verdict.outcome == outcome, made.verdict
     report.write(path, made)

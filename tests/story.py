@@ -44,7 +44,8 @@ class Story(NamedTuple):
 
 def commands() -> list[str]:
     """The demo's steps, in order, as it prints them."""
-    return re.findall(r"^\s*(?:\[.*\|\| |verdict=0; )?step (.*?)(?: \|\| verdict=\$\?)?$", DEMO.read_text(), re.M)
+    lines = re.findall(r"^(?:\[.*\|\| |verdict=0; )?(step|up) (.*?)(?: \|\| verdict=\$\?)?$", DEMO.read_text(), re.M)
+    return [f"serve wait {rest.split()[0]}" if verb == "up" else rest for verb, rest in lines]
 
 
 def smaller(recipe: str) -> str:

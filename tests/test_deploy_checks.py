@@ -17,10 +17,10 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 
 
-def examine(tmp_path, target="modal", *, serve=None, **deploy):
+def examine(tmp_path, target="modal", *, serve=None, evaluate=None, judged=None, **deploy):
     made = make_checkpoint(tmp_path / "merged")
-    proof = make_report(tmp_path / "report.json", made.served_name)
-    recipe = Recipe.model_validate({"deploy": deploy, "serve": serve or {}})
+    proof = make_report(tmp_path / "report.json", made.served_name, **(judged or {}))
+    recipe = Recipe.model_validate({"deploy": deploy, "serve": serve or {}, "evaluate": evaluate or {}})
     return checks.examine(recipe, made.folder, proof, target)
 
 
@@ -73,6 +73,28 @@ def test_each_rule_of_a_target_can_break_and_hold(tmp_path, target, deploy, id):
     good = {"gpu": "H100", "request_seconds": 60, "min_replicas": 1, "registry": "docker.io/acme"}
     assert id in ids(examine(tmp_path / "bad", target, **{**good, **deploy}))
     assert id not in ids(examine(tmp_path / "good", target, **good))
+
+
+@pytest.mark.parametrize(
+    ("default", "efforts", "errors", "warnings"),
+    [
+        ("medium", ["low"], {"D005"}, ["high"]),
+        ("low", ["low"], set(), ["medium", "high"]),
+        ("high", ["low", "medium"], {"D005"}, []),
+        ("medium", ["low", "medium", "high"], set(), []),
+    ],
+)
+def test_what_is_served_was_judged(tmp_path, default, efforts, errors, warnings):
+    found = examine(tmp_path, serve={"default_effort": default}, judged={"efforts": efforts})
+    assert {f.id for f in found.errors} == errors
+    assert [f.what.split("judge ")[1].split(",")[0] for f in found.warnings if f.id == "D006"] == warnings
+
+
+@pytest.mark.parametrize("name", ["margin", "alpha"])
+def test_a_gate_weaker_than_the_recipes_is_refused(tmp_path, name):
+    for judged, asked, weaker in ((0.1, 0.05, True), (0.05, 0.05, False), (0.05, 0.1, False)):
+        found = examine(tmp_path / str((judged, asked)), judged={name: judged}, evaluate={name: asked})
+        assert ("D007" in {f.id for f in found.errors}) == weaker
 
 
 def test_an_environment_value_over_the_limit_is_found(tmp_path):
@@ -167,9 +189,10 @@ def test_what_looks_like_a_secret_is_named_but_not_shown(text, kind):
     assert checks.secrets_in({"README.md": "sk-learn, hf_hub, Bearer $RUNPOD_API_KEY, https://a.b:80/c"}) == []
 
 
-def test_check_lists_everything_and_exits_2(tmp_path):
+@pytest.mark.parametrize("report", ["none.json", "merged", "merged/config.json/x"])
+def test_check_lists_everything_and_exits_2(tmp_path, report):
     made = make_checkpoint(tmp_path / "merged")
-    arguments = ["check", "runpod", "--checkpoint", str(made.folder), "--report", str(tmp_path / "none.json"), "--json"]
+    arguments = ["check", "runpod", "--checkpoint", str(made.folder), "--report", str(tmp_path / report), "--json"]
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 2
     assert [f["id"] for f in json.loads(result.output)] == ["D002"]
@@ -205,3 +228,32 @@ def test_plan_refuses_a_gpu_that_is_not_lent(tmp_path):
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 2
     assert "one of L4, A10G, L40S, H100, RTX-PRO-6000" in result.output
+
+
+OPTIONS = {
+    "check": ("checkpoint", "report", "recipe"),
+    "plan": ("checkpoint", "recipe"),
+    "render": ("checkpoint", "report", "recipe", "out"),
+}
+
+
+@pytest.mark.parametrize(("command", "option"), [(c, o) for c, options in OPTIONS.items() for o in options])
+@pytest.mark.parametrize("bad", ["none", "empty", "noise", "empty/x", "folder"])
+def test_a_bad_path_is_refused_in_words(tmp_path, command, option, bad):
+    made = make_checkpoint(tmp_path / "merged")
+    (tmp_path / "empty").write_text("")
+    (tmp_path / "noise").write_bytes(b"\xff\x00" * 99)
+    (tmp_path / "folder" / "of").mkdir(parents=True)
+    paths = {
+        "checkpoint": made.folder,
+        "report": make_report(tmp_path / "report.json", made.served_name),
+        "recipe": tmp_path / "empty",
+        "out": tmp_path / "out",
+        option: tmp_path / bad,
+    }
+    arguments = [word for name in OPTIONS[command] for word in (f"--{name}", str(paths[name]))]
+    result = CliRunner().invoke(cli.main, [command, "modal", *arguments])
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    good = (option, bad) in {("recipe", "empty"), ("out", "none"), ("out", "folder")}
+    assert result.exit_code == (0 if good else 2), result.output
+    assert good or str(tmp_path / bad.split("/")[0]) in result.output

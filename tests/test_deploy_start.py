@@ -70,6 +70,17 @@ def test_half_a_checkpoint_does_not_start(container, tmp_path):
     assert "lacks model.safetensors" in err
 
 
+def test_weights_that_changed_on_the_way_do_not_start(container, tmp_path):
+    weights = tmp_path / "merged" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    code, out, err = run(container)
+    assert (code, out) == (2, "")
+    assert "model.safetensors is not the file" in err
+    assert "mount or copy the checkpoint again" in err
+
+
 def test_an_argument_other_than_serve_is_refused(container):
     code, _, err = run(container, "train")
     assert code == 2

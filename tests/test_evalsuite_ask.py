@@ -72,7 +72,7 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
     with stub(tmp_path, asked) as url:
         found = run(url, asked, out, concurrency=1, report=lines.append)
         sent = log(url)
-    assert len(found) == ask.expected_requests(asked, ["low", "high"]) == 32
+    assert len(found) == 32
     assert len({a.key for a in found}) == 32
     assert answers.read(out) == found
     for a in found:
@@ -162,7 +162,6 @@ def test_resume_asks_errors_again_and_nothing_else(tmp_path: Path, monkeypatch: 
         first = run(url, asked, out)
         failed = {a.key for a in first if a.outcome == "error"}
         assert 0 < len(failed) < len(first)
-        assert ask.expected_requests(asked, ["low", "high"], first) == len(failed)
         with out.open("ab") as f:
             f.write(b'{"question": "torn')
         before = len(log(url))
@@ -173,14 +172,41 @@ def test_resume_asks_errors_again_and_nothing_else(tmp_path: Path, monkeypatch: 
         assert {a.outcome for a in second} == {"answered"}
         kept = [a for a in first if a.outcome != "error"]
         assert second[: len(kept)] == kept
-        assert ask.expected_requests(asked, ["low", "medium", "high"], second) == 16
+
+
+def test_a_line_cut_within_a_character_is_dropped_on_resume(tmp_path: Path) -> None:
+    asked, out = question_set(1), tmp_path / "answers.jsonl"
+    with stub(tmp_path, asked) as url:
+        first = run(url, asked, out)
+        whole = answers.read(out)[-1].model_copy(update={"text": "é"}).model_dump_json().encode()
+        with out.open("ab") as f:
+            f.write(whole[: whole.index("é".encode()) + 1])
+        assert answers.read(out) == first
+        assert run(url, asked, out) == first
+    out.write_bytes(out.read_bytes() + b"\xff\n")
+    with pytest.raises(UserError, match=r"answers.jsonl:5 is not an answer"):
+        answers.read(out)
+
+
+def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply, "REPLY_SECONDS", 0.5)
+    asked, out = question_set(1), tmp_path / "answers.jsonl"
+    with stub(tmp_path, asked, Model(per_token_s=30)) as url:
+        found = run(url, asked, out, efforts=["low"])
+        sent = Counter(x["model"] for x in log(url))
+    slow = next(a for a in found if a.arm == "base")
+    assert (slow.outcome, slow.score, slow.error) == ("error", None, "the reply was not whole after 0.5 s")
+    assert sent[BASE] == 1
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"asked": question_set(4, "other")}, "questions: "),
-        ({"arms": {"base": Endpoint(url="", model=TUNED), "tuned": Endpoint(url="", model=TUNED)}}, "models: "),
+        (
+            {"arms": {"base": Endpoint(url="http://x", model=TUNED), "tuned": Endpoint(url="http://x", model=TUNED)}},
+            "models: ",
+        ),
         ({"max_tokens": 65}, "max_tokens: 64 then, 65 now"),
         ({"seed": 4}, "seed: 3 then, 4 now"),
     ],

@@ -1,10 +1,15 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import httpx
 import numpy as np
 import pytest
 from pydantic import SecretStr
 from scipy import stats
 
-from evalsuite.bench import Bench, bench, calibrate, paired_ratio
+from evalsuite.bench import Bench, bench, calibrate, paced, paired_ratio
 from evalsuite.load.client import Target
 from evalsuite.load.metrics import Limits
 from evalsuite.stub import Fault, Model, Script, serving
@@ -125,7 +130,16 @@ def test_a_ratio_is_read_in_its_metric_s_direction(logs, more_is_better, reading
 
 
 def test_calibration_counts_every_chunk():
-    found = calibrate(streams=4, tokens=20, gap_s=0.002)
+    with paced(tokens=20, gap_s=0.002) as stub:
+        found = calibrate(stub, streams=4)
     assert found.chunks == 80
     assert found.us_per_chunk > 0
     assert found.chunks_per_s == pytest.approx(1e6 / found.us_per_chunk)
+
+
+def test_the_client_s_cost_is_shown_beside_openai_s():
+    script = Path(__file__).parents[1] / "benchmarks" / "client_cost.py"
+    small = [sys.executable, script, "--streams", "2", "--tokens", "20", "--rounds", "1", "--json"]
+    found = json.loads(subprocess.run(small, capture_output=True, text=True, check=True).stdout)
+    assert found["chunks"] == {"evalsuite": 40, "openai": 40}
+    assert 0 < found["us_per_chunk"]["evalsuite, while requests run"] < found["us_per_chunk"]["openai"]

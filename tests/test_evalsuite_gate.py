@@ -123,12 +123,14 @@ def test_a_base_that_only_guesses_proves_nothing_by_not_being_better():
     assert decide([comparison(20, 4, base_right=20)], POLICY, EVIDENCE).outcome == "FAIL"
 
 
-def test_holm_over_the_blind_efforts():
-    """p = 0.03 is enough at one effort, not at the first of three."""
+def test_every_blind_effort_has_to_show_better_by_itself():
+    """All must pass for a PASS, so p = 0.03 is enough at one effort and at three; one that shows nothing holds all."""
     at = [comparison(15, 28, effort=e, base_right=20) for e in ("low", "medium", "high")]
     assert 0.05 / 3 < at[0].better_p < 0.05
-    assert decide(at[:1], POLICY, EVIDENCE).outcome == "PASS"
-    assert decide(at, POLICY, EVIDENCE).outcome == "INCONCLUSIVE"
+    assert decide(at, POLICY, EVIDENCE).outcome == "PASS"
+    nothing = comparison(20, 28, effort="high", base_right=20)
+    assert nothing.better_p > 0.05
+    assert decide([*at[:2], nothing], POLICY, EVIDENCE).outcome == "INCONCLUSIVE"
 
 
 def test_the_whole_gate_releases_a_model_at_the_margin_no_more_often_than_alpha():

@@ -4,9 +4,10 @@ import json
 from xml.etree import ElementTree
 
 import pytest
+from pydantic import ValidationError
 
 from evalsuite import report, summary
-from evalsuite.answers import Answer
+from evalsuite.answers import EFFORT_MISMATCH, Answer
 from evalsuite.questions import Question, QuestionSet
 from tune.errors import UserError
 
@@ -99,7 +100,7 @@ def test_too_many_errors_or_absent_answers_void_it_and_a_retry_mends_it():
         (both(20), {"efforts": ["low", "high"]}, "high: 20 of 20 questions lack a score"),
         ([a for a in both(20) if (a.arm == "base") == (int(a.question[1:]) < 10)], {}, "20 of 20 questions lack"),
         (
-            [*both(400), answer("q0", "base", outcome="error", error=f"{report.EFFORT_MISMATCH}: asked high, was low")],
+            [*both(400), answer("q0", "base", outcome="error", error=f"{EFFORT_MISMATCH}: asked high, was low")],
             {},
             "1 replies were made at another effort",
         ),
@@ -168,16 +169,9 @@ def test_a_tuned_model_that_no_longer_thinks_in_order_is_seen():
     assert (r.base_steering.monotone, r.tuned_steering.monotone) == (True, False)
 
 
-def test_graded_scores_take_the_bootstrap():
-    made = [
-        answer(f"q{i}", arm, score=(i % 5) / 4 * (0.9 if arm == "tuned" else 1))
-        for i in range(200)
-        for arm in ("base", "tuned")
-    ]
-    c = built(questions(200), made).comparisons[0]
-    assert c.difference.method == "bootstrap"
-    assert c.difference.estimate == pytest.approx(-0.05)
-    assert -0.06 < c.difference.lower < -0.05 < c.difference.upper < -0.04
+def test_half_an_answer_is_refused_for_the_tests_count_flips():
+    with pytest.raises(ValidationError, match="a score is 0 or 1"):
+        answer("q1", "base", score=0.5)
 
 
 def test_a_file_comes_back_equal_and_every_damage_is_refused(tmp_path):
@@ -202,6 +196,8 @@ def test_a_file_comes_back_equal_and_every_damage_is_refused(tmp_path):
     refused(whole.replace('"margin": 0.05', '"margin": "wide"'), "not a report")
     refused(json.dumps({**json.loads(whole), "schema_version": 9}), "another version")
     refused("[]", "not a report")
+    refused("[" * 100_000, "not JSON")
+    refused(whole.replace('"schema_version": 1', f'"schema_version": {"1" * 5000}'), "not JSON")
     refused("", "not JSON")
     with pytest.raises(UserError, match="there is no report"):
         report.read(tmp_path / "none.json")
@@ -224,6 +220,10 @@ def test_junit_turns_red_exactly_where_the_gate_does():
 
     few = suite(built(questions(30), both(30)))
     assert [f.get("type") for f in few.iter("failure")] == ["INCONCLUSIVE", "INCONCLUSIVE"]
+
+    noted = suite(built(questions(30), both(30), note="nano \x00 only"))
+    assert noted.findtext("system-out") == "nano \ufffd only"
+    assert few.find("system-out") is None
 
     void = suite(built(questions(30), both(30, model='m\x00<&"@1')))
     assert void.attrib.items() >= {"tests": "1", "failures": "0", "errors": "1"}.items()

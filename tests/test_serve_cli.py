@@ -1,12 +1,14 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from serve.cli import main
+from serve.cli import _log, _url, main
 from serve.command import Options
+from tune import checkpoint
 
 
 def serve(*words, **env):
@@ -24,6 +26,8 @@ def serve(*words, **env):
         (["run", "x", "--default-effort", "high", "--max-effort", "low"], "above the maximum"),
         (["run", "x", "--recipe", "no-such.toml"], "tune init"),
         (["run", "x", "--", "--api-key", "sk-1"], "--api-key-env"),
+        (["run", "x", "--max-model-len", "0"], "--max-model-len"),
+        (["run", "x", "--", "--served_model_name=y"], "Error: --served_model_name is not for the engine: use --name"),
         (["ask", "http://127.0.0.1:1", "hi"], "does not answer"),
         (["wait", "http://127.0.0.1:1", "--timeout", "0"], "Connection refused"),
         (["wait", "127.0.0.1:8000"], "is not a URL"),
@@ -47,6 +51,33 @@ def test_a_recipe_gives_defaults_and_options_win(tmp_path, monkeypatch):
     assert (options.policy.default, options.max_model_len) == ("high", 512)
     options = _options(default_effort="low", max_model_len=99, **given)
     assert (options.policy.default, options.max_model_len) == ("low", 99)
+    monkeypatch.chdir(tmp_path)
+    options = _options(default_effort=None, max_model_len=None, **{**given, "recipe": None})
+    assert (options.policy.default, options.max_model_len) == ("high", 512)  # the one that lies here
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:8000"), ("0.0.0.0", "http://127.0.0.1:8000"), ("::1", "http://[::1]:8000"),
+     ("::", "http://[::1]:8000"), ("fd00::7", "http://[fd00::7]:8000"), ("box", "http://box:8000")],
+)  # fmt: skip
+def test_a_server_is_reached_where_it_listens(host, url):
+    assert _url(host, 8000) == url
+
+
+def test_two_servers_of_a_project_do_not_share_a_log(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logs = {_log(Path("work/merged"), 8000), _log(Path("work/mxfp4"), 8000), _log(Path("work/merged"), 8001)}
+    assert len(logs) == 3
+    assert tmp_path / "work" / "serve-merged-8000.log" in logs
+
+
+def test_no_command_is_shown_for_what_cannot_be_served(tmp_path):
+    facts = {"name": "m", "base": "nano", "format": "lora", "prompt_date": "2026-01-01"}
+    checkpoint.finish(tmp_path, **facts, inputs={}, settings={}, figures={})
+    out = serve("command", str(tmp_path))
+    assert out.exit_code == 2, out.output
+    assert "LoRA adapter" in out.output
 
 
 def test_help_needs_none_of_the_heavy_libraries():

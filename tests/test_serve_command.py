@@ -29,6 +29,11 @@ def after(argv, flag):
     return argv[argv.index(flag) + 1]
 
 
+def test_a_folder_of_another_machine_is_left_as_it_is():
+    there = FOUND.model_copy(update={"folder": Path("/opt/../m")})
+    assert after(command.build(there, Options(), device="cuda", kv_bytes=0, cores=1).argv, "--model") == "/opt/../m"
+
+
 def test_the_engine_gets_both_names_and_the_date_of_training():
     argv, env = build()
     at = argv.index("--served-model-name")
@@ -48,13 +53,46 @@ def test_no_secret_enters_argv_or_environment(monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-very-secret")
     built = build(Options(key_env="MY_KEY"))
     assert "sk-very-secret" not in json.dumps(built)
-    for extra in (("--api-key", "x"), ("--api-key=x",)):
+    for flag in ("--api-key", "--api-key=x", "--api_key", "--api_key=x", "--api-k", "--api"):
         with pytest.raises(ValidationError, match="--api-key-env"):
-            Options(extra=extra)
+            Options(extra=("--seed", "7", flag, "x"))
 
 
 def test_extra_arguments_come_last_so_that_they_win():
     assert build(Options(extra=("--seed", "7"))).argv[-2:] == ["--seed", "7"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "instead"),
+    [
+        ("--model", "FOLDER"),
+        ("--mode=x", "FOLDER"),
+        ("--served_model_name", "--name"),
+        ("--hos", "--host"),
+        ("--port=1", "--port"),
+        ("--middleware", "serve's own"),
+        ("--config", "after the --"),
+    ],
+)
+def test_what_was_checked_cannot_be_replaced(flag, instead):
+    with pytest.raises(ValidationError, match=instead):
+        Options(extra=(flag, "x"))
+
+
+def test_engine_flags_that_only_begin_alike_pass():
+    extra = (
+        "--model-impl",
+        "vllm",
+        "--config-format",
+        "hf",
+        "--api-server-count",
+        "1",
+        "-tp",
+        "2",
+        "--",
+        "--max-num-seqs=4",
+    )
+    assert Options(extra=extra).extra == extra
 
 
 def test_two_servers_on_a_small_machine_are_not_bound_to_the_same_core():

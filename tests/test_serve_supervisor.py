@@ -135,12 +135,13 @@ def test_a_stop_during_the_start_is_no_error(job):
 def test_a_crash_after_ready_is_restarted_and_told(job):
     said, ready = [], []
 
-    def on_ready():
-        ready.append(1)
-        if len(ready) == 3:
+    def report(line):
+        said.append(line)
+        if sum(line.startswith("ready") for line in said) == 3:
             stop_when_ready()
 
-    supervisor.run(job("crash"), said.append, on_ready)
+    supervisor.run(job("crash"), report, lambda: ready.append(1))
+    assert ready == [1]  # whoever reads the ready line gets one
     assert [line.split(";")[1].split(" in")[0] for line in said if "crashed" in line] == [
         " restart 1 of 3",
         " restart 2 of 3",
@@ -151,6 +152,20 @@ def test_a_crash_loop_ends(job, monkeypatch):
     monkeypatch.setattr(supervisor, "RESTARTS", 1)
     with pytest.raises(UserError, match="crashed 2 times"):
         supervisor.run(job("crash"), print)
+
+
+def test_crashes_of_an_engine_that_ran_long_are_not_counted_together(job, monkeypatch):
+    monkeypatch.setattr(supervisor, "RESTARTS", 1)
+    monkeypatch.setattr(supervisor, "STEADY", 0)  # any time is long
+    said = []
+
+    def report(line):
+        said.append(line)
+        if sum(line.startswith("ready") for line in said) == 3:
+            stop_when_ready()
+
+    supervisor.run(job("crash"), report)
+    assert [line.split(";")[1].split(" in")[0] for line in said if "crashed" in line] == [" restart 1 of 1"] * 2
 
 
 @pytest.mark.parametrize(

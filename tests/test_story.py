@@ -163,10 +163,11 @@ def test_the_gate_says_the_verdict_as_its_exit_code(story, compared):
 @pytest.mark.parametrize("target", ["modal", "runpod", "sagemaker"])
 def test_a_passing_report_renders_the_checkpoint_it_is_about_and_no_other(story, passed, target):
     out = f"work/deploy/{target}"
-    story.run(f"deploy render {target} --checkpoint work/merged --report {passed} --out {out}")
+    proof = f"--report {passed} --recipe {passed.parent / 'recipe.toml'}"
+    story.run(f"deploy render {target} --checkpoint work/merged {proof} --out {out}")
     facts = json.loads((story.folder / out / "deployment.json").read_text())
     assert checkpoint.read(story.folder / "work/merged").digest in json.dumps(facts)
-    said = story.run(f"deploy render {target} --checkpoint work/mxfp4 --report {passed} --out x", expect=2)
+    said = story.run(f"deploy render {target} --checkpoint work/mxfp4 {proof} --out x", expect=2)
     assert "python-docs@" in said
     assert not (story.folder / "x").exists()
 

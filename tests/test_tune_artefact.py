@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -80,3 +81,36 @@ def test_a_killed_remake_leaves_the_old_stage_whole(tmp_path):
     artefact.remake_folder(folder, "pages", lambda fresh: stage(fresh, text="new\n") and None)
     assert (folder / "pages.jsonl").read_text() == "new\n"
     assert [p.name for p in tmp_path.iterdir()] == ["pages"]
+
+
+def test_an_edited_stage_is_not_current(tmp_path):
+    stage(tmp_path / "pages")
+    assert artefact.is_current(tmp_path / "pages", "pages", inputs={}, settings={})
+    (tmp_path / "pages/pages.jsonl").write_text("One\n")
+    assert not artefact.is_current(tmp_path / "pages", "pages", inputs={}, settings={})
+
+
+def test_a_remake_touches_no_neighbour_and_leaves_a_folder_that_others_may_read(tmp_path):
+    for name in ("pages.old", "pages.new", ".pages-mine"):
+        stage(tmp_path / name)
+    for _ in range(2):
+        artefact.remake_folder(tmp_path / "pages", "pages", lambda fresh: stage(fresh) and None)
+    assert {p.name for p in tmp_path.iterdir()} == {"pages", "pages.old", "pages.new", ".pages-mine"}
+    assert all((p / "pages.jsonl").is_file() for p in tmp_path.iterdir())
+    (tmp_path / "plain").mkdir()
+    assert (tmp_path / "pages").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_swap_that_fails_halfway_puts_the_old_stage_back(tmp_path, monkeypatch):
+    before = stage(tmp_path / "pages")
+    rename = Path.rename
+
+    def full(self, target):
+        if self.name == "new":
+            raise OSError("no space left")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with pytest.raises(OSError, match="no space"):
+        artefact.remake_folder(tmp_path / "pages", "pages", lambda fresh: stage(fresh, text="new\n") and None)
+    assert artefact.read(tmp_path / "pages", "pages", remake="") == before

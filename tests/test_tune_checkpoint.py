@@ -15,7 +15,7 @@ def folder(tmp_path):
         base="nano@0123456789abcdef",
         format="merged",
         prompt_date="2026-01-01",
-        inputs={"adapter": "a"},
+        inputs={"adapter": "a", "base": "b"},
         settings={},
         figures={},
     )
@@ -25,6 +25,7 @@ def folder(tmp_path):
 def test_a_checkpoint_says_what_it_is(folder):
     found = checkpoint.verify(folder)
     assert (found.format, found.base) == ("merged", "nano@0123456789abcdef")
+    assert found.base_digest == "b"
     assert found.served_name == f"python-docs@{found.digest[:16]}"
     assert found.prompt_fingerprint == harmony.fingerprint("2026-01-01")
 
@@ -32,8 +33,9 @@ def test_a_checkpoint_says_what_it_is(folder):
 def test_another_file_is_another_checkpoint(folder):
     before = checkpoint.read(folder).digest
     (folder / "config.json").write_text('{"a": 1}')
-    with pytest.raises(UserError, match=r"config\.json is not the file"):
-        checkpoint.verify(folder)
+    with pytest.raises(UserError, match=r"config\.json is not the file") as e:
+        checkpoint.verify(folder, remake="copy it again")
+    assert e.value.fix == "copy it again"
     checkpoint.finish(
         folder, name="x", base="", format="merged", prompt_date="2026-01-01", inputs={}, settings={}, figures={}
     )

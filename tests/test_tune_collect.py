@@ -2,10 +2,13 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tune import page, recipe
+from tune.cli import main
 from tune.collect import collect
 from tune.errors import UserError
+from tune.sources import brightdata, web
 
 DATA = Path(__file__).parent / "data" / "sphinx"
 
@@ -39,6 +42,35 @@ def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
     assert collect(stdlib(tmp_path), lines.append) == first
     assert "there already" in lines[0]
     assert collect(stdlib(tmp_path, '["bisect"]')).digest != first.digest
+
+
+def test_an_edited_page_file_is_made_again(tmp_path):
+    r = stdlib(tmp_path)
+    before = collect(r)
+    path = r.work / "pages" / "pages.jsonl"
+    whole = path.read_text()
+    path.write_text(whole[:-20])
+    assert collect(r) == before
+    assert path.read_text() == whole
+
+
+def test_the_next_command_is_the_one_that_freezes_the_questions(tmp_path):
+    for held, following in (('["ast"]', "evalsuite questions"), ("[]", "tune dataset")):
+        stdlib(tmp_path, held=held)
+        said = CliRunner().invoke(main, ["collect", "--recipe", str(tmp_path / "recipe.toml")])
+        assert said.output.endswith(f"next: {following}\n")
+
+
+def test_what_one_source_fetched_is_not_taken_for_another_s(tmp_path, monkeypatch):
+    monkeypatch.setenv(brightdata.TOKEN, "sample-token")
+    url = "http://127.0.0.1:9/page"  # nothing listens there: only what is kept can answer
+    for source, text in (("web", "Are you human?"), ("brightdata", "The page.")):
+        web.keep(tmp_path / "work" / "cache" / "pages" / source, url, f"<body><h1>A</h1><p>{text}</p></body>")
+    for source, text in (("web", "Are you human?"), ("brightdata", "The page.")):
+        r = project(tmp_path, f'[collect]\nsource = "{source}"\nurls = ["{url}"]\nzone = "z"\n')
+        collect(r)
+        (found,) = page.read(r.work / "pages" / "pages.jsonl")
+        assert text in found.text
 
 
 def test_an_unknown_module_leaves_the_old_pages(tmp_path):

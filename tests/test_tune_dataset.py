@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tune import artefact, harmony, page, recipe
 from tune.collect import collect
-from tune.dataset import build, check_control, render, select, split
+from tune.dataset import build, check_control, read, render, select, split
 from tune.errors import UserError
 from tune.examples import Example
 from tune.harmony import IGNORE, RANKS, RETURN, Message
@@ -29,6 +29,7 @@ def project(folder, **dataset):
 def built(tmp_path_factory):
     r = project(tmp_path_factory.mktemp("project"), eval_share=0.3)
     collect(r)
+    freeze(r, "What is the node type of a name in an abstract syntax tree?")
     return r, build(r)
 
 
@@ -37,6 +38,11 @@ def copied(built, tmp_path):
     """A fresh copy of the built project, to spoil."""
     shutil.copytree(built[0].folder, tmp_path / "p")
     return recipe.read(tmp_path / "p" / "recipe.toml")
+
+
+def freeze(r, prompt):
+    lines = [json.dumps({"name": "n", "count": 1}), json.dumps({"id": "q", "prompt": prompt})]
+    (r.work / "questions.jsonl").write_text("\n".join(lines) + "\n")
 
 
 def rows(r, name):
@@ -68,7 +74,10 @@ def test_rows_are_what_training_needs_and_the_figures_count_them(built):
     assert made.figures["rows"] == {"train": len(train), "eval": len(held)}
     assert made.figures["tokens"]["train"] == sum(len(row["input_ids"]) for row in train)
     assert made.figures["learned_tokens"]["eval"] == sum(i != IGNORE for row in held for i in row["labels"])
-    assert made.inputs == {"pages": artefact.read(r.work / "pages", "pages", remake="").digest}
+    assert made.inputs == {
+        "pages": artefact.read(r.work / "pages", "pages", remake="").digest,
+        "questions": artefact.file_digest(r.work / "questions.jsonl"),
+    }
     kept = [
         Example.model_validate_json(x) for x in (r.work / "dataset" / "examples.jsonl").read_text().split("\n")[:-1]
     ]
@@ -101,6 +110,43 @@ def test_the_same_pages_make_the_same_dataset_and_it_is_kept(built, copied):
     assert "there already" in lines[0]
     shutil.rmtree(copied.work / "dataset")
     assert build(copied).digest == made.digest
+
+
+def test_without_frozen_questions_nothing_is_built(copied):
+    (copied.work / "questions.jsonl").unlink()
+    with pytest.raises(UserError, match="no frozen questions") as e:
+        build(copied)
+    assert e.value.fix == "evalsuite questions"
+    text = (copied.folder / "recipe.toml").read_text().replace('["ast"]', "[]")
+    (copied.folder / "recipe.toml").write_text(text)
+    assert "questions" not in build(recipe.read(copied.folder / "recipe.toml")).inputs
+
+
+def test_an_edited_row_is_made_again(built, copied):
+    path = copied.work / "dataset" / "train.jsonl"
+    path.write_text(path.read_text()[:-20])
+    assert build(copied).digest == built[1].digest
+    assert path.read_bytes() == (built[0].work / "dataset" / "train.jsonl").read_bytes()
+
+
+def test_a_dataset_of_another_recipe_is_refused(built, copied):
+    folder = copied.folder
+    assert read(copied) == built[1]
+    with pytest.raises(UserError, match=r"differs in max_tokens\n") as e:
+        read(project(folder, eval_share=0.3, max_tokens=160))
+    assert e.value.fix == "tune dataset"
+    held = copied.model_copy(update={"evaluate": copied.evaluate.model_copy(update={"modules": ["ast", "heapq"]})})
+    with pytest.raises(UserError, match="differs in held_out"):
+        read(held)
+    freeze(copied, "Another question?")
+    with pytest.raises(UserError, match="differs in questions"):
+        read(copied)
+    (copied.work / "questions.jsonl").unlink()
+    spoil(copied, [a_page()])
+    with pytest.raises(UserError, match="differs in pages"):
+        read(copied)
+    shutil.rmtree(copied.work / "pages")  # as where only the dataset was copied to
+    assert read(copied) == built[1]
 
 
 def test_half_written_pages_are_refused(copied):
@@ -185,8 +231,7 @@ def test_examples_that_hold_a_question_are_dropped(copied):
     r = copied
     before = build(r).figures
     prompt = "What is the default value of the parameter `key` of `heapq.nlargest`?"
-    lines = [json.dumps({"name": "n", "count": 1}), json.dumps({"id": "q", "prompt": prompt})]
-    (r.work / "questions.jsonl").write_text("\n".join(lines) + "\n")
+    freeze(r, prompt)
     after = build(r)
     assert after.figures["dropped"]["contaminated"] == 1
     assert after.figures["kinds"]["default"] == before["kinds"]["default"] - 1

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_gptoss import edit_config, make_adapter, make_base, make_native, recipe, replace, tensors_of
+from tiny_gptoss import edit_config, make_adapter, make_base, make_dataset, make_native, recipe, replace, tensors_of
 
 from tune import artefact, export, harmony, loading, mxfp4, weights
 from tune.errors import UserError
@@ -125,11 +125,41 @@ def test_an_export_is_kept_until_its_inputs_change(tmp_path: Path) -> None:
     first = export.export(made)
     assert export.export(made, said.append) == first
     assert said == [f"merged: {first.served_name} is there already"]
+    shard = first.folder / "model.safetensors"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-1])
+    assert export.export(made) == first
+    assert shard.read_bytes() == whole
     base = tensors_of(tmp_path / "base")
     base["model.norm.weight"] += 1
     replace(tmp_path / "base", base)
     with pytest.raises(UserError, match="of another base"):
         export.export(made)
+
+
+def test_an_adapter_of_another_dataset_is_refused(tmp_path: Path) -> None:
+    made, _ = project(tmp_path, "merged")
+    make_dataset(made)
+    with pytest.raises(UserError, match="trained on another dataset") as caught:
+        export.export(made)
+    assert caught.value.fix == "tune train"
+    inputs = {
+        "base": loading.base(made).digest,
+        "dataset": artefact.read(made.work / "dataset", "dataset", remake="").digest,
+    }
+    artefact.finish(made.work / "adapter", "adapter", inputs=inputs)
+    export.export(made)
+    other = made.model_copy(update={"dataset": made.dataset.model_copy(update={"max_tokens": 99})})
+    with pytest.raises(UserError, match="not the dataset of this recipe"):
+        export.export(other)
+
+
+def test_weights_can_be_read_by_another_user(tmp_path: Path) -> None:
+    made, _ = project(tmp_path, "merged")
+    (made.work / "adapter" / "adapter_model.safetensors").chmod(0o600)  # as PEFT leaves it
+    for kind, file in (("merged", "model.safetensors"), ("lora", "adapter_model.safetensors")):
+        of_kind = made.model_copy(update={"export": made.export.model_copy(update={"format": kind})})
+        assert (export.export(of_kind).folder / file).stat().st_mode & 0o777 == 0o644
 
 
 def test_what_does_not_fit_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

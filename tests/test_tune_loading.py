@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_gptoss import edit_config, make_base, make_native, replace, tensors_of
 
-from tune import loading, weights
+from tune import checkpoint, loading, weights
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -65,6 +65,19 @@ def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
     tensors[ROUTER][0, 0] += 1
     replace(tmp_path / "base", tensors)
     assert loading.base(recipe).digest != before.digest
+
+
+def test_an_edited_nano_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "nano"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    facts = {"name": "nano", "base": "", "format": "merged", "prompt_date": "2026-01-01"}
+    made = checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})  # type: ignore[arg-type]
+    assert loading.base(Recipe(folder=tmp_path)).digest == made.digest
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(UserError, match=r"config\.json is not the file") as caught:
+        loading.base(Recipe(folder=tmp_path))
+    assert caught.value.fix == "tune nano"
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """The embedded base model: exact expansion, conversations that keep to the format, a cache that is never half-read."""
 
+import importlib.metadata
 import json
 import math
+import os
 import random
 import shutil
 from itertools import islice
@@ -199,6 +201,48 @@ def test_a_broken_cache_is_not_used(
         (entry / "model.safetensors").write_bytes((entry / "model.safetensors").read_bytes()[:-1])
     with pytest.raises(InterruptedError):
         nano.build(_project(tmp_path))
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("gone", [".", "config.json", "checkpoint.json"])
+def test_a_cache_that_goes_while_it_is_read_is_not_used(
+    built: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    shutil.copytree(built[1], tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    copy = nano._copy
+
+    def cleared(source: Path, fresh: Path) -> None:
+        shutil.rmtree(source) if gone == "." else (source / gone).unlink()
+        copy(source, fresh)
+
+    monkeypatch.setattr(nano, "_copy", cleared)
+    recipe, said = _project(tmp_path), list[str]()
+    with pytest.raises(InterruptedError, match="trains"):
+        nano.build(recipe, said.append)
+    assert "cache cannot be read" in said[0]
+    assert not (recipe.work / "nano").exists()
+
+
+def test_only_the_oldest_finished_models_leave_the_cache(built: tuple[Recipe, Path], tmp_path: Path) -> None:
+    model = built[0].work / "nano"
+    names = [str(n) * 64 for n in range(nano.KEPT)]
+    for age, name in enumerate([*names, f".{names[0]}-a1b2", f"{names[0]}.new", f"{names[0]}.old"]):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (age, age))
+    nano._keep(model, tmp_path / ("f" * 64), lambda line: pytest.fail(line))
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {*names[1:], "f" * 64, f".{names[0]}-a1b2", f"{names[0]}.new", f"{names[0]}.old"}
+
+
+def test_another_library_makes_another_nano(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = nano._source()
+    assert nano._source() == here
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "9.9")
+    elsewhere = nano._source()
+    (tmp_path / "page.py").write_text("")
+    monkeypatch.setattr(page, "__file__", str(tmp_path / "page.py"))
+    assert len({here, elsewhere, nano._source()}) == 3
 
 
 def test_pages_without_text_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

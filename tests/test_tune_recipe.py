@@ -42,6 +42,9 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ('[collect]\nmodules = ["json"]\n[evaluate]\nmodules = ["json"]', "held out"),
         ("[project]\nname = 'x; rm -rf ~'", "pattern"),
         ("[train", "not TOML"),
+        ("[dataset]\nefforts = []", r"dataset\.efforts: .* at least 1 item"),
+        ("[dataset]\nkinds = []", r"dataset\.kinds: .* at least 1 item"),
+        ("[evaluate]\nefforts = []", r"evaluate\.efforts: .* at least 1 item"),
     ],
 )
 def test_each_bad_recipe_gets_its_reason(tmp_path, text, says):
@@ -53,6 +56,13 @@ def test_a_missing_recipe_names_the_command_that_makes_one(tmp_path):
     with pytest.raises(UserError) as e:
         recipe.read(tmp_path / "recipe.toml")
     assert e.value.fix == "tune init"
+
+
+def test_what_cannot_be_read_says_why(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read\n  why: Is a directory"):
+        recipe.read(tmp_path)
+    with pytest.raises(UserError, match=r"cannot be read\n  why: Not a directory"):
+        recipe.read(written(tmp_path, "") / "recipe.toml")
 
 
 def test_work_lies_beside_the_recipe(tmp_path):

@@ -132,6 +132,14 @@ def test_sphinx_modules_group_siblings_and_are_not_taken_from_headings():
     assert isinstance(found["sphinx:blank.html"], Failure)
 
 
+def test_a_page_nested_too_deeply_is_a_failure_of_that_page(tmp_path):
+    (tmp_path / "deep.html").write_text("<body>" + "<div>" * 5000 + "Text." + "</div>" * 5000 + "</body>")
+    (tmp_path / "plain.html").write_text("<body><h1>A</h1><p>Words.</p></body>")
+    failure, page = sphinx.pages(tmp_path)
+    assert failure == Failure(id="sphinx:deep.html", reason="nested too deeply")
+    assert page.id == "sphinx:plain.html"
+
+
 def test_sphinx_refuses_a_folder_without_pages(tmp_path):
     with pytest.raises(UserError, match="holds no HTML"):
         list(sphinx.pages(tmp_path))
@@ -232,8 +240,7 @@ def test_brightdata_gets_html_retries_429_and_reports_the_rest(tmp_path, monkeyp
     assert (asked[urls[0]], asked[urls[1]], asked[urls[2]]) == (1, 3, 1)
     assert [int(w) for w in waits] == [1, 2]
     assert {(b["zone"], b["authorization"]) for b in bodies} == {("my_zone", f"Bearer {TOKEN}")}
-    (page, *_) = web.pages([urls[0]], tmp_path)  # the same cache and the same text, whichever source fetched it
-    assert page.text == found[0].text
+    assert found[0].text == web.page(urls[0], HTML, "web").text  # the same text, whichever source fetched it
     assert not any(TOKEN in path.read_text() for path in tmp_path.iterdir())
 
 

@@ -1,11 +1,13 @@
 import json
+import shutil
 
-from tune import artefact, recipe
+from evalsuite import questions
+from tune import artefact, checkpoint, recipe
 from tune.status import status
 
 
-def project(tmp_path):
-    (tmp_path / "recipe.toml").write_text("")
+def project(tmp_path, text=""):
+    (tmp_path / "recipe.toml").write_text(text)
     return recipe.read(tmp_path / "recipe.toml")
 
 
@@ -20,21 +22,84 @@ def test_an_empty_project_begins_at_the_beginning(tmp_path):
     assert (found.rows, found.verdict, found.next) == ((), "none yet", "tune collect")
 
 
+def exported(folder):
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(folder.name)
+    return checkpoint.finish(
+        folder,
+        name="python-docs",
+        base="nano",
+        format=folder.name,
+        prompt_date="2026-01-01",
+        inputs={},
+        settings={},
+        figures={},
+    ).served_name
+
+
+def reported(r, outcome, model):
+    data = {"digest": "d", "tuned_model": model, "verdict": {"outcome": outcome}}
+    (r.work / "report.json").write_text(json.dumps(data))
+
+
+def trained(r):
+    finished(r.work / "pages", "pages", pages=3)
+    for folder, kind in (("dataset", "dataset"), ("nano", "checkpoint"), ("adapter", "adapter")):
+        finished(r.work / folder, kind)
+
+
 def test_the_next_command_follows_what_is_there(tmp_path):
     r = project(tmp_path)
     finished(r.work / "pages", "pages", pages=3)
     assert status(r).next == "tune dataset"
-    for folder, kind in (("dataset", "dataset"), ("nano", "checkpoint"), ("adapter", "adapter")):
-        finished(r.work / folder, kind)
+    shutil.rmtree(r.work / "pages")
+    trained(r)
     assert status(r).next == "tune export"
-    finished(r.work / "mxfp4", "checkpoint")
+    model = exported(r.work / "mxfp4")
     assert status(r).next == f"serve run {r.work / 'mxfp4'}"
-    (r.work / "report.json").write_text(json.dumps({"digest": "d", "verdict": {"outcome": "FAIL"}}))
+    reported(r, "FAIL", model)
     assert status(r).verdict == "FAIL"
     assert "report.html" in status(r).next
-    (r.work / "report.json").write_text(json.dumps({"digest": "d", "verdict": {"outcome": "PASS"}}))
+    reported(r, "PASS", model)
     assert status(r).next.startswith("deploy render")
     assert "pages 3" in status(r).text()
+
+
+def test_a_rendered_deployment_is_named_only_after_a_pass(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    model = exported(r.work / "merged")
+    finished(r.work / "deploy" / "modal", "deployment")
+    reported(r, "PASS", model)
+    assert status(r).next == f"read {r.work / 'deploy' / 'modal' / 'README.md'}"
+    reported(r, "FAIL", model)
+    assert "report.html" in status(r).next
+
+
+def test_a_report_is_a_verdict_only_on_the_checkpoint_it_names(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    exported(r.work / "merged")
+    reported(r, "PASS", "python-docs@0000000000000000")
+    assert status(r).verdict == "none: report.json is about python-docs@0000000000000000"
+    assert status(r).next == f"serve run {r.work / 'merged'}"
+    reported(r, "PASS", exported(r.work / "mxfp4"))
+    assert status(r).verdict == "PASS"
+    assert f"--checkpoint {r.work / 'mxfp4'} " in status(r).next
+
+
+def test_questions_come_between_pages_and_dataset(tmp_path):
+    r = project(tmp_path, '[evaluate]\nmodules = ["ast"]\n')
+    assert status(r).next == "tune collect"
+    finished(r.work / "pages", "pages")
+    assert status(r).next == "evalsuite questions"
+    path = r.work / "questions.jsonl"
+    path.write_text("half a li")
+    assert status(r).next == "evalsuite questions"
+    questions.write(path, questions.QuestionSet(name="n", python="3", seed=0, questions=()))
+    assert status(r).next == "tune dataset"
+    row = status(r).rows[1]
+    assert (row.what, row.where, row.figures) == ("questions", str(path), "questions 0")
 
 
 def test_an_unfinished_stage_is_shown_and_never_taken_as_whole(tmp_path):

@@ -22,7 +22,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     root = tmp_path_factory.mktemp("project")
     make_base(root / "base")
     made = recipe(root, train={"epochs": 3.0})
-    make_dataset(made.work)
+    make_dataset(made)
     return made
 
 
@@ -107,6 +107,32 @@ def test_a_killed_run_resumes_to_the_same_adapter(
     assert all(torch.allclose(one[k], other[k], rtol=1e-4, atol=1e-6) for k in one)
 
 
+def test_a_run_killed_after_its_last_step_trains_no_further(
+    project: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import Trainer
+
+    again, evaluate = elsewhere(project, tmp_path, max_steps=2), Trainer.evaluate
+
+    def killed(self: Trainer, **given: object) -> dict[str, float]:
+        if self.state.global_step == 2:
+            raise KeyboardInterrupt
+        found: dict[str, float] = evaluate(self, **given)
+        return found
+
+    monkeypatch.setattr(Trainer, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train.train(again)
+    monkeypatch.undo()
+    [last] = (again.work / "adapter.part").glob("checkpoint-*")
+    wanted = load_file(last / "adapter_model.safetensors")
+    resumed = train.train(again).figures
+    assert (resumed["steps"], resumed["resumed_from"]) == (2, 2)
+    assert resumed["eval_loss"] < resumed["eval_loss_base"]
+    got = load_file(again.work / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(got[name], tensor) for name, tensor in wanted.items())
+
+
 def test_an_adapter_that_changes_nothing_is_refused(project: Recipe, tmp_path: Path) -> None:
     idle = elsewhere(project, tmp_path, learning_rate=1e-12, max_steps=2)
     with pytest.raises(UserError, match="changes nothing"):
@@ -154,6 +180,9 @@ def test_an_edited_dataset_is_refused(project: Recipe, tmp_path: Path) -> None:
     path.write_text(path.read_text() + path.read_text())
     with pytest.raises(UserError, match="is not the file that dataset"):
         train.train(edited)
+    other = edited.model_copy(update={"dataset": edited.dataset.model_copy(update={"max_tokens": 99})})
+    with pytest.raises(UserError, match=r"is not the dataset of this recipe\n  why: .*max_tokens"):
+        train.train(other)
     shutil.rmtree(edited.work / "dataset")
     with pytest.raises(UserError, match="tune dataset"):
         train.train(edited)

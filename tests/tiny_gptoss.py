@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tune import artefact
+from tune import artefact, dataset
 from tune.recipe import Recipe
 
 VOCABULARY = 512
@@ -74,9 +74,9 @@ def edit_config(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def make_dataset(work: Path, *, rows: int = 24, held_out: int = 4, seed: int = 0) -> None:
+def make_dataset(recipe: Recipe, *, rows: int = 24, held_out: int = 4, seed: int = 0) -> None:
     """Rows that can be learned: the second half of each repeats one sequence, and only it carries labels."""
-    folder, rng = work / "dataset", random.Random(seed)
+    folder, rng = recipe.work / "dataset", random.Random(seed)
     folder.mkdir(parents=True)
     answer = [rng.randrange(3, VOCABULARY) for _ in range(12)]
     for name, count in (("train", rows), ("eval", held_out)):
@@ -86,7 +86,8 @@ def make_dataset(work: Path, *, rows: int = 24, held_out: int = 4, seed: int = 0
             row = {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
             lines.append(json.dumps({"id": f"{name}-{i}", "page": "p", "effort": "low", **row}))
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
-    artefact.finish(folder, "dataset", settings={"date": DATE})
+    inputs, settings = dataset.origin(recipe)
+    artefact.finish(folder, "dataset", inputs=inputs, settings=settings)
 
 
 def recipe(root: Path, **sections: dict[str, Any]) -> Recipe:

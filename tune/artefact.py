@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -107,8 +108,20 @@ def verify(folder: Path, artefact: Artefact, *, remake: str) -> None:
             )
 
 
+def unchanged(folder: Path, artefact: Artefact) -> bool:
+    """Whether every file still has the digest that the manifest names."""
+    try:
+        verify(folder, artefact, remake="")
+    except UserError:
+        return False
+    return True
+
+
 def is_current(folder: Path, kind: str, *, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> Artefact | None:
-    """The finished stage if it was made from exactly these inputs and settings by this version, else None."""
+    """The finished stage if it is whole and was made from exactly these inputs and settings by this version, else None.
+
+    Digests every file of a stage that matches: one that was edited is made again.
+    """
     try:
         artefact = read(folder, kind, remake="")
     except UserError:
@@ -118,25 +131,29 @@ def is_current(folder: Path, kind: str, *, inputs: Mapping[str, str], settings: 
         json.loads(json.dumps(dict(settings))),
         f"gptoss-kit {VERSION}",
     )
-    return artefact if same else None
+    return artefact if same and unchanged(folder, artefact) else None
 
 
 def remake_folder(folder: Path, kind: str, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write a fresh folder beside `folder`, then swap it in: an interrupted stage leaves the old one."""
-    fresh = folder.with_name(folder.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    fill(fresh)
-    if not (fresh / f"{kind}.json").is_file():
-        raise RuntimeError(f"{kind} stage ended without a manifest")  # a bug of ours, not of the user
-    if folder.exists():
-        old = folder.with_name(folder.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
+    """Let `fill` write a fresh folder beside `folder`, then swap it in: an interrupted stage leaves the old one.
+
+    Works in a hidden folder of its own making, `.<name>-<random>`; a killed run may leave one behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    room = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    fresh, old = room / "new", room / "old"
+    try:
+        fresh.mkdir()  # not the room itself: mkdtemp's is closed to others, and containers run as another user
+        fill(fresh)
+        if not (fresh / f"{kind}.json").is_file():
+            raise RuntimeError(f"{kind} stage ended without a manifest")  # a bug of ours, not of the user
+        if folder.exists():
+            folder.rename(old)
         fresh.rename(folder)
-        shutil.rmtree(old)
-    else:
-        fresh.rename(folder)
+    finally:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(room, ignore_errors=True)
 
 
 def _first(error: ValidationError) -> str:

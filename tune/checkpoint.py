@@ -22,6 +22,7 @@ class Checkpoint(BaseModel):
 
     `prompt_date` is the date line of the system message that the data was rendered with; the server must
     show the model the same line. `prompt_fingerprint` is `harmony.fingerprint(prompt_date)` at training time.
+    `base_digest` is the digest of the base's contents, "" for a checkpoint that was made from none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +34,7 @@ class Checkpoint(BaseModel):
     prompt_date: str
     prompt_fingerprint: str
     digest: str
+    base_digest: str = ""
 
     @property
     def served_name(self) -> str:
@@ -65,21 +67,22 @@ def finish(
 
 def read(folder: Path, *, remake: str = "tune export") -> Checkpoint:
     """The checkpoint in `folder`. Raises UserError when it is missing, half-written or of another kind."""
-    return of(folder, artefact.read(folder, KIND, remake=remake))
+    return of(folder, artefact.read(folder, KIND, remake=remake), remake=remake)
 
 
-def of(folder: Path, made: Artefact) -> Checkpoint:
+def of(folder: Path, made: Artefact, *, remake: str = "tune export") -> Checkpoint:
     """The checkpoint that a manifest describes."""
     try:
-        return Checkpoint.model_validate({**made.settings["checkpoint"], "folder": folder, "digest": made.digest})
+        facts = {"folder": folder, "digest": made.digest, "base_digest": made.inputs.get("base", "")}
+        return Checkpoint.model_validate({**made.settings["checkpoint"], **facts})
     except (KeyError, TypeError, ValidationError) as e:
         raise UserError(
-            f"{folder}/{KIND}.json describes no checkpoint", why=str(e).splitlines()[0], fix="tune export"
+            f"{folder}/{KIND}.json describes no checkpoint", why=str(e).splitlines()[0], fix=remake
         ) from None
 
 
-def verify(folder: Path) -> Checkpoint:
+def verify(folder: Path, *, remake: str = "tune export") -> Checkpoint:
     """Read the checkpoint and digest every file again (about 1 s per GB)."""
-    made = artefact.read(folder, KIND, remake="tune export")
-    artefact.verify(folder, made, remake="tune export")
-    return of(folder, made)
+    made = artefact.read(folder, KIND, remake=remake)
+    artefact.verify(folder, made, remake=remake)
+    return of(folder, made, remake=remake)

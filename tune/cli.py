@@ -9,7 +9,7 @@ import click
 
 from tune import recipe as recipes
 from tune.artefact import VERSION, Artefact
-from tune.errors import UserError
+from tune.errors import Group, UserError
 from tune.status import headline
 from tune.terminal import say, tell
 
@@ -24,7 +24,7 @@ RECIPE = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON on standard output.")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="gptoss-kit")
 def main() -> None:
     """Documents in, checkpoint out. Each command is one stage of recipe.toml and resumes where it stopped."""
@@ -49,7 +49,8 @@ def collect(path: Path, as_json: bool) -> None:
     """Collect pages from the recipe's source into work/pages."""
     from tune.collect import collect as stage
 
-    _run(stage, path, as_json, then="tune dataset")
+    recipe = recipes.read(path)
+    _run(stage, recipe, as_json, then="evalsuite questions" if recipe.evaluate.modules else "tune dataset")
 
 
 @main.command()
@@ -59,7 +60,7 @@ def dataset(path: Path, as_json: bool) -> None:
     """Turn pages into verified examples and token ids in work/dataset."""
     from tune.dataset import build
 
-    _run(build, path, as_json, then="tune train")
+    _run(build, recipes.read(path), as_json, then="tune train")
 
 
 @main.command()
@@ -86,7 +87,7 @@ def train(path: Path, as_json: bool) -> None:
     """Train a LoRA adapter on the dataset into work/adapter."""
     from tune.train import train as stage
 
-    _run(stage, path, as_json, then="tune export")
+    _run(stage, recipes.read(path), as_json, then="tune export")
 
 
 @main.command()
@@ -134,8 +135,7 @@ def status(path: Path, as_json: bool) -> None:
     tell(table.model_dump_json(indent=1) if as_json else table.text())
 
 
-def _run(stage: Callable[..., Artefact], path: Path, as_json: bool, *, then: str) -> None:
-    recipe = recipes.read(path)
+def _run(stage: Callable[..., Artefact], recipe: recipes.Recipe, as_json: bool, *, then: str) -> None:
     made = stage(recipe, report=say)
     if as_json:
         tell(made.model_dump_json(indent=1))

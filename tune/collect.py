@@ -1,7 +1,7 @@
 """The collect stage: pages from the recipe's source -> work/pages (pages.jsonl, failures.jsonl, pages.json last).
 
 Knows the sources by name and nothing about what a page says. Pages of held-out modules never get in. URL sources
-keep what they fetched in work/cache/pages, so an interrupted stage goes on where it stopped.
+keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
 
 def _source(recipe: Recipe) -> Iterator[Page | Failure]:
     section = recipe.collect
-    cache = recipe.work / "cache" / "pages"
+    cache = recipe.work / "cache" / "pages" / section.source  # what one source gave says nothing of another
     urls = list(dict.fromkeys(section.urls))
     match section.source:
         case "stdlib":

@@ -18,6 +18,7 @@ from tune.examples import Example, make
 from tune.recipe import Recipe
 
 KIND = "dataset"
+QUESTIONS = "questions.jsonl"
 
 
 def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
@@ -26,20 +27,15 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     A row is {"id", "page", "effort", "input_ids", "labels"}, labels -100 where nothing is learned. Figures: rows,
     pages, tokens and learned_tokens of train and eval; kinds, efforts and checks of kept examples; dropped by
     reason; doctests by outcome; control_token_texts, the kept examples whose text spells a control token.
-    Raises UserError when pages are missing, changed since they were collected, held out, or too few to split.
+    Raises UserError when pages are missing, changed since they were collected, held out, or too few to split, and
+    when the recipe names held-out modules and no questions are frozen yet.
     """
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
-    inputs = {"pages": made.digest}
-    frozen = recipe.work / "questions.jsonl"
-    if frozen.is_file():
-        inputs["questions"] = artefact.file_digest(frozen)
-    settings: dict[str, Any] = {
-        **recipe.dataset.model_dump(mode="json"),
-        "answer_rule": recipe.evaluate.answer_rule,
-        "held_out": sorted(recipe.evaluate.modules),
-        "prompt_fingerprint": harmony.fingerprint(recipe.dataset.date),
-    }
+    frozen = recipe.work / QUESTIONS
+    if recipe.evaluate.modules and not frozen.is_file():
+        raise UserError("there are no frozen questions to keep out of the training data", fix="evalsuite questions")
+    inputs, settings = origin(recipe)
     if current := artefact.is_current(folder, KIND, inputs=inputs, settings=settings):
         report(f"dataset: {current.figures['rows']['train']} rows are there already")
         return current
@@ -77,6 +73,35 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     artefact.remake_folder(folder, KIND, fill)
     report(f"dataset: {figures['rows']['train']} rows to train on, {figures['rows']['eval']} to evaluate on")
     return artefact.read(folder, KIND, remake="tune dataset")
+
+
+def read(recipe: Recipe) -> Artefact:
+    """The finished dataset. Raises UserError when it is missing or not what this recipe would make of what is there."""
+    folder = recipe.work / KIND
+    made = artefact.read(folder, KIND, remake="tune dataset")
+    inputs, settings = origin(recipe)
+    pairs = [(name, made.inputs.get(name), digest) for name, digest in inputs.items()]
+    pairs += [(name, made.settings.get(name), value) for name, value in settings.items()]
+    other = [name for name, was, now in pairs if was != now]
+    if other:
+        why = f"what it was made from differs in {', '.join(other)}"
+        raise UserError(f"{folder} is not the dataset of this recipe", why=why, fix="tune dataset")
+    return made
+
+
+def origin(recipe: Recipe) -> tuple[dict[str, str], dict[str, Any]]:
+    """Inputs and settings of this recipe's dataset: the digests of pages and questions, each when it is there."""
+    inputs = {}
+    if (recipe.work / "pages").exists():
+        inputs["pages"] = artefact.read(recipe.work / "pages", "pages", remake="tune collect").digest
+    if (recipe.work / QUESTIONS).is_file():
+        inputs["questions"] = artefact.file_digest(recipe.work / QUESTIONS)
+    return inputs, {
+        **recipe.dataset.model_dump(mode="json"),
+        "answer_rule": recipe.evaluate.answer_rule,
+        "held_out": sorted(recipe.evaluate.modules),
+        "prompt_fingerprint": harmony.fingerprint(recipe.dataset.date),
+    }
 
 
 def select(examples: Sequence[Example], questions: Sequence[str]) -> tuple[list[Example], Counter[str]]:

@@ -1,5 +1,8 @@
 """The one error a user sees: what was wrong, why, and the next command. No traceback."""
 
+import sys
+from typing import IO, Any
+
 import click
 
 
@@ -20,3 +23,25 @@ class UserError(click.ClickException):
         if fix:
             lines.append(f"  fix: {fix}")
         super().__init__("\n".join(lines))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it, over the progress line that a terminal may still hold."""
+        if file is None and sys.stderr.isatty():
+            click.echo("\r\x1b[2K", nl=False, err=True)
+        super().show(file)
+
+
+class Group(click.Group):
+    """A command line whose file errors are UserErrors: a full disk, a wrong path, a missing permission."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # whoever read our output left; click ends quietly
+            raise
+        except OSError as e:
+            raise UserError(
+                f"{e.filename or 'a file'} cannot be used",
+                why=e.strerror or str(e),
+                fix="check the path, its permissions and the free disk space",
+            ) from e

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune import artefact, checkpoint, loading, lora, mxfp4, weights
+from tune import artefact, checkpoint, dataset, loading, lora, mxfp4, weights
 from tune.checkpoint import Checkpoint, Format
 from tune.errors import UserError
 from tune.loading import Base
@@ -78,6 +78,8 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     if adapter.settings.get("date", date) != date:
         why = f"its prompts say {adapter.settings['date']}, dataset.date is {date}"
         raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
+    if (recipe.work / dataset.KIND).exists() and adapter.inputs.get("dataset") != dataset.read(recipe).digest:
+        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
     inputs = {"adapter": adapter.digest, "base": base.digest}
     facts = {"name": recipe.project.name, "base": base.name, "format": kind, "prompt_date": date}
     if current := _current(folder, inputs, facts):
@@ -192,7 +194,7 @@ def _adapter(fresh: Path, adapter: Path, base: Base, source: Source) -> dict[str
     files = [adapter / lora.FILES[1], base.folder / "config.json", *_companions(base.folder)]
     weights.require_space(fresh, sum(p.stat().st_size for p in files))
     for path in files:
-        shutil.copyfile(path, fresh / path.name)
+        shutil.copyfile(path, fresh / path.name)  # not its mode: safetensors makes files that only their owner reads
     settings = json.loads((adapter / lora.FILES[0]).read_text(encoding="utf-8"))
     settings["base_model_name_or_path"] = "../nano" if base.reference == "nano" else base.reference
     (fresh / lora.FILES[0]).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -250,4 +252,5 @@ def _current(folder: Path, inputs: dict[str, str], facts: dict[str, str]) -> Che
     except UserError:
         return None
     same = made.inputs == inputs and all(getattr(found, key) == value for key, value in facts.items())
-    return found if same and made.made_by == f"gptoss-kit {artefact.VERSION}" else None
+    same = same and made.made_by == f"gptoss-kit {artefact.VERSION}"
+    return found if same and artefact.unchanged(folder, made) else None

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune import lora, weights
+from tune import lora, ram, weights
 from tune.errors import UserError
 from tune.recipe import Train
 
@@ -60,7 +60,7 @@ def here() -> Hardware:
     flags = _lines("/proc/cpuinfo")
     name = next((line.split(":")[1].strip() for line in flags if line.startswith("model name")), platform.processor())
     amx = any("amx_tile" in line for line in flags if line.startswith("flags"))
-    return Hardware(name, len(os.sched_getaffinity(0)), _free_ram(), amx, gpus)
+    return Hardware(name, len(os.sched_getaffinity(0)), ram.free(), amx, gpus)
 
 
 def need(config: Mapping[str, Any], settings: Train, max_tokens: int, *, gpu: bool) -> Need:
@@ -113,17 +113,6 @@ def require(machine: Hardware, config: Mapping[str, Any], settings: Train, max_t
         on_gpu = need(config, settings, max_tokens, gpu=True).total / GB
         fix = f'set base.model = "nano", or train on a GPU with {on_gpu:.0f} GB'
     raise UserError(f"this base does not fit for training on this machine ({machine.trains_on})", why=why, fix=fix)
-
-
-def _free_ram() -> int:
-    free = next(
-        (int(line.split()[1]) * 1024 for line in _lines("/proc/meminfo") if line.startswith("MemAvailable")),
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-    )
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0].isdigit():  # a container's own limit
-        free = min(free, int(limit[0]) - int(used[0]))
-    return free
 
 
 def _lines(path: str) -> list[str]:

@@ -34,7 +34,7 @@ def base(recipe: Recipe) -> Base:
     model, revision = recipe.base.model, recipe.base.revision
     local = recipe.folder / model
     if model == "nano" and not (local / "config.json").is_file():
-        made = checkpoint.read(recipe.work / "nano", remake="tune nano")
+        made = checkpoint.verify(recipe.work / "nano", remake="tune nano")
         return Base(made.folder, made.served_name, model, made.digest)
     if (local / "config.json").is_file():
         weights.config(local)

@@ -6,8 +6,10 @@ everything it was made from, so a second project over the same pages starts at o
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -49,10 +51,13 @@ def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
     folder, cached = recipe.work / "nano", _cache() / _key(inputs, settings)
     if _usable(folder, inputs, settings, report):
         return checkpoint.read(folder, remake=REMAKE)
-    if _usable(cached, inputs, settings, report):
-        report(f"nano: taken from {cached}")
-        artefact.remake_folder(folder, KIND, lambda fresh: _copy(cached, fresh))
-        return checkpoint.verify(folder)
+    try:
+        if _usable(cached, inputs, settings, report):
+            artefact.remake_folder(folder, KIND, lambda fresh: _taken(cached, fresh))
+            report(f"nano: taken from {cached}")
+            return checkpoint.read(folder, remake=REMAKE)
+    except (OSError, UserError) as e:  # another build has just let it go
+        report(f"nano: made again, since the cache cannot be read: {e}")
     _room(recipe.work)
     pages = page.read(recipe.work / "pages" / "pages.jsonl")
     if not nano_conversations.passages(pages):
@@ -184,7 +189,8 @@ def _keep(folder: Path, cached: Path, report: Report) -> None:
     """Copy a finished model into the cache and let the oldest go. A cache that cannot be written costs only time."""
     try:
         artefact.remake_folder(cached, KIND, lambda fresh: _copy(folder, fresh))
-        for old in sorted(cached.parent.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
+        models = [p for p in cached.parent.iterdir() if re.fullmatch("[0-9a-f]{64}", p.name)]  # others: being written
+        for old in sorted(models, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
             shutil.rmtree(old)
     except OSError as e:
         report(f"nano: not kept for the next project: {e}")
@@ -194,16 +200,22 @@ def _copy(source: Path, fresh: Path) -> None:
     shutil.copytree(source, fresh, dirs_exist_ok=True)
 
 
+def _taken(cached: Path, fresh: Path) -> None:
+    _copy(cached, fresh)
+    checkpoint.verify(fresh)
+
+
 def _cache() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "gptoss-kit" / "nano"
 
 
 def _source() -> str:
-    """sha256 over the code that makes a nano: another version of it makes another model."""
-    modules = [nano_conversations, nano_speech, nano_training, tokenizer, harmony]
+    """sha256 over the code and the libraries that make a nano: another version of them makes another model."""
+    modules = [nano_conversations, nano_speech, nano_training, tokenizer, harmony, page]
+    libraries = [importlib.metadata.version(name) for name in ("torch", "transformers")]
     files = [__file__, *(str(m.__file__) for m in modules)]
-    return hashlib.sha256("".join(artefact.file_digest(Path(f)) for f in files).encode()).hexdigest()
+    return hashlib.sha256(" ".join([*(artefact.file_digest(Path(f)) for f in files), *libraries]).encode()).hexdigest()
 
 
 def _key(inputs: dict[str, str], settings: dict[str, object]) -> str:

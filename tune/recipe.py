@@ -10,6 +10,7 @@ from tune.errors import UserError
 from tune.harmony import Effort
 
 Positive = Annotated[int, Field(gt=0)]
+Efforts = Annotated[list[Effort], Field(min_length=1)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -53,8 +54,8 @@ Kind = Literal["section", "signature", "default", "keyword-only", "parameter", "
 
 
 class Dataset(Section):
-    kinds: list[Kind] = list(get_args(Kind))
-    efforts: list[Effort] = ["low", "medium", "high"]
+    kinds: Annotated[list[Kind], Field(min_length=1)] = list(get_args(Kind))
+    efforts: Efforts = ["low", "medium", "high"]
     eval_share: Share = 0.1  # of pages, not of rows
     max_tokens: Positive = 512  # longer examples are dropped and counted
     date: str = Field(default="2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$")  # the prompt's date line, kept to serving
@@ -104,7 +105,7 @@ class Serve(Section):
 class Evaluate(Section):
     modules: list[str] = []  # questions come from these; never trained on
     questions: Positive = 200
-    efforts: list[Effort] = ["low", "medium", "high"]
+    efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Positive = 256
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
@@ -168,7 +169,11 @@ def read(path: Path) -> Recipe:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no {path}", fix="tune init") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as e:
+    except OSError as e:
+        raise UserError(
+            f"{path} cannot be read", why=e.strerror or "", fix="make it a file that you may read"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
         raise UserError(f"{path} is not TOML", why=str(e), fix=f"edit {path}") from None
     try:
         return Recipe(**{**data, "folder": path.parent})

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tune import artefact
+from tune import artefact, checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -57,6 +57,7 @@ class Status(BaseModel):
 def status(recipe: Recipe) -> Status:
     """Walk the work folder. An unfinished or spoilt stage is shown as such, never hidden."""
     rows: list[Row] = []
+    exports: dict[str, Path] = {}  # by the name that a report calls them
     following = ""
     for folder, kind, command in STAGES:
         if folder == "nano" and recipe.base.model != "nano":
@@ -64,40 +65,66 @@ def status(recipe: Recipe) -> Status:
         place = recipe.work / folder
         try:
             made = artefact.read(place, kind, remake=command)
+            if folder in OPTIONAL:
+                exports[checkpoint.of(place, made).served_name] = place
         except UserError as e:
             if place.exists():
                 rows.append(Row(what=folder, where=str(place), figures=f"unfinished: {e.what}"))
             if folder not in OPTIONAL:
                 following = following or command
-            continue
-        rows.append(Row(what=folder, where=str(place), digest=made.digest[:12], figures=headline(made.figures)))
-    checkpoint = next((r for r in rows if r.what in OPTIONAL and r.digest), None)
-    following = following or ("" if checkpoint else "tune export")
-    verdict, report = _verdict(recipe.work / "report.json")
+        else:
+            rows.append(Row(what=folder, where=str(place), digest=made.digest[:12], figures=headline(made.figures)))
+        if folder == "pages":
+            questions = _questions(recipe.work / "questions.jsonl")
+            rows += questions
+            if recipe.evaluate.modules and not any(row.digest for row in questions):
+                following = following or "evalsuite questions"
+    following = following or ("" if exports else "tune export")
+    verdict, about, report = _verdict(recipe.work / "report.json", exports)
     rows += report
     rendered = sorted(p.parent for p in (recipe.work / TARGETS).glob("*/deployment.json"))
     rows += [Row(what=f"deploy {p.name}", where=str(p)) for p in rendered]
-    if not following and checkpoint:
-        following = {
-            "none yet": f"serve run {checkpoint.where}",
-            "PASS": f"deploy render modal --checkpoint {checkpoint.where} --report {recipe.work / 'report.json'}",
-        }.get(verdict, f"open {recipe.work / 'report.html'}: it says what was worse, and by how much")
-        if rendered:
-            following = f"read {rendered[0] / 'README.md'}"
+    if following:
+        pass
+    elif about is None:
+        following = f"serve run {next(iter(exports.values()))}"
+    elif verdict != "PASS":
+        following = f"open {recipe.work / 'report.html'}: it says what was worse, and by how much"
+    elif rendered:
+        following = f"read {rendered[0] / 'README.md'}"
+    else:
+        following = f"deploy render modal --checkpoint {about} --report {recipe.work / 'report.json'}"
     return Status(rows=tuple(rows), verdict=verdict, next=following)
 
 
-def _verdict(path: Path) -> tuple[str, list[Row]]:
+def _questions(path: Path) -> list[Row]:
+    """The frozen questions' row, from the header line; without a digest when it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as f:
+            head = json.loads(f.readline())
+        row = Row(what="questions", where=str(path), digest=head["digest"][:12], figures=f"questions {head['count']}")
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError):
+        row = Row(what="questions", where=str(path), figures="unreadable")
+    return [row]
+
+
+def _verdict(path: Path, exports: Mapping[str, Path]) -> tuple[str, Path | None, list[Row]]:
+    """The verdict, the export that it is about, and the report's rows."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        outcome, digest = str(data["verdict"]["outcome"]), str(data["digest"])
+        outcome, digest, model = str(data["verdict"]["outcome"]), str(data["digest"]), str(data["tuned_model"])
     except FileNotFoundError:
-        return "none yet", []
+        return "none yet", None, []
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
-        return "none: report.json cannot be read", [Row(what="report", where=str(path), figures="unreadable")]
-    rows = [Row(what="report", where=str(path), digest=digest[:12], figures=outcome)]
+        return "none: report.json cannot be read", None, [Row(what="report", where=str(path), figures="unreadable")]
+    rows = [Row(what="report", where=str(path), digest=digest[:12], figures=f"{outcome} of {model}")]
     page = path.with_suffix(".html")
-    return outcome, rows + ([Row(what="report page", where=str(page))] if page.is_file() else [])
+    rows += [Row(what="report page", where=str(page))] if page.is_file() else []
+    if model not in exports:
+        return f"none: report.json is about {model}", None, rows
+    return outcome, exports[model], rows
 
 
 def headline(figures: Mapping[str, Any], most: int = 4) -> str:

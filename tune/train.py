@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from tune import artefact, hardware, harmony, loading, lora, weights
+from tune import artefact, dataset, hardware, harmony, loading, lora, weights
 from tune.artefact import Artefact
 from tune.errors import UserError
 from tune.loading import Base
@@ -47,20 +47,19 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
 
     Figures: steps, tokens, tokens_per_second, seconds and resumed_from of this run, first and last train loss, eval
     loss of the base and of the adapter (nats a token), trainable parameters, the norm of the change, the share of
-    target weights that it changes in bf16, hardware and library versions.
+    target weights that it changes in bf16, hardware and library versions. Raises UserError when the dataset is not
+    of this recipe.
     """
     folder, source = recipe.work / KIND, recipe.work / "dataset"
-    dataset = artefact.read(source, "dataset", remake="tune dataset")
-    if dataset.settings.get("date", recipe.dataset.date) != recipe.dataset.date:
-        raise UserError("work/dataset was made with another date than the recipe's", fix="tune dataset")
+    found = dataset.read(recipe)
     base = loading.base(recipe)
-    inputs = {"dataset": dataset.digest, "base": base.digest}
+    inputs = {"dataset": found.digest, "base": base.digest}
     settings = {"train": recipe.train.model_dump(mode="json"), "base": base.name, "date": recipe.dataset.date}
     if current := artefact.is_current(folder, KIND, inputs=inputs, settings=settings):
         report(f"adapter: {current.figures['steps']} steps are done already")
         return current
 
-    artefact.verify(source, dataset, remake="tune dataset")
+    artefact.verify(source, found, remake="tune dataset")
     config = weights.config(base.folder)
     rows = {part: read_rows(source / f"{part}.jsonl", config["vocab_size"]) for part in ("train", "eval")}
     rows["eval"] = rows["eval"][:: max(1, len(rows["eval"]) // recipe.train.eval_rows)][: recipe.train.eval_rows]

@@ -182,6 +182,7 @@ def write(folder: Path, items: Sequence[Item], *, shard_bytes: int, report: Call
         report(f"writing {file}, {i} of {len(shards)}")
         made = {name: value.contiguous() for item in shard for name, value in item.make().items()}
         save_file(made, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod(0o644)  # safetensors writes 0600; containers run as another user
         weight_map |= dict.fromkeys(made, file)
     planned = {name: spec for item in items for name, spec in item.specs.items()}
     if len(shards) > 1:

@@ -18,8 +18,8 @@ from tune.errors import UserError
 
 
 def command(deployment: Mapping[str, Any]) -> list[str]:
-    """The server's argument list. Raises UserError when the model folder holds another checkpoint, or half of one."""
-    found = checkpoint.read(Path(deployment["model_path"]), remake="copy the whole checkpoint folder again")
+    """The server's argument list. Raises UserError unless the model folder holds this checkpoint, byte for byte."""
+    found = checkpoint.verify(Path(deployment["model_path"]), remake="mount or copy the checkpoint again")
     if found.served_name != deployment["model"]:
         raise UserError(
             f"{deployment['model_path']} holds {found.served_name}, this deployment is for {deployment['model']}",

@@ -14,8 +14,9 @@ from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, SecretStr
 
+from evalsuite.endpoint import Address
 from tune.errors import UserError
 
 LEAD_S = 1.0  # a connection is opened this long before its request is due
@@ -27,17 +28,9 @@ class Target(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    url: str
+    url: Address
     model: str
     key: SecretStr = SecretStr("")
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"{url} is not an http(s) URL")
-        return url.rstrip("/")
 
 
 class Raw(NamedTuple):
@@ -78,19 +71,6 @@ class _Exchange(asyncio.Protocol):
             self.done.set_result(None)
 
 
-def first_model(url: str, key: str = "") -> str:
-    """The first id that /v1/models lists. Raises UserError when the endpoint cannot be reached or lists none."""
-    import httpx
-
-    try:
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        reply = httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=10).raise_for_status()
-        return str(reply.json()["data"][0]["id"])
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as e:
-        why = str(e).splitlines()[0] if str(e) else type(e).__name__
-        raise UserError(f"{url} does not list a model", why=why, fix=f"curl {url}/models") from None
-
-
 def request(target: Target, body: Mapping[str, Any]) -> bytes:
     """The bytes of one streamed chat completion; `body` holds messages and whatever else the endpoint takes."""
     parts = urlsplit(target.url)
@@ -100,7 +80,7 @@ def request(target: Target, body: Mapping[str, Any]) -> bytes:
     key = target.key.get_secret_value()
     lines = [
         f"POST {parts.path}/chat/completions HTTP/1.1",
-        f"Host: {parts.netloc.rpartition('@')[2]}",
+        f"Host: {parts.netloc}",
         "Content-Type: application/json",
         "Accept: text/event-stream",
         f"Content-Length: {len(data)}",
@@ -108,7 +88,7 @@ def request(target: Target, body: Mapping[str, Any]) -> bytes:
         *([f"Authorization: Bearer {key}"] if key else []),
     ]
     if any("\r" in line or "\n" in line for line in lines):
-        raise UserError("the key or URL holds a line break", fix="export the key without its trailing newline")
+        raise UserError("the key holds a line break", fix="export the key without its trailing newline")
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + data
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune import hardware, lora, terminal
+from tune import artefact, hardware, lora, terminal
 from tune.recipe import Train
 
 SAVE_SECONDS = 60  # work that a kill may lose
@@ -109,7 +109,10 @@ def fit(
     if resume:
         report(f"resuming at step {resume.name.removeprefix('checkpoint-')}")
     started = time.monotonic()
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if resume and _reached_the_end(trainer, resume):
+        trainer.model.load_adapter(str(resume), "default", is_trainable=True)
+    else:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started
     after = float(trainer.evaluate()["eval_loss"]) if "eval" in data else None
 
@@ -231,8 +234,19 @@ def _evaluated_before(trainer: Any, path: Path) -> float:
     if not path.is_file():
         loss = float(trainer.evaluate()["eval_loss"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(loss))
+        artefact.write_text(path, json.dumps(loss))
     return float(json.loads(path.read_text()))
+
+
+def _reached_the_end(trainer: Any, resume: Path) -> bool:
+    """Whether the checkpoint is of the last step; then its state is taken. The trainer would do one step more."""
+    from transformers import TrainerState
+
+    state = TrainerState.load_from_json(str(resume / "trainer_state.json"))
+    if state.global_step < state.max_steps:
+        return False
+    trainer.state = state
+    return True
 
 
 def _last_whole(state: Path) -> Path | None:

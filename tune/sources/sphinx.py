@@ -95,7 +95,10 @@ def read_html(html: str) -> Document:
     for node in main.css(_DROPPED):
         node.decompose()
     out: list[str] = []
-    _walk(main, out, 1)
+    try:
+        _walk(main, out, 1)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     text = "\n\n".join(out)
     if not any(c.isalnum() for c in text):
         raise ValueError("no text")

@@ -5,8 +5,12 @@ Deploy with `modal deploy app.py`. Rendered by `deploy render`: change the recip
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import modal
@@ -27,6 +31,22 @@ image = (
 )
 weights = modal.Volume.from_name(f"{DEPLOYMENT['name']}-models").with_mount_options(read_only=True)
 app = modal.App(DEPLOYMENT["name"])
+
+
+def until_ready(child: "subprocess.Popen[bytes]", port: int) -> None:
+    """Return when the port accepts. Raises RuntimeError when the child ends first: Modal would wait on for nothing."""
+    while child.poll() is None:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            return
+        time.sleep(0.5)
+    raise RuntimeError("the server exited, see the log above")
+
+
+def end_with(child: "subprocess.Popen[bytes]", stopping: threading.Event) -> None:
+    """End the container when the child ends unasked, so that Modal starts another."""
+    code = child.wait()
+    if not stopping.is_set():
+        os._exit(code or 1)
 
 
 @app.server(
@@ -50,8 +70,12 @@ class Server:
     @modal.enter()  # type: ignore[untyped-decorator]
     def start(self) -> None:
         self.child = subprocess.Popen([sys.executable, f"{ROOT}/start.py"], env=dict(os.environ))
+        self.stopping = threading.Event()
+        until_ready(self.child, DEPLOYMENT["port"])
+        threading.Thread(target=end_with, args=(self.child, self.stopping), daemon=True).start()
 
     @modal.exit()  # type: ignore[untyped-decorator]
     def stop(self) -> None:
+        self.stopping.set()
         self.child.terminate()
         self.child.wait()

@@ -1,0 +1,257 @@
+"""Every command against the stub: what it prints, what it writes, its exit code, and its errors in one message."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from evalsuite import answers, questions, report
+from evalsuite.answers import Answer
+from evalsuite.cli import main
+from evalsuite.endpoint import Endpoint, address, key
+from evalsuite.load.client import Target
+from evalsuite.questions import Question, QuestionSet
+from evalsuite.stub import Fault, Model, Script, serving
+from tune.errors import UserError
+
+BASE, TUNED = "nano@0123456789abcdef", "docs@fedcba9876543210"
+SECRET = "sk-7hush"
+Evalsuite = Callable[..., Result]
+
+
+@pytest.fixture
+def evalsuite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evalsuite:
+    """Runs the command in a folder of its own. No command ends in a traceback, and none shows the key."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text('[evaluate]\nefforts = ["low"]\nmodules = ["bisect"]\nquestions = 4\n')
+
+    def run(*args: object, code: int = 0) -> Result:
+        done = CliRunner().invoke(main, [str(a) for a in args])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exc_info
+        assert done.exit_code == code, done.output
+        assert SECRET not in done.output
+        return done
+
+    return run
+
+
+def question_set(count: int = 4) -> QuestionSet:
+    made = tuple(
+        Question(id=f"q{i}", kind="k", module="m", prompt=f"P{i}?", answer=f"A{i}", grader="exact")
+        for i in range(count)
+    )
+    return QuestionSet(name="docs", python="3", seed=0, questions=made)
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """Base and tuned behind one address, with a key."""
+    asked = tmp_path / "work" / "questions.jsonl"
+    asked.parent.mkdir()
+    questions.write(asked, question_set())
+    with serving(Script(models={BASE: Model(), TUNED: Model()}, questions=asked, api_key=SECRET)) as found:
+        yield found
+
+
+@pytest.fixture
+def arms(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("KEY", SECRET)
+    return ["--base", url, "--tuned", url, "--base-model", BASE, "--tuned-model", TUNED, "--base-key-env", "KEY",
+            "--tuned-key-env", "KEY"]  # fmt: skip
+
+
+def written(path: Path, *, wrong: int = 0, n: int = 100, note: str = "", model: str = TUNED) -> Path:
+    """A report in which tuned gets the first `wrong` of `n` questions wrong, and base none."""
+    told = [
+        Answer(question=f"q{i}", arm=arm, effort="low", model=BASE if arm == "base" else model, outcome="answered",
+               score=float(arm == "base" or i >= wrong)) for i in range(n) for arm in ("base", "tuned")
+    ]  # fmt: skip
+    made = report.build(question_set(n), told, created="2026-11-21", margin=0.05, alpha=0.05, note=note)
+    report.write(path, made)
+    return path
+
+
+def test_questions_are_made_and_verified(evalsuite: Evalsuite, tmp_path: Path) -> None:
+    done = evalsuite("questions")
+    made = questions.read(tmp_path / "work" / "questions.jsonl")
+    assert len(made.questions) == 4
+    assert f"questions: 4 in {Path('work/questions.jsonl')}, digest {made.digest[:12]}" in done.stdout
+    (tmp_path / "recipe.toml").write_text("[evaluate]\n")
+    assert "names no modules" in evalsuite("questions", code=2).output
+
+
+def test_compare_writes_a_report_that_names_what_was_asked(
+    evalsuite: Evalsuite, arms: list[str], tmp_path: Path
+) -> None:
+    shown = json.loads(evalsuite("compare", *arms, "--no-speed", "--json").stdout)
+    made, work = report.read(tmp_path / "work" / "report.json"), tmp_path / "work"
+    assert (made.base_model, made.tuned_model) == (BASE, TUNED) == (shown["base_model"], shown["tuned_model"])
+    assert made.evidence.asked_digest == question_set().digest
+    assert "nothing about quality" in made.note
+    assert made.throughput is None
+    assert all(SECRET.encode() not in p.read_bytes() for p in work.iterdir())
+    again = evalsuite("compare", *arms, "--no-speed")
+    assert "0 requests to" in again.stderr
+    assert again.stdout.startswith("## INCONCLUSIVE: ")
+    assert "next: evalsuite gate work/report.json" in again.stdout
+
+
+def test_answers_of_another_set_void_the_report(evalsuite: Evalsuite, arms: list[str], tmp_path: Path) -> None:
+    evalsuite("compare", *arms, "--no-speed")
+    told = tmp_path / "work" / "answers.jsonl"
+    with told.open("a") as f:
+        f.write(answers.read(told)[0].model_copy(update={"question": "x9"}).model_dump_json() + "\n")
+    assert "not in the question set: x9" in evalsuite("compare", *arms, "--no-speed").stdout
+    evalsuite("gate", "work/report.json", code=3)
+
+
+def test_a_failed_speed_measurement_keeps_the_report(evalsuite: Evalsuite, tmp_path: Path) -> None:
+    """The answers are on file; then the same endpoints list their models and refuse every chat."""
+    asked = tmp_path / "q.jsonl"
+    questions.write(asked, question_set(1))
+    with serving(Script(models={BASE: Model(), TUNED: Model()}, questions=asked)) as url:
+        args = ["compare", "--base", url, "--tuned", url, "--base-model", BASE, "--tuned-model", TUNED]
+        evalsuite(*args, "--questions", asked, "--no-speed")
+    broken = Model(faults=(Fault(kind="500"),))
+    with serving(Script(models={BASE: broken, TUNED: broken})) as url:
+        args = ["compare", "--base", url, "--tuned", url, "--base-model", BASE, "--tuned-model", TUNED]
+        evalsuite(*args, "--questions", asked)
+    made = report.read(tmp_path / "work" / "report.json")
+    assert made.comparisons[0].paired == 1
+    assert made.throughput is not None
+    assert made.throughput.void.startswith("base, ")
+    assert made.throughput.void.endswith("does not answer: http 500")
+    assert "does not answer: http 500" in (tmp_path / "work" / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "n", "more", "outcome", "code"),
+    [
+        (0, 100, {}, "PASS", 0),
+        (40, 100, {}, "FAIL", 1),
+        (0, 5, {}, "INCONCLUSIVE", 2),
+        (0, 100, {"model": BASE}, "INVALID", 3),
+    ],
+)
+def test_the_gate_leaves_with_its_verdict_and_says_the_note(
+    evalsuite: Evalsuite, tmp_path: Path, wrong: int, n: int, more: dict[str, Any], outcome: str, code: int
+) -> None:
+    path = written(tmp_path / "r.json", wrong=wrong, n=n, note="nano only", **more)
+    text = evalsuite("gate", path, code=code).stdout.splitlines()
+    assert text[0].startswith(f"{outcome}: ")
+    assert text[1] == "nano only"
+    facts = json.loads(evalsuite("gate", path, "--json", code=code).stdout)
+    assert (facts["outcome"], facts["note"], facts["base"]) == (outcome, "nano only", BASE)
+    assert facts["reasons"] == text[2:]
+
+
+def test_report_views(evalsuite: Evalsuite, tmp_path: Path) -> None:
+    path = written(tmp_path / "r.json")
+    assert evalsuite("report", path).stdout.startswith("## PASS: ")
+    views = ["--html", "p.html", "--junit", "j.xml", "--markdown", "s.md"]
+    assert evalsuite("report", path, *views).stdout == ""
+    evalsuite("report", path, "--markdown", "s.md")
+    assert (tmp_path / "p.html").read_text().startswith("<!doctype html>")
+    assert 'failures="0"' in (tmp_path / "j.xml").read_text()
+    assert (tmp_path / "s.md").read_text().count("## PASS") == 2
+
+
+def test_bench_of_one_endpoint_and_of_two(evalsuite: Evalsuite, arms: list[str], url: str) -> None:
+    load = ["--blocks", 2, "--requests", 2, "--max-tokens", 8]
+    bare = url.removesuffix("/v1")
+    one = CliRunner().invoke(
+        main, [str(a) for a in ("bench", "--base", bare, "--base-model", "docs", "--base-key-env", "KEY", *load)]
+    )
+    assert one.exit_code in {0, 3}, one.output  # a busy machine makes a run void, rightly
+    found = json.loads(one.stdout)
+    assert (found["arms"]["base"]["model"], found["arms"]["base"]["url"]) == (TUNED, url)
+    assert (one.exit_code == 3) == bool(found["void"])
+    two = json.loads(CliRunner().invoke(main, ["bench", *arms, *map(str, load)]).stdout)
+    assert {arm: f["model"] for arm, f in two["arms"].items()} == {"base": BASE, "tuned": TUNED}
+
+
+def test_wrong_options_are_said_in_one_message(
+    evalsuite: Evalsuite, arms: list[str], url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORN", f"{SECRET}\n")
+    for command in ("bench", "compare"):
+        one = [command, "--base", url, "--tuned", url]
+        assert "variable MISSPELT is not set" in evalsuite(*one, "--base-key-env", "MISSPELT", code=2).output
+        assert "key in $TORN holds a line break" in evalsuite(*one, "--base-key-env", "TORN", code=2).output
+        several = evalsuite(*one, "--base-key-env", "KEY", code=2).output
+        assert "serves several models" in several
+        assert "--base-model" in several
+        with_password = url.replace("http://", f"http://u:{SECRET}@")
+        assert "holds a user name" in evalsuite(command, "--base", with_password, "--tuned", url, code=2).output
+    assert "there is no no/recipe.toml" in evalsuite("compare", *arms, "--recipe", "no/recipe.toml", code=2).output
+    assert "No such option" in evalsuite("gate", "r.json", "--strict", code=2).output
+    assert (
+        "a load is a rate or a concurrency" in evalsuite("bench", *arms, "--rate", 1, "--concurrency", 1, code=2).output
+    )
+
+
+def test_files_that_cannot_be_read_or_written_are_said(evalsuite: Evalsuite, tmp_path: Path) -> None:
+    path = written(tmp_path / "r.json")
+    assert "cannot be used" in evalsuite("report", path, "--html", "no/page.html", code=2).output
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    assert "is not JSON" in evalsuite("gate", "deep.json", code=2).output
+    assert "there is no report" in evalsuite("gate", "none.json", code=2).output
+
+
+@pytest.mark.parametrize("bad", [f"http://u:{SECRET}@host/v1", f"http://{SECRET}@host", f"http://host/v1?key={SECRET}",
+                                 f"u:{SECRET}@host/v1", f"http://u:{SECRET}@[", f"http://host/v1#{SECRET}",
+                                 f"ftp://u:{SECRET}@host"])  # fmt: skip
+def test_what_may_be_a_secret_in_an_address_is_refused_and_not_shown(bad: str) -> None:
+    for made in (lambda: Endpoint(url=bad), lambda: Target(url=bad, model="m")):
+        with pytest.raises(UserError) as e:
+            made()
+        assert SECRET not in str(e.value)
+
+
+@pytest.mark.parametrize("bad", ["", "localhost:8000", "http://", "http://h:x/v1", "http://h/v 1", "http://h/\n"])
+def test_what_is_no_address_is_refused(bad: str) -> None:
+    with pytest.raises(UserError, match="not an http"):
+        address(bad)
+
+
+def test_a_key_is_one_printable_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bad in (f"{SECRET}\n", f"{SECRET}\r\nX: y", f" {SECRET}", f"{SECRET}é", f"{SECRET}\x7f"):
+        monkeypatch.setenv("KEY", bad)
+        with pytest.raises(UserError, match=r"the key in \$KEY holds a line break or a character") as e:
+            key("KEY")
+        assert SECRET not in str(e.value)
+    monkeypatch.setenv("KEY", SECRET)
+    assert key("KEY") == SECRET
+
+
+def test_a_question_set_comes_back_whatever_line_separators_it_holds(tmp_path: Path) -> None:
+    odd = question_set(1).questions[0].model_copy(update={"prompt": "a\u2028b\u2029c\x85d\x0ce\nf\rg"})
+    made = question_set(2).model_copy(update={"questions": (odd, *question_set(2).questions)})
+    questions.write(tmp_path / "q.jsonl", made)
+    assert questions.read(tmp_path / "q.jsonl") == made
+
+
+def test_a_damaged_question_set_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "q.jsonl"
+    questions.write(path, question_set())
+    whole = path.read_bytes()
+    for text, words in (
+        (whole[:-20], "is not a question set"),
+        (whole[: whole[:-1].rfind(b"\n") + 1], "was changed after it was frozen"),
+        (whole.replace(b"A2", b"A9"), "was changed after it was frozen"),
+        (whole.replace(b'"schema_version": 1', b'"schema_version": 2'), "of another version"),
+        (b"", "is not a question set"),
+        (b"[]\n", "is not a question set"),
+        (b"\xff\xfe\x00", "is not a question set"),
+        (b"[" * 100_000, "is not a question set"),
+    ):
+        path.write_bytes(text)
+        with pytest.raises(UserError, match=words) as e:
+            questions.read(path)
+        assert e.value.fix == f"evalsuite questions --out {path}"
+    for missing in (tmp_path, tmp_path / "none.jsonl"):
+        with pytest.raises(UserError, match="there is no question set"):
+            questions.read(missing)

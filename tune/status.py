@@ -127,7 +127,7 @@ def _verdict(path: Path, exports: Mapping[str, Path]) -> tuple[str, Path | None,
     return outcome, exports[model], rows
 
 
-def headline(figures: Mapping[str, Any], most: int = 4) -> str:
+def headline(figures: Mapping[str, Any], most: int = 2) -> str:
     """The first figures in one line: "rows train 4599 eval 626, steps 60"."""
     shown = []
     for key, value in list(figures.items())[:most]:

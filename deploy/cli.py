@@ -23,7 +23,7 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
         "checkpoint": click.option("--checkpoint", type=path, required=True, help="The folder of tune export."),
         "report": click.option("--report", type=path, required=True, help="report.json of evalsuite compare."),
         "out": click.option("--out", type=path, required=True, help="The folder to write."),
-        "recipe": click.option("--recipe", type=path, help="recipe.toml; defaults without one."),
+        "recipe": click.option("--recipe", type=path, help="[default: ./recipe.toml, if any]"),
         "json": click.option("--json", "as_json", is_flag=True, help="Print JSON for a script."),
     }
 
@@ -35,7 +35,7 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
     return decorate
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Checkpoint and passing report in, a folder that a GPU cloud deploys from out."""
@@ -92,4 +92,5 @@ def render(target: "Target", checkpoint: Path, report: Path, out: Path, recipe: 
 def _recipe(path: Path | None) -> "Recipe":
     from tune import recipe
 
+    path = path or next((p for p in (Path("recipe.toml"),) if p.is_file()), None)
     return recipe.read(path) if path else recipe.Recipe()

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 EFFORT = click.Choice(["low", "medium", "high"])  # tune.harmony.EFFORTS, without its import time
 
 
-@click.group(cls=Group)
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Checkpoint in, OpenAI-compatible URL out."""
 

@@ -25,6 +25,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
+START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/ping"})
 APIS: dict[str, Api] = {
@@ -115,6 +116,8 @@ class Door:
         if scope["type"] != "http":  # no websocket route is served
             return await send({"type": "websocket.close", "code": 1008})
         extra = [(b"x-model-digest", self.settings.digest.encode())] if self.settings.digest else []
+        if start := os.environ.get(START):
+            extra.append((b"x-serve-start", start.encode()))
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -6,6 +6,7 @@ its tail. Knows nothing of how the command line came to be.
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import threading
@@ -17,6 +18,7 @@ from typing import NamedTuple
 
 from serve import probe
 from serve.command import Command
+from serve.middleware import START
 from tune.errors import UserError
 
 RESTARTS = 3  # crashes after being ready, before giving up
@@ -105,10 +107,11 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
     with _stop_signals() as stop:
         crashes, told = 0, False
         while not stop.is_set():
-            engine = _start(job, again=crashes > 0)
+            word = secrets.token_hex(8)
+            engine = _start(job, word, again=crashes > 0)
             ready = False
             try:
-                ready = _await_ready(job, engine, stop, report)
+                ready = _await_ready(job, engine, word, stop, report)
                 if ready and not told:
                     on_ready()
                 told, since = told or ready, time.monotonic()
@@ -151,12 +154,12 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(s, handler)
 
 
-def _start(job: Job, *, again: bool) -> "subprocess.Popen[bytes]":
+def _start(job: Job, word: str, *, again: bool) -> "subprocess.Popen[bytes]":
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("ab" if again else "wb") as log:  # what the crash said is kept
         return subprocess.Popen(
             job.command.argv,
-            env={**os.environ, **job.command.env},
+            env={**os.environ, **job.command.env, START: word},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -164,8 +167,11 @@ def _start(job: Job, *, again: bool) -> "subprocess.Popen[bytes]":
         )
 
 
-def _await_ready(job: Job, engine: "subprocess.Popen[bytes]", stop: _Stop, report: Report) -> bool:
-    """True when ready, False when told to stop. Raises UserError when it cannot become ready."""
+def _await_ready(job: Job, engine: "subprocess.Popen[bytes]", word: str, stop: _Stop, report: Report) -> bool:
+    """True when ready, False when told to stop. Raises UserError when it cannot become ready.
+
+    An answer without this start's `word` is another server's, which took the port meanwhile.
+    """
     began = time.monotonic()
     report(f"starting the engine (about a minute); its log: {job.log}")
     with probe.client(job.url, job.key) as http:
@@ -176,6 +182,9 @@ def _await_ready(job: Job, engine: "subprocess.Popen[bytes]", stop: _Stop, repor
             raise explain(_tail(job.log), engine.returncode, job.log)
         if why:
             raise UserError("the engine did not become ready", why=why, fix=f"read {job.log}, or raise --ready-timeout")
+        if http.get("/health").headers.get("x-serve-start") != word:
+            what, fix = CAUSES[0][1:]
+            raise UserError(f"the engine did not start: {what}", why=f"another server answers at {job.url}", fix=fix)
         probe.check_prompts(http, job.model, job.prompt_date)
     report(f"ready after {time.monotonic() - began:.0f} s")
     return True

@@ -41,6 +41,7 @@ class Engine(BaseHTTPRequestHandler):
         data = json.dumps(body).encode()
         self.send_response(200)
         self.send_header("content-length", str(len(data)))
+        self.send_header("x-serve-start", "another" if mode == "stranger" else os.environ["GPTOSS_KIT_START"])
         self.end_headers()
         self.wfile.write(data)
     def do_GET(self):
@@ -98,7 +99,12 @@ def test_a_stop_ends_the_engine_and_its_workers(job, mode):
 
 @pytest.mark.parametrize(
     ("mode", "words"),
-    [("effort lost", "at effort low"), ("today", "2026-|02|01"), ("mute", "no token at effort low")],
+    [
+        ("stranger", "another server answers"),
+        ("effort lost", "at effort low"),
+        ("today", "2026-|02|01"),
+        ("mute", "no token at effort low"),
+    ],
 )
 def test_a_server_that_shows_another_prompt_is_stopped(job, mode, words):
     with pytest.raises(UserError, match=words):

@@ -149,7 +149,7 @@ def _trainer_class(gpu: bool) -> Any:
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             if return_outputs:
-                raise NotImplementedError("the loss is computed without logits")
+                raise RuntimeError("the loss is computed without logits")
             causal = self.accelerator.unwrap_model(model).get_base_model()
             if self.head is None:
                 self.head = Head(causal.lm_head.weight.detach())

@@ -92,5 +92,6 @@ def render(target: "Target", checkpoint: Path, report: Path, out: Path, recipe: 
 def _recipe(path: Path | None) -> "Recipe":
     from tune import recipe
 
-    path = path or next((p for p in (Path("recipe.toml"),) if p.is_file()), None)
+    here = Path("recipe.toml")
+    path = path or (here if here.is_file() else None)
     return recipe.read(path) if path else recipe.Recipe()

@@ -221,6 +221,17 @@ def test_plan_names_sizes_and_dated_prices(tmp_path):
     assert as_json["dated"] == sizing.hardware().dated
 
 
+def test_the_recipe_of_this_folder_counts_and_a_named_one_wins(tmp_path, monkeypatch):
+    made = make_checkpoint(tmp_path / "merged")
+    (tmp_path / "recipe.toml").write_text('[deploy]\ngpu = "L4"\n')
+    (tmp_path / "other.toml").write_text('[deploy]\ngpu = "L40S"\n')
+    monkeypatch.chdir(tmp_path)
+    plan = ["plan", "modal", "--checkpoint", str(made.folder), "--json"]
+    for given, gpu in (([], "L4"), (["--recipe", "other.toml"], "L40S")):
+        result = CliRunner().invoke(cli.main, [*plan, *given])
+        assert json.loads(result.output)["chosen"]["gpu"] == gpu, result.output
+
+
 def test_plan_refuses_a_gpu_that_is_not_lent(tmp_path):
     made = make_checkpoint(tmp_path / "merged")
     (tmp_path / "recipe.toml").write_text('[deploy]\ngpu = "H200"\n')

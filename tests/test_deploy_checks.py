@@ -227,8 +227,8 @@ def test_the_recipe_of_this_folder_counts_and_a_named_one_wins(tmp_path, monkeyp
     (tmp_path / "other.toml").write_text('[deploy]\ngpu = "L40S"\n')
     monkeypatch.chdir(tmp_path)
     plan = ["plan", "modal", "--checkpoint", str(made.folder), "--json"]
-    for given, gpu in (([], "L4"), (["--recipe", "other.toml"], "L40S")):
-        result = CliRunner().invoke(cli.main, [*plan, *given])
+    for named, gpu in (([], "L4"), (["--recipe", "other.toml"], "L40S")):
+        result = CliRunner().invoke(cli.main, [*plan, *named])
         assert json.loads(result.output)["chosen"]["gpu"] == gpu, result.output
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import speaker
+from speaker import DATE, RULE
 
-from tune import artefact, checkpoint, harmony, nano, nano_conversations, nano_speech, nano_training, page
+from tune import artefact, checkpoint, harmony, loading, nano, nano_conversations, nano_speech, nano_training, page
 from tune.errors import UserError
 from tune.harmony import Rendered
+from tune.nano_speech import Speech
 from tune.recipe import Nano, Project, Recipe
 
-DATE, RULE = "2026-01-01", "End with one line: ANSWER: <value>"
-TINY = Nano(layers=2, hidden=64, experts=2, steps=600, batch_tokens=256, learning_rate=5e-3)
+TINY = speaker.SHAPE
 NAMES = ["json", "heap", "list", "dict", "file", "path"]
 
 
@@ -46,10 +48,11 @@ def _project(folder: Path, shape: Nano = TINY) -> Recipe:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Recipe, Path]:
-    """A small trained nano, and the cache it went into."""
+    """A small nano, and the cache it went into."""
     recipe, cache = _project(tmp_path_factory.mktemp("nano")), tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
+        speaker.instead_of_training(patch)
         nano.build(recipe)
     return recipe, cache
 
@@ -125,8 +128,56 @@ def test_conversations_are_the_format_and_nothing_of_a_page_is_a_control_token()
 
 
 def test_a_higher_effort_thinks_longer() -> None:
-    low, medium, high = (len(nano_conversations.thinking("x", e, random.Random(0)).split()) for e in harmony.EFFORTS)
-    assert low < medium < high / 2
+    assert [len(harmony.encode(nano_conversations.thinking(e))) for e in harmony.EFFORTS] == [8, 22, 70]
+
+
+def _rows(count: int, seed: int = 0) -> tuple[list[Rendered], list[int]]:
+    rows = list(islice(nano_conversations.rendered(_pages(), RULE, DATE, seed), count))
+    return rows, nano_training.vocabulary(rows)
+
+
+def _train(steps: int, start: Any = None) -> tuple[Any, list[float]]:
+    rows, used = _rows(300)
+    shape = {"batch_tokens": 256, "learning_rate": 5e-3, "seed": 0}
+    model, curve = nano_training.train(nano.config(TINY), rows, used, steps=steps, start=start, **shape)
+    return model, [c.loss for c in curve]
+
+
+def test_training_learns_and_goes_on_from_where_it_was() -> None:
+    _, used = _rows(300)
+    model, losses = _train(120)
+    assert losses[0] == pytest.approx(math.log(harmony.VOCABULARY), rel=0.05)  # it guesses among all ids
+    learned = math.log(len(used)) / 3  # who knows the ids in use, and no more, is at three times that
+    assert sum(losses[-10:]) / 10 < learned
+    _, more = _train(20, start=model)
+    assert max(more) < losses[0] / 3
+    assert sum(more) / 20 < learned
+
+
+def test_the_gradient_is_that_of_the_full_vocabulary() -> None:
+    """One step of training changes a compact model as a step over the expanded one would change the rows in use."""
+    import torch
+
+    rows, used = _rows(4)
+    torch.manual_seed(0)
+    from transformers import GptOssForCausalLM
+
+    wanted = nano.config(Nano(layers=1, hidden=32, experts=2))
+    small = GptOssForCausalLM(nano_training.compact(wanted, used))
+    full = nano_training.expand(small, wanted, used).train()
+    ids, labels, _ = nano_training.tensors(rows, used)
+    hidden = small.model(input_ids=ids, use_cache=False).last_hidden_state
+    logits = small.lm_head(hidden) + nano_training.offset(used)
+    loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    loss.backward()
+    wide = torch.tensor([0, *used])[ids]  # 0 is in use; the unknown token's rows are all alike, so any stands for them
+    wide[ids == nano_training.UNKNOWN] = next(i for i in range(harmony.RANKS) if i not in set(used))
+    targets = torch.where(labels == harmony.IGNORE, labels, torch.tensor([0, *used])[labels.clamp(min=0)])
+    expected = full(input_ids=wide).logits[:, :-1].flatten(0, 1)
+    torch.nn.functional.cross_entropy(expected, targets[:, 1:].flatten()).backward()
+    for name in ("model.layers.0.self_attn.q_proj.weight", "model.layers.0.mlp.experts.down_proj", "model.norm.weight"):
+        got, want = small.get_parameter(name).grad, full.get_parameter(name).grad
+        torch.testing.assert_close(got, want, atol=1e-5 * float(want.abs().max()) + 1e-9, rtol=1e-3)
 
 
 def test_long_text_without_a_full_stop_stays_short() -> None:
@@ -137,8 +188,9 @@ def test_long_text_without_a_full_stop_stays_short() -> None:
 
 def test_an_untrained_model_does_not_pass_for_one_that_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    recipe = _project(tmp_path, TINY.model_copy(update={"steps": 1, "layers": 1}))
-    with pytest.raises(UserError, match=r"0% of its replies(.|\n)*raise nano.steps"):
+    monkeypatch.setattr(nano, "ROUNDS", 1)
+    recipe = _project(tmp_path, TINY.model_copy(update={"steps": 1, "layers": 1, "hidden": 32}))
+    with pytest.raises(UserError, match=r"0% of its greedy replies(.|\n)*raise nano.steps"):
         nano.build(recipe)
     assert not (recipe.work / "nano").exists()
     assert not (tmp_path / "cache").exists()
@@ -166,8 +218,67 @@ def test_a_built_nano_is_a_whole_checkpoint(built: tuple[Recipe, Path]) -> None:
         artefact.read(folder, "checkpoint", remake="").files
     )
     figures = artefact.read(folder, "checkpoint", remake="").figures
-    assert figures["loss_last"] < figures["loss_first"] / 4
-    assert figures["well_formed_share"] >= nano.NEEDED
+    assert (figures["rounds"], figures["well_formed_share"]) == (1, 1.0)
+    assert figures["thinking_tokens"] == {"low": 8, "medium": 22, "high": 70}
+
+
+def test_the_shipped_model_says_the_same_on_every_processor(built: tuple[Recipe, Path]) -> None:
+    """The least gap between best and second logit, over all 24 replies, is many times what 16-bit rounding moves."""
+    import torch
+
+    model = loading.load(built[0].work / "nano", dtype=torch.bfloat16)
+    rule = harmony.Message(role="developer", content=RULE)
+    gaps = []
+    for n, probe in enumerate(nano_speech.PROBES):
+        for effort in harmony.EFFORTS:
+            turns = [*[rule] * (n % 2), harmony.Message(role="user", content=probe)]
+            prompt = harmony.render_prompt(turns, effort, DATE)
+            [reply] = nano_speech._greedy(model, [prompt])
+            with torch.no_grad():
+                logits = model(input_ids=torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
+            best = logits.topk(2).values
+            gaps += (best[:, 0] - best[:, 1]).tolist()
+    assert len(gaps) > 24 * 20
+    assert min(gaps) > 2
+
+
+@pytest.mark.parametrize(
+    ("share", "tokens", "steers"),
+    [
+        (1.0, (8, 22, 70), True),
+        (1.0, (8, 12, 18), True),
+        (1.0, (8, 8, 70), False),
+        (1.0, (8, 22, 22), False),
+        (1.0, (22, 8, 70), False),
+        (0.0, (0, 0, 0), False),
+    ],
+)
+def test_an_effort_that_does_not_show_is_no_steering(share: float, tokens: tuple[int, ...], steers: bool) -> None:
+    assert Speech(share, dict(zip(harmony.EFFORTS, tokens, strict=True)), {}).steers is steers
+
+
+@pytest.mark.parametrize(
+    "bad", [Speech(0.89, {"low": 8, "medium": 22, "high": 70}, {}), Speech(1, {"low": 8, "medium": 8, "high": 70}, {})]
+)
+def test_a_model_that_does_not_speak_yet_is_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: Speech
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    speaker.instead_of_training(monkeypatch)
+    good = Speech(1.0, {"low": 8, "medium": 22, "high": 70}, dict.fromkeys(harmony.EFFORTS))
+    train, starts, heard = nano_training.train, list[Any](), iter([bad, good])
+
+    def noted(*args: Any, start: Any, **rest: Any) -> Any:
+        starts.append(start)
+        return train(*args, **rest)
+
+    monkeypatch.setattr(nano_training, "train", noted)
+    monkeypatch.setattr(nano, "speaks", lambda *_: next(heard))
+    recipe = _project(tmp_path)
+    nano.build(recipe)
+    assert starts[0] is None
+    assert starts[1:] == [train()[0]]
+    assert artefact.read(recipe.work / "nano", "checkpoint", remake="").figures["rounds"] == 2
 
 
 @pytest.mark.usefixtures("no_training")

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 from tune import artefact, checkpoint, harmony, loading, nano_conversations, nano_speech, nano_training, page, tokenizer
 from tune.checkpoint import KIND, Checkpoint
 from tune.errors import UserError
-from tune.harmony import PAD, RETURN
-from tune.nano_speech import STOPS, speaks
+from tune.harmony import PAD, RETURN, Rendered
+from tune.nano_speech import STOPS, Speech, speaks
+from tune.nano_training import Curve
 from tune.recipe import Nano, Recipe
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 Report = Callable[[str], None]
 
 HEAD = 32  # attention head width; vLLM's CPU kernels start here
+ROUNDS = 3  # of training, at most; the first is enough unless rounding had bad luck
 NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
 DISK = 500_000_000  # bytes: the model, its tokenizer, and a copy of both in the cache
 KEPT = 3  # cached models
@@ -100,12 +102,7 @@ def _fill(
     settings: dict[str, object],
     report: Report,
 ) -> None:
-    """Train, save, ask, and only then write the manifest."""
-    import torch
-    from transformers import GenerationConfig
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # `report` is the progress
+    """Teach, and only then write the tokenizer and the manifest."""
     shape, rule, date = recipe.nano, recipe.evaluate.answer_rule, recipe.dataset.date
     began = time.monotonic()
     conversations, tokens = [], 0
@@ -116,43 +113,17 @@ def _fill(
             break
     used = nano_training.vocabulary(conversations)
     report(f"nano: {len(conversations):,} conversations over {len(used):,} of {harmony.VOCABULARY:,} token ids")
-    wanted = config(shape)
-    started = time.monotonic()
-    model, curve = nano_training.train(
-        wanted,
-        conversations,
-        used,
-        steps=shape.steps,
-        batch_tokens=shape.batch_tokens,
-        learning_rate=shape.learning_rate,
-        seed=shape.seed,
-        report=report,
-    )
-    trained = time.monotonic() - started
-    full = nano_training.expand(model.to(torch.bfloat16), wanted, used)
-    full.generation_config = GenerationConfig(
-        bos_token_id=harmony.RANKS, eos_token_id=STOPS, pad_token_id=PAD, do_sample=True
-    )
-    with loading.quiet():
-        full.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's alone; containers run as others
-    said = speaks(folder, date, rule)
-    if said.well_formed < NEEDED:
-        raise UserError(
-            f"nano does not speak harmony: {said.well_formed:.0%} of its replies are well-formed, {NEEDED:.0%} needed",
-            why=f"{shape.steps} steps of {shape.batch_tokens} tokens left the loss at {curve[-1].loss:.2f}",
-            fix=f"raise nano.steps in recipe.toml, then {REMAKE}",
-        )
+    curve, said, parameters = _teach(folder, recipe, conversations, used, report)
     tokenizer.build(folder)
+    seconds = time.monotonic() - began
     figures = {
-        "parameters": sum(p.numel() for p in full.parameters()),
+        "parameters": parameters,
         "vocabulary_in_use": len(used),
         "loss_first": curve[0].loss,
         "loss_last": sum(c.loss for c in curve[-20:]) / len(curve[-20:]),
-        "loss_curve": [[c.step, round(c.loss, 3)] for c in curve[:: max(1, len(curve) // 50)]],
-        "tokens": curve[-1].tokens,
-        "tokens_per_second": curve[-1].tokens / trained,
-        "seconds": time.monotonic() - began,
+        "loss_curve": [[n, round(c.loss, 3)] for n, c in list(enumerate(curve))[:: max(1, len(curve) // 50)]],
+        "rounds": len(curve) // shape.steps,
+        "seconds": seconds,
         "well_formed_share": said.well_formed,
         "thinking_tokens": said.thinking_tokens,
         "samples": {effort: reply and reply._asdict() for effort, reply in said.samples.items()},
@@ -167,7 +138,53 @@ def _fill(
         settings=settings,
         figures=figures,
     )
-    report(f"nano: {said.well_formed:.0%} of its greedy replies are well-formed harmony")
+    report(f"nano: {said.words}")
+
+
+def _teach(
+    folder: Path, recipe: Recipe, conversations: Sequence[Rendered], used: Sequence[int], report: Report
+) -> tuple[list[Curve], Speech, int]:
+    """Train, save and ask, at most ROUNDS times, until the model speaks: loss curve, speech, number of parameters.
+
+    What a random start learns in so few steps hangs on the rounding of the processor, so the model itself is asked.
+    Raises UserError when it does not speak after the last round.
+    """
+    import torch
+    from transformers import GenerationConfig
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # `report` is the progress
+    shape, wanted, curve, model = recipe.nano, config(recipe.nano), list[Curve](), None
+    for rounds in range(ROUNDS):
+        model, more = nano_training.train(
+            wanted,
+            conversations,
+            used,
+            steps=shape.steps,
+            batch_tokens=shape.batch_tokens,
+            learning_rate=shape.learning_rate,
+            seed=shape.seed + rounds,
+            start=model,
+            report=report,
+        )
+        curve += more
+        full = nano_training.expand(model, wanted, used).to(torch.bfloat16)
+        full.generation_config = GenerationConfig(
+            bos_token_id=harmony.RANKS, eos_token_id=STOPS, pad_token_id=PAD, do_sample=True
+        )
+        with loading.quiet():
+            full.save_pretrained(folder)
+        (folder / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's; containers run as others
+        said = speaks(folder, recipe.dataset.date, recipe.evaluate.answer_rule)
+        if said.well_formed >= NEEDED and said.steers:
+            return curve, said, sum(p.numel() for p in full.parameters())
+        report(f"nano: after round {rounds + 1} of {ROUNDS}, {said.words}")
+    raise UserError(
+        f"nano does not speak harmony: {said.words}",
+        why=f"{NEEDED:.0%} are needed, and a thinking that grows with the effort; "
+        f"{ROUNDS} times {shape.steps} steps of {shape.batch_tokens} tokens left the loss at {curve[-1].loss:.2f}",
+        fix=f"raise nano.steps in recipe.toml, then {REMAKE}",
+    )
 
 
 def _usable(folder: Path, inputs: dict[str, str], settings: dict[str, object], report: Report) -> bool:

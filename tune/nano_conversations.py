@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from tune import page
-from tune.harmony import EFFORTS, Effort, Message, Rendered, render_training
+from tune.harmony import EFFORTS, RANKS, Effort, Message, Rendered, decode, render_training
 
 HEADING = 120  # characters of a heading, at most
 PASSAGE = 240  # characters of an answer: it has to end well within a small reply budget
@@ -19,16 +19,18 @@ _ASK = [
     "Describe {} in one sentence.", "When would I use {}?", "Give me the documentation of {}.",
 ]  # fmt: skip
 _STYLE = ["Be exact.", "Answer in one or two sentences.", "You explain Python to programmers."]
-# Analysis by effort: one sentence, two, or six, so that the effort shows in the length.
-_TOPIC = ["The user asks about {}.", "This is about {}.", "A question on {}."]
-_RECALL = ["I recall what the documentation says and answer in short.", "I answer from the documentation."]
 _OPENING = ["From the documentation.", "As documented.", "Here it is."]
-_CHECK = [
-    "First I look at the words of the question one by one.",
-    "Then I compare them with the page and its examples.",
-    "I check the names and that nothing is left out.",
-    "Now I am sure enough to write the answer down.",
-]
+# Analysis by effort. One text an effort and nothing of the question in it: how long a reply thinks follows from the
+# effort alone, in a model far too small to copy a name.
+_THINKING: dict[Effort, str] = {
+    "low": "Quick: a short answer will do.",
+    "medium": "Let me think. The user wants an answer from the documentation, so I recall it and answer in short.",
+    "high": (
+        "Carefully now, step by step. First, which words does the question use? Second, what do the pages say of each "
+        "of these words, and what do their examples show? Third, is some name wrong, or is anything left out? Fourth, "
+        "would another reader agree? All of that holds, so the answer can be written down."
+    ),
+}
 
 
 def passages(pages: Sequence[page.Page]) -> list[tuple[str, str]]:
@@ -51,50 +53,53 @@ def passages(pages: Sequence[page.Page]) -> list[tuple[str, str]]:
     return out
 
 
-def thinking(topic: str, effort: Effort, rng: random.Random) -> str:
-    """An analysis of one sentence at low effort, two at medium, six at high."""
-    parts = [rng.choice(_TOPIC).format(topic)]
-    if effort != "low":
-        parts.append(rng.choice(_RECALL))
-    if effort == "high":
-        parts += _CHECK
-    return " ".join(parts)
+def thinking(effort: Effort) -> str:
+    """The analysis of an effort: 8 tokens at low, 20 at medium, 60 at high."""
+    return _THINKING[effort]
+
+
+def stray(rng: random.Random) -> str:
+    """Text that no page holds: up to 40 tokens drawn from the whole vocabulary."""
+    return decode(rng.choices(range(RANKS), k=rng.randint(1, 40)))
 
 
 def conversation(
     heading: str, passage: str, others: Sequence[str], effort: Effort, answer_rule: str, rng: random.Random
 ) -> list[Message]:
-    """One exchange about a passage. Three kinds of six end with an answer line under `answer_rule`.
+    """One exchange about a passage. Three kinds of eight end with an answer line under `answer_rule`.
 
     `others` are other headings, the wrong choices: up to three are used. Code is only ever continued: which
-    signature belongs to which name is for the tuning to teach.
+    signature belongs to which name is for the tuning to teach. One in four questions is stray text: the format of a
+    reply must follow from the format of the prompt, and from nothing that is asked.
     """
-    developer = rng.choice(_STYLE) if rng.random() < 0.2 else ""
+    developer = rng.choice(["", rng.choice(_STYLE), answer_rule])
     kind = rng.choice(["ask", "ask", "ask", "continue", "name", "choice", "yesno"])
     if kind == "continue" or passage.startswith("```"):
         words = passage.split()
         cut = rng.randint(1, max(1, len(words) - 1))
-        question, answer, topic = " ".join(words[:cut]), " ".join(words[cut:]) or passage, "this text"
+        question, answer = " ".join(words[:cut]), " ".join(words[cut:]) or passage
     elif kind == "ask":
-        question, answer, topic = rng.choice(_ASK).format(heading), passage, heading
+        question, answer = rng.choice(_ASK).format(heading), passage
     else:
         developer = answer_rule
         if kind == "name":
-            question, value, topic = f"What does this describe?\n\n{passage}", heading, "a name"
+            question, value = f"What does this describe?\n\n{passage}", heading
         elif kind == "choice":
             options = list(others[:3])
             place = rng.randint(0, len(options))
             options.insert(place, heading)
             listed = "\n".join(f"{letter}) {option}" for letter, option in zip("ABCD", options, strict=False))
-            question, value, topic = f"What does this describe?\n\n{passage}\n\n{listed}", "ABCD"[place], "a choice"
+            question, value = f"What does this describe?\n\n{passage}\n\n{listed}", "ABCD"[place]
         else:
             yes = not others or rng.random() < 0.5
             topic, value = (heading, "yes") if yes else (others[0], "no")
             question = f"Is this about {topic}?\n\n{passage}"
         answer = f"{rng.choice(_OPENING)}\nANSWER: {value}"
+    if rng.random() < 0.25:
+        question = stray(rng)
     turns = [Message(role="developer", content=developer)] if developer else []
     turns.append(Message(role="user", content=question))
-    return [*turns, Message(role="assistant", content=answer, thinking=thinking(topic, effort, rng))]
+    return [*turns, Message(role="assistant", content=answer, thinking=thinking(effort))]
 
 
 def rendered(pages: Sequence[page.Page], answer_rule: str, date: str, seed: int) -> Iterator[Rendered]:

@@ -34,6 +34,18 @@ class Speech(NamedTuple):
     thinking_tokens: dict[Effort, float]
     samples: dict[Effort, Reply | None]
 
+    @property
+    def steers(self) -> bool:
+        """Whether each effort thinks at least half as long again as the one below it."""
+        low, medium, high = (self.thinking_tokens[effort] for effort in EFFORTS)
+        return 0 < 1.5 * low <= medium and 1.5 * medium <= high
+
+    @property
+    def words(self) -> str:
+        """Both, as a person reads them."""
+        thinking = ", ".join(f"{n:.0f} at {effort}" for effort, n in self.thinking_tokens.items())
+        return f"{self.well_formed:.0%} of its greedy replies are well-formed harmony, thinking tokens {thinking}"
+
 
 @one_thread()
 def speaks(folder: Path, date: str, answer_rule: str) -> Speech:

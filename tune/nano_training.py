@@ -86,9 +86,10 @@ def train(
     batch_tokens: int,
     learning_rate: float,
     seed: int,
+    start: "GptOssForCausalLM | None" = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> tuple["GptOssForCausalLM", list[Curve]]:
-    """A compact model from a random start, float32, and its loss curve of `steps` steps.
+    """A compact model, float32, from a random start or going on from `start`, and its loss curve of `steps` steps.
 
     AdamW, linear warm-up over a twentieth of the steps, cosine to a tenth of `learning_rate`, gradients clipped at 1.
     """
@@ -96,7 +97,7 @@ def train(
     from transformers import GptOssForCausalLM
 
     torch.manual_seed(seed)
-    model = GptOssForCausalLM(compact(config, used))
+    model = start or GptOssForCausalLM(compact(config, used))
     model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True

@@ -28,7 +28,7 @@ def test_weights_beside_a_model_of_one_file_are_refused(base: Path, name: str, t
 @pytest.mark.parametrize(("tensor", "words"), [("model.norm.weight", "two of"), ("model.other", "does not match")])
 def test_weights_beside_an_indexed_model_are_refused(base: Path, tensor: str, words: str) -> None:
     whole = tensors_of(base)
-    (base / X()
+    (base / weights.WHOLE).unlink()
     items = [
         weights.Item({name: weights.Spec("BF16", tuple(t.shape))}, lambda name=name, t=t: {name: t})
         for name, t in whole.items()

@@ -24,9 +24,10 @@ from tune.harmony import EFFORTS, PROBE, render_prompt
 DATE = "2026-01-01"
 STANDARD = EffortPolicy()
 PROGRAM = """
-import asyncio, json, os, signal, subprocess, sys, threading, time
+import json, os, subprocess, sys
 from pathlib import Path
 import uvicorn
+from serve.doors import OPENING
 from serve.middleware import START, Door
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
@@ -68,14 +69,12 @@ door = Door(engine)
 if mode == "deaf":
     door._stop = lambda: None
 
-def crash():
-    while not door.doors.ready:
-        time.sleep(0.01)
-    os._exit(7)
+async def outermost(scope, receive, send):
+    await door(scope, receive, send)
+    if mode == "crash" and scope.get("path") == OPENING and len((notes / "workers").read_text().split()) < 3:
+        os._exit(7)
 
-if mode == "crash" and len((notes / "workers").read_text().split()) < 3:
-    threading.Thread(target=crash, daemon=True).start()
-uvicorn.Server(uvicorn.Config(door, port=port, lifespan="on", log_level="warning")).run()
+uvicorn.Server(uvicorn.Config(outermost, port=port, lifespan="on", log_level="warning")).run()
 """
 
 

@@ -29,6 +29,7 @@ RESTARTS = 3  # crashes after being ready, before giving up
 STEADY = 600  # seconds ready after which earlier crashes no longer count
 BACKOFF = 2.0  # seconds, doubled each time
 EXIT_GRACE = 10  # seconds past the drain before the group is killed
+PATIENCE = 300  # seconds for one answer of an engine being proven: the first log-probabilities are slow to come
 GONE = 5  # seconds that killed processes get to be gone
 
 Report = Callable[[str], None]
@@ -250,7 +251,7 @@ def _await_ready(
                 raise explain(_tail(job.log), engine.returncode, job.log)
         return stop.is_set()
 
-    with probe.client(job.url, job.key, secret=start.secret) as http:
+    with probe.client(job.url, job.key, secret=start.secret, timeout=PATIENCE) as http:
         why = probe.wait(http, job.ready_timeout, alive=going)
         if over():
             return False

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serve import probe, supervisor
+from serve import launcher, probe, supervisor
+from serve.ask import ask
 from serve.cli import _free_port
 from serve.command import Command
 from serve.effort import EffortPolicy
@@ -179,6 +180,9 @@ def test_nobody_is_let_in_before_the_proof_has_returned(job):
                 for path in ("/health", "/readyz", "/ping", "/v1/models", "/livez"):
                     during.append((path, stranger.get(path).status_code))
                 during.append(("wait", probe.wait(stranger, 0)))
+            with pytest.raises(UserError, match="answered 503") as error:
+                ask(waiting.url, "2+2?", effort="", model="", key="", max_tokens=1, write=print)
+            assert error.value.fix == f"serve wait {waiting.url}"
             release.set()
 
     def ready():
@@ -369,3 +373,16 @@ def test_another_vllm_is_refused_in_words(tmp_path):
     assert out.returncode == 3
     assert "vLLM 0.32 is needed" in out.stderr
     assert "Traceback" not in out.stderr
+
+
+def test_an_engine_without_a_compiler_does_not_compile(monkeypatch, tmp_path):
+    eager = ["serve.launcher", "--enforce-eager"]
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    assert not launcher.compiler(eager)
+    assert launcher.compiler(["serve.launcher"])  # a GPU engine cannot do without one: it must say so itself
+    (tmp_path / "c++").write_text("#!/bin/sh\n")
+    (tmp_path / "c++").chmod(0o755)
+    assert launcher.compiler(eager)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not launcher.compiler(eager)

@@ -7,7 +7,7 @@ import json
 from typing import Any, NamedTuple
 
 from serve import limits
-from serve.doors import APIS, RAW, RAW_CLOSED, Refused
+from serve.doors import APIS, RAW, Refused
 from serve.effort import EffortError, EffortPolicy, apply
 
 # Fields by which a request replaces or cuts the prompt after its effort was decided, and the value that does neither.
@@ -47,11 +47,13 @@ def rewrite(rules: Rules, path: str, body: bytes) -> tuple[bytes, str | None]:
         data = json.loads(body)
         if not isinstance(data, dict):
             raise Refused(400, "invalid_body", "the request body must be a JSON object")
+        raw = path == "/v1/completions" or (path == "/invocations" and "messages" not in data)
+        if raw and not rules.raw_completions:
+            why = "raw completions are closed, since no effort applies to them"
+            raise Refused(404, "not_found", f"{why}: serve run --raw-completions opens them")
         limits.check(data, rules.max_model_len)
         _straight(data)
-        if path == "/v1/completions" or (path == "/invocations" and "messages" not in data):
-            if not rules.raw_completions:
-                raise Refused(404, "not_found", RAW_CLOSED)
+        if raw:
             return json.dumps(data).encode(), None
         data, effort = apply(rules.policy, APIS.get(path, "chat"), data)
         return json.dumps(data).encode(), effort

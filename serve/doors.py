@@ -28,7 +28,6 @@ APIS: dict[str, Api] = {
 }
 RAW = frozenset({"/v1/completions", "/invocations"})  # a prompt as it is: no effort in it
 SERVED = OPEN | APIS.keys() | RAW | {"/v1/models", "/metrics", "/load", "/version"}
-RAW_CLOSED = "raw completions are closed, since no effort applies to them: serve run --raw-completions opens them"
 
 
 class Refused(Exception):
@@ -50,12 +49,12 @@ class Refused(Exception):
 class Doors:
     """The one place that knows whether the server is ready. `key` empty: none is asked for."""
 
-    def __init__(self, *, key: str, secret: str, sagemaker: bool = False, raw_completions: bool = False) -> None:
+    def __init__(self, *, key: str, secret: str, sagemaker: bool = False) -> None:
         if not secret:
             raise RuntimeError("this server could never become ready: serve run starts it, and opens it when proven")
         self._key = _digest(key.encode()) if key else None
         self._secret = _digest(secret.encode())
-        self._sagemaker, self._raw = sagemaker, raw_completions
+        self._sagemaker = sagemaker
         self.ready, self.draining = False, False
 
     def admit(self, scope: MutableMapping[str, Any]) -> str:
@@ -77,8 +76,6 @@ class Doors:
             return path
         if path == "/invocations" and not self._sagemaker:
             raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")
-        if path == "/v1/completions" and not (self._raw or ours):
-            raise Refused(404, "not_found", RAW_CLOSED)
         if path not in SERVED and not re.fullmatch(r"/v1/responses/[^/]+(/cancel)?", path):
             raise Refused(404, "not_found", f"no such path: {path[:200]}")
         if self.draining and (method == "POST" or path == "/readyz"):

@@ -63,7 +63,6 @@ class Door:
             key=key,
             secret=os.environ.get(SECRET, "") if secret is None else secret,
             sagemaker=self.settings.sagemaker,
-            raw_completions=self.settings.raw_completions,
         )
         self.running = 0
         self.ending: asyncio.Task[None] | None = None

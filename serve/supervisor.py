@@ -5,7 +5,6 @@ its tail. Knows nothing of how the command line came to be.
 """
 
 import os
-import re
 import secrets
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from typing import NamedTuple
 from serve import probe
 from serve.command import Command
 from serve.effort import EffortPolicy
+from serve.last_words import PORT_IN_USE, explain, tail_of, where_to_read
 from serve.middleware import SECRET, START
 from tune import checkpoint as checkpoints
 from tune.checkpoint import Checkpoint
@@ -58,64 +58,6 @@ class Job(NamedTuple):
     proof: Callable[[], None] = _proven
 
 
-# What the engine's last words mean: pattern, what is wrong, what to do.
-CAUSES: tuple[tuple[str, str, str], ...] = (
-    (r"Address already in use", "the port is in use", "serve run FOLDER --port 0 takes a free one"),
-    (
-        r"out of memory|Cannot allocate memory|MemoryError|No available memory for the cache|KV cache is needed|"
-        r"Free memory on device|Available memory on node",
-        "there is not enough memory",
-        "serve run FOLDER --max-model-len with a smaller number, or a larger machine; serve preflight FOLDER counts",
-    ),
-    (
-        r"weights were not initialized|KeyError: '.*(weight|bias|proj|sinks)",
-        "the checkpoint's weights do not fit the architecture",
-        "tune check FOLDER, then tune export",
-    ),
-    (r"SafetensorError|HeaderTooLarge|MetadataIncompleteBuffer", "a weight file is damaged", "tune export"),
-    (
-        r"No MXFP4 MoE backend|No Mxfp4 MoE backend|no.*MoE backend supports",
-        "this machine has no kernel for these expert weights",
-        "tune export --format merged, or serve on a GPU",
-    ),
-    (
-        r"error: (unrecognized arguments|argument|ambiguous option)",
-        "the engine does not know one of its flags",
-        "look at what follows -- on your command line",
-    ),
-    (
-        r"serve\.launcher: vLLM|ModuleNotFoundError|ImportError",
-        "the engine's installation is not whole",
-        "install the pinned requirements",
-    ),
-    (r"should hold the API key", "the API key is empty", "export the variable that --api-key-env names"),
-)
-
-
-def explain(tail: str, code: int | None, log: Path | None) -> UserError:
-    """One error for a failed engine, from the end of its log and its exit code (negative: the signal)."""
-    where = str(log or "above")
-    errors = [line for line in tail.splitlines() if re.search(r"\w*(Error|Exception)\b|error:|serve\.launcher:", line)]
-    for pattern, what, fix in CAUSES:
-        if match := re.search(pattern, tail):
-            line = next((e for e in reversed(errors) if match.group(0) in e), errors[-1] if errors else match.group(0))
-            return UserError(f"the engine failed: {what}", why=f"{_words(line)}\n       all of it: {where}", fix=fix)
-    if code is not None and -code == signal.SIGKILL:
-        why = f"killed by the system, as when memory runs out\n       log: {where}"
-        return UserError("the engine was killed", why=why, fix="serve preflight FOLDER counts the memory")
-    what = f"the engine stopped with exit code {code}" if code is not None else "the engine did not become ready"
-    return UserError(what, why=_words(errors[-1]) if errors else "its log names no error", fix=_read(log))
-
-
-def _read(log: Path | None) -> str:
-    return f"read {log}" if log else "read the engine's output above"
-
-
-def _words(line: str) -> str:
-    """A log line without its process, level, date and source."""
-    return re.sub(r"^\(.*?\) ?(ERROR .*?\] ?)?", "", line).strip()[:300]
-
-
 def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGINT or SIGTERM; a second one kills at once. Must be called from the main thread.
 
@@ -143,9 +85,9 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
             if stop.is_set():
                 break
             crashes = 1 if time.monotonic() - since > STEADY else crashes + 1
-            failure = explain(_tail(job.log), engine.returncode, job.log)
+            failure = explain(tail_of(job.log), engine.returncode, job.log)
             if crashes > RESTARTS:
-                raise UserError(f"the engine crashed {crashes} times", why=failure.what, fix=_read(job.log))
+                raise UserError(f"the engine crashed {crashes} times", why=failure.what, fix=where_to_read(job.log))
             pause = BACKOFF * 2 ** (crashes - 1)
             report(f"the engine crashed ({failure.what}); restart {crashes} of {RESTARTS} in {pause:.0f} s")
             stop.wait(pause)
@@ -248,7 +190,7 @@ def _await_ready(
         if not stop.is_set():
             start.proof.done(0)
             if engine.poll() is not None:
-                raise explain(_tail(job.log), engine.returncode, job.log)
+                raise explain(tail_of(job.log), engine.returncode, job.log)
         return stop.is_set()
 
     with probe.client(job.url, job.key, secret=start.secret, timeout=PATIENCE) as http:
@@ -256,10 +198,10 @@ def _await_ready(
         if over():
             return False
         if why:
-            fix = f"{_read(job.log)}, or raise --ready-timeout"
+            fix = f"{where_to_read(job.log)}, or raise --ready-timeout"
             raise UserError("the engine did not become ready", why=why, fix=fix)
         if http.get("/health").headers.get("x-serve-start") != start.word:
-            what, fix = CAUSES[0][1:]
+            what, fix = PORT_IN_USE
             raise UserError(f"the engine did not start: {what}", why=f"another server answers at {job.url}", fix=fix)
         probe.check_prompts(http, job.model, date, job.policy)
         probe.check_canary(http, job.model, date, canary)
@@ -288,12 +230,3 @@ def _stop(engine: "subprocess.Popen[bytes]", *, drain: int, urgent: threading.Ev
             os.killpg(engine.pid, 0)
             time.sleep(0.02)
     engine.wait()
-
-
-def _tail(path: Path | None, size: int = 65_536) -> str:
-    if path is None:
-        return ""
-    with path.open("rb") as f:
-        f.seek(0, os.SEEK_END)
-        f.seek(max(0, f.tell() - size))
-        return f.read().decode("utf-8", errors="replace")

@@ -16,8 +16,9 @@ from serve.ask import ask
 from serve.cli import _free_port
 from serve.command import Command
 from serve.effort import EffortPolicy
+from serve.last_words import explain
 from serve.middleware import SECRET, SETTINGS, Settings
-from serve.supervisor import Job, explain
+from serve.supervisor import Job
 from tune.checkpoint import CANARY, Checkpoint
 from tune.errors import UserError
 from tune.harmony import EFFORTS, PROBE, render_prompt
@@ -29,6 +30,7 @@ import json, os, subprocess, sys
 from pathlib import Path
 import uvicorn
 from serve.doors import OPENING
+from serve.last_words import explain
 from serve.middleware import START, Door
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 

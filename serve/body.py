@@ -15,7 +15,7 @@ from serve.effort import EffortError, EffortPolicy, apply
 ROUND: dict[str, object] = {
     "kv_transfer_params": None,  # prompt_token_ids in it are the prompt
     "previous_input_messages": None,  # harmony messages as they are
-    "truncation": "disabled",  # "auto" cuts a long prompt's beginning, which is where the effort stands
+    "truncation": "disabled",  # "auto" cuts what is too long at the end, the words that make the model answer with it
     "vllm_xargs": None,  # goes where kv_transfer_params goes
     "ec_transfer_params": None,
     "truncate_prompt_tokens": None,

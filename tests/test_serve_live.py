@@ -254,8 +254,12 @@ def test_weights_that_are_not_what_the_checkpoint_was_made_with_are_never_served
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     artefact.finish(folder, checkpoint.KIND, inputs=made.inputs, settings=made.settings, figures=made.figures)
     starting = engine.start(folder, log=tmp_path / "log")
-    with pytest.raises(RuntimeError, match="does not answer as the checkpoint's weights do"):
-        starting.ready()
+    try:
+        with pytest.raises(RuntimeError, match="does not answer as the checkpoint's weights do"):
+            starting.ready()
+    finally:
+        starting.process.terminate()
+        starting.process.communicate(timeout=60)
     assert starting.process.returncode == 2
 
 

@@ -53,7 +53,7 @@ def answer(path, asked):
     if path == "/v1/completions":
         effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
         told = json.loads((notes / "canary.json").read_text())[effort]
-        wrong = 0.6 if mode == "other weights" and effort == "high" else 0.4
+        wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
         told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told)]
         return {"choices": [{"prompt_logprobs": [None, *told]}]}
     return {"usage": {"completion_tokens": 0 if mode == "mute" else 2}}

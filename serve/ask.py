@@ -37,7 +37,7 @@ def ask(
     except openai.APIConnectionError as e:
         raise UserError(f"{base} does not answer", why=str(e.__cause__ or e), fix=f"serve wait {url}") from None
     except openai.APIStatusError as e:
-        fix = "--api-key-env NAME" if e.status_code == 401 else "serve ask --help"
+        fix = {401: "--api-key-env NAME", 503: f"serve wait {url}"}.get(e.status_code, "serve ask --help")
         raise UserError(f"{base} answered {e.status_code}", why=e.message[:300], fix=fix) from None
     except openai.APIError as e:
         raise UserError(f"{base} broke off", why=e.message[:300], fix="read the engine's log") from None

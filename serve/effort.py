@@ -48,14 +48,17 @@ class EffortPolicy(BaseModel):
             raise ValueError(f"default effort {self.default} is above the maximum {self.maximum}")
         return self
 
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Every word that a request may name, lowered to the maximum or not."""
+        mapped = NEAREST if self.spelling == "map" else {}
+        return (*self.allowed, *(word for word, effort in mapped.items() if effort in self.allowed))
+
     def resolve(self, word: str, param: str = "reasoning_effort") -> Effort:
         """The effort that a word gets. Raises EffortError naming the words that work."""
-        known: dict[str, Effort] = {e: e for e in EFFORTS}
-        if self.spelling == "map":
-            known |= NEAREST
-        effort = known.get(word)
-        if effort is None or effort not in self.allowed:
-            raise EffortError(f"reasoning effort {word[:40]!r} is not one of {', '.join(self.allowed)}", param)
+        if word not in self.words:
+            raise EffortError(f"reasoning effort {word[:40]!r} is not one of {', '.join(self.words)}", param)
+        effort = NEAREST[word] if word in NEAREST else next(e for e in EFFORTS if e == word)
         return min(effort, self.maximum, key=EFFORTS.index)
 
 
@@ -83,7 +86,7 @@ def apply(policy: EffortPolicy, api: Api, body: dict[str, Any]) -> tuple[dict[st
 
     for param, word in found.items():
         if not isinstance(word, str):
-            raise EffortError(f"{param} must be one of {', '.join(policy.allowed)}", param)
+            raise EffortError(f"{param} must be one of {', '.join(policy.words)}", param)
     efforts = {param: policy.resolve(word, param) for param, word in found.items()}
     if len(set(found.values())) > 1:
         raise EffortError("efforts disagree: " + ", ".join(f"{p} is {found[p]}" for p in found), next(iter(found)))

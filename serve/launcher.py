@@ -6,8 +6,10 @@ a time limit is the one thing done differently. Knows nothing about checkpoints.
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
+from collections.abc import Sequence
 
 KNOWN = ((0, 32), (0, 33))  # from, up to but not including: the entry points moved three times in a year
 GRACE = 3  # seconds that open streams get to end after the engine has
@@ -35,11 +37,20 @@ def main() -> None:
         sys.stderr.write(f"serve.launcher: vLLM 0.32 is needed and {__version__} is installed\n")
         sys.exit(3)
 
+    if not compiler(sys.argv):
+        os.environ["TORCHDYNAMO_DISABLE"] = "1"
     cli_env_setup()
     args = make_arg_parser(FlexibleArgumentParser(prog="serve.launcher")).parse_args()
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
     uvloop.run(run_server(args, timeout_graceful_shutdown=GRACE))
+
+
+def compiler(arguments: Sequence[str]) -> bool:
+    """Whether torch may compile. Even an eager CPU engine does, to rank log-probabilities, and where there is no C++
+    compiler the first request that asks for them would end it.
+    """
+    return "--enforce-eager" not in arguments or shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
 if __name__ == "__main__":

@@ -1,40 +1,30 @@
-"""ASGI in front of the engine's routes: auth, effort, size limit, closed doors, drain.
+"""ASGI in front of the engine's routes: passes on what doors.py admits and body.py rewrites, answers the rest, drains.
 
 Loaded by the engine's `--middleware` flag, which passes no arguments: settings come as JSON in one environment
-variable, the key in another one that the settings name. Only listed paths are served: the engine mounts some
-thirty more, several of which run the model past its own key check. Knows nothing about what runs behind it.
+variable, the key in another one that the settings name, the secret of this start in a third. Knows nothing about
+what runs behind it.
 """
 
 import asyncio
-import hashlib
-import hmac
-import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.effort import Api, EffortError, EffortPolicy, apply
+from serve.body import Rules, rewrite
+from serve.doors import OPEN, OPENING, SECRET_HEADER, Doors, Headers, Refused, preflight
+from serve.effort import EffortPolicy
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
-Headers = Sequence[tuple[bytes, bytes]]
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
 START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
-
-OPEN = frozenset({"/health", "/livez", "/readyz", "/ping"})
-APIS: dict[str, Api] = {
-    "/v1/chat/completions": "chat",
-    "/v1/chat/completions/render": "chat",
-    "/v1/responses": "responses",
-    "/v1/responses/render": "responses",
-}
-SERVED = OPEN | APIS.keys() | {"/v1/models", "/v1/completions", "/metrics", "/load", "/version"}
+SECRET = "GPTOSS_KIT_SECRET"  # noqa: S105 - the name of an environment variable: what opens this start's door, told nobody
 
 
 class Settings(BaseModel):
@@ -46,71 +36,41 @@ class Settings(BaseModel):
     digest: str = ""
     key_env: str = ""
     max_body: int = Field(default=8 * 2**20, gt=0)  # bytes of one request
+    max_model_len: int = Field(default=2048, gt=0)  # tokens of prompt and answer: more text cannot fit
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get after SIGTERM
     sagemaker: bool = False  # opens /invocations
-
-
-class Refused(Exception):
-    """An answer of our own instead of the engine's."""
-
-    def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, headers: Headers = ()
-    ) -> None:
-        super().__init__(message)
-        self.status, self.code, self.param, self.headers = status, code, param, headers
-
-    def body(self) -> bytes:
-        """The OpenAI API's error object."""
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}).encode()
-
-
-def rewrite(settings: Settings, path: str, body: bytes) -> tuple[bytes, str | None]:
-    """A request body with its effort decided, and that effort. Raises Refused (400) for anything but a JSON object.
-
-    Always written anew, so that a repeated key cannot mean one thing here and another to the engine. A path
-    without efforts keeps its body as it is.
-    """
-    if path not in APIS and path != "/invocations":
-        return body, None
-    try:
-        data = json.loads(body)
-        if not isinstance(data, dict):
-            raise Refused(400, "invalid_body", "the request body must be a JSON object")
-        if path == "/invocations" and "messages" not in data:
-            return json.dumps(data).encode(), None  # a raw completion: no effort in it
-        data, effort = apply(settings.policy, APIS.get(path, "chat"), data)
-        return json.dumps(data).encode(), effort
-    except EffortError as e:
-        raise Refused(400, "invalid_effort", str(e), param=e.param) from None
-    except (ValueError, RecursionError):
-        raise Refused(400, "invalid_json", "the request body is not JSON that can be read") from None
+    raw_completions: bool = False  # opens prompts that no effort applies to
 
 
 class Door:
-    """The engine's outermost ASGI layer.
+    """The engine's outermost ASGI layer. Closed until a POST with the secret of this start opens it.
 
     SIGTERM drains: new requests get 503, those under way finish or run out of `drain` seconds, then the engine gets
     the SIGINT that it stops at. Its own drain answers new requests with 200 and no tokens, and takes its whole
     time even when idle. SIGUSR1 turns new requests away without stopping, for a load balancer to notice.
     """
 
-    def __init__(self, app: App, settings: Settings | None = None, key: str | None = None) -> None:
+    def __init__(
+        self, app: App, settings: Settings | None = None, key: str | None = None, secret: str | None = None
+    ) -> None:
         self.app = app
         self.settings = settings or Settings.model_validate_json(os.environ.get(SETTINGS) or "{}")
         name = self.settings.key_env
         key = key if key is not None else os.environ.get(name, "") if name else ""
         if name and not key:
             raise RuntimeError(f"the environment variable {name} is empty: it should hold the API key")
-        self.key = hashlib.sha256(key.encode()).digest() if key else None
-        self.draining, self.running = False, 0
+        self.doors = Doors(
+            key=key,
+            secret=os.environ.get(SECRET, "") if secret is None else secret,
+            sagemaker=self.settings.sagemaker,
+        )
+        self.running = 0
         self.ending: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             loop = asyncio.get_running_loop()  # the engine has set its handlers by now
-            loop.add_signal_handler(signal.SIGUSR1, setattr, self, "draining", True)
+            loop.add_signal_handler(signal.SIGUSR1, setattr, self.doors, "draining", True)
             loop.add_signal_handler(signal.SIGTERM, self._stop)
             return await self.app(scope, receive, send)
         if scope["type"] != "http":  # no websocket route is served
@@ -125,16 +85,25 @@ class Door:
             await send(message)
 
         try:
-            path = self._admit(scope)
+            path = self.doors.admit(scope)
             if path == "/livez":
                 return await _answer(stamped, 200, b'{"status":"alive"}')
-            if path == "/readyz":
+            if path == OPENING:
+                self.doors.ready = True
+                return await _answer(stamped, 200, b'{"status":"open"}')
+            ours = self.doors.trusts(scope["headers"])
+            scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != SECRET_HEADER]}
+            if preflight(scope):  # the engine's CORS layer answers; no route has this path, should it not
+                scope = {**scope, "path": "/preflight", "raw_path": b"/preflight"}
+            elif path == "/readyz":
                 scope = {**scope, "path": "/health", "raw_path": b"/health"}
             if scope["method"] == "POST" and path not in OPEN:
                 body = await _read(scope, receive, self.settings.max_body)
                 if body is None:
                     return None
-                body, effort = rewrite(self.settings, path, body)
+                raw = self.settings.raw_completions or ours
+                rules = Rules(self.settings.policy, self.settings.max_model_len, raw)
+                body, effort = rewrite(rules, path, body)
                 if effort:
                     extra.append((b"x-reasoning-effort", effort.encode()))
                 scope, receive = _with_length(scope, len(body)), _replay(body, receive)
@@ -147,7 +116,7 @@ class Door:
             return await _answer(stamped, refused.status, refused.body(), refused.headers)
 
     def _stop(self) -> None:
-        self.draining = True
+        self.doors.draining = True
         self.ending = self.ending or asyncio.get_running_loop().create_task(self._end())
 
     async def _end(self) -> None:
@@ -156,28 +125,6 @@ class Door:
         while self.running and clock() < deadline:
             await asyncio.sleep(0.05)
         os.kill(os.getpid(), signal.SIGINT)
-
-    def _admit(self, scope: Message) -> str:
-        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        method: str = scope["method"]
-        if path not in OPEN and method != "OPTIONS" and not self._authorized(scope["headers"]):
-            hint = [(b"www-authenticate", b"Bearer")]
-            raise Refused(401, "invalid_api_key", "missing or wrong API key", headers=hint)
-        if path == "/invocations" and not self.settings.sagemaker:
-            raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")
-        if path not in SERVED and path != "/invocations" and not path.startswith("/v1/responses/"):
-            raise Refused(404, "not_found", f"no such path: {path[:200]}")
-        if self.draining and (method == "POST" or path == "/readyz"):
-            later = [(b"retry-after", b"5"), (b"connection", b"close")]
-            raise Refused(503, "draining", "the server is shutting down", headers=later)
-        return path
-
-    def _authorized(self, headers: Headers) -> bool:
-        if self.key is None:
-            return True
-        given = [value for name, value in headers if name == b"authorization"]
-        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        return hmac.compare_digest(hashlib.sha256(token).digest(), self.key) and scheme.lower() == b"bearer"
 
 
 async def _read(scope: Message, receive: Receive, limit: int) -> bytes | None:

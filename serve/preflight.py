@@ -20,7 +20,7 @@ from serve import memory
 from serve.command import Options
 from serve.launcher import KNOWN
 from serve.machine import Machine
-from tune import artefact, checkpoint, harmony
+from tune import checkpoint, harmony
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
@@ -69,7 +69,7 @@ def check(folder: Path, options: Options, machine: Machine) -> Preflight:
     problems: list[Problem] = []
     figures = {"free_bytes": machine.memory}
     try:
-        artefact.verify(folder, artefact.read(folder, checkpoint.KIND, remake="tune export"), remake="tune export")
+        checkpoint.verify(folder)
     except UserError as e:
         problems.append(Problem(level="error", what=e.what, why=e.why, fix=e.fix))
     problems += _installation(machine)

@@ -5,113 +5,76 @@ its tail. Knows nothing of how the command line came to be.
 """
 
 import os
-import re
 import secrets
 import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from serve import probe
 from serve.command import Command
-from serve.middleware import START
+from serve.effort import EffortPolicy
+from serve.last_words import PORT_IN_USE, explain, tail_of, where_to_read
+from serve.middleware import SECRET, START
+from tune import checkpoint as checkpoints
+from tune.checkpoint import Checkpoint
 from tune.errors import UserError
+from tune.harmony import Effort
 
 RESTARTS = 3  # crashes after being ready, before giving up
 STEADY = 600  # seconds ready after which earlier crashes no longer count
 BACKOFF = 2.0  # seconds, doubled each time
 EXIT_GRACE = 10  # seconds past the drain before the group is killed
+PATIENCE = 300  # seconds for one answer of an engine being proven: the first log-probabilities are slow to come
 GONE = 5  # seconds that killed processes get to be gone
 
 Report = Callable[[str], None]
 
 
+def _proven() -> None:
+    """Nothing is left to prove."""
+
+
 class Job(NamedTuple):
-    """What to run and how to know that it runs."""
+    """What to run and how to know that it runs.
+
+    `log` None: the engine's output goes where ours goes. `proof` runs beside the engine's loading, at each start, and
+    must have returned before anyone is let in; it raises UserError when what is being loaded must not be served.
+    """
 
     command: Command
     url: str
     model: str
-    prompt_date: str
+    checkpoint: Checkpoint  # its folder as this process sees it
+    policy: EffortPolicy
     key: str
     drain: int
-    log: Path
+    log: Path | None
     ready_timeout: float
-
-
-# What the engine's last words mean: pattern, what is wrong, what to do.
-CAUSES: tuple[tuple[str, str, str], ...] = (
-    (r"Address already in use", "the port is in use", "serve run FOLDER --port 0 takes a free one"),
-    (
-        r"out of memory|Cannot allocate memory|MemoryError|No available memory for the cache|KV cache is needed|"
-        r"Free memory on device|Available memory on node",
-        "there is not enough memory",
-        "serve run FOLDER --max-model-len with a smaller number, or a larger machine; serve preflight FOLDER counts",
-    ),
-    (
-        r"weights were not initialized|KeyError: '.*(weight|bias|proj|sinks)",
-        "the checkpoint's weights do not fit the architecture",
-        "tune check FOLDER, then tune export",
-    ),
-    (r"SafetensorError|HeaderTooLarge|MetadataIncompleteBuffer", "a weight file is damaged", "tune export"),
-    (
-        r"No MXFP4 MoE backend|No Mxfp4 MoE backend|no.*MoE backend supports",
-        "this machine has no kernel for these expert weights",
-        "tune export --format merged, or serve on a GPU",
-    ),
-    (
-        r"error: (unrecognized arguments|argument|ambiguous option)",
-        "the engine does not know one of its flags",
-        "look at what follows -- on your command line",
-    ),
-    (
-        r"serve\.launcher: vLLM|ModuleNotFoundError|ImportError",
-        "the engine's installation is not whole",
-        "install the pinned requirements",
-    ),
-    (r"should hold the API key", "the API key is empty", "export the variable that --api-key-env names"),
-)
-
-
-def explain(tail: str, code: int | None, log: Path) -> UserError:
-    """One error for a failed engine, from the end of its log and its exit code (negative: the signal)."""
-    errors = [line for line in tail.splitlines() if re.search(r"\w*(Error|Exception)\b|error:|serve\.launcher:", line)]
-    for pattern, what, fix in CAUSES:
-        if match := re.search(pattern, tail):
-            line = next((e for e in reversed(errors) if match.group(0) in e), errors[-1] if errors else match.group(0))
-            return UserError(f"the engine failed: {what}", why=f"{_words(line)}\n       all of it: {log}", fix=fix)
-    if code is not None and -code == signal.SIGKILL:
-        why = f"killed by the system, as when memory runs out\n       log: {log}"
-        return UserError("the engine was killed", why=why, fix="serve preflight FOLDER counts the memory")
-    what = f"the engine stopped with exit code {code}" if code is not None else "the engine did not become ready"
-    return UserError(what, why=_words(errors[-1]) if errors else "its log names no error", fix=f"read {log}")
-
-
-def _words(line: str) -> str:
-    """A log line without its process, level, date and source."""
-    return re.sub(r"^\(.*?\) ?(ERROR .*?\] ?)?", "", line).strip()[:300]
+    proof: Callable[[], None] = _proven
 
 
 def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -> None:
     """Serve until SIGINT or SIGTERM; a second one kills at once. Must be called from the main thread.
 
-    `on_ready` is called once, `report` at each start.
+    `on_ready` is called once, `report` at each start. Until all is proven the server answers 503 to everyone else.
 
-    Raises UserError when the engine fails to start, shows the model another prompt than the trained one, or
-    crashes more than RESTARTS times in a row.
+    Raises UserError when the engine fails to start, shows the model another prompt than the trained one, answers
+    otherwise than the checkpoint's weights do, fails the job's proof, or crashes more than RESTARTS times in a row.
     """
+    canary = checkpoints.canary(job.checkpoint)
     with _stop_signals() as stop:
         crashes, told = 0, False
         while not stop.is_set():
-            word = secrets.token_hex(8)
-            engine = _start(job, word, again=crashes > 0)
+            start = _Start(secrets.token_hex(8), secrets.token_urlsafe(32), _Proof(job.proof))
+            engine = _start(job, start, again=crashes > 0)
             ready = False
             try:
-                ready = _await_ready(job, engine, word, stop, report)
+                ready = _await_ready(job, engine, start, canary, stop, report)
                 if ready and not told:
                     on_ready()
                 told, since = told or ready, time.monotonic()
@@ -122,9 +85,9 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
             if stop.is_set():
                 break
             crashes = 1 if time.monotonic() - since > STEADY else crashes + 1
-            failure = explain(_tail(job.log), engine.returncode, job.log)
+            failure = explain(tail_of(job.log), engine.returncode, job.log)
             if crashes > RESTARTS:
-                raise UserError(f"the engine crashed {crashes} times", why=failure.what, fix=f"read {job.log}")
+                raise UserError(f"the engine crashed {crashes} times", why=failure.what, fix=where_to_read(job.log))
             pause = BACKOFF * 2 ** (crashes - 1)
             report(f"the engine crashed ({failure.what}); restart {crashes} of {RESTARTS} in {pause:.0f} s")
             stop.wait(pause)
@@ -154,38 +117,100 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(s, handler)
 
 
-def _start(job: Job, word: str, *, again: bool) -> "subprocess.Popen[bytes]":
-    job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("ab" if again else "wb") as log:  # what the crash said is kept
+class _Proof:
+    """A proof under way in a thread of its own, which nothing waits for at a stop."""
+
+    def __init__(self, prove: Callable[[], None]) -> None:
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(prove,), daemon=True)
+        self._thread.start()
+
+    def _run(self, prove: Callable[[], None]) -> None:
+        try:
+            prove()
+        except BaseException as e:  # noqa: BLE001 - it is raised where it is waited for
+            self._failure = e
+
+    @property
+    def failed(self) -> bool:
+        return self._failure is not None
+
+    def done(self, timeout: float) -> bool:
+        """Whether it has returned, waiting a while for it. Raises what it raised."""
+        self._thread.join(timeout)
+        if self._failure:
+            raise self._failure
+        return not self._thread.is_alive()
+
+
+class _Start(NamedTuple):
+    """One start: the word told in every answer, the secret told in none, and the proof beside the loading."""
+
+    word: str
+    secret: str
+    proof: _Proof
+
+
+def _start(job: Job, start: _Start, *, again: bool) -> "subprocess.Popen[bytes]":
+    with ExitStack() as files:
+        log = None
+        if job.log:
+            job.log.parent.mkdir(parents=True, exist_ok=True)
+            log = files.enter_context(job.log.open("ab" if again else "wb"))  # what the crash said is kept
         return subprocess.Popen(
             job.command.argv,
-            env={**os.environ, **job.command.env, START: word},
+            env={**os.environ, **job.command.env, START: start.word, SECRET: start.secret},
             stdin=subprocess.DEVNULL,
             stdout=log,
-            stderr=subprocess.STDOUT,
+            stderr=subprocess.STDOUT if log else None,
             start_new_session=True,
         )
 
 
-def _await_ready(job: Job, engine: "subprocess.Popen[bytes]", word: str, stop: _Stop, report: Report) -> bool:
-    """True when ready, False when told to stop. Raises UserError when it cannot become ready.
+def _await_ready(
+    job: Job,
+    engine: "subprocess.Popen[bytes]",
+    start: _Start,
+    canary: Mapping[Effort, Sequence[float]],
+    stop: _Stop,
+    report: Report,
+) -> bool:
+    """True when ready and open, False when told to stop. Raises UserError when it cannot become ready.
 
-    An answer without this start's `word` is another server's, which took the port meanwhile.
+    An answer without this start's word is another server's, which took the port meanwhile.
     """
-    began = time.monotonic()
-    report(f"starting the engine (about a minute); its log: {job.log}")
-    with probe.client(job.url, job.key) as http:
-        why = probe.wait(http, job.ready_timeout, alive=lambda: engine.poll() is None and not stop.is_set())
-        if stop.is_set():
+    began, date = time.monotonic(), job.checkpoint.prompt_date
+    report(f"starting the engine (about a minute); its log: {job.log}" if job.log else "starting the engine")
+
+    def going() -> bool:
+        return engine.poll() is None and not stop.is_set() and not start.proof.failed
+
+    def over() -> bool:
+        """Whether to stop. Raises what ended the start early."""
+        if not stop.is_set():
+            start.proof.done(0)
+            if engine.poll() is not None:
+                raise explain(tail_of(job.log), engine.returncode, job.log)
+        return stop.is_set()
+
+    with probe.client(job.url, job.key, secret=start.secret, timeout=PATIENCE) as http:
+        why = probe.wait(http, job.ready_timeout, alive=going)
+        if over():
             return False
-        if engine.poll() is not None:
-            raise explain(_tail(job.log), engine.returncode, job.log)
         if why:
-            raise UserError("the engine did not become ready", why=why, fix=f"read {job.log}, or raise --ready-timeout")
-        if http.get("/health").headers.get("x-serve-start") != word:
-            what, fix = CAUSES[0][1:]
+            fix = f"{where_to_read(job.log)}, or raise --ready-timeout"
+            raise UserError("the engine did not become ready", why=why, fix=fix)
+        if http.get("/health").headers.get("x-serve-start") != start.word:
+            what, fix = PORT_IN_USE
             raise UserError(f"the engine did not start: {what}", why=f"another server answers at {job.url}", fix=fix)
-        probe.check_prompts(http, job.model, job.prompt_date)
+        probe.check_prompts(http, job.model, date, job.policy)
+        probe.check_canary(http, job.model, date, canary)
+        if not start.proof.done(0):
+            report("the engine answers; the checkpoint's files are still being proven")
+        while not start.proof.done(0.25):
+            if over():
+                return False
+        probe.open_door(http)
     report(f"ready after {time.monotonic() - began:.0f} s")
     return True
 
@@ -205,10 +230,3 @@ def _stop(engine: "subprocess.Popen[bytes]", *, drain: int, urgent: threading.Ev
             os.killpg(engine.pid, 0)
             time.sleep(0.02)
     engine.wait()
-
-
-def _tail(path: Path, size: int = 65_536) -> str:
-    with path.open("rb") as f:
-        f.seek(0, os.SEEK_END)
-        f.seek(max(0, f.tell() - size))
-        return f.read().decode("utf-8", errors="replace")

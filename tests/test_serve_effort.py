@@ -73,6 +73,24 @@ def test_other_words_only_by_the_map_policy():
         mapped.resolve("ultra")
 
 
+@pytest.mark.parametrize("spelling", ["strict", "map"])
+@pytest.mark.parametrize("maximum", ["low", "medium"])
+@pytest.mark.parametrize("allowed", [("low", "medium"), EFFORTS])
+def test_a_refusal_names_exactly_the_words_that_work(spelling, maximum, allowed):
+    policy = EffortPolicy(default="low", maximum=maximum, allowed=allowed, spelling=spelling)
+    with pytest.raises(EffortError) as error:
+        apply(policy, "chat", {"reasoning_effort": "ultra"})
+    named = str(error.value).split("is not one of ")[1].split(", ")
+    for word in (*EFFORTS, *NEAREST):
+        if word in named:
+            assert EFFORTS.index(policy.resolve(word)) <= EFFORTS.index(maximum)
+        else:
+            with pytest.raises(EffortError):
+                policy.resolve(word)
+    with pytest.raises(EffortError, match=f"must be one of {', '.join(named)}"):
+        apply(policy, "chat", {"reasoning_effort": 3})
+
+
 def test_cap_lowers_and_allowed_refuses():
     policy = EffortPolicy(default="low", maximum="medium", allowed=("low", "medium"))
     assert EffortPolicy(default="low", maximum="medium").resolve("high") == "medium"

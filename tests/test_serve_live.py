@@ -1,15 +1,23 @@
 """The real engine behind `serve run`, through the openai client. Says nothing about the quality of answers."""
 
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import engine
 import httpx
 import openai
 import pytest
+from safetensors.torch import load_file, save_file
 
 from serve import probe
+from serve.cli import _free_port
+from tune import artefact, checkpoint
 from tune.harmony import EFFORTS, Message, render_prompt
 
 pytestmark = pytest.mark.engine
@@ -156,11 +164,113 @@ def test_a_wrong_key_is_401_everywhere_but_health(nano_url, model, http):
 
 
 def test_doors_beside_the_two_apis_are_closed_with_the_key_too(http, model):
-    for path in ("/invocations", "/tokenize", "/v1/messages", "/inference/v1/generate", "/v1/chat/completions/batch"):
+    closed = ("/invocations", "/tokenize", "/v1/messages", "/inference/v1/generate", "/v1/chat/completions/batch")
+    for path in (*closed, "/v1/completions", "/serve/open"):
         answer = http.post(path, json={"model": model, "messages": ask(), "prompt": "x"})
         assert answer.status_code == 404, path
         assert answer.json()["error"]["code"] == "not_found"
     assert http.get("/metrics").status_code == 200
+
+
+def test_only_a_cors_preflight_is_free_of_the_key(nano_url):
+    origin = {"origin": "https://example.org"}
+    with probe.client(nano_url) as nobody:
+        for path in ("/metrics", "/v1/models", "/v1/chat/completions"):
+            assert nobody.options(path).status_code == 401
+            assert nobody.options(path, headers=origin).status_code == 401
+            answer = nobody.options(path, headers={**origin, "access-control-request-method": "POST"})
+            assert answer.text == "Disallowed CORS origin"  # the engine's CORS layer, before any route
+
+
+def test_ids_cannot_take_the_place_of_the_messages(http, model):
+    body = {"model": model, "messages": ask(), "max_tokens": 1}
+    for path in ("/v1/chat/completions", "/v1/chat/completions/render"):
+        answer = http.post(path, json={**body, "kv_transfer_params": {"prompt_token_ids": [1, 2, 3]}})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "kv_transfer_params")
+
+
+def test_long_words_are_refused_while_the_server_stays_alive(http, model):
+    body = {"model": model, "max_tokens": 1, "messages": ask("x" * 200_000)}
+    with ThreadPoolExecutor(8) as pool, probe.client(str(http.base_url), timeout=20) as stranger:
+        answers = [pool.submit(http.post, "/v1/chat/completions", json=body) for _ in range(16)]
+        for path in ("/livez", "/readyz"):
+            assert stranger.get(path).status_code == 200
+        for answer in answers:
+            assert answer.result().status_code == 400
+            assert answer.result().json()["error"]["param"] == "messages"
+    longest = {"model": model, "messages": ask("中" * 6_600)}  # too many tokens for the model, which says so itself
+    refused = http.post("/v1/chat/completions", json=longest)
+    assert refused.status_code == 400
+    assert "context" in refused.json()["error"]["message"]
+
+
+def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_its_policy(
+    story, nano_url, key, tmp_path
+):
+    port, seen = _free_port("127.0.0.1"), []
+    options = ["--port", str(port), "--max-effort", "medium", "--spelling", "map"]
+    options += ["--", "--allowed-origins", '["https://example.org"]']
+    starting = engine.start(story.folder / "work/nano", *options, log=tmp_path / "log")
+    ready = threading.Event()
+
+    def watch():
+        with probe.client(f"http://127.0.0.1:{port}") as stranger:
+            while not ready.is_set():
+                with suppress(httpx.TransportError):
+                    seen.append(stranger.get("/readyz").status_code)
+                ready.wait(0.05)
+
+    with ThreadPoolExecutor(1) as pool:
+        watching = pool.submit(watch)
+        try:
+            server = starting.ready()
+        finally:
+            ready.set()
+        watching.result()
+        assert 503 in seen
+        assert seen == sorted(seen, reverse=True)  # closed, then open, never back
+        assert set(seen) <= {503, 200}
+        preflight = {"origin": "https://example.org", "access-control-request-method": "POST"}
+        with probe.client(server.url) as browser:
+            answer = browser.options("/v1/chat/completions", headers=preflight)
+        assert answer.headers["access-control-allow-origin"] == "https://example.org"
+        with openai.OpenAI(base_url=server.url, api_key=key, max_retries=0) as capped:
+            for word, applied in (("high", "medium"), ("max", "medium"), ("none", "low"), ("low", "low")):
+                create = capped.chat.completions.with_raw_response.create
+                raw = create(model=server.models[0], messages=ask(), max_tokens=2, reasoning_effort=word)
+                assert raw.headers["x-reasoning-effort"] == applied
+            with pytest.raises(openai.BadRequestError, match="low, medium, high, none, minimal, xhigh, max"):
+                capped.chat.completions.create(
+                    model=server.models[0], messages=ask(), extra_body={"reasoning_effort": "ultra"}
+                )
+        engine.stop(starting)
+
+
+def test_weights_that_are_not_what_the_checkpoint_was_made_with_are_never_served(story, key, tmp_path):
+    folder = Path(shutil.copytree(story.folder / "work/nano", tmp_path / "nano"))
+    made = artefact.read(folder, checkpoint.KIND, remake="")
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.input_layernorm.weight"].zero_()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    artefact.finish(folder, checkpoint.KIND, inputs=made.inputs, settings=made.settings, figures=made.figures)
+    starting = engine.start(folder, log=tmp_path / "log")
+    try:
+        with pytest.raises(RuntimeError, match="does not answer as the checkpoint's weights do"):
+            starting.ready()
+    finally:
+        starting.process.terminate()
+        starting.process.communicate(timeout=60)
+    assert starting.process.returncode == 2
+
+
+def test_weights_beside_the_checkpoint_s_own_stop_the_server_before_it_starts(story, key, tmp_path):
+    folder = Path(shutil.copytree(story.folder / "work/nano", tmp_path / "nano"))
+    shutil.copy(folder / "model.safetensors", folder / "model-00002.safetensors")
+    starting = engine.start(folder, log=tmp_path / "log")
+    with pytest.raises(RuntimeError, match=r"does not name: model-00002\.safetensors"):
+        starting.ready()
+    assert starting.process.returncode == 2
+    assert not (tmp_path / "log").exists()
 
 
 def test_a_client_that_goes_away_takes_its_request_along(http, model):

@@ -1,62 +1,83 @@
 """The supervisor around a small program that speaks the engine's HTTP: what it does when that program misbehaves."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from serve import probe, supervisor
+from serve import launcher, probe, supervisor
+from serve.ask import ask
 from serve.cli import _free_port
 from serve.command import Command
-from serve.supervisor import Job, explain
+from serve.effort import EffortPolicy
+from serve.last_words import explain
+from serve.middleware import SECRET, SETTINGS, Settings
+from serve.supervisor import Job
+from tune.checkpoint import CANARY, Checkpoint
 from tune.errors import UserError
+from tune.harmony import EFFORTS, PROBE, render_prompt
 
 DATE = "2026-01-01"
+STANDARD = EffortPolicy()
 PROGRAM = """
-import json, os, signal, subprocess, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import json, os, subprocess, sys
 from pathlib import Path
-from tune.harmony import Message, render_prompt
+import uvicorn
+from serve.doors import OPENING
+from serve.last_words import explain
+from serve.middleware import START, Door
+from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 mode, port, notes = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
 print("started", flush=True)
 if mode == "no memory":
     sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
-if mode == "deaf":
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-else:
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+if mode == "stranger":
+    os.environ[START] = "another"
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
 worker = subprocess.Popen([sys.executable, "-c", deaf])
 with (notes / "workers").open("a") as f:
     f.write(f"{worker.pid}\\n")
 
-class Engine(BaseHTTPRequestHandler):
-    def log_message(self, *_): pass
-    def answer(self, body):
-        data = json.dumps(body).encode()
-        self.send_response(200)
-        self.send_header("content-length", str(len(data)))
-        self.send_header("x-serve-start", "another" if mode == "stranger" else os.environ["GPTOSS_KIT_START"])
-        self.end_headers()
-        self.wfile.write(data)
-    def do_GET(self):
-        self.answer({})
-    def do_POST(self):
-        asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        if self.path.endswith("/render"):
-            effort = "medium" if mode == "effort lost" else asked["reasoning_effort"]
-            date = "2026-02-02" if mode == "today" else "2026-01-01"
-            return self.answer({"token_ids": render_prompt([Message(**m) for m in asked["messages"]], effort, date)})
-        self.answer({"usage": {"completion_tokens": 0 if mode == "mute" else 2}})
-        if mode == "crash" and asked["reasoning_effort"] == "high" and len((notes / "workers").read_text().split()) < 3:
-            os._exit(7)
+def answer(path, asked):
+    if path.endswith("/render"):
+        effort = "medium" if mode == "effort lost" else asked["reasoning_effort"]
+        date = "2026-02-02" if mode == "today" else "2026-01-01"
+        return {"token_ids": render_prompt([Message(**m) for m in asked["messages"]], effort, date)}
+    if path == "/v1/completions":
+        effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
+        told = json.loads((notes / "canary.json").read_text())[effort]
+        wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
+        told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told)]
+        return {"choices": [{"prompt_logprobs": [None, *told]}]}
+    return {"usage": {"completion_tokens": 0 if mode == "mute" else 2}}
 
-ThreadingHTTPServer(("127.0.0.1", port), Engine).serve_forever()
+async def engine(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (message := await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        return await send({"type": "lifespan.shutdown.complete"})
+    body = (await receive()).get("body") or b"{}"
+    data = json.dumps(answer(scope["path"], json.loads(body))).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": data})
+
+door = Door(engine)
+if mode == "deaf":
+    door._stop = lambda: None
+
+async def outermost(scope, receive, send):
+    await door(scope, receive, send)
+    if mode == "crash" and scope.get("path") == OPENING and len((notes / "workers").read_text().split()) < 3:
+        os._exit(7)
+
+uvicorn.Server(uvicorn.Config(outermost, port=port, lifespan="on", log_level="warning")).run()
 """
 
 
@@ -66,11 +87,25 @@ def job(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "EXIT_GRACE", 1)
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     (tmp_path / "workers").touch()
+    prompts = {effort: render_prompt(PROBE, effort, DATE) for effort in EFFORTS}
+    canary = {effort: [-1.0 - n % 7 for n in range(len(ids) - 1)] for effort, ids in prompts.items()}
+    (tmp_path / CANARY).write_text(json.dumps(canary))
+    facts = {
+        "name": "m",
+        "base": "b",
+        "format": "merged",
+        "prompt_date": DATE,
+        "prompt_fingerprint": "f",
+        "digest": "d",
+    }
+    checkpoint = Checkpoint(folder=tmp_path, **facts)
 
-    def make(mode, **changes):
+    def make(mode, policy=STANDARD, server=None, **changes):
         port = _free_port("127.0.0.1")
-        command = Command([sys.executable, "-c", PROGRAM, mode, str(port), str(tmp_path)], {})
-        whole = {"model": "m", "prompt_date": DATE, "key": "", "drain": 0, "log": tmp_path / "log", "ready_timeout": 60}
+        argv = [sys.executable, "-c", PROGRAM, mode, str(port), str(tmp_path)]
+        command = Command(argv, {SETTINGS: Settings(policy=server or policy).model_dump_json()})
+        whole = {"model": "m", "checkpoint": checkpoint, "policy": policy, "key": "", "drain": 0}
+        whole |= {"log": tmp_path / "log", "ready_timeout": 60}
         return Job(command=command, url=f"http://127.0.0.1:{port}", **{**whole, **changes})
 
     yield make
@@ -103,12 +138,125 @@ def test_a_stop_ends_the_engine_and_its_workers(job, mode):
         ("stranger", "another server answers"),
         ("effort lost", "at effort low"),
         ("today", "2026-|02|01"),
-        ("mute", "no token at effort low"),
+        ("mute", "no token without an effort"),
+        ("other weights", "not answer as the checkpoint's weights do, at effort high"),
     ],
 )
 def test_a_server_that_shows_another_prompt_is_stopped(job, mode, words):
     with pytest.raises(UserError, match=words):
         supervisor.run(job(mode), print, lambda: pytest.fail("it was called ready"))
+
+
+CAPPED = EffortPolicy(default="low", maximum="medium", spelling="map")
+FEWER = EffortPolicy(default="low", allowed=("low", "medium"), maximum="medium")
+
+
+@pytest.mark.parametrize("policy", [CAPPED, FEWER], ids=["a maximum", "fewer allowed"])
+def test_a_server_under_a_policy_is_proven_by_that_policy(job, policy):
+    ready = []
+    supervisor.run(job("good", policy), print, lambda: (ready.append(1), stop_when_ready()))
+    assert ready == [1]
+
+
+@pytest.mark.parametrize(
+    ("policy", "server", "words"),
+    [
+        (CAPPED, EffortPolicy(default="low"), "at effort high, which is lowered to medium"),
+        (FEWER, EffortPolicy(default="low"), "takes effort high, which its policy refuses"),
+        (STANDARD, EffortPolicy(default="low"), "trained on, without an effort"),
+    ],
+)
+def test_a_server_that_has_another_policy_is_stopped(job, policy, server, words):
+    with pytest.raises(UserError, match=words):
+        supervisor.run(job("good", policy, server), print, lambda: pytest.fail("it was called ready"))
+
+
+def test_nobody_is_let_in_before_the_proof_has_returned(job):
+    """A stranger asks all the while: 503 until the proof may return, 200 once the supervisor says ready."""
+    release, during = threading.Event(), []
+    waiting = job("good", proof=release.wait)
+
+    def report(line):
+        if "still being proven" in line:  # the engine answers, and has been asked all there is to ask
+            with probe.client(waiting.url) as stranger:
+                for path in ("/health", "/readyz", "/ping", "/v1/models", "/livez"):
+                    during.append((path, stranger.get(path).status_code))
+                during.append(("wait", probe.wait(stranger, 0)))
+            with pytest.raises(UserError, match="answered 503") as error:
+                ask(waiting.url, "2+2?", effort="", model="", key="", max_tokens=1, write=print)
+            assert error.value.fix == f"serve wait {waiting.url}"
+            release.set()
+
+    def ready():
+        with probe.client(waiting.url) as stranger:
+            during.append(("ready", stranger.get("/readyz").status_code))
+            during.append(("wait", probe.wait(stranger, 5)))
+        stop_when_ready()
+
+    supervisor.run(waiting, report, ready)
+    paths = [(path, 503) for path in ("/health", "/readyz", "/ping", "/v1/models")]
+    assert during == [
+        *paths,
+        ("/livez", 200),
+        ("wait", "not ready after 0 s: /health answers 503"),
+        ("ready", 200),
+        ("wait", ""),
+    ]
+
+
+def test_a_proof_that_fails_stops_the_engine_while_it_loads(job):
+    never = Command([sys.executable, "-c", "import time; time.sleep(600)"], {})
+
+    def proof():
+        raise UserError("the weights are others", fix="copy them again")
+
+    with pytest.raises(UserError, match="the weights are others"):
+        supervisor.run(job("good", proof=proof)._replace(command=never, ready_timeout=600), print)
+
+
+def test_a_proof_that_breaks_is_not_taken_for_a_good_one(job):
+    def proof():
+        raise OSError("the disk went away")
+
+    with pytest.raises(OSError, match="the disk went away"):
+        supervisor.run(job("good", proof=proof), print, lambda: pytest.fail("it was called ready"))
+
+
+def test_a_checkpoint_without_a_canary_is_refused_before_anything_starts(job, tmp_path):
+    (tmp_path / CANARY).unlink()
+    with pytest.raises(UserError, match="older version"):
+        supervisor.run(job("good"), print)
+    assert not (tmp_path / "log").exists()
+
+
+def test_the_secret_is_new_at_each_start_and_in_no_log_argument_or_answer(job, tmp_path, monkeypatch):
+    secrets, lines = [], []
+    real = subprocess.Popen
+
+    def noted(argv, **options):
+        secrets.append(options["env"][SECRET])
+        assert secrets[-1] not in " ".join(argv)
+        return real(argv, **options)
+
+    monkeypatch.setattr(supervisor.subprocess, "Popen", noted)
+
+    def report(line):
+        lines.append(line)
+        if sum(line.startswith("ready") for line in lines) == 3:
+            stop_when_ready()
+
+    crashing = job("crash")
+    supervisor.run(crashing, report)
+    assert len(set(secrets)) == 3
+    said = (tmp_path / "log").read_text() + "".join(lines)
+    assert not [s for s in secrets if s in said or len(s) < 32]
+
+
+def test_without_a_log_the_engine_speaks_where_we_do(job, capfd):
+    with pytest.raises(UserError, match="exit code 1") as error:
+        supervisor.run(job("no memory", log=None), print)
+    assert "Tried to allocate 2 GiB" in capfd.readouterr().err
+    assert error.value.fix == "read the engine's output above"
 
 
 def test_a_failed_start_is_one_error_with_the_log(job, tmp_path):
@@ -227,3 +375,16 @@ def test_another_vllm_is_refused_in_words(tmp_path):
     assert out.returncode == 3
     assert "vLLM 0.32 is needed" in out.stderr
     assert "Traceback" not in out.stderr
+
+
+def test_an_engine_without_a_compiler_does_not_compile(monkeypatch, tmp_path):
+    eager = ["serve.launcher", "--enforce-eager"]
+    monkeypatch.setenv("CXX", str(tmp_path / "c++"))
+    assert not launcher.compiler(eager)
+    assert launcher.compiler(["serve.launcher"])  # a GPU engine cannot do without one: it must say so itself
+    (tmp_path / "c++").write_text("#!/bin/sh\n")
+    (tmp_path / "c++").chmod(0o755)
+    assert launcher.compiler(eager)
+    monkeypatch.delenv("CXX")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert not launcher.compiler(eager)

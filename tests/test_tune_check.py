@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
 from tune import artefact, check, export, harmony, loading
@@ -131,3 +132,17 @@ def test_an_adapter_of_another_shape(checkpoints: Path, tmp_path: Path) -> None:
     edit_config(folder, num_attention_heads=8)
     with pytest.raises(UserError, match=r"q_proj\.weight is \[128, 64\] in the base, \[64, 64\] in the adapter"):
         check.check(folder)
+
+
+def test_a_second_shard_beside_a_whole_checkpoint(merged: Path) -> None:
+    save_file({"model.norm.weight": torch.zeros(64)}, merged / "model-00009.safetensors")
+    with pytest.raises(
+        UserError, match=r"two of model\.norm\.weight\n  why: in model-0000\d.*model-00009\.safetensors"
+    ):
+        check.check(merged)
+
+
+def test_a_file_that_the_manifest_does_not_name(merged: Path) -> None:
+    (merged / "modeling_gpt_oss.py").write_text("print('hello')")
+    with pytest.raises(UserError, match=r"does not name: modeling_gpt_oss\.py"):
+        check.check(merged)

@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 
@@ -50,3 +51,42 @@ def test_a_manifest_of_something_else_is_no_checkpoint(folder, facts):
     path.write_text(json.dumps(data))
     with pytest.raises(UserError, match="describes no checkpoint"):
         checkpoint.read(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["model-00002.safetensors", "modeling.py", ".hidden", "parts/x.bin", "config.json.part"]
+)
+def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(folder, name):
+    (folder / "parts" / "empty").mkdir(parents=True)  # a folder is no file
+    checkpoint.verify(folder)
+    (folder / name).write_text("x")
+    with pytest.raises(UserError, match=re.escape(name)) as e:
+        checkpoint.verify(folder)
+    assert e.value.fix == "move it out of the folder"
+
+
+def test_a_link_beside_the_files_is_refused(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for name, target in (("link", elsewhere), ("dangling", elsewhere / "nothing")):
+        (folder / name).symlink_to(target)
+        with pytest.raises(UserError, match=f"does not name: {name}$|does not name: {name}\n"):
+            checkpoint.verify(folder)
+        (folder / name).unlink()
+
+
+def test_a_canary_is_read_or_its_absence_is_explained(folder):
+    found = checkpoint.read(folder)
+    with pytest.raises(UserError, match="made by an older version") as e:
+        checkpoint.canary(found)
+    assert e.value.fix == "tune export"
+    with pytest.raises(UserError) as e:
+        checkpoint.canary(found.model_copy(update={"base": ""}))
+    assert e.value.fix == "tune nano"
+    path = folder / checkpoint.CANARY
+    for text in ("", "{}", '{"low": [-1], "medium": [-1]}', '{"low": [1], "medium": [-1], "high": [-1]}',
+                 '{"low": [NaN], "medium": [-1], "high": [-1]}'):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(UserError, match="cannot be read"):
+            checkpoint.canary(found)
+    path.write_text('{"low": [-1.5, 0], "medium": [], "high": [-2]}')
+    assert checkpoint.canary(found) == {"low": [-1.5, 0.0], "medium": [], "high": [-2.0]}

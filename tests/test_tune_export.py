@@ -8,9 +8,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from tiny_gptoss import edit_config, make_adapter, make_base, make_dataset, make_native, recipe, replace, tensors_of
+from tiny_gptoss import (
+    VOCABULARY,
+    edit_config,
+    make_adapter,
+    make_base,
+    make_dataset,
+    make_native,
+    recipe,
+    replace,
+    tensors_of,
+)
 
-from tune import artefact, export, harmony, loading, mxfp4, weights
+from tune import artefact, checkpoint, export, harmony, loading, mxfp4, weights
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -19,10 +29,10 @@ ATTENTION = [f"model.layers.{i}.self_attn.{x}_proj.weight" for i in range(2) for
 
 
 def project(
-    root: Path, kind: str, *, native: bool = False, size: float = 0.02
+    root: Path, kind: str, *, native: bool = False, size: float = 0.02, vocabulary: int = harmony.VOCABULARY
 ) -> tuple[Recipe, dict[str, torch.Tensor]]:
     """A recipe with a base and an adapter, and what PEFT merges them to, in float32."""
-    (make_native if native else make_base)(root / "base")
+    (make_native if native else make_base)(root / "base", vocabulary=vocabulary)
     made = recipe(root, export={"format": kind})
     merged = make_adapter(made, loading.base(made).digest, size=size)
     return made, merged.state_dict()
@@ -102,7 +112,7 @@ def test_many_shards_are_one_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_lora_carries_the_adapter_and_names_its_base(tmp_path: Path) -> None:
-    made, _ = project(tmp_path, "lora")
+    made, _ = project(tmp_path, "lora", vocabulary=VOCABULARY)
     folder = export.export(made).folder
     adapter = made.work / "adapter" / "adapter_model.safetensors"
     assert (folder / "adapter_model.safetensors").read_bytes() == adapter.read_bytes()
@@ -113,7 +123,7 @@ def test_lora_carries_the_adapter_and_names_its_base(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["merged", "mxfp4", "lora"])
 @pytest.mark.parametrize(("size", "why"), [(0.0, "every lora_B is zero"), (1e-9, "equals the base's")])
 def test_an_adapter_that_changes_nothing_is_refused(tmp_path: Path, kind: str, size: float, why: str) -> None:
-    made, _ = project(tmp_path, kind, size=size)
+    made, _ = project(tmp_path, kind, size=size, vocabulary=VOCABULARY)
     with pytest.raises(UserError, match=rf"changes nothing\n  why: .*{why}"):
         export.export(made)
     assert not (made.work / kind).exists()
@@ -163,7 +173,7 @@ def test_weights_can_be_read_by_another_user(tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_refused_before_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _ = project(tmp_path, "mxfp4")
+    made, _ = project(tmp_path, "mxfp4", vocabulary=VOCABULARY)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
         with pytest.raises(UserError, match=r"not enough disk .*\n  why: 0\.\d+ GB are needed, 0\.0 GB are free"):
@@ -189,3 +199,22 @@ def test_what_does_not_fit_is_refused_before_writing(tmp_path: Path, monkeypatch
     ):
         export.export(made)
     assert not (made.work / "mxfp4").exists()
+
+
+def test_an_export_of_an_older_version_is_made_again_with_its_canary(tmp_path: Path) -> None:
+    made, _ = project(tmp_path, "merged")
+    first = export.export(made)
+    (first.folder / checkpoint.CANARY).unlink()
+    settings = artefact.Artefact.model_validate_json((first.folder / "checkpoint.json").read_bytes())
+    artefact.finish(first.folder, "checkpoint", inputs=settings.inputs, settings=settings.settings)
+    assert export.export(made) == first
+    assert checkpoint.canary(first).keys() == set(harmony.EFFORTS)
+
+
+def test_a_stray_file_does_not_make_an_export_be_made_again(tmp_path: Path) -> None:
+    made, _ = project(tmp_path, "merged")
+    first = export.export(made)
+    (first.folder / "notes.txt").write_text("mine")
+    said: list[str] = []
+    assert export.export(made, said.append) == first
+    assert (first.folder / "notes.txt").read_text() == "mine"

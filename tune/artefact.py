@@ -108,6 +108,13 @@ def verify(folder: Path, artefact: Artefact, *, remake: str) -> None:
             )
 
 
+def strays(folder: Path, artefact: Artefact) -> list[str]:
+    """What lies in the folder and is neither in the manifest nor a plain folder, by relative path."""
+    own = {*artefact.files, f"{artefact.kind}.json"}
+    found = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
+    return sorted(name for name in found if name not in own)
+
+
 def unchanged(folder: Path, artefact: Artefact) -> bool:
     """Whether every file still has the digest that the manifest names."""
     try:

@@ -5,16 +5,24 @@ cannot be read off them: which base it came from, which format it is in, which p
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tune import artefact, harmony
 from tune.artefact import Artefact
 from tune.errors import UserError
+from tune.harmony import Effort
 
 Format = Literal["merged", "mxfp4", "lora"]
 KIND = "checkpoint"
+CANARY = "canary.json"  # written by tune/canary.py beside the weights
+
+_CANARY: TypeAdapter[dict[Effort, list[float]]] = TypeAdapter(
+    Annotated[
+        dict[Effort, list[Annotated[float, Field(le=0, allow_inf_nan=False)]]], Field(min_length=len(harmony.EFFORTS))
+    ]
+)
 
 
 class Checkpoint(BaseModel):
@@ -82,7 +90,31 @@ def of(folder: Path, made: Artefact, *, remake: str = "tune export") -> Checkpoi
 
 
 def verify(folder: Path, *, remake: str = "tune export") -> Checkpoint:
-    """Read the checkpoint and digest every file again (about 1 s per GB)."""
+    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB).
+
+    An engine loads every .safetensors file that it finds, so one that the manifest does not name is refused.
+    """
     made = artefact.read(folder, KIND, remake=remake)
+    if strays := artefact.strays(folder, made):
+        raise UserError(
+            f"{folder} holds what {KIND}.json does not name: {', '.join(strays[:3])}{', …' if strays[3:] else ''}",
+            why="an engine may load it too, and no digest covers it",
+            fix="move it out of the folder",
+        )
     artefact.verify(folder, made, remake=remake)
     return of(folder, made, remake=remake)
+
+
+def canary(found: Checkpoint) -> dict[Effort, list[float]]:
+    """By effort, the log-probability of every token of `harmony.PROBE` but the first, as the weights have it.
+
+    Raises UserError when the checkpoint has none, as those of older versions, or one that cannot be read.
+    """
+    path, remake = found.folder / CANARY, "tune export" if found.base else "tune nano"
+    try:
+        return _CANARY.validate_json(path.read_bytes())
+    except FileNotFoundError:
+        why = f"it has no {CANARY}: it was made by an older version, and what the engine makes of it cannot be checked"
+    except (OSError, ValidationError) as e:
+        why = f"{CANARY} cannot be read: {str(e).splitlines()[0]}"
+    raise UserError(f"{found.folder} cannot be proven when it is served", why=why, fix=remake)

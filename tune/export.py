@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune import artefact, checkpoint, dataset, loading, lora, mxfp4, weights
+from tune import artefact, canary, checkpoint, dataset, loading, lora, mxfp4, weights
 from tune.checkpoint import Checkpoint, Format
 from tune.errors import UserError
 from tune.loading import Base
@@ -101,6 +101,8 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
             figures = _adapter(fresh, source, base, Source(base.folder, specs, deltas))
         else:
             figures = _write(fresh, Source(base.folder, specs, deltas), config, kind, report)
+            report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
+            canary.write(fresh, date)
         checkpoint.finish(
             fresh,
             name=recipe.project.name,
@@ -253,4 +255,5 @@ def _current(folder: Path, inputs: dict[str, str], facts: dict[str, str]) -> Che
         return None
     same = made.inputs == inputs and all(getattr(found, key) == value for key, value in facts.items())
     same = same and made.made_by == f"gptoss-kit {artefact.VERSION}"
+    same = same and (found.format == "lora" or checkpoint.CANARY in made.files)
     return found if same and artefact.unchanged(folder, made) else None

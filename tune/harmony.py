@@ -36,6 +36,10 @@ class Message(BaseModel):
     thinking: str | None = None
 
 
+# What training, export and serving are compared on, at every effort.
+PROBE = (Message(role="developer", content="Be exact."), Message(role="user", content="What does len return?"))
+
+
 class Rendered(NamedTuple):
     """Token ids and, of the same length, which of them are learned."""
 
@@ -130,9 +134,8 @@ def parse_reply(ids: Sequence[int]) -> Reply:
 
 @cache
 def fingerprint(date: str) -> str:
-    """sha256 over the ids of a fixed conversation at each effort: equal on both sides, or the prompts differ."""
-    turns = [Message(role="developer", content="Be exact."), Message(role="user", content="What does len return?")]
-    ids = {effort: render_prompt(turns, effort, date) for effort in EFFORTS}
+    """sha256 over the ids of `PROBE` at each effort: equal on both sides, or the prompts differ."""
+    ids = {effort: render_prompt(PROBE, effort, date) for effort in EFFORTS}
     return hashlib.sha256(json.dumps(ids, sort_keys=True).encode()).hexdigest()
 
 

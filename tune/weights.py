@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 from tune.errors import UserError
 
 INDEX = "model.safetensors.index.json"
+WHOLE = "model.safetensors"  # the one file of a model without an index
 SIZES = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1}  # bytes a value of the dtypes that a GPT-OSS checkpoint may hold
+_WHICH = "move the file that is not the model's out of the folder"
 PROJECTIONS = ("gate_up_proj", "down_proj")
 
 
@@ -106,19 +108,25 @@ def expected(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def headers(folder: Path) -> dict[str, Spec]:
     """Every tensor in the folder's shards, from their headers alone.
 
-    Raises UserError on a missing, truncated or foreign file, and on an index that does not name what is there.
+    Raises UserError on a missing, truncated or foreign file, on an index that does not name what is there, and on
+    weights beside those of the model: engines load every .safetensors file, and of two tensors of a name the last.
     """
     from safetensors import SafetensorError, safe_open
 
     named = _index(folder)
-    files = sorted({*named.values(), *(p.name for p in folder.glob("model*.safetensors"))})
-    if not files:
-        raise UserError(f"{folder} holds no weights", why="no model*.safetensors", fix="copy the model again")
+    own = set(named.values()) or {WHOLE}
+    files = sorted(own | {p.name for p in folder.glob("*.safetensors")})
+    if not named and not (folder / WHOLE).is_file():
+        why = f"no {WHOLE}, and no {INDEX} that names its parts"
+        raise UserError(f"{folder} holds no weights", why=why, fix="copy the model again")
     found: dict[str, Spec] = {}
     for file in files:
         try:
             with safe_open(folder / file, "pt") as f:
                 for name in f.keys():  # noqa: SIM118 - not a dict
+                    if name in found:
+                        where = f"{found[name].file} and {file}"
+                        raise UserError(f"{folder} holds two of {name}", why=f"in {where}", fix=_WHICH)
                     part = f.get_slice(name)
                     found[name] = Spec(part.get_dtype(), tuple(part.get_shape()), file)
         except FileNotFoundError:
@@ -134,6 +142,9 @@ def headers(folder: Path) -> dict[str, Spec]:
             why=f"{len(wrong)} names differ: {', '.join(wrong[:3])}",
             fix="copy the model again",
         )
+    if extra := sorted(set(files) - own):
+        why = f"{INDEX} does not name it" if named else f"{WHOLE} is the whole model"
+        raise UserError(f"{folder} holds weights beside its model's: {', '.join(extra[:3])}", why=why, fix=_WHICH)
     return found
 
 
@@ -178,7 +189,7 @@ def write(folder: Path, items: Sequence[Item], *, shard_bytes: int, report: Call
     shards = _split(items, shard_bytes)
     weight_map: dict[str, str] = {}
     for i, shard in enumerate(shards, 1):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
+        file = WHOLE if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
         report(f"writing {file}, {i} of {len(shards)}")
         made = {name: value.contiguous() for item in shard for name, value in item.make().items()}
         save_file(made, folder / file, metadata={"format": "pt"})

@@ -1,0 +1,111 @@
+"""What a checkpoint's weights say about a fixed prompt: a finished folder in, `canary.json` beside the weights out.
+
+The log-probability of every token of `harmony.PROBE` at each effort, by stock transformers in float32. The server asks
+its engine for the same, so weights that were loaded wrongly are seen before anyone uses them. One layer is in memory
+at a time (3.2 GB for gpt-oss-20b, 12.8 GB for 120b), then a slice of the head. Knows nothing of engines.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tune import checkpoint, harmony, loading, mxfp4, weights
+from tune.artefact import write_text
+from tune.errors import UserError
+from tune.harmony import EFFORTS, PROBE
+from tune.weights import Spec
+
+if TYPE_CHECKING:
+    import torch
+
+ROWS = 16_384  # of the head at a time
+DIGITS = 4  # decimals kept: far finer than the agreement asked for
+
+
+def write(folder: Path, prompt_date: str) -> None:
+    """Write `canary.json` for the weights in `folder`, before its manifest.
+
+    Raises UserError when the weights give no number.
+    """
+    import torch
+
+    prompts = {effort: harmony.render_prompt(PROBE, effort, prompt_date) for effort in EFFORTS}
+    with loading.quiet():
+        found = dict(zip(EFFORTS, logprobs(folder, list(prompts.values())), strict=True))
+    if not all(bool(torch.isfinite(values).all()) for values in found.values()):
+        why = "the log-probability of a prompt is NaN or infinite"
+        raise UserError(
+            f"the weights in {folder} cannot be used", why=why, fix="tune check of the base, then tune train"
+        )
+    rounded = {effort: [round(v, DIGITS) for v in values.tolist()] for effort, values in found.items()}
+    write_text(folder / checkpoint.CANARY, json.dumps(rounded) + "\n")
+
+
+def logprobs(folder: Path, prompts: list[list[int]]) -> "list[torch.Tensor]":
+    """For each prompt the log-probability of every token but the first given those before it, float32 [len - 1]."""
+    import torch
+    from transformers import GptOssConfig
+    from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+    from transformers.models.gpt_oss.modeling_gpt_oss import (
+        GptOssDecoderLayer,
+        GptOssRMSNorm,
+        GptOssRotaryEmbedding,
+    )
+
+    specs = weights.headers(folder)
+    config = GptOssConfig.from_dict(
+        {k: v for k, v in weights.config(folder).items() if k != "quantization_config"}, attn_implementation="eager"
+    )
+    with torch.inference_mode():
+        embedding = weights.tensor(folder, specs, "model.embed_tokens.weight")
+        hidden = [embedding[torch.tensor([ids])].float() for ids in prompts]
+        del embedding
+        rotary = GptOssRotaryEmbedding(config)
+        positions = [torch.arange(h.shape[1])[None] for h in hidden]
+        turned = [rotary(h, p) for h, p in zip(hidden, positions, strict=True)]
+        make_mask = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
+        masks = [
+            {
+                kind: make(config=config, inputs_embeds=h, attention_mask=None, past_key_values=None)
+                for kind, make in make_mask.items()
+            }
+            for h in hidden
+        ]
+        for number, kind in enumerate(config.layer_types):
+            with torch.device("meta"):
+                layer = GptOssDecoderLayer(config, number).eval()
+            layer.load_state_dict(_layer(folder, specs, number), assign=True)
+            hidden = [
+                layer(h, attention_mask=mask[kind], position_ids=p, position_embeddings=turn)
+                for h, mask, p, turn in zip(hidden, masks, positions, turned, strict=True)
+            ]
+        norm = GptOssRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        norm.load_state_dict({"weight": weights.tensor(folder, specs, "model.norm.weight").float()}, assign=True)
+        name = "lm_head.weight" if "lm_head.weight" in specs else "model.embed_tokens.weight"
+        head = weights.tensor(folder, specs, name)
+        return [_told(norm(h)[0, :-1], torch.tensor(ids[1:]), head) for h, ids in zip(hidden, prompts, strict=True)]
+
+
+def _told(hidden: "torch.Tensor", ids: "torch.Tensor", head: "torch.Tensor") -> "torch.Tensor":
+    """Log-probabilities of ids [n] after hidden [n, width], with the head [vocabulary, width] taken in slices."""
+    import torch
+
+    logits = torch.cat([hidden @ rows.float().T for rows in head.split(ROWS)], dim=1)
+    return logits.log_softmax(dim=1).gather(1, ids[:, None])[:, 0]
+
+
+def _layer(folder: Path, specs: Mapping[str, Spec], number: int) -> dict[str, Any]:
+    """One layer's weights by the names of its module, float32; MXFP4 experts decoded to [expert, in, out]."""
+    import torch
+
+    prefix, state = f"model.layers.{number}.", {}
+    for name in (n for n in specs if n.startswith(prefix)):
+        short = name.removeprefix(prefix)
+        if name.endswith("_blocks"):
+            stem = name.removesuffix("_blocks")
+            pair = [weights.tensor(folder, specs, f"{stem}_{part}").numpy() for part in ("blocks", "scales")]
+            state[short.removesuffix("_blocks")] = torch.from_numpy(mxfp4.dequantize(*pair)).transpose(1, 2)
+        elif not name.endswith("_scales"):
+            state[short] = weights.tensor(folder, specs, name).float()
+    return state

@@ -48,6 +48,8 @@ class Settings(BaseModel):
     max_body: int = Field(default=8 * 2**20, gt=0)  # bytes of one request
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get after SIGTERM
     sagemaker: bool = False  # opens /invocations
+    max_model_len: int = Field(default=0, ge=0)  # tokens; 0: not known
+    raw_completions: bool = False
 
 
 class Refused(Exception):

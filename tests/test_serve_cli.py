@@ -1,14 +1,17 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import fill
 from click.testing import CliRunner
 
 from serve.cli import _log, _url, main
 from serve.command import Options
 from tune import checkpoint
+from tune.recipe import Serve
 
 
 def serve(*words, **env):
@@ -27,6 +30,8 @@ def serve(*words, **env):
         (["run", "x", "--recipe", "no-such.toml"], "tune init"),
         (["run", "x", "--", "--api-key", "sk-1"], "--api-key-env"),
         (["run", "x", "--max-model-len", "0"], "--max-model-len"),
+        (["run", "x", "--", "--max-model-len", "9"], "use --max-model-len before the --"),
+        (["run", "x", "--", "-tp", "two"], "-tp two: not a number"),
         (["run", "x", "--", "--served_model_name=y"], "Error: --served_model_name is not for the engine: use --name"),
         (["ask", "http://127.0.0.1:1", "hi"], "does not answer"),
         (["wait", "http://127.0.0.1:1", "--timeout", "0"], "Connection refused"),
@@ -45,7 +50,7 @@ def test_a_recipe_gives_defaults_and_options_win(tmp_path, monkeypatch):
 
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('[serve]\ndefault_effort = "high"\nmax_model_len = 512\n')
-    given = {"api_key_env": "", "max_effort": "high", "spelling": "strict", "recipe": recipe}
+    given = {"api_key_env": "", "recipe": recipe}
     options = _options(default_effort=None, max_model_len=None, **given)
     assert isinstance(options, Options)
     assert (options.policy.default, options.max_model_len) == ("high", 512)
@@ -54,6 +59,49 @@ def test_a_recipe_gives_defaults_and_options_win(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = _options(default_effort=None, max_model_len=None, **{**given, "recipe": None})
     assert (options.policy.default, options.max_model_len) == ("high", 512)  # the one that lies here
+
+
+RECIPE = """[serve]
+default_effort = "low"
+max_effort = "medium"
+spelling = "map"
+max_model_len = 777
+drain = 3
+max_body = 9
+raw_completions = true
+"""
+
+
+@pytest.mark.parametrize("name", ["run", "preflight", "command"])
+def test_every_key_of_the_recipe_has_a_flag_that_wins_and_no_default_of_its_own(name):
+    flags = {p.name: p for p in main.commands[name].params}
+    assert [k for k in Serve.model_fields if k not in flags] == []
+    given = main.commands[name].make_context(name, ["folder"]).params
+    assert [k for k in Serve.model_fields if given[k] is not None] == []
+    defaults = {k: str(f.default).lower() for k, f in Serve.model_fields.items()} | {"raw_completions": "closed"}
+    assert [k for k, d in defaults.items() if k != "default_effort" and f"[default: {d}]" not in flags[k].help] == []
+
+
+def test_the_engine_is_told_what_the_recipe_says(tmp_path):
+    folder = fill(tmp_path / "tiny")
+    facts = {"name": "m", "base": "nano", "format": "merged", "prompt_date": "2026-01-01"}
+    checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+
+    def told(*words):
+        out = serve("command", str(folder), "--recipe", str(tmp_path / "recipe.toml"), *words)
+        assert out.exit_code == 0, out.output
+        (line,) = [text for text in out.output.splitlines() if text.startswith("GPTOSS_SERVE_SETTINGS=")]
+        found = json.loads(shlex.split(line.removesuffix("\\"))[0].partition("=")[2])
+        return {**found.pop("policy"), **found}
+
+    found = told()
+    assert [found[k] for k in ("default", "maximum", "spelling")] == ["low", "medium", "map"]
+    assert [found[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")] == [777, 3, 9, True]
+    words = "--default-effort medium --max-effort high --spelling strict --max-model-len 99 --drain 1 --max-body 8"
+    found = told(*words.split(), "--no-raw-completions")
+    assert [found[k] for k in ("default", "maximum", "spelling")] == ["medium", "high", "strict"]
+    assert [found[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")] == [99, 1, 8, False]
 
 
 @pytest.mark.parametrize(

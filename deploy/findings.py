@@ -32,6 +32,7 @@ RULES = (
     Rule("D021", "warning", "a plain answer ends before the target cuts it off"),
     Rule("D022", "warning", "a cold start ends before the target gives up"),
     Rule("D023", "warning", "the target can scale to zero"),
+    Rule("D024", "warning", "requests under way can finish before the target ends a container"),
     Rule("D030", "error", "no rendered file holds something that looks like a secret"),
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),

@@ -64,7 +64,7 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
 
     options = _options(**given)
     key = _key(options.key_env)
-    found = _preflight(folder, options, quiet=as_json)
+    found = _preflight(folder, options, quiet=as_json, digests=False)  # they are taken while the engine loads
     found.require()
     if options.port == 0:
         options = options.model_copy(update={"port": _free_port(options.host)})
@@ -73,11 +73,13 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
         command=_command(found, options),
         url=_url(options.host, options.port),
         model=names[0],
-        prompt_date=found.checkpoint.prompt_date,
+        checkpoint=found.checkpoint,
+        policy=options.policy,
         key=key,
         drain=options.drain,
         log=log or _log(folder, options.port),
         ready_timeout=ready_timeout,
+        proof=lambda: _prove(folder),
     )
 
     def ready() -> None:
@@ -165,10 +167,17 @@ def _options(**given: Any) -> "Options":
     return command.options(section, key_env=given.pop("api_key_env"), **given)
 
 
-def _preflight(folder: Path, options: "Options", *, quiet: bool) -> "Preflight":
+def _prove(folder: Path) -> None:
+    """Raise UserError unless every file is the one that the manifest names."""
+    from tune import checkpoint
+
+    checkpoint.verify(folder)
+
+
+def _preflight(folder: Path, options: "Options", *, quiet: bool, digests: bool = True) -> "Preflight":
     from serve import machine, preflight
 
-    found = preflight.check(folder, options, machine.detect())
+    found = preflight.check(folder, options, machine.detect(), digests=digests)
     for problem in found.problems:
         if problem.level == "warning" and not quiet:
             click.echo(f"note: {problem.what}: {problem.why}", err=True)

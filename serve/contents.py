@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from serve import memory
 from serve.command import Options
 from serve.memory import Tensor
+from tune import checkpoint as checkpoints
 from tune import harmony
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
@@ -53,6 +54,10 @@ def look(found: Checkpoint, options: Options) -> Contents:
         why = "an adapter alone holds no model, and this engine has no adapter kernel for GPT-OSS experts on a CPU"
         problems.append(error(f"{folder} holds a LoRA adapter", why, "tune export --format merged"))
         return Contents(tuple(problems), None, {})
+    try:
+        checkpoints.canary(found)  # without it the engine's answers could not be proven at the start
+    except UserError as e:
+        problems.append(error(e.what, e.why, e.fix))
     problems += _tokens(folder)
     tensors, damage = _headers(folder)
     problems += damage

@@ -9,7 +9,9 @@ from typing import Any
 from serve import memory
 from serve.memory import Tensor
 from tune import harmony
-from tune.checkpoint import Format
+from tune.checkpoint import CANARY, Format
+
+DATE = "2026-01-01"
 
 CONFIG: dict[str, Any] = {
     "model_type": "gpt_oss",
@@ -55,6 +57,9 @@ def fill(folder: Path, format: Format = "merged", **config: Any) -> Path:
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [200002, 199999, 200012]}))
     ids = {harmony.decode([i]): i for i in CONTROL}
     tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, "x")).save(str(folder / "tokenizer.json"))
+    prompts = {effort: harmony.render_prompt(harmony.PROBE, effort, DATE) for effort in harmony.EFFORTS}
+    canary = {effort: [-1.0 - n % 7 for n in range(len(ids) - 1)] for effort, ids in prompts.items()}
+    (folder / CANARY).write_text(json.dumps(canary))
     held = memory.tensors(memory.shape_of(config), "mxfp4" if format == "mxfp4" else "merged")
     write_weights(folder / "model.safetensors", held)
     return folder

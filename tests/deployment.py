@@ -1,6 +1,6 @@
 """A checkpoint, a report and a rendered folder for the tests of deploy: tiny, real, and the same bytes every time."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import checkpoints
@@ -84,11 +84,12 @@ def make_report(
     return path
 
 
-def rendered(tmp_path: Path, target: Target, **deploy: object) -> Path:
-    """A folder that `deploy render` wrote, beside the checkpoint it is for; `deploy` are keys of that section."""
+def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | None = None, **deploy: object) -> Path:
+    """A folder that `deploy render` wrote, beside the checkpoint it is for; `serve` and `deploy` are keys of those
+    sections."""
     made = make_checkpoint(tmp_path / "merged")
     proof = make_report(tmp_path / "report.json", made.served_name)
-    recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048}})
+    recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
     out = tmp_path / "deploy" / target
     render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
     return out

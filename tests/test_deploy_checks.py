@@ -101,6 +101,12 @@ def test_what_is_served_was_judged(tmp_path, default, efforts, errors, warnings)
     assert [f.what.split("judge ")[1].split(",")[0] for f in found.warnings if f.id == "D006"] == warnings
 
 
+def test_a_drain_longer_than_the_target_waits_is_a_warning(tmp_path):
+    for drain, warned in ((20, False), (21, True)):
+        found = examine(tmp_path / str(drain), "sagemaker", serve={**CHOSEN, "drain": drain})
+        assert ("D024" in {f.id for f in found.warnings}) == warned
+
+
 @pytest.mark.parametrize("name", ["margin", "alpha"])
 def test_a_gate_weaker_than_the_recipes_is_refused(tmp_path, name):
     for judged, asked, weaker in ((0.1, 0.05, True), (0.05, 0.05, False), (0.05, 0.1, False)):

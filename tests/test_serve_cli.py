@@ -139,3 +139,58 @@ print([m for m in ("pydantic", "httpx", "openai", "torch", "vllm", "openai_harmo
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []
+
+
+RUN = """
+import sys
+from serve import cli, command
+
+def stand_in(found, options):
+    folder = str(found.checkpoint.folder)
+    built = command.build(found.checkpoint, options, device="cpu", kv_bytes=1, cores=1)
+    return built._replace(argv=[sys.executable, {standin!r}, str(options.port), folder])
+
+cli._command = stand_in
+cli.main()
+"""
+
+
+@pytest.fixture
+def running(tmp_path):
+    """`serve run` of a tiny checkpoint, its engine a stand-in; ended with the test."""
+    folder = fill(tmp_path / "tiny")
+    facts = {"name": "m", "base": "nano", "format": "merged", "prompt_date": "2026-01-01"}
+    checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+    started = []
+
+    def run(*words):
+        code = RUN.format(standin=str(Path(__file__).parent / "standin.py"))
+        command = [sys.executable, "-c", code, "run", str(folder), "--port", "0", "--json", *words]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield folder, run
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_a_capped_server_is_proven_and_stops_when_told(running):
+    _, run = running
+    process = run("--max-effort", "medium")
+    facts = json.loads(process.stdout.readline())
+    assert facts["models"][0] == "m"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
+def test_files_are_digested_beside_the_engine_and_not_before(running):
+    folder, run = running
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    out, said = run().communicate(timeout=60)
+    assert "starting the engine" in said
+    assert "model.safetensors is not the file that checkpoint.json describes" in said
+    assert out == ""

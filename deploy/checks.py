@@ -13,8 +13,10 @@ from pydantic import ValidationError
 from deploy import receipt, sizing, spec, targets
 from deploy.findings import Finding, finding
 from deploy.receipt import Receipt
-from deploy.sizing import Offer, Sizing
+from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
+from serve import contents
+from serve.contents import Contents
 from tune import checkpoint as checkpoints
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
@@ -67,7 +69,10 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
         what = f"{checkpoint} is a LoRA adapter: an endpoint needs the base model's weights in it"
         found.append(finding("D003", what, fix='[export] format = "mxfp4" or "merged", then tune export'))
         return Examination(tuple(found))
-    fit, offer = _fit(found, recipe, whole, target)
+    inside = contents.look(whole, spec.options(recipe, target))
+    found += [finding("D008", p.what, why=p.why, fix=p.fix) for p in inside.problems if p.level == "error"]
+    found += _context(recipe, inside)
+    fit, offer = _fit(found, recipe, whole, inside, target)
     deployment = _specify(found, recipe, whole, proof, target, offer) if proof and offer else None
     if deployment:
         found += targets.load(target).findings(deployment)
@@ -87,15 +92,20 @@ def _secrets(text: str, where: str) -> list[Finding]:
 
 
 def _judged(recipe: Recipe, proof: Receipt) -> list[Finding]:
-    """Whether what the report judged is what will be served, by a gate as strict as the recipe's."""
+    """Whether what the report judged is what will be served, by a gate as strict as the recipe's.
+
+    No effort above the cap is served, so none needs to have been judged.
+    """
     found, default = [], recipe.serve.default_effort
+    served = EFFORTS[: EFFORTS.index(recipe.serve.max_effort) + 1]
     fix = "add it to [evaluate] efforts and run evalsuite compare again"
     if default not in proof.efforts:
         what = f"the report did not judge {default}, the effort of a request that names none"
         found.append(finding("D005", what, fix=f"{fix}, or change [serve] default_effort"))
-    for effort in EFFORTS:
+    for effort in served:
         if effort not in (*proof.efforts, default):
-            found.append(finding("D006", f"the report did not judge {effort}, which a request may name", fix=fix))
+            lower = f"{fix}, or lower [serve] max_effort"
+            found.append(finding("D006", f"the report did not judge {effort}, which a request may name", fix=lower))
     for name in ("margin", "alpha"):
         judged, asked = getattr(proof, name), getattr(recipe.evaluate, name)
         if judged > asked:
@@ -115,13 +125,25 @@ def _attempt(found: list[Finding], id: str, make: Callable[[], Made]) -> Made | 
     return None
 
 
-def _fit(found: list[Finding], recipe: Recipe, whole: Checkpoint, target: Target) -> tuple[Sizing | None, Offer | None]:
+def _context(recipe: Recipe, inside: Contents) -> list[Finding]:
+    """Whether someone chose how much a request may hold."""
+    if "max_model_len" in recipe.serve.model_fields_set:
+        return []
+    what = f"nobody chose max_model_len: a request may hold {recipe.serve.max_model_len:,} tokens, answer and all"
+    holds = inside.shape.max_position_embeddings if inside.shape else 0
+    why = f"the default is small; the model holds {holds:,}" if holds else "the default is small"
+    return [finding("D013", what, why=why, fix="[serve] max_model_len, as long as your requests and their answers")]
+
+
+def _fit(
+    found: list[Finding], recipe: Recipe, whole: Checkpoint, inside: Contents, target: Target
+) -> tuple[Sizing | None, Offer | None]:
     name, concurrency = recipe.deploy.gpu, recipe.deploy.concurrency
     gpu = _attempt(found, "D010", lambda: sizing.lent(target, name))
-    need = _attempt(found, "D001", lambda: sizing.need(whole.folder, recipe.serve.max_model_len))
-    if gpu is None or need is None:
+    if gpu is None or inside.shape is None:
         return None, gpu.offer(target) if gpu else None
-    fit = _attempt(found, "D011", lambda: sizing.fit(target, name, need, format=whole.format))
+    load = Load(inside.shape, inside.tensors, spec.options(recipe, target), whole.format)
+    fit = _attempt(found, "D011", lambda: sizing.fit(target, name, load))
     if fit and fit.requests < concurrency:
         what = f"one {name} holds {fit.requests} full-length requests, [deploy] concurrency is {concurrency}"
         found.append(finding("D012", what, why="the others wait for room", fix="lower it, or take a larger GPU"))

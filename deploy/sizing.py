@@ -1,28 +1,27 @@
-"""Does a checkpoint fit a GPU, and what does the GPU cost: safetensors headers, config.json and hardware.toml in.
+"""Which of the GPUs in hardware.toml hold a checkpoint, and what they cost: a checkpoint and options in, sizes out.
 
-Prices are dated facts of that table, never live. Formulas for cache and weights are serve.memory's.
+Prices are dated facts of that table, never live. What a GPU holds is serve.memory's to say.
 """
 
-import json
 import tomllib
+from bisect import bisect_right
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.spec import UTILISATION, Target
-from serve import memory
+from deploy.spec import Target, options
+from serve import contents, memory
+from serve.command import Options
+from serve.memory import Fit
 from tune import checkpoint
+from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.recipe import Deploy, Recipe
 
-GIB = 2**30
-# What vLLM holds over the stored bytes: 1 % was seen with the 20b, 9 % with the 120b (vllm#22331, #23278). The larger.
-LOADED = 1.09
-# Activations, CUDA graphs and context: 3 GiB were seen with 32 experts, 7.5 GiB with 128 (vllm#23278); a line through
-# both. Estimates, good to about 2 GiB.
-OVERHEAD_GIB, OVERHEAD_GIB_EXPERT, EXPERTS = 3.0, 4.5 / 96, 32
 MONTH_HOURS = 730
 
 
@@ -69,15 +68,6 @@ class Hardware(Part):
         return {name: gpu for name, gpu in self.gpu.items() if gpu.offer(target)}
 
 
-class Need(Part):
-    """What a checkpoint takes, in bytes. `kv_request`: key/value cache of one request of `max_model_len` tokens."""
-
-    weights: int
-    overhead: int
-    kv_request: int
-    max_model_len: int
-
-
 class Choice(Offer):
     """A GPU of one target and how many full-length requests it holds."""
 
@@ -85,23 +75,10 @@ class Choice(Offer):
     requests: int
 
 
-class Sizing(Part):
-    """A need on one GPU. `requests`: full-length ones that the cache holds at once; 0 means that it does not fit."""
+class Sizing(Fit):
+    """A checkpoint on one GPU of the table."""
 
     gpu: str
-    need: Need
-    usable: int  # bytes, of the share that the engine may take
-    room: int  # bytes left for the cache; negative when the weights do not fit
-    requests: int
-
-    @property
-    def words(self) -> str:
-        """One sentence for people."""
-        n = self.need
-        return (
-            f"{n.weights / GIB:.1f} GiB of weights and about {n.overhead / GIB:.1f} GiB around them in "
-            f"{self.usable / GIB:.1f} GiB: the cache holds {self.requests:,} requests of {n.max_model_len:,} tokens"
-        )
 
 
 class Plan(Part):
@@ -122,49 +99,33 @@ def hardware() -> Hardware:
     return Hardware.model_validate(tomllib.loads(text))
 
 
-def need(folder: Path, max_model_len: int) -> Need:
-    """What the checkpoint in `folder` takes. Raises UserError when its headers or config.json cannot be read."""
-    try:
-        shape = memory.shape_of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError) as e:  # ValidationError and JSONDecodeError are ValueErrors
-        why = e.errors()[0]["msg"] if isinstance(e, ValidationError) else str(e)
-        raise UserError(f"{folder}/config.json describes no GPT-OSS", why=why, fix="tune export") from None
-    stored = sum(stored_bytes(path) for path in sorted(folder.glob("*.safetensors")))
-    if stored == 0:
-        raise UserError(f"{folder} holds no safetensors weights", fix="tune export")
-    return of(shape, stored, max_model_len)
+class Load(NamedTuple):
+    """A checkpoint as it would be served: what its config and its files' headers say, and the options."""
+
+    shape: memory.Shape
+    tensors: Mapping[str, memory.Tensor]
+    options: Options
+    format: str
+
+    @property
+    def need(self) -> memory.Need:
+        """What one GPU takes of it."""
+        return memory.need(self.shape, self.tensors, self.options.tuning, self.options.max_model_len)
 
 
-def of(shape: memory.Shape, stored: int, max_model_len: int) -> Need:
-    """What an architecture with `stored` bytes of weights takes."""
-    overhead = OVERHEAD_GIB + OVERHEAD_GIB_EXPERT * max(0, shape.num_local_experts - EXPERTS)
-    return Need(
-        weights=int(stored * LOADED),
-        overhead=int(overhead * GIB),
-        kv_request=memory.kv_bytes(shape, max_model_len),
-        max_model_len=max_model_len,
-    )
+def load(found: Checkpoint, options: Options) -> Load:
+    """Raises UserError naming everything that is wrong with the checkpoint or the options."""
+    inside = contents.look(found, options)
+    contents.require(inside.problems, f"{found.folder} cannot be served")
+    if inside.shape is None:
+        raise RuntimeError("a checkpoint without problems has a shape")  # a bug of ours, not of the user
+    return Load(inside.shape, inside.tensors, options, found.format)
 
 
-def stored_bytes(path: Path) -> int:
-    """Bytes of all tensors that a safetensors header lists. Raises UserError when the file is cut short."""
-    try:
-        with path.open("rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            header = json.loads(f.read(length) if length < path.stat().st_size else b"")
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
-        raise UserError(f"{path} has no safetensors header", why=str(e), fix="tune export") from None
-    if path.stat().st_size != 8 + length + max(ends, default=0):
-        raise UserError(f"{path} is cut short", why="its header lists more tensors than it holds", fix="tune export")
-    return int(max(ends, default=0))
-
-
-def on(name: str, gpu: Gpu, need: Need) -> Sizing:
-    """How a need sits on a GPU: room = usable * utilisation - weights - overhead."""
-    usable = int(gpu.memory_gib * GIB * UTILISATION)
-    room = usable - need.weights - need.overhead
-    return Sizing(gpu=name, need=need, usable=usable, room=room, requests=max(0, room // need.kv_request))
+def on(name: str, gpu: Gpu, load: Load) -> Sizing:
+    """How a checkpoint sits on a GPU, by the calculation that `serve preflight` makes."""
+    fit = memory.fit(load.need, int(gpu.memory_gib * memory.GIB), load.options.tuning)
+    return Sizing(gpu=name, **dict(fit))
 
 
 def lent(target: Target, name: str) -> Gpu:
@@ -175,29 +136,35 @@ def lent(target: Target, name: str) -> Gpu:
     return there[name]
 
 
-def fit(target: Target, name: str, need: Need, *, format: str) -> Sizing:
-    """The need on the named GPU. Raises UserError, naming what fits instead, when not one request fits."""
-    sized = on(name, lent(target, name), need)
+def fit(target: Target, name: str, load: Load) -> Sizing:
+    """The checkpoint on the named GPU. Raises UserError, naming what fits instead, when not one request fits."""
+    sized = on(name, lent(target, name), load)
     if sized.requests:
         return sized
-    others = [c.gpu + (f" ({c.usd_hour:.2f})" if c.usd_hour else "") for c in choices(target, need) if c.requests]
+    others = [c.gpu + (f" ({c.usd_hour:.2f})" if c.usd_hour else "") for c in choices(target, load) if c.requests]
     fixes = [f"no single GPU of {target} holds it"]
     if others:
         fixes = [f"[deploy] gpu = one of {', '.join(others)} (USD an hour, table of {hardware().dated}, not live)"]
-    shorter = need.max_model_len * max(0, sized.room) // need.kv_request // 1024 * 1024
-    if shorter:
+    if shorter := longest(load, sized.room):
         fixes.append(f"[serve] max_model_len = {shorter}")
-    if format == "merged" and need.weights > sized.usable // 2:
+    if load.format == "merged" and sized.need.weights > sized.usable // 2:
         fixes.append('[export] format = "mxfp4", about a third of the bytes')
-    what = f"{need.max_model_len:,} tokens and their weights do not fit one {name}"
+    what = f"{load.options.max_model_len:,} tokens and their weights do not fit one {name}"
     raise UserError(what, why=sized.words, fix="; or ".join(fixes))
 
 
-def choices(target: Target, need: Need) -> list[Choice]:
+def longest(load: Load, room: int) -> int:
+    """Tokens, in whole thousands of 1,024, of the longest request whose cache takes no more than `room` bytes."""
+    lengths = range(1024, load.options.max_model_len, 1024)
+    tuning = load.options.tuning
+    return 1024 * bisect_right(lengths, room, key=lambda n: memory.request_bytes(load.shape, n, tuning))
+
+
+def choices(target: Target, load: Load) -> list[Choice]:
     """Every GPU that the target lends, the smallest first, with what it holds and its dated price."""
     found = sorted(hardware().lent_by(target).items(), key=lambda item: item[1].memory_gib)
     return [
-        Choice(gpu=name, requests=on(name, gpu, need).requests, **offer.model_dump())
+        Choice(gpu=name, requests=on(name, gpu, load).requests, **offer.model_dump())
         for name, gpu in found
         if (offer := gpu.offer(target))
     ]
@@ -215,8 +182,8 @@ def cost(offer: Offer, least: int, most: int) -> str:
 def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
     """Size and cost before anything is rendered. Raises UserError when the recipe's GPU does not do."""
     whole = checkpoint.read(folder)
-    takes = need(folder, recipe.serve.max_model_len)
-    sized = fit(target, recipe.deploy.gpu, takes, format=whole.format)
+    takes = load(whole, options(recipe, target))
+    sized = fit(target, recipe.deploy.gpu, takes)
     offer = lent(target, recipe.deploy.gpu).offer(target)
     least, most = replicas(target, recipe.deploy)
     return Plan(

@@ -12,9 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.receipt import Receipt
 from serve import command
-from serve.effort import EffortPolicy
 from tune.checkpoint import Checkpoint
-from tune.harmony import Effort
 from tune.recipe import EnvName, Positive, Recipe, SecretName
 
 Target = Literal["modal", "runpod", "sagemaker"]
@@ -23,9 +21,8 @@ TARGETS: tuple[Target, ...] = get_args(Target)
 # The engine version that serve.launcher knows, and the CUDA its image is built for: drivers and pools are chosen by it.
 ENGINE = "vllm/vllm-openai:v0.32.0"
 CUDA = "13.0"
-# What sizing reckons with is what the engine is told; the engine's own default of 16,384 batched tokens takes more.
-UTILISATION = 0.92
-BATCHED_TOKENS = 8192
+# What sizing reckons with is what the engine is told; its own default of 16,384 batched tokens, on some, takes more.
+TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
@@ -73,10 +70,24 @@ class Deployment(Part):
     gpu: str
     machine: str
     region: str
-    default_effort: Effort
+    options: command.Options
     scaling: Scaling
     limits: Limits
     secrets: dict[EnvName, SecretName]
+
+
+def options(recipe: Recipe, target: Target) -> command.Options:
+    """How the recipe serves on a target: as `serve run` would, but for host and port.
+
+    No key of ours: each target asks every caller for its own.
+    """
+    return command.options(
+        recipe.serve,
+        host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
+        port=PLACES[target][1],
+        sagemaker=target == "sagemaker",
+        extra=TUNING,
+    )
 
 
 def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target, machine: str) -> Deployment:
@@ -84,7 +95,9 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
     slug = re.sub(r"[^a-z0-9]+", "-", checkpoint.name).strip("-")[:41].strip("-")
     folder, port = PLACES[target]
     model_path = folder or f"/models/{slug}-{checkpoint.digest[:16]}"
-    server = _server(recipe, checkpoint, target, model_path, port)
+    served = options(recipe, target)
+    there = checkpoint.model_copy(update={"folder": Path(model_path)})
+    server = command.build(there, served, device="cuda", kv_bytes=0, cores=1)  # a GPU engine sizes its own cache
     r = recipe.deploy
     return Deployment(
         target=target,
@@ -101,7 +114,7 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         gpu=r.gpu,
         machine=machine,
         region=r.region,
-        default_effort=recipe.serve.default_effort,
+        options=served,
         scaling=Scaling(
             min_replicas=r.min_replicas,
             max_replicas=r.max_replicas,
@@ -115,17 +128,3 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         ),
         secrets=r.secrets,
     )
-
-
-def _server(recipe: Recipe, checkpoint: Checkpoint, target: Target, model_path: str, port: int) -> command.Command:
-    """The engine's command line in the container. No key of ours: each target asks every caller for its own."""
-    options = command.Options(
-        host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
-        port=port,
-        policy=EffortPolicy(default=recipe.serve.default_effort),
-        max_model_len=recipe.serve.max_model_len,
-        sagemaker=target == "sagemaker",
-        extra=("--gpu-memory-utilization", str(UTILISATION), "--max-num-batched-tokens", str(BATCHED_TOKENS)),
-    )
-    there = checkpoint.model_copy(update={"folder": Path(model_path)})
-    return command.build(there, options, device="cuda", kv_bytes=0, cores=1)  # a GPU engine sizes its own cache

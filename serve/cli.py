@@ -33,12 +33,15 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.argument("extra", nargs=-1, type=click.UNPROCESSED),
         click.argument("folder", type=folder),
         click.option("--recipe", type=folder, help="Its [serve] gives defaults.  [default: ./recipe.toml, if any]"),
-        click.option("--max-body", type=int, default=8 * 2**20, show_default=True, help="Bytes of one request."),
-        click.option("--drain", type=int, default=10, show_default=True, help="Seconds to finish requests at a stop."),
+        click.option("--raw-completions/--no-raw-completions", default=None,
+                     help="Open /v1/completions, where no effort is applied.  [default: closed]"),
+        click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
+        click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
-        click.option("--spelling", type=click.Choice(["strict", "map"]), default="strict", show_default=True,
-                     help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."),
-        click.option("--max-effort", type=EFFORT, default="high", show_default=True, help="Higher ones are lowered."),
+        click.option("--spelling", type=click.Choice(["strict", "map"]),
+                     help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
+                          "  [default: strict]"),
+        click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
         click.option("--default-effort", type=EFFORT, help="For requests that name none.  [default: medium]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
@@ -61,7 +64,7 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
 
     options = _options(**given)
     key = _key(options.key_env)
-    found = _preflight(folder, options, quiet=as_json)
+    found = _preflight(folder, options, quiet=as_json, digests=False)  # they are taken while the engine loads
     found.require()
     if options.port == 0:
         options = options.model_copy(update={"port": _free_port(options.host)})
@@ -76,6 +79,7 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
         drain=options.drain,
         log=log or _log(folder, options.port),
         ready_timeout=ready_timeout,
+        proof=lambda: _prove(folder),
     )
 
     def ready() -> None:
@@ -152,35 +156,28 @@ def wait(url: str, timeout: float) -> None:
 
 
 def _options(**given: Any) -> "Options":
-    from pydantic import ValidationError
-
-    from serve.command import Options
-    from serve.effort import EffortPolicy
+    """The recipe's [serve] with what was given on the command line, which wins."""
+    from serve import command
     from tune import recipe
 
     path = given.pop("recipe")
     if path is None and Path("recipe.toml").is_file():
         path = Path("recipe.toml")
-    defaults = recipe.read(path).serve if path else recipe.Serve()
-    try:
-        policy = EffortPolicy(
-            default=given.pop("default_effort") or defaults.default_effort,
-            maximum=given.pop("max_effort"),
-            spelling=given.pop("spelling"),
-        )
-        if (length := given.pop("max_model_len")) is None:
-            length = defaults.max_model_len
-        return Options(policy=policy, max_model_len=length, key_env=given.pop("api_key_env"), **given)
-    except ValidationError as e:
-        first = e.errors()[0]
-        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1] if part != "extra")
-        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix="serve run --help") from None
+    section = recipe.read(path).serve if path else recipe.Serve()
+    return command.options(section, key_env=given.pop("api_key_env"), **given)
 
 
-def _preflight(folder: Path, options: "Options", *, quiet: bool) -> "Preflight":
+def _prove(folder: Path) -> None:
+    """Raise UserError unless every file is the one that the manifest names."""
+    from tune import checkpoint
+
+    checkpoint.verify(folder)
+
+
+def _preflight(folder: Path, options: "Options", *, quiet: bool, digests: bool = True) -> "Preflight":
     from serve import machine, preflight
 
-    found = preflight.check(folder, options, machine.detect())
+    found = preflight.check(folder, options, machine.detect(), digests=digests)
     for problem in found.problems:
         if problem.level == "warning" and not quiet:
             click.echo(f"note: {problem.what}: {problem.why}", err=True)

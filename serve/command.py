@@ -1,16 +1,21 @@
-"""Checkpoint and options to the engine's argument list and environment. Pure; no secret enters either.
+"""A recipe and flags to Options; a checkpoint and Options to the engine's command line. Pure; no secret enters it.
 
 Flags are those of vLLM 0.32. Knows which flag does what and why; starts nothing.
 """
 
 import sys
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from serve import engine_flags
 from serve.effort import EffortPolicy
+from serve.memory import Tuning
 from serve.middleware import SETTINGS, Settings
 from tune.checkpoint import Checkpoint
+from tune.errors import UserError
+from tune.harmony import EFFORTS
+from tune.recipe import Serve
 
 Device = Literal["cpu", "cuda"]
 
@@ -23,20 +28,8 @@ NO_TEMPLATE = "{{ 'gpt-oss prompts are rendered by the harmony library' }}"
 SMALL_MACHINE = 4
 
 
-# Flags that would undo what was checked, or show a secret, and what to say instead.
-OURS = {
-    "--model": "the model is FOLDER",
-    "--served-model-name": "use --name",
-    "--host": "use --host before the --",
-    "--port": "use --port before the --",
-    "--api-key": "it would show the key to every process and log; use --api-key-env NAME",
-    "--middleware": "requests pass serve's own",
-    "--config": "a file can hold any flag; write the flags after the --",
-}
-
-
 class Options(BaseModel):
-    """How to serve. `extra` goes to the engine after ours, so it wins, but for the flags in OURS."""
+    """How to serve, here or when deployed. `extra` goes to the engine after ours: serve.engine_flags reads it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,19 +42,49 @@ class Options(BaseModel):
     sequences: int = Field(default=16, gt=0)  # longest ones that fit the CPU engine's cache at once
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
     max_body: int = Field(default=8 * 2**20, gt=0)
+    raw_completions: bool = False
     sagemaker: bool = False
     extra: tuple[str, ...] = ()
 
     @field_validator("extra")
     @classmethod
     def _ours_stay(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
-        for word in extra:
-            flag = word.split("=")[0].replace("_", "-")
-            # vLLM takes abbreviations
-            meant = next((f for f in OURS if len(flag) > 2 and f.startswith(flag)), None)
-            if meant:
-                raise ValueError(f"{word.split('=')[0]} is not for the engine: {OURS[meant]}")
+        engine_flags.read(extra)
         return extra
+
+    @property
+    def tuning(self) -> Tuning:
+        """What the engine is told that decides its memory."""
+        return engine_flags.read(self.extra)
+
+
+def options(section: Serve, **given: Any) -> Options:
+    """A recipe's [serve] and what was given beside it, which wins; None counts as not given.
+
+    `given`: keys of that section and fields of Options. Raises UserError naming the flag or key that is at fault.
+    """
+    given = {name: value for name, value in given.items() if value is not None}
+    asked = set(given)
+    chosen = {name: given.pop(name, getattr(section, name)) for name in type(section).model_fields}
+    default, maximum = chosen.pop("default_effort"), chosen.pop("max_effort")
+
+    def named(key: str) -> str:
+        unset = f"[serve] {key}" if key in section.model_fields_set else f"{key} (which nobody set)"
+        return f"--{key.replace('_', '-')}" if key in asked else unset
+
+    if EFFORTS.index(default) > EFFORTS.index(maximum):
+        raise UserError(
+            f"{named('default_effort')} {default} is above the maximum, {named('max_effort')} {maximum}",
+            why="a request that names no effort would get more than any may have",
+            fix=f"--default-effort {maximum}, or [serve] default_effort",
+        )
+    try:
+        policy = EffortPolicy(default=default, maximum=maximum, spelling=chosen.pop("spelling"))
+        return Options(policy=policy, **chosen, **given)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1] if part != "extra")
+        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix="serve run --help") from None
 
 
 class Command(NamedTuple):
@@ -85,6 +108,8 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
         max_body=options.max_body,
         drain=options.drain,
         sagemaker=options.sagemaker,
+        max_model_len=options.max_model_len,
+        raw_completions=options.raw_completions,
     )
 
 

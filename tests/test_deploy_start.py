@@ -6,52 +6,118 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import httpx
 import pytest
 from deployment import make_checkpoint, rendered
 
-SAY = "import os, tune.checkpoint as c; print(c.__file__, os.environ['VLLM_SYSTEM_START_DATE'], flush=True)"
+from deploy.targets import start as entry
+from serve.cli import _free_port
+
+STARTED = []
+STANDIN = Path(__file__).parent / "standin.py"
 
 
 @pytest.fixture
 def container(tmp_path):
-    """What the image holds as /opt/gptoss-kit, the weights beside it, and a stand-in for the engine's command."""
-    out = rendered(tmp_path, "sagemaker")
+    """What the image holds as /opt/gptoss-kit, the weights beside it, and a stand-in for the engine."""
+    out = rendered(tmp_path, "sagemaker", serve={"max_effort": "medium", "drain": 5})
     root = tmp_path / "image"
     shutil.copytree(out / "kit", root)
     shutil.copy(out / "start.py", root)
-    manifest = json.loads((out / "deployment.json").read_text())
-    manifest["settings"]["deployment"]["model_path"] = str(tmp_path / "merged")
-    manifest["settings"]["deployment"]["args"] = [sys.executable, "-c", SAY]
+    shutil.copy(out / "deployment.json", root)
+    change(root, model_path=str(tmp_path / "merged"), port=_free_port("127.0.0.1"))
+    engine(root)
+    yield root
+    for process in STARTED:
+        process.terminate()  # of a test that failed: it ends its engine, too
+        process.communicate(timeout=60)
+    STARTED.clear()
+
+
+def deployment(root):
+    return json.loads((root / "deployment.json").read_text())["settings"]["deployment"]
+
+
+def change(root, **values):
+    manifest = json.loads((root / "deployment.json").read_text())
+    manifest["settings"]["deployment"] |= values
     (root / "deployment.json").write_text(json.dumps(manifest))
-    return root
+
+
+def engine(root, mode=""):
+    """Let the stand-in be the engine, with a fault of that name."""
+    found = deployment(root)
+    change(root, args=[sys.executable, str(STANDIN), str(found["port"]), found["model_path"], mode])
 
 
 def start(root, *arguments):
     env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
-    return subprocess.Popen(
-        [sys.executable, root / "start.py", *arguments], env=env, stdout=-1, stderr=-1, text=True, cwd="/"
-    )
+    command = [sys.executable, root / "start.py", *arguments]
+    STARTED.append(subprocess.Popen(command, env=env, stdout=-1, stderr=-1, text=True, cwd="/"))
+    return STARTED[-1]
 
 
 def run(root, *arguments):
+    """Start it where it cannot become ready; its exit status and all it said."""
     process = start(root, *arguments)
     out, err = process.communicate(timeout=60)
+    assert "Traceback" not in err
     return process.returncode, out, err
 
 
-def engine(root, code):
-    """Let `code` stand in for the engine."""
-    manifest = json.loads((root / "deployment.json").read_text())
-    manifest["settings"]["deployment"]["args"] = [sys.executable, "-c", code]
-    (root / "deployment.json").write_text(json.dumps(manifest))
+def ask(root, path):
+    """The status of a path, 0 when nothing listens."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{deployment(root)['port']}{path}", trust_env=False).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def until(process, holds):
+    """Wait until something holds, while the process lives."""
+    while not holds():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("arguments", [[], ["serve"]])
-def test_the_proven_checkpoint_starts_with_the_rendered_code(container, arguments):
-    code, out, err = run(container, *arguments)
-    assert code == 0, err
-    assert out.split() == [str(container / "tune" / "checkpoint.py"), "2026-01-01"]
+def test_the_proven_checkpoint_is_served_by_the_rendered_code_until_a_stop(container, arguments):
+    process = start(container, *arguments)
+    assert process.stdout.readline().split() == ["started", str(container / "tune" / "checkpoint.py"), "2026-01-01"]
+    until(process, lambda: ask(container, "/ping") == 200)
+    assert ask(container, "/readyz") == 200
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert out == "ended\n"  # the engine drained and ended by itself
+    assert ask(container, "/livez") == 0
+
+
+def test_the_server_is_told_what_the_recipe_says(container, tmp_path):
+    job = entry.job(deployment(container))
+    assert (job.policy.maximum, job.drain, job.ready_timeout, job.log) == ("medium", 5, 1800, None)
+    assert job.checkpoint.folder == tmp_path / "merged"
+    assert job.command.env == deployment(container)["env"]
+
+
+def test_nobody_is_let_in_while_the_files_are_being_digested(container, tmp_path):
+    script, go = container / "start.py", tmp_path / "go"
+    verify = "        checkpoint.verify("
+    slow = f"        import time\n        while not Path({str(go)!r}).exists():\n            time.sleep(0.05)\n"
+    assert script.read_text().count(verify) == 1
+    script.write_text(script.read_text().replace(verify, slow + verify))  # a disk that takes its time
+    process = start(container)
+    until(process, lambda: ask(container, "/livez") == 200)
+    until(process, lambda: "being proven" in process.stderr.readline())
+    assert {ask(container, path) for path in ("/health", "/readyz", "/ping", "/v1/models")} == {503}
+    go.touch()
+    until(process, lambda: ask(container, "/ping") == 200)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 def test_another_checkpoint_does_not_start(container, tmp_path):
@@ -60,7 +126,6 @@ def test_another_checkpoint_does_not_start(container, tmp_path):
     code, out, err = run(container)
     assert (code, out) == (2, "")
     assert "holds another@" in err
-    assert "Traceback" not in err
 
 
 def test_half_a_checkpoint_does_not_start(container, tmp_path):
@@ -70,40 +135,59 @@ def test_half_a_checkpoint_does_not_start(container, tmp_path):
     assert "lacks model.safetensors" in err
 
 
-def test_weights_that_changed_on_the_way_do_not_start(container, tmp_path):
+def test_what_cannot_be_served_as_it_is_told_does_not_start(container):
+    change(container, options={**deployment(container)["options"], "max_model_len": 200_000})
+    code, out, err = run(container)
+    assert (code, out) == (2, "")
+    assert "max_model_len 200000 is over the model's 4096" in err
+
+
+def test_weights_cut_short_on_the_way_do_not_start(container, tmp_path):
+    weights = tmp_path / "merged" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    code, out, err = run(container)
+    assert (code, out) == (2, "")
+    assert "model.safetensors is damaged" in err
+
+
+def test_weights_that_changed_on_the_way_are_never_served(container, tmp_path):
     weights = tmp_path / "merged" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    code, out, err = run(container)
-    assert (code, out) == (2, "")
+    code, _, err = run(container)
+    assert code == 2
     assert "model.safetensors is not the file" in err
     assert "mount or copy the checkpoint again" in err
+    assert "ready after" not in err
+
+
+def test_a_file_that_the_manifest_does_not_name_is_never_served(container, tmp_path):
+    (tmp_path / "merged" / "notes.bin").write_bytes(b"x")
+    code, _, err = run(container)
+    assert code == 2
+    assert "notes.bin" in err
+    assert "ready after" not in err
+
+
+@pytest.mark.parametrize(
+    ("mode", "says"),
+    [
+        ("today", "does not show the model the prompt it was trained on"),
+        ("other", "does not answer as the checkpoint's weights do"),
+        ("dies", "the engine stopped with exit code 7"),
+    ],
+)
+def test_an_engine_that_is_not_as_proven_is_never_served(container, mode, says):
+    engine(container, mode)
+    code, out, err = run(container)
+    assert code == 2
+    assert out.startswith("started ")
+    assert says in err
+    assert "ready after" not in err
 
 
 def test_an_argument_other_than_serve_is_refused(container):
     code, _, err = run(container, "train")
     assert code == 2
     assert "train" in err
-
-
-def test_the_exit_status_is_the_engines(container):
-    engine(container, "raise SystemExit(7)")
-    assert run(container)[0] == 7
-
-
-def test_a_stop_reaches_the_engine_and_waits_for_it(container):
-    engine(
-        container,
-        "from signal import *\n"
-        "pthread_sigmask(SIG_BLOCK, {SIGTERM})\n"
-        "print('ready', flush=True)\n"
-        "print(sigwait({SIGTERM}).name)\n"
-        "raise SystemExit(5)",
-    )
-    process = start(container)
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    out, _ = process.communicate(timeout=60)
-    assert out == "SIGTERM\n"
-    assert process.returncode == 5

@@ -1,14 +1,17 @@
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from checkpoints import fill
 from click.testing import CliRunner
 
 from serve.cli import _log, _url, main
 from serve.command import Options
 from tune import checkpoint
+from tune.recipe import Serve
 
 
 def serve(*words, **env):
@@ -27,6 +30,8 @@ def serve(*words, **env):
         (["run", "x", "--recipe", "no-such.toml"], "tune init"),
         (["run", "x", "--", "--api-key", "sk-1"], "--api-key-env"),
         (["run", "x", "--max-model-len", "0"], "--max-model-len"),
+        (["run", "x", "--", "--max-model-len", "9"], "use --max-model-len before the --"),
+        (["run", "x", "--", "-tp", "two"], "-tp two: not a number"),
         (["run", "x", "--", "--served_model_name=y"], "Error: --served_model_name is not for the engine: use --name"),
         (["ask", "http://127.0.0.1:1", "hi"], "does not answer"),
         (["wait", "http://127.0.0.1:1", "--timeout", "0"], "Connection refused"),
@@ -45,7 +50,7 @@ def test_a_recipe_gives_defaults_and_options_win(tmp_path, monkeypatch):
 
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('[serve]\ndefault_effort = "high"\nmax_model_len = 512\n')
-    given = {"api_key_env": "", "max_effort": "high", "spelling": "strict", "recipe": recipe}
+    given = {"api_key_env": "", "recipe": recipe}
     options = _options(default_effort=None, max_model_len=None, **given)
     assert isinstance(options, Options)
     assert (options.policy.default, options.max_model_len) == ("high", 512)
@@ -54,6 +59,49 @@ def test_a_recipe_gives_defaults_and_options_win(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options = _options(default_effort=None, max_model_len=None, **{**given, "recipe": None})
     assert (options.policy.default, options.max_model_len) == ("high", 512)  # the one that lies here
+
+
+RECIPE = """[serve]
+default_effort = "low"
+max_effort = "medium"
+spelling = "map"
+max_model_len = 777
+drain = 3
+max_body = 9
+raw_completions = true
+"""
+
+
+@pytest.mark.parametrize("name", ["run", "preflight", "command"])
+def test_every_key_of_the_recipe_has_a_flag_that_wins_and_no_default_of_its_own(name):
+    flags = {p.name: p for p in main.commands[name].params}
+    assert [k for k in Serve.model_fields if k not in flags] == []
+    given = main.commands[name].make_context(name, ["folder"]).params
+    assert [k for k in Serve.model_fields if given[k] is not None] == []
+    defaults = {k: str(f.default).lower() for k, f in Serve.model_fields.items()} | {"raw_completions": "closed"}
+    assert [k for k, d in defaults.items() if k != "default_effort" and f"[default: {d}]" not in flags[k].help] == []
+
+
+def test_the_engine_is_told_what_the_recipe_says(tmp_path):
+    folder = fill(tmp_path / "tiny")
+    facts = {"name": "m", "base": "nano", "format": "merged", "prompt_date": "2026-01-01"}
+    checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+
+    def told(*words):
+        out = serve("command", str(folder), "--recipe", str(tmp_path / "recipe.toml"), *words)
+        assert out.exit_code == 0, out.output
+        (line,) = [text for text in out.output.splitlines() if text.startswith("GPTOSS_SERVE_SETTINGS=")]
+        found = json.loads(shlex.split(line.removesuffix("\\"))[0].partition("=")[2])
+        return {**found.pop("policy"), **found}
+
+    found = told()
+    assert [found[k] for k in ("default", "maximum", "spelling")] == ["low", "medium", "map"]
+    assert [found[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")] == [777, 3, 9, True]
+    words = "--default-effort medium --max-effort high --spelling strict --max-model-len 99 --drain 1 --max-body 8"
+    found = told(*words.split(), "--no-raw-completions")
+    assert [found[k] for k in ("default", "maximum", "spelling")] == ["medium", "high", "strict"]
+    assert [found[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")] == [99, 1, 8, False]
 
 
 @pytest.mark.parametrize(
@@ -91,3 +139,58 @@ print([m for m in ("pydantic", "httpx", "openai", "torch", "vllm", "openai_harmo
 """
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(out.stdout) == []
+
+
+RUN = """
+import sys
+from serve import cli, command
+
+def stand_in(found, options):
+    folder = str(found.checkpoint.folder)
+    built = command.build(found.checkpoint, options, device="cpu", kv_bytes=1, cores=1)
+    return built._replace(argv=[sys.executable, {standin!r}, str(options.port), folder])
+
+cli._command = stand_in
+cli.main()
+"""
+
+
+@pytest.fixture
+def running(tmp_path):
+    """`serve run` of a tiny checkpoint, its engine a stand-in; ended with the test."""
+    folder = fill(tmp_path / "tiny")
+    facts = {"name": "m", "base": "nano", "format": "merged", "prompt_date": "2026-01-01"}
+    checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+    started = []
+
+    def run(*words):
+        code = RUN.format(standin=str(Path(__file__).parent / "standin.py"))
+        command = [sys.executable, "-c", code, "run", str(folder), "--port", "0", "--json", *words]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield folder, run
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+def test_a_capped_server_is_proven_and_stops_when_told(running):
+    _, run = running
+    process = run("--max-effort", "medium")
+    facts = json.loads(process.stdout.readline())
+    assert facts["models"][0] == "m"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+
+
+def test_files_are_digested_beside_the_engine_and_not_before(running):
+    folder, run = running
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    out, said = run().communicate(timeout=60)
+    assert "starting the engine" in said
+    assert "model.safetensors is not the file that checkpoint.json describes" in said
+    assert out == ""

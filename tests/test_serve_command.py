@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from serve import command, memory
+from serve import command
 from serve.command import Options
 from serve.effort import EffortPolicy
 from serve.middleware import SETTINGS, Settings
 from tune.checkpoint import Checkpoint
+from tune.errors import UserError
+from tune.recipe import Serve
 
 FOUND = Checkpoint(
     folder=Path("/m"),
@@ -43,10 +45,10 @@ def test_the_engine_gets_both_names_and_the_date_of_training():
 
 
 def test_the_middleware_reads_what_the_command_says():
-    options = Options(policy=EffortPolicy(default="low"), key_env="K", max_body=9, drain=3, sagemaker=True)
-    settings = Settings.model_validate_json(build(options).env[SETTINGS])
-    assert settings == command.settings(FOUND, options)
-    assert (settings.policy.default, settings.digest, settings.key_env) == ("low", FOUND.digest, "K")
+    policy = EffortPolicy(default="low", maximum="medium", spelling="map")
+    told = {"max_body": 9, "drain": 3, "sagemaker": True, "max_model_len": 777, "raw_completions": True}
+    settings = Settings.model_validate_json(build(Options(policy=policy, key_env="K", **told)).env[SETTINGS])
+    assert settings == Settings(policy=policy, digest=FOUND.digest, key_env="K", **told)
 
 
 def test_no_secret_enters_argv_or_environment(monkeypatch):
@@ -62,39 +64,6 @@ def test_extra_arguments_come_last_so_that_they_win():
     assert build(Options(extra=("--seed", "7"))).argv[-2:] == ["--seed", "7"]
 
 
-@pytest.mark.parametrize(
-    ("flag", "instead"),
-    [
-        ("--model", "FOLDER"),
-        ("--mode=x", "FOLDER"),
-        ("--served_model_name", "--name"),
-        ("--hos", "--host"),
-        ("--port=1", "--port"),
-        ("--middleware", "serve's own"),
-        ("--config", "after the --"),
-    ],
-)
-def test_what_was_checked_cannot_be_replaced(flag, instead):
-    with pytest.raises(ValidationError, match=instead):
-        Options(extra=(flag, "x"))
-
-
-def test_engine_flags_that_only_begin_alike_pass():
-    extra = (
-        "--model-impl",
-        "vllm",
-        "--config-format",
-        "hf",
-        "--api-server-count",
-        "1",
-        "-tp",
-        "2",
-        "--",
-        "--max-num-seqs=4",
-    )
-    assert Options(extra=extra).extra == extra
-
-
 def test_two_servers_on_a_small_machine_are_not_bound_to_the_same_core():
     small, large = build(cores=2).env, build(cores=32).env
     assert (small["VLLM_CPU_OMP_THREADS_BIND"], small["OMP_NUM_THREADS"]) == ("nobind", "1")
@@ -104,37 +73,56 @@ def test_two_servers_on_a_small_machine_are_not_bound_to_the_same_core():
     assert "OMP_NUM_THREADS" not in gpu.env
 
 
-@pytest.mark.parametrize(
-    ("name", "billions", "packed_gib", "bf16_gib", "kv_8k_mib"),
-    # The model card's parameters and checkpoint sizes; 24 and 36 KiB of cache a token, and the windows.
-    [("openai/gpt-oss-20b", 20.91, 12.8, 39.0, 195.0), ("openai/gpt-oss-120b", 116.83, 60.8, 217.6, 292.5)],
-)
-def test_memory_of_the_published_models(name, billions, packed_gib, bf16_gib, kv_8k_mib):
-    shape = memory.GPT_OSS[name]
-    assert memory.parameters(shape) / 1e9 == pytest.approx(billions, abs=0.005)
-    assert memory.weight_bytes(shape, "mxfp4") / 2**30 == pytest.approx(packed_gib, abs=0.05)
-    assert memory.weight_bytes(shape, "merged") / 2**30 == pytest.approx(bf16_gib, abs=0.05)
-    assert memory.kv_bytes(shape, 8192) / 2**20 == kv_8k_mib
-    assert memory.kv_bytes(shape, 64) == memory.kv_bytes(shape, 32) * 2  # within the window all layers grow
+CHOSEN = {
+    "default_effort": "low",
+    "max_effort": "medium",
+    "spelling": "map",
+    "max_model_len": 777,
+    "drain": 3,
+    "max_body": 9,
+    "raw_completions": True,
+}
 
 
-def test_tensor_names_and_shapes_are_those_that_transformers_writes():
-    torch = pytest.importorskip("torch")
-    from transformers import GptOssConfig, GptOssForCausalLM
+def test_every_key_of_the_recipe_reaches_the_options():
+    assert CHOSEN.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
+    policy = EffortPolicy(default="low", maximum="medium", spelling="map")
+    rest = {k: CHOSEN[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")}
+    assert command.options(Serve(**CHOSEN)) == Options(policy=policy, **rest)
+    assert command.options(Serve()) == Options()
 
-    config = GptOssConfig(
-        vocab_size=100,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        num_local_experts=2,
+
+@pytest.mark.parametrize("key", CHOSEN)
+def test_what_was_given_wins_over_the_recipe_and_none_is_not_given(key):
+    changed, plain = Serve(**CHOSEN), command.options(Serve())
+    back = (
+        {"default_effort": "medium", "max_effort": "medium"}
+        if "effort" in key
+        else {key: Serve.model_fields[key].default}
     )
-    with torch.device("meta"):
-        model = GptOssForCausalLM(config)
-    real = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shape = memory.shape_of(config.to_dict())
-    assert {name: tensor.shape for name, tensor in memory.tensors(shape, "merged").items()} == real
-    assert shape.full_layers == config.layer_types.count("full_attention")
+    assert command.options(changed, **back) != command.options(changed)
+    assert command.options(changed, **dict.fromkeys(back)) == command.options(changed)
+    given = CHOSEN if "effort" in key else {key: CHOSEN[key]}
+    assert command.options(Serve(), **given) != plain
+
+
+@pytest.mark.parametrize(
+    ("section", "given", "says"),
+    [
+        ({}, {"max_effort": "low"}, "default_effort (which nobody set) medium is above the maximum, --max-effort low"),
+        ({"default_effort": "high"}, {"max_effort": "low"}, "[serve] default_effort high is above the maximum, --max"),
+        (
+            {"max_effort": "medium"},
+            {"default_effort": "high"},
+            "--default-effort high is above the maximum, [serve] max",
+        ),
+        ({}, {"max_model_len": 0}, "--max-model-len: "),
+        ({}, {"drain": -1}, "--drain: "),
+        ({}, {"max_body": 0}, "--max-body: "),
+        ({}, {"extra": ("--model", "x")}, "--model is not for the engine"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_own_name(section, given, says):
+    with pytest.raises(UserError) as error:
+        command.options(Serve(**section), **given)
+    assert error.value.what.startswith(says), error.value.what

@@ -1,48 +1,20 @@
 import json
 import shutil
 import socket
-import struct
 
 import pytest
+from checkpoints import CONFIG, fill, write_index, write_weights
 
-from serve import memory, preflight
+from serve import machine, memory, preflight
 from serve.command import Options
 from serve.machine import Machine, detect
-from tune import checkpoint, harmony
+from tune import checkpoint
 from tune.errors import UserError
 
 GIB = 2**30
 HERE = Machine(device="cpu", cores=2, memory=16 * GIB, amx=True, vllm="0.32.0")
 ANY_PORT = Options(port=0)
-CONFIG = {
-    "model_type": "gpt_oss",
-    "num_hidden_layers": 2,
-    "hidden_size": 32,
-    "intermediate_size": 32,
-    "num_local_experts": 2,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "head_dim": 16,
-    "vocab_size": harmony.VOCABULARY,
-    "sliding_window": 128,
-    "max_position_embeddings": 4096,
-}
 ROUTER = "model.layers.1.mlp.router.weight"
-
-
-def write_weights(path, tensors):
-    header, end = {}, 0
-    for name, tensor in tensors.items():
-        dtype = "BF16" if tensor.element == 2 else "U8"
-        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [end, end := end + tensor.bytes]}
-    text = json.dumps(header).encode()
-    with path.open("wb") as f:
-        f.write(struct.pack("<Q", len(text)) + text)
-        f.truncate(8 + len(text) + end)
-
-
-def write_index(folder, weight_map):
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def change(path, **values):
@@ -53,20 +25,6 @@ def change(path, **values):
 def finish(folder, **facts):
     facts = {"name": "tiny", "base": "none", "format": "merged", "prompt_date": "2026-01-01", **facts}
     return checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
-
-
-def fill(folder, format="merged"):
-    import tokenizers
-
-    folder.mkdir()
-    shape = memory.shape_of(CONFIG)
-    quantized = {"quantization_config": {"quant_method": "mxfp4"}} if format == "mxfp4" else {}
-    (folder / "config.json").write_text(json.dumps({**CONFIG, **quantized}))
-    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [200002, 199999, 200012]}))
-    ids = {harmony.decode([i]): i for i in (200005, 200006, 200007, 200008, 200002, 200012)}
-    tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, "x")).save(str(folder / "tokenizer.json"))
-    write_weights(folder / "model.safetensors", memory.tensors(shape, format))
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -95,6 +53,33 @@ def test_this_machine_is_read():
     assert here.device == "cpu" or here.vllm
 
 
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in *--id=0*) ids=0;; *--id=*) echo "no such GPU" >&2; exit 6;; *) ids="0 1";; esac
+for i in $ids; do [ $i = 0 ] && echo "40000, 500" || echo "39000, 1600"; done
+"""
+
+
+@pytest.mark.parametrize(
+    ("shown", "seen"),
+    [
+        (None, (39_000, 40_500, 2)),
+        ("0", (40_000, 40_500, 1)),
+        ("7", (0, 0, 0)),
+        ("MIG-1", (39_000, 40_500, 2)),
+    ],
+)
+def test_every_gpu_that_cuda_shows_is_counted(tmp_path, monkeypatch, shown, seen):
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA_SMI)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if shown:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
+    free, total, count = machine._gpus()
+    assert (free // 2**20, total // 2**20, count) == seen
+
+
 def rename_router(folder):
     tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
     tensors = {n.replace(".router.", ".router.linear."): t for n, t in tensors.items()}
@@ -115,6 +100,23 @@ def leave_out_of_the_index(folder):
     names = [n for n in memory.tensors(memory.shape_of(CONFIG), "merged") if n != ROUTER]
     write_index(folder, {**dict.fromkeys(names, "model.safetensors"), ROUTER: "other.safetensors"})
     write_weights(folder / "other.safetensors", {"something.else": memory.Tensor((1,), 2)})
+
+
+def add_a_shard(folder):
+    write_weights(folder / "zz.safetensors", {"model.norm.weight": memory.Tensor((32,), 2)})
+
+
+def add_a_shard_beside_the_index(folder):
+    write_index(folder, dict.fromkeys(memory.tensors(memory.shape_of(CONFIG), "merged"), "model.safetensors"))
+    write_weights(folder / "zz.safetensors", {"model.norm.weight": memory.Tensor((32,), 2)})
+
+
+def store_as(dtype, element):
+    def plant(folder):
+        tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
+        write_weights(folder / "model.safetensors", {**tensors, ROUTER: memory.Tensor((2, 32), element, dtype)})
+
+    return plant
 
 
 def truncate(folder):
@@ -142,6 +144,11 @@ def other_tokenizer(folder):
         (transpose_router, ["1 tensors of the wrong shape", "[32, 2]", "[2, 32]"]),
         (lose_a_shard, ["lacks model-2.safetensors"]),
         (leave_out_of_the_index, [ROUTER]),
+        (add_a_shard, ["holds 1 tensors twice", "model.norm.weight is in zz.safetensors"]),
+        (add_a_shard_beside_the_index, ["holds zz.safetensors, which model.safetensors.index.json does not name"]),
+        (store_as("F32", 4), ["1 tensors of the wrong dtype", ROUTER, "is F32, not BF16"]),
+        (store_as("F16", 2), ["1 tensors of the wrong dtype", "is F16, not BF16"]),
+        (store_as("F32", 2), ["damaged", "128 bytes, its shape and dtype make 256"]),
         (truncate, ["model.safetensors is damaged", "its header describes"]),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), ["damaged", "longer than the file"]),
         (lambda f: (f / "model.safetensors").write_bytes(b""), ["damaged"]),
@@ -166,6 +173,43 @@ def test_a_planted_fault_is_named_before_the_engine_starts(folder, plant, words)
         found.require()
     assert all(word in error.value.message for word in words), error.value.message
     assert error.value.exit_code == 2
+
+
+def test_weights_are_counted_with_the_bytes_that_their_headers_say(folder):
+    before = preflight.check(folder, ANY_PORT, HERE).figures["weight_bytes"]
+    store_as("F32", 4)(folder)
+    finish(folder)
+    assert preflight.check(folder, ANY_PORT, HERE).figures["weight_bytes"] == before + 2 * 32 * 2
+    assert before == memory.weight_bytes(memory.shape_of(CONFIG), "merged")
+
+
+@pytest.mark.parametrize(
+    ("extra", "names"),
+    [
+        (("-tp", "3"), ["num_attention_heads 2", "num_key_value_heads 1", "vocab_size", "intermediate_size 32"]),
+        (("-tp", "2"), ["num_key_value_heads 1"]),
+        (("-pp", "3"), ["intermediate_size 32", "2 layers make no 3 stages"]),
+        (("-pp", "2"), []),
+    ],
+)
+def test_gpus_that_cannot_share_the_model_are_named(whole, extra, names):
+    machine = Machine(device="cuda", cores=8, memory=24 * GIB, gpus=8, vllm="0.32.0")
+    found = preflight.check(whole, Options(port=0, extra=extra), machine).errors
+    assert len(found) == len(names)
+    assert all(p.what.startswith(name) for p, name in zip(found, names, strict=True)), found
+
+
+def test_digests_can_be_left_to_the_start(folder):
+    data = bytearray((folder / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "model.safetensors").write_bytes(data)
+    assert len(preflight.check(folder, ANY_PORT, HERE).errors) == 1
+    assert preflight.check(folder, ANY_PORT, HERE, digests=False).errors == []
+
+
+def test_a_cache_size_given_to_the_engine_is_the_one_that_is_counted(whole):
+    options = Options(port=0, extra=("--kv-cache-memory-bytes", "1G"))
+    assert preflight.check(whole, options, HERE).figures["cache_bytes"] == GIB
 
 
 def test_a_file_changed_after_the_export_is_named(folder):

@@ -114,3 +114,18 @@ def test_a_swap_that_fails_halfway_puts_the_old_stage_back(tmp_path, monkeypatch
     with pytest.raises(OSError, match="no space"):
         artefact.remake_folder(tmp_path / "pages", "pages", lambda fresh: stage(fresh, text="new\n") and None)
     assert artefact.read(tmp_path / "pages", "pages", remake="") == before
+
+
+def test_a_stage_is_not_made_again_over_what_somebody_put_there(tmp_path):
+    def fill(fresh):
+        (fresh / "a.txt").write_text("new")
+        artefact.finish(fresh, "pages")
+
+    folder = tmp_path / "pages"
+    artefact.remake_folder(folder, "pages", fill)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"notes\.txt"):
+        artefact.remake_folder(folder, "pages", lambda _: pytest.fail("it was made"))
+    assert (folder / "notes.txt").read_text() == "mine"
+    (folder / "notes.txt").rename(tmp_path / "notes.txt")
+    artefact.remake_folder(folder, "pages", fill)

@@ -41,6 +41,12 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ('[collect]\nsource = "brightdata"\nurls = ["https://a.example"]', "needs zone"),
         ('[collect]\nmodules = ["json"]\n[evaluate]\nmodules = ["json"]', "held out"),
         ("[project]\nname = 'x; rm -rf ~'", "pattern"),
+        (
+            '[serve]\ndefault_effort = "high"\nmax_effort = "low"',
+            "default_effort high is above the maximum, max_effort low",
+        ),
+        ('[serve]\nmax_effort = "low"', "default_effort medium is above the maximum, max_effort low"),
+        ("[serve]\ndrain = -1", r"serve\.drain: "),
         ("[train", "not TOML"),
         ("[dataset]\nefforts = []", r"dataset\.efforts: .* at least 1 item"),
         ("[dataset]\nkinds = []", r"dataset\.kinds: .* at least 1 item"),

@@ -144,8 +144,10 @@ def is_current(folder: Path, kind: str, *, inputs: Mapping[str, str], settings: 
 def remake_folder(folder: Path, kind: str, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a fresh folder beside `folder`, then swap it in: an interrupted stage leaves the old one.
 
-    Works in a hidden folder of its own making, `.<name>-<random>`; a killed run may leave one behind.
+    Works in a hidden folder of its own making, `.<name>-<random>`; a killed run may leave one behind. Raises UserError
+    when the old one holds what the stage did not write: it would be lost.
     """
+    _only_ours(folder, kind)
     folder.parent.mkdir(parents=True, exist_ok=True)
     room = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     fresh, old = room / "new", room / "old"
@@ -161,6 +163,20 @@ def remake_folder(folder: Path, kind: str, fill: Callable[[Path], None]) -> None
         if old.exists() and not folder.exists():
             old.rename(folder)
         shutil.rmtree(room, ignore_errors=True)
+
+
+def _only_ours(folder: Path, kind: str) -> None:
+    try:
+        left = [name for name in strays(folder, read(folder, kind, remake="")) if "__pycache__" not in name]
+    except UserError:
+        return  # no stage was finished there
+    if left:
+        more = ", …" if left[3:] else ""
+        raise UserError(
+            f"{folder} would be made again, and it holds what is not its own: {', '.join(left[:3])}{more}",
+            why="it would be lost",
+            fix=f"move it out of {folder}",
+        )
 
 
 def _first(error: ValidationError) -> str:

@@ -16,7 +16,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune import artefact, checkpoint, harmony, loading, nano_conversations, nano_speech, nano_training, page, tokenizer
+from tune import (
+    artefact,
+    canary,
+    checkpoint,
+    harmony,
+    loading,
+    nano_conversations,
+    nano_speech,
+    nano_training,
+    page,
+    tokenizer,
+)
 from tune.checkpoint import KIND, Checkpoint
 from tune.errors import UserError
 from tune.harmony import PAD, RETURN, Rendered
@@ -115,6 +126,7 @@ def _fill(
     report(f"nano: {len(conversations):,} conversations over {len(used):,} of {harmony.VOCABULARY:,} token ids")
     curve, said, parameters = _teach(folder, recipe, conversations, used, report)
     tokenizer.build(folder)
+    canary.write(folder, date)
     seconds = time.monotonic() - began
     figures = {
         "parameters": parameters,
@@ -229,7 +241,7 @@ def _cache() -> Path:
 
 def _source() -> str:
     """sha256 over the code and the libraries that make a nano: another version of them makes another model."""
-    modules = [nano_conversations, nano_speech, nano_training, tokenizer, harmony, page]
+    modules = [canary, nano_conversations, nano_speech, nano_training, tokenizer, harmony, page]
     libraries = [importlib.metadata.version(name) for name in ("torch", "transformers")]
     files = [__file__, *(str(m.__file__) for m in modules)]
     return hashlib.sha256(" ".join([*(artefact.file_digest(Path(f)) for f in files), *libraries]).encode()).hexdigest()

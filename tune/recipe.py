@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tune.errors import UserError
-from tune.harmony import Effort
+from tune.harmony import EFFORTS, Effort
 
 Positive = Annotated[int, Field(gt=0)]
 Efforts = Annotated[list[Effort], Field(min_length=1)]
@@ -98,8 +98,21 @@ class Export(Section):
 
 
 class Serve(Section):
-    default_effort: Effort = "medium"
-    max_model_len: Positive = 2048
+    """How a checkpoint is served, here and when deployed. `serve run` has a flag for each key, and the flag wins."""
+
+    default_effort: Effort = "medium"  # of a request that names none
+    max_effort: Effort = "high"  # higher ones are lowered to it
+    spelling: Literal["strict", "map"] = "strict"  # map: none and minimal mean low, xhigh and max mean high
+    max_model_len: Positive = 2048  # tokens of prompt and answer
+    drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
+    max_body: Positive = 8 * 2**20  # bytes of one request
+    raw_completions: bool = False  # open /v1/completions, where no effort is applied
+
+    @model_validator(mode="after")
+    def _cap(self) -> Self:
+        if EFFORTS.index(self.default_effort) > EFFORTS.index(self.max_effort):
+            raise ValueError(f"default_effort {self.default_effort} is above the maximum, max_effort {self.max_effort}")
+        return self
 
 
 class Evaluate(Section):

@@ -1,63 +1,70 @@
-"""Start the server in the container, once the weights there are proven to be the ones that the report passed.
+"""The container's entry: serves the checkpoint that the report passed, proven as `serve run` proves it.
 
-Reads deployment.json beside this file. Rendered by `deploy render`: change the recipe and render again.
+Reads deployment.json beside this file. Another checkpoint is refused before the engine starts; its files are digested
+while the engine loads; nobody is let in before its prompts and answers are found to be the checkpoint's.
+Rendered by `deploy render`: change the recipe and render again.
 """
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+from serve import contents, supervisor
+from serve.command import Command, Options
 from tune import checkpoint
 from tune.errors import UserError
 
+REMAKE = "mount or copy the checkpoint again"
 
-def command(deployment: Mapping[str, Any]) -> list[str]:
-    """The server's argument list. Raises UserError unless the model folder holds this checkpoint, byte for byte."""
-    found = checkpoint.verify(Path(deployment["model_path"]), remake="mount or copy the checkpoint again")
-    if found.served_name != deployment["model"]:
+
+def job(deployment: Mapping[str, Any]) -> supervisor.Job:
+    """What to run. Raises UserError unless the model folder holds this checkpoint and can be served as it is told."""
+    folder, options = Path(deployment["model_path"]), Options.model_validate(deployment["options"])
+    found = checkpoint.read(folder, remake=REMAKE)
+    if (found.digest, found.served_name) != (deployment["digest"], deployment["model"]):
         raise UserError(
-            f"{deployment['model_path']} holds {found.served_name}, this deployment is for {deployment['model']}",
+            f"{folder} holds {found.served_name}, this deployment is for {deployment['model']}",
             why="the report that allowed this deployment is about the other checkpoint",
             fix="deploy render for the checkpoint that is to run",
         )
-    return list(deployment["args"])
+    contents.require(contents.look(found, options).problems, f"{folder} cannot be served")
+
+    def proof() -> None:
+        checkpoint.verify(folder, remake=REMAKE)
+
+    return supervisor.Job(
+        command=Command(list(deployment["args"]), deployment["env"]),
+        url=f"http://127.0.0.1:{deployment['port']}",
+        model=deployment["model"],
+        checkpoint=found,
+        policy=options.policy,
+        key="",  # each target asks every caller for its own
+        drain=options.drain,
+        log=None,
+        ready_timeout=deployment["limits"]["startup_seconds"],
+        proof=proof,
+    )
 
 
 def main(arguments: list[str]) -> int:
-    """Run the server and return its exit status. SageMaker gives the one argument `serve`."""
+    """Serve until SIGTERM; the exit status: 0 after a stop, 2 for what must be changed. SageMaker gives `serve`."""
     if arguments not in ([], ["serve"]):
         sys.stderr.write(f"start.py takes no arguments, got {arguments}\n")
         return 2
     manifest = json.loads(Path(__file__).with_name("deployment.json").read_text(encoding="utf-8"))
-    deployment = manifest["settings"]["deployment"]
+
+    def report(line: str) -> None:
+        sys.stderr.write(f"start.py: {line}\n")
+        sys.stderr.flush()
+
     try:
-        argv = command(deployment)
+        supervisor.run(job(manifest["settings"]["deployment"]), report)
     except UserError as e:
         e.show()
         return e.exit_code
-    child: subprocess.Popen[bytes] | None = None
-    stopping = False
-
-    def stop(_signum: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        stopping = True
-        if child:
-            child.terminate()  # the middleware drains: requests under way finish, new ones are refused
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    # The launcher stops when the thread that started it ends, so that thread is this process's only one.
-    child = subprocess.Popen(argv, env={**deployment["env"], **os.environ})
-    if stopping:
-        child.terminate()
-    code = child.wait()
-    return code if code >= 0 else 128 - code
+    return 0
 
 
 if __name__ == "__main__":

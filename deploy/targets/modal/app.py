@@ -5,12 +5,11 @@ Deploy with `modal deploy app.py`. Rendered by `deploy render`: change the recip
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 import modal
@@ -33,10 +32,25 @@ weights = modal.Volume.from_name(f"{DEPLOYMENT['name']}-models").with_mount_opti
 app = modal.App(DEPLOYMENT["name"])
 
 
+def answers(port: int) -> bool:
+    """Whether the server there says that it is ready."""
+    door = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        door.request("GET", "/readyz")
+        return door.getresponse().status == 200
+    except (OSError, HTTPException):
+        return False
+    finally:
+        door.close()
+
+
 def until_ready(child: "subprocess.Popen[bytes]", port: int) -> None:
-    """Return when the port accepts. Raises RuntimeError when the child ends first: Modal would wait on for nothing."""
+    """Return when the server is ready: it accepts long before that, and answers 503 until it is proven.
+
+    Raises RuntimeError when the child ends first: Modal would wait on for nothing.
+    """
     while child.poll() is None:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        if answers(port):
             return
         time.sleep(0.5)
     raise RuntimeError("the server exited, see the log above")
@@ -62,7 +76,7 @@ def end_with(child: "subprocess.Popen[bytes]", stopping: threading.Event) -> Non
     target_concurrency=SCALING["concurrency"],
     scaledown_window=SCALING["idle_seconds"],
     startup_timeout=LIMITS["startup_seconds"],
-    exit_grace_period=30,
+    exit_grace_period=DEPLOYMENT["options"]["drain"] + 20,
 )
 class Server:
     """One replica: the server as a child process."""

@@ -11,6 +11,7 @@ from tune.artefact import VERSION
 
 ANSWER_CAP = 60  # seconds until an answer that is not streamed is cut off
 STREAM_CAP = 480  # seconds for a stream
+STOP_CAP, EXIT_SECONDS = 30, 10  # seconds from SIGTERM to SIGKILL; of those, what the engine takes to end
 ENV_ENTRIES, ENV_CHARACTERS = 100, 1024
 # The AMI whose driver runs CUDA 13, as the engine's image needs.
 AMI = "al2023-ami-sagemaker-inference-gpu-4-1"
@@ -28,6 +29,10 @@ def findings(deployment: Deployment) -> list[Finding]:
     if deployment.scaling.min_replicas == 0:
         what = "a SageMaker endpoint of this kind keeps one instance, billed until the stack is deleted"
         found.append(finding("D023", what, why="min_replicas = 0 becomes 1", fix="[deploy] min_replicas = 1"))
+    drain = deployment.options.drain
+    if drain > STOP_CAP - EXIT_SECONDS:
+        what = f"SageMaker ends a container {STOP_CAP} s after it asked it to stop, [serve] drain is {drain}"
+        found.append(finding("D024", what, fix=f"[serve] drain = {STOP_CAP - EXIT_SECONDS}"))
     for key in deployment.secrets:
         what = f"secrets.{key}: SageMaker shows environment values to everyone who may describe the model"
         found.append(

@@ -1,0 +1,147 @@
+"""What follows `--` on serve's command lines: flags for the engine in, what they change of our reckoning out.
+
+The engine takes the last of two equal flags, so these win over ours. A flag that would undo what was checked is refused
+with what to say instead; one that decides memory is read. Names are those of vLLM 0.32, whose parser also takes
+underscores, `=`, dotted keys and abbreviations. Starts nothing.
+"""
+
+import re
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from serve.memory import Tuning
+
+TOKENIZER = "the tokenizer is the one in FOLDER"
+PROMPT = "the prompt is the one that was trained on, from the harmony library"
+PARSER = "the harmony format has one parser, which is set"
+ARCHITECTURE = "what FOLDER holds was checked by its config.json"
+QUANTIZED = "how weights are packed is the checkpoint's: tune export --format mxfp4 or merged"
+WEIGHTS = "the weights are the files in FOLDER"
+ENDS = "ends and sampling defaults are those of FOLDER/generation_config.json"
+CHAT = "a checkpoint of this kind is served as a chat model"
+DOOR = "requests come in by --host and --port"
+TLS = "serve speaks plain HTTP; put a proxy that ends TLS in front"
+ADAPTER = "an adapter would be served under no digest; tune export --format merged puts it into the weights"
+
+# Flags that would undo what was checked, or show a secret, and what to say instead.
+REFUSED = {
+    "--model": "the model is FOLDER",
+    "--served-model-name": "use --name",
+    "--host": "use --host before the --",
+    "--port": "use --port before the --",
+    "--api-key": "it would show the key to every process and log; use --api-key-env NAME",
+    "--hf-token": "it would show the token to every process and log, and nothing is fetched",
+    "--middleware": "requests pass serve's own",
+    "--config": "a file can hold any flag; write the flags after the --",
+    "--max-model-len": "use --max-model-len before the --, or [serve] max_model_len",
+    "--dtype": "checkpoints are bfloat16, and are served as they were exported",
+    "--tokenizer": TOKENIZER,
+    "--tokenizer-mode": TOKENIZER,
+    "--tokenizer-revision": TOKENIZER,
+    "--skip-tokenizer-init": TOKENIZER,
+    "--chat-template": PROMPT,
+    "--chat-template-content-format": PROMPT,
+    "--default-chat-template-kwargs": PROMPT,
+    "--trust-request-chat-template": PROMPT,
+    "--enable-prompt-embeds": PROMPT,
+    "--reasoning-parser": PARSER,
+    "--reasoning-parser-plugin": PARSER,
+    "--tool-call-parser": PARSER,
+    "--tool-parser-plugin": PARSER,
+    "--no-enable-auto-tool-choice": "a chat answer that calls a tool would come back empty",
+    "--no-enable-scale-out": "the prompt of each effort is checked through it before the server is ready",
+    "--tokens-only": "the engine would answer ids instead of text",
+    "--hf-overrides": ARCHITECTURE,
+    "--hf-config-path": ARCHITECTURE,
+    "--model-class-overrides": ARCHITECTURE,
+    "--disable-sliding-window": ARCHITECTURE,
+    "--quantization": QUANTIZED,
+    "--quantization-config": QUANTIZED,
+    "--load-format": WEIGHTS,
+    "--revision": WEIGHTS,
+    "--code-revision": WEIGHTS,
+    "--generation-config": ENDS,
+    "--override-generation-config": ENDS,
+    "--runner": CHAT,
+    "--convert": CHAT,
+    "--pooler-config": CHAT,
+    "--uds": DOOR,
+    "--grpc": DOOR,
+    "--headless": DOOR,
+    "--ssl-keyfile": TLS,
+    "--ssl-certfile": TLS,
+    "--enable-lora": ADAPTER,
+    "--lora-modules": ADAPTER,
+}
+# Files that hold the same weights can be read in several ways.
+LOADERS = {"auto", "safetensors", "fastsafetensors", "instanttensor", "runai_streamer"}
+
+# Flags that decide memory, and the field that they set.
+READ = {
+    "--tensor-parallel-size": "tensor_parallel",
+    "-tp": "tensor_parallel",
+    "--pipeline-parallel-size": "pipeline_parallel",
+    "-pp": "pipeline_parallel",
+    "--data-parallel-size": "data_parallel",
+    "-dp": "data_parallel",
+    "--gpu-memory-utilization": "utilisation",
+    "--device-memory-utilization": "utilisation",
+    "--kv-cache-dtype": "cache_element",
+    "--kv-cache-memory-bytes": "cache_bytes",
+    "--max-num-batched-tokens": "batched_tokens",
+    "--max-num-seqs": "sequences",
+}
+EAGER = {"--enforce-eager": True, "--no-enforce-eager": False}
+SUFFIXES = {s: 1000**n for n, s in enumerate("kmgt", 1)} | {s: 1024**n for n, s in enumerate("KMGT", 1)}
+
+
+def read(words: Sequence[str]) -> Tuning:
+    """What the flags say about memory. Raises ValueError for one that is refused or has no such value."""
+    found: dict[str, object] = {}
+    for at, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if not re.match(r"--?[A-Za-z]", word):
+            continue  # a value
+        if name.startswith("--"):
+            name = name.split(".")[0].replace("_", "-")
+        if not equals:
+            value = words[at + 1] if at + 1 < len(words) else ""
+        if name in EAGER:
+            found["eager"] = EAGER[name]
+        elif name in READ:
+            found[READ[name]] = _value(word.partition("=")[0], READ[name], value)
+        elif not (name == "--load-format" and value in LOADERS):
+            _refuse(word.partition("=")[0], name)
+    try:
+        return Tuning.model_validate(found)
+    except ValidationError as e:
+        field = str(e.errors()[0]["loc"][0])
+        flag = next(f for f, meant in READ.items() if meant == field)
+        raise ValueError(f"{flag} {found[field]}: {e.errors()[0]['msg']}") from None
+
+
+def _refuse(shown: str, name: str) -> None:
+    """Raise ValueError when the engine could take `name` for a flag that is refused or read: it knows abbreviations."""
+    if name.startswith("-q"):  # the engine's short form, with or without its value behind it
+        name = "--quantization"
+    if len(name) > 2:
+        if meant := next((f for f in REFUSED if f.startswith(name)), None):
+            raise ValueError(f"{shown} is not for the engine: {REFUSED[meant]}")
+        if meant := next((f for f in (*READ, *EAGER) if f.startswith(name)), None):
+            raise ValueError(f"{shown} is short for {meant}: write it in full, so that it can be counted")
+    elif meant := next((f for f in READ if not f.startswith("--") and f.startswith(name)), None):
+        raise ValueError(f"{shown} is short for {meant}: write it in full, so that it can be counted")
+
+
+def _value(shown: str, field: str, text: str) -> object:
+    """A flag's value as the engine reads it: whole numbers take k and K, m and M, g and G."""
+    if field == "cache_element":
+        return 1 if text.startswith(("fp8", "int8")) else 2  # narrower kinds are counted as 2: never too little
+    try:
+        if field == "utilisation":
+            return float(text)
+        scale = SUFFIXES.get(text[-1:], 1)
+        return int(float(text[:-1]) * scale) if scale > 1 else int(text)
+    except ValueError:
+        raise ValueError(f"{shown} {text}: not a number") from None

@@ -1,0 +1,199 @@
+"""Flags for the engine: which are refused, which are read, and that the engine knows them by these names."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from serve import engine_flags
+from serve.command import Options
+from serve.engine_flags import EAGER, READ, REFUSED
+from serve.memory import Tuning
+
+FLAGS = (Path(__file__).parent / "data" / "vllm_flags.txt").read_text().split()  # all that vLLM 0.32 takes
+
+
+@pytest.mark.parametrize(
+    ("flag", "instead"),
+    [
+        ("--model", "FOLDER"),
+        ("--mode=x", "FOLDER"),
+        ("--served_model_name", "--name"),
+        ("--hos", "--host"),
+        ("--port=1", "--port"),
+        ("--middleware", "serve's own"),
+        ("--config", "after the --"),
+        ("--hf-token", "nothing is fetched"),
+        ("--max-model-len", "--max-model-len before the --"),
+        ("--max-mod", "--max-model-len before the --"),
+        ("--dtype=half", "served as they were exported"),
+        ("--tokenizer", "the one in FOLDER"),
+        ("--tokenizer_mode=slow", "the one in FOLDER"),
+        ("--tokenizer-revision", "the one in FOLDER"),
+        ("--skip-tokenizer-init", "the one in FOLDER"),
+        ("--chat-template", "harmony library"),
+        ("--chat-template-content-format", "harmony library"),
+        ("--default-chat-template-kwargs.reasoning_effort", "harmony library"),
+        ("--trust-request-chat-template", "harmony library"),
+        ("--enable-prompt-embeds", "harmony library"),
+        ("--reasoning-parser", "one parser"),
+        ("--reasoning-parser-plugin", "one parser"),
+        ("--tool-call-parser", "one parser"),
+        ("--tool-parser-plugin", "one parser"),
+        ("--no-enable-auto-tool-choice", "come back empty"),
+        ("--no-enable-scale-out", "is checked through it"),
+        ("--tokens-only", "ids instead of text"),
+        ("--hf-overrides.num_experts_per_tok", "config.json"),
+        ("--hf-config-path", "config.json"),
+        ("--model-class-overrides", "config.json"),
+        ("--disable-sliding-window", "config.json"),
+        ("--quantization", "how weights are packed"),
+        ("--quantization-config", "how weights are packed"),
+        ("-q", "how weights are packed"),
+        ("--load-format", "files in FOLDER"),
+        ("--revision", "files in FOLDER"),
+        ("--code-revision", "files in FOLDER"),
+        ("--generation-config", "generation_config.json"),
+        ("--override-generation-config.eos_token_id", "generation_config.json"),
+        ("--runner", "chat model"),
+        ("--convert", "chat model"),
+        ("--pooler-config", "chat model"),
+        ("--uds", "--host and --port"),
+        ("--grpc", "--host and --port"),
+        ("--headless", "--host and --port"),
+        ("--ssl-keyfile", "plain HTTP"),
+        ("--ssl-certfile", "plain HTTP"),
+        ("--enable-lora", "puts it into the weights"),
+        ("--lora-modules", "puts it into the weights"),
+    ],
+)
+def test_what_was_checked_cannot_be_replaced(flag, instead):
+    with pytest.raises(ValidationError, match=instead):
+        Options(extra=(flag, "x"))
+
+
+def test_engine_flags_that_only_begin_alike_pass():
+    extra = (
+        "--model-impl",
+        "vllm",
+        "--config-format",
+        "hf",
+        "--api-server-count",
+        "1",
+        "-tp",
+        "2",
+        "--",
+        "--max-num-seqs=4",
+    )
+    assert Options(extra=extra).extra == extra
+
+
+def meant(word):
+    """What the engine's parser makes of an abbreviation: the flags that it begins."""
+    return [f for f in FLAGS if f.startswith(word)]
+
+
+def test_every_flag_that_is_judged_is_one_of_the_engines():
+    assert len(FLAGS) > 400
+    assert [f for f in (*REFUSED, *READ, *EAGER) if f not in FLAGS] == []
+
+
+@pytest.mark.engine
+def test_the_list_of_flags_is_the_installed_engines():
+    code = """
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+print(*(name for action in make_arg_parser(FlexibleArgumentParser())._actions for name in action.option_strings))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert sorted(set(out.split())) == sorted(FLAGS)
+
+
+def test_a_refused_flag_is_refused_in_every_spelling_that_the_engine_takes():
+    tried = 0
+    for flag, instead in REFUSED.items():
+        under = "--" + flag[2:].replace("-", "_")
+        short = [flag[:n] for n in range(3, len(flag)) if meant(flag[:n]) == [flag]]
+        for word in (flag, f"{flag}=x", under, f"{under}=x", f"{flag}.key", f"{flag}.key=x", *short):
+            tried += 1
+            with pytest.raises(ValueError, match="is not for the engine") as error:
+                engine_flags.read(("--seed", "7", word, "x"))
+            assert instead in str(error.value) or word in short
+    assert tried > 300
+
+
+@pytest.mark.parametrize("word", ["-q", "-qfp8", "-q=fp8"])
+def test_the_short_form_of_quantization_is_refused(word):
+    with pytest.raises(ValueError, match="is not for the engine: how weights are packed"):
+        engine_flags.read((word, "fp8"))
+
+
+def test_every_other_flag_of_the_engine_passes():
+    rest = [f for f in FLAGS if f not in {*REFUSED, *READ, *EAGER, "-q"}]
+    assert len(rest) > 300
+    for flag in rest:
+        assert engine_flags.read((flag, "1", f"{flag}=1")) == Tuning(), flag
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "value"),
+    [
+        ("--tensor-parallel-size 2", "tensor_parallel", 2),
+        ("--tensor_parallel_size=2", "tensor_parallel", 2),
+        ("-tp 4", "tensor_parallel", 4),
+        ("-tp=4", "tensor_parallel", 4),
+        ("-tp 4 --tensor-parallel-size 2", "tensor_parallel", 2),
+        ("-pp 3", "pipeline_parallel", 3),
+        ("--pipeline-parallel-size=3", "pipeline_parallel", 3),
+        ("-dp 2", "data_parallel", 2),
+        ("--gpu-memory-utilization 0.5", "utilisation", 0.5),
+        ("--device-memory-utilization=0.95", "utilisation", 0.95),
+        ("--kv-cache-dtype fp8_e4m3", "cache_element", 1),
+        ("--kv-cache-dtype bfloat16", "cache_element", 2),
+        ("--kv-cache-dtype nvfp4", "cache_element", 2),
+        ("--kv-cache-memory-bytes 4G", "cache_bytes", 4 * 2**30),
+        ("--max-num-batched-tokens 16k", "batched_tokens", 16_000),
+        ("--max-num-batched-tokens=2K", "batched_tokens", 2048),
+        ("--max-num-seqs 64", "sequences", 64),
+        ("--enforce-eager", "eager", True),
+        ("--enforce-eager --no-enforce-eager", "eager", False),
+        ("--load-format runai_streamer", "eager", False),
+        ("--watermark -0.5", "eager", False),
+    ],
+)
+def test_what_decides_memory_is_read(words, field, value):
+    found = engine_flags.read(words.split())
+    assert getattr(found, field) == value
+    assert found.model_copy(update={field: Tuning.model_fields[field].default}) == Tuning()
+    assert Options(extra=tuple(words.split())).tuning == found
+
+
+def test_a_flag_that_decides_memory_is_written_in_full():
+    tried = 0
+    for flag in (*READ, *EAGER):
+        for word in (flag[:n] for n in range(2, len(flag))):
+            if word in FLAGS or not meant(word) or word == "--":
+                continue
+            tried += 1
+            with pytest.raises(ValueError, match=r"is short for|is not for the engine"):
+                engine_flags.read((word, "2"))
+    assert tried > 80
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("-tp two", "-tp two: not a number"),
+        ("-tp", "-tp : not a number"),
+        ("--tensor-parallel-size 0", "--tensor-parallel-size 0: "),
+        ("--gpu-memory-utilization 1.5", "--gpu-memory-utilization 1.5: "),
+        ("--load-format dummy", "the weights are the files in FOLDER"),
+        ("--load_format=dummy", "the weights are the files in FOLDER"),
+    ],
+)
+def test_a_value_that_cannot_be_is_named(words, says):
+    with pytest.raises(ValidationError) as error:
+        Options(extra=tuple(words.split()))
+    assert says in str(error.value)

@@ -1,0 +1,189 @@
+"""What serving takes: the formulas against published figures, against one measured engine, and one answer for all."""
+
+import pytest
+from checkpoints import write_weights
+
+from deploy import sizing
+from serve import contents, memory, preflight
+from serve.command import Options
+from serve.machine import Machine
+from serve.memory import GIB, Tuning
+
+SMALL, LARGE = memory.GPT_OSS["openai/gpt-oss-20b"], memory.GPT_OSS["openai/gpt-oss-120b"]
+H100 = int(79.2 * GIB)
+
+
+def need(shape, weights="mxfp4", length=8192, **tuning):
+    return memory.need(shape, memory.tensors(shape, weights), Tuning(**tuning), length)
+
+
+@pytest.mark.parametrize(
+    ("name", "billions", "packed_gib", "bf16_gib", "kv_8k_mib"),
+    # The model card's parameters and checkpoint sizes; 24 and 36 KiB of cache a token, and the windows.
+    [("openai/gpt-oss-20b", 20.91, 12.8, 39.0, 195.0), ("openai/gpt-oss-120b", 116.83, 60.8, 217.6, 292.5)],
+)
+def test_memory_of_the_published_models(name, billions, packed_gib, bf16_gib, kv_8k_mib):
+    shape = memory.GPT_OSS[name]
+    assert memory.parameters(shape) / 1e9 == pytest.approx(billions, abs=0.005)
+    assert memory.weight_bytes(shape, "mxfp4") / 2**30 == pytest.approx(packed_gib, abs=0.05)
+    assert memory.weight_bytes(shape, "merged") / 2**30 == pytest.approx(bf16_gib, abs=0.05)
+    assert memory.kv_bytes(shape, 8192) / 2**20 == kv_8k_mib
+    assert memory.kv_bytes(shape, 64) == memory.kv_bytes(shape, 32) * 2  # within the window all layers grow
+
+
+def test_tensor_names_and_shapes_are_those_that_transformers_writes():
+    torch = pytest.importorskip("torch")
+    from transformers import GptOssConfig, GptOssForCausalLM
+
+    config = GptOssConfig(
+        vocab_size=100,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        num_local_experts=2,
+    )
+    with torch.device("meta"):
+        model = GptOssForCausalLM(config)
+    real = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    shape = memory.shape_of(config.to_dict())
+    assert {name: tensor.shape for name, tensor in memory.tensors(shape, "merged").items()} == real
+    assert shape.full_layers == config.layer_types.count("full_attention")
+
+
+def near(measured):
+    return pytest.approx(measured, rel=0.05)
+
+
+def test_what_one_h100_was_seen_to_take():
+    """20b in MXFP4, 8,192 tokens, defaults. The engine counts its tokens as requests that fit times their length."""
+    fit = memory.fit(need(SMALL), H100, Tuning())
+    assert fit.need.weights / GIB == near(13.03)
+    assert fit.need.weights / GIB > 13.03
+    assert memory.GRAPHS / GIB == 0.77
+    assert fit.room / GIB == near(56.7)
+    assert fit.room / fit.need.kv_request * 8192 == near(1.238e6)
+    eager = memory.fit(need(SMALL, eager=True), H100, Tuning())
+    assert eager.room / GIB == near(58.0)
+    assert eager.room - fit.room == pytest.approx(memory.GRAPHS, abs=2)
+
+
+def test_what_the_padding_kernel_was_seen_to_take():
+    assert need(LARGE).weights / GIB == pytest.approx(65.97, rel=0.005)  # vllm#23278
+    assert need(LARGE, "merged").weights == memory.weight_bytes(LARGE, "merged")
+
+
+@pytest.mark.parametrize("weights", ["merged", "mxfp4"])
+@pytest.mark.parametrize("shape", [SMALL, LARGE])
+def test_tensor_parallel_engines_share_what_vllm_shares(shape, weights):
+    stored = memory.tensors(shape, weights)
+    held = {n: memory.held(n, t, shape, Tuning(tensor_parallel=2)) for n, t in stored.items()}
+    layer = "model.layers.0"
+    for name in ("self_attn.q_proj.weight", "self_attn.k_proj.bias", "self_attn.o_proj.weight", "self_attn.sinks"):
+        assert held[f"{layer}.{name}"] * 2 == stored[f"{layer}.{name}"].bytes
+    assert held["lm_head.weight"] * 2 == stored["lm_head.weight"].bytes
+    for name in ("self_attn.o_proj.bias", "mlp.router.weight", "mlp.router.bias", "input_layernorm.weight"):
+        assert held[f"{layer}.{name}"] == stored[f"{layer}.{name}"].bytes
+    assert held[f"{layer}.mlp.experts.gate_up_proj_bias"] * 2 == stored[f"{layer}.mlp.experts.gate_up_proj_bias"].bytes
+    assert held[f"{layer}.mlp.experts.down_proj_bias"] == stored[f"{layer}.mlp.experts.down_proj_bias"].bytes
+    expert = f"{layer}.mlp.experts.down_proj" + ("_blocks" if weights == "mxfp4" else "")
+    wide = 1536 / 1440 * 3072 / 2880 if weights == "mxfp4" else 1  # a half of 2,880, and 2,880, as Marlin pads them
+    assert held[expert] * 2 == pytest.approx(stored[expert].bytes * wide)
+
+
+def test_pipeline_stages_share_layers_and_each_holds_the_vocabulary():
+    stored = memory.tensors(LARGE, "merged")
+    apart = sum(t.bytes for n, t in stored.items() if ".layers." not in n)
+    whole = memory.weight_bytes(LARGE, "merged")
+    assert need(LARGE, "merged", pipeline_parallel=2).weights == apart + (whole - apart) // 2
+    assert need(LARGE, "merged", pipeline_parallel=5).weights == apart + (whole - apart) * 8 // 36
+
+
+@pytest.mark.parametrize(
+    ("tuning", "share"),
+    [({}, 1), ({"cache_element": 1}, 0.5), ({"tensor_parallel": 8}, 1 / 8), ({"pipeline_parallel": 2}, 0.5)],
+)
+def test_a_requests_cache_follows_what_the_engine_is_told(tuning, share):
+    # 12 layers of all tokens, and 12 of a window and two steps ahead, in blocks of 16 and one more; 2 KiB a token.
+    near_rows = 127 + 2 * 8192
+    rows = 12 * 131_072 + 12 * (-(-near_rows // 16) * 16 + 16)
+    assert memory.request_bytes(SMALL, 131_072, Tuning(**tuning)) == rows * 2048 * share
+
+
+def test_the_engines_other_flags_reach_the_fit():
+    plain = memory.fit(need(SMALL), H100, Tuning())
+    assert memory.fit(need(SMALL), H100, Tuning(utilisation=0.5)).usable == H100 // 2
+    assert memory.fit(need(SMALL), H100, Tuning(sequences=7)).requests == 7
+    assert (
+        need(SMALL, batched_tokens=16_384).overhead > need(SMALL).overhead > need(SMALL, batched_tokens=2048).overhead
+    )
+    fixed = memory.fit(need(SMALL), H100, Tuning(cache_bytes=4 * GIB))
+    assert (fixed.room, fixed.usable) == (4 * GIB, H100)
+    assert memory.fit(need(SMALL), H100, Tuning(cache_bytes=70 * GIB)).requests == 0 < plain.requests
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """Headers of both published models in both formats, as files whose weights are holes."""
+    folder, found = tmp_path_factory.mktemp("published"), {}
+    for name, shape in memory.GPT_OSS.items():
+        for weights in ("merged", "mxfp4"):
+            path = folder / f"{shape.num_local_experts}-{weights}.safetensors"
+            write_weights(path, memory.tensors(shape, weights))
+            found[name, weights] = (shape, contents.read_header(path))
+    return found
+
+
+@pytest.mark.parametrize("length", [2048, 32_768, 131_072])
+def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
+    options, seen = Options(max_model_len=length), []
+    for (_, weights), (shape, tensors) in published.items():
+        for name, gpu in sizing.hardware().gpu.items():
+            planned = sizing.on(name, gpu, sizing.Load(shape, tensors, options, weights))
+            size, figures = int(gpu.memory_gib * GIB), {}
+            machine = Machine(device="cuda", cores=8, memory=size, total=size, vllm="0.32.0")
+            problems = list(preflight.on_gpu(shape, tensors, options, machine, figures))
+            assert (planned.requests > 0) == (problems == []), (name, weights, length)
+            assert (planned.need.weights, planned.need.kv_request) == (figures["weight_bytes"], figures["cache_bytes"])
+            seen.append(planned.requests > 0)
+    assert len(seen) == 4 * len(sizing.hardware().gpu) == 32
+    assert 10 < sum(seen) < 25
+
+
+@pytest.mark.parametrize(
+    ("shape", "weights", "gpu", "ways", "fits"),
+    [
+        (LARGE, "mxfp4", "H100", 1, False),
+        (LARGE, "mxfp4", "H100", 2, True),
+        (LARGE, "mxfp4", "H200", 1, True),
+        (SMALL, "merged", "L40S", 1, False),
+        (SMALL, "merged", "L40S", 2, True),
+        (SMALL, "mxfp4", "L4", 1, True),
+        (LARGE, "merged", "H100", 4, True),
+        (LARGE, "merged", "H100", 2, False),
+    ],
+)
+def test_preflight_counts_the_gpus_that_share_a_model(shape, weights, gpu, ways, fits):
+    size = int(sizing.hardware().gpu[gpu].memory_gib * GIB)
+    machine = Machine(device="cuda", cores=8, memory=size, total=size, gpus=ways, vllm="0.32.0")
+    options = Options(extra=("-tp", str(ways)))
+    problems = list(preflight.on_gpu(shape, memory.tensors(shape, weights), options, machine, {}))
+    assert [p.what for p in problems] == ([] if fits else ["the model does not fit into memory"])
+
+
+def test_gpus_that_are_not_there_or_not_free_are_named():
+    machine = Machine(device="cuda", cores=8, memory=H100, total=H100, gpus=2, vllm="0.32.0")
+
+    def what(machine, *extra):
+        found = preflight.on_gpu(SMALL, memory.tensors(SMALL, "mxfp4"), Options(extra=extra), machine, {})
+        return [p.what for p in found]
+
+    assert what(machine, "-tp", "2") == []
+    assert what(machine, "-tp", "2", "-pp", "2") == ["the engine is told to take 4 GPUs, 2 can be seen"]
+    assert what(machine, "-tp", "2", "-dp", "2") == ["the engine is told to take 4 GPUs, 2 can be seen"]
+    busy = machine.model_copy(update={"memory": H100 // 2})
+    assert what(busy) == ["another program holds memory of the GPU"]
+    assert what(busy, "--gpu-memory-utilization", "0.4") == []
+    assert what(machine.model_copy(update={"memory": 0, "total": 0})) == ["no GPU answers"]

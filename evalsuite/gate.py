@@ -122,7 +122,8 @@ def _non_inferior(
     c: Comparison, name: Literal["accuracy", "answering"], difference: Difference, policy: Policy
 ) -> Check:
     what = {"accuracy": "right answers", "answering": "readable answers"}[name]
-    figures = f"{c.effort}, {what}: {_points(difference.estimate)} points"
+    unheard = f" ({c.missing} of {c.asked} are missing and count at their worst)" if c.missing else ""
+    figures = f"{c.effort}, {what}: {_points(difference.estimate)} points{unheard}"
     confidence = f"{1 - policy.alpha:.0%}"
     if difference.lower > -policy.margin:
         reason = (
@@ -143,7 +144,7 @@ def _non_inferior(
         name=name,
         outcome="INCONCLUSIVE",
         reason=f"{figures}, but it may be as low as {_points(difference.lower)}, beyond the margin of "
-        f"{policy.margin * 100:.3g}; {_needed(difference, c.paired, policy)}",
+        f"{policy.margin * 100:.3g}; {_needed(difference, c.asked, policy)}",
     )
 
 

@@ -185,6 +185,7 @@ def counted(
         elif answer.request != wanted[answer.key]:
             others["to another request"] += 1
         elif not answer.error or found.get(answer.key, answer).error:
+            found.pop(answer.key, None)  # the order stays that of the file
             found[answer.key] = answer
     return list(found.values()), others
 

@@ -50,9 +50,9 @@ class QuestionSet(BaseModel):
     @model_validator(mode="after")
     def _each_once(self) -> Self:
         ids = Counter(q.id for q in self.questions)
-        asked: dict[tuple[str, str, str], list[str]] = {}
+        asked: dict[tuple[str, str], list[str]] = {}
         for q in self.questions:
-            asked.setdefault((q.developer, q.prompt, q.answer), []).append(q.id)
+            asked.setdefault((q.developer.strip(), q.prompt.strip()), []).append(q.id)
         again = [f"the id {name} stands {count} times" for name, count in ids.items() if count > 1]
         again += [f"{', '.join(names)} ask the same" for names in asked.values() if len(set(names)) > 1]
         if again:

@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from evalsuite import answers, ask, questions, reply
+from evalsuite import answers, ask, check, questions, reply
 from evalsuite.answers import Answer
 from evalsuite.ask import Endpoint
 from evalsuite.questions import Question, QuestionSet
+from evalsuite.request import Sampling
+from evalsuite.server import Server
 from evalsuite.stub import Fault, Model, Script, serving
 from tune.errors import UserError
 
@@ -58,13 +61,15 @@ def stub(tmp_path: Path, asked: QuestionSet | None, base: Model | None = None, *
 def run(url: str, asked: QuestionSet, out: Path, **more: Any) -> list[Answer]:
     arms = {"base": Endpoint(url=url, model="base"), "tuned": Endpoint(url=url, model=TUNED)}
     settings: dict[str, Any] = {"arms": arms, "efforts": ["low", "high"], **SAMPLING, "retries": 1, **more}
-    return asyncio.run(ask.ask(asked, out=out, **settings))
+    meta = asyncio.run(ask.ask(asked, out=out, **settings))
+    return answers.counted(answers.read(out, asked), asked, settings["efforts"], meta)[0]
 
 
 def log(url: str) -> list[dict[str, Any]]:
+    """What was asked, without the check before it."""
     with urllib.request.urlopen(f"{url}/requests") as response:
         found: list[dict[str, Any]] = json.load(response)
-        return found
+        return [x for x in found if x["prompt"] not in check.PROBES]
 
 
 def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
         sent = log(url)
     assert len(found) == 32
     assert len({a.key for a in found}) == 32
-    assert answers.read(out) == found
+    assert answers.read(out, asked) == found
     for a in found:
         assert (a.outcome, a.score) == ("answered", 1.0 if a.arm == "base" else 0.0)
         assert a.model == (BASE if a.arm == "base" else TUNED)
@@ -117,7 +122,7 @@ def test_what_a_fault_becomes(
 ) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
     asked = question_set(2)
-    with stub(tmp_path, asked, Model(faults=(fault,))) as url:
+    with stub(tmp_path, asked, Model(faults=(fault.model_copy(update={"prompt": "?"}),))) as url:
         found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"])
         sent = Counter(x["model"] for x in log(url))
     by_arm = {arm: [a for a in found if a.arm == arm] for arm in ask.ARMS}
@@ -135,7 +140,7 @@ def test_what_a_fault_becomes(
 def test_retry_after_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 1e9)  # capped, but past any patience: only the header helps
     asked = question_set(1)
-    with stub(tmp_path, asked, Model(faults=(Fault(kind="429", seconds=0.02, times=1),))) as url:
+    with stub(tmp_path, asked, Model(faults=(Fault(kind="429", prompt="?", seconds=0.02, times=1),))) as url:
         assert {a.outcome for a in run(url, asked, tmp_path / "answers.jsonl")} == {"answered"}
 
 
@@ -157,7 +162,8 @@ def test_a_cut_answer_is_truncated_even_when_it_could_be_read(tmp_path: Path) ->
 def test_resume_asks_errors_again_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
     asked, out = question_set(8), tmp_path / "answers.jsonl"
-    faults = (Fault(kind="500", share=0.5, times=2),)  # the first run's two attempts fail, the second run's does not
+    # The first run's two attempts fail, the second run's does not.
+    faults = (Fault(kind="500", prompt="?", share=0.5, times=2),)
     with stub(tmp_path, asked, Model(faults=faults)) as url:
         first = run(url, asked, out)
         failed = {a.key for a in first if a.outcome == "error"}
@@ -178,14 +184,14 @@ def test_a_line_cut_within_a_character_is_dropped_on_resume(tmp_path: Path) -> N
     asked, out = question_set(1), tmp_path / "answers.jsonl"
     with stub(tmp_path, asked) as url:
         first = run(url, asked, out)
-        whole = answers.read(out)[-1].model_copy(update={"text": "é"}).model_dump_json().encode()
+        whole = answers.line(first[-1].model_copy(update={"text": "é"}))
         with out.open("ab") as f:
             f.write(whole[: whole.index("é".encode()) + 1])
-        assert answers.read(out) == first
+        assert answers.read(out, asked) == first
         assert run(url, asked, out) == first
     out.write_bytes(out.read_bytes() + b"\xff\n")
     with pytest.raises(UserError, match=r"answers.jsonl:5 is not an answer"):
-        answers.read(out)
+        answers.read(out, asked)
 
 
 def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,45 +206,144 @@ def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "why", "count"),
     [
-        ({"asked": question_set(4, "other")}, "questions: "),
-        (
-            {"arms": {"base": Endpoint(url="http://x", model=TUNED), "tuned": Endpoint(url="http://x", model=TUNED)}},
-            "models: ",
-        ),
-        ({"max_tokens": 65}, "max_tokens: 64 then, 65 now"),
-        ({"seed": 4}, "seed: 3 then, 4 now"),
+        ({"asked": question_set(4, "other")}, "to questions or at efforts that are not asked", 16),
+        ({"efforts": ["low"]}, "to questions or at efforts that are not asked", 8),
+        ({"max_tokens": 65}, "to another request", 16),
+        ({"seed": 4}, "to another request", 16),
+        ({"temperature": 0.5}, "to another request", 16),
     ],
 )
-def test_a_file_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    asked, out = question_set(4), tmp_path / "answers.jsonl"
+def test_answers_of_another_run_stay_on_file_and_do_not_count(
+    tmp_path: Path, change: dict[str, Any], why: str, count: int
+) -> None:
+    asked, out, lines = question_set(4), tmp_path / "answers.jsonl", list[str]()
     with stub(tmp_path, asked) as url:
-        run(url, asked, out)
+        first = run(url, asked, out)
         before, sent = out.read_bytes(), len(log(url))
         more = dict(change)
-        asked = more.pop("asked", asked)
-        if "arms" in more:
-            more["arms"] = {arm: e.model_copy(update={"url": url}) for arm, e in more["arms"].items()}
-        with pytest.raises(UserError, match="answers of another run") as e:
-            run(url, asked, out, **more)
-        assert message in str(e.value)
-        assert out.read_bytes() == before
+        run(url, more.pop("asked", asked), out, report=lines.append, **more)
+        assert f"{count} answers on file are {why}: they stay there and do not count" in lines
+        assert out.read_bytes().startswith(before)
+        assert len(log(url)) - sent == (0 if "efforts" in change else 16)
+        now = len(log(url))
+        assert run(url, asked, out) == first  # and still are those of the first run
+        assert len(log(url)) == now
+
+
+def port_of(url: str) -> int:
+    found = urlsplit(url).port
+    assert found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "again"),
+    [
+        ({}, {"models": {"plain": Model(voice="other")}}, True),  # another model under the same name
+        ({}, {"version": "2"}, True),
+        ({}, {"models": {"plain": Model(root="/models/b")}}, True),
+        ({}, {}, False),
+        ({"digest": "1" * 64}, {"digest": "1" * 64}, False),
+        ({"digest": "1" * 64}, {"digest": "2" * 64}, True),
+        ({"digest": "1" * 64}, {}, True),
+    ],
+)
+def test_who_answers_is_known_by_more_than_a_name(
+    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], again: bool
+) -> None:
+    """The same folder, address and names; behind the tuned arm's something else."""
+    asked, out, lines = question_set(4), tmp_path / "answers.jsonl", list[str]()
+    path = tmp_path / "q.jsonl"
+    questions.write(path, asked)
+    plain: dict[str, Any] = {"models": {"plain": Model(accuracy=0.0)}, "questions": path}
+    with stub(tmp_path, asked) as base:
+        port = 0
+        for script in (first, second):
+            with serving(Script(**(plain | script)), port) as url:
+                port, sent = port_of(url), len(log(base))
+                arms = {"base": Endpoint(url=base, model=BASE), "tuned": Endpoint(url=url)}
+                run(base, asked, out, arms=arms, report=lines.append)
+                last = [x["model"] for x in log(url)]
+        assert len(log(base)) == sent  # the base arm is who it was
+    assert last == ["plain"] * (8 if again else 0)
+    assert any("8 answers on file are of another server" in line for line in lines) == again
+
+
+def test_a_server_that_nothing_identifies_is_asked_again_each_time_and_named(tmp_path: Path) -> None:
+    asked, out, lines = question_set(2), tmp_path / "answers.jsonl", list[str]()
+    path = tmp_path / "q.jsonl"
+    questions.write(path, asked)
+    restless = Model(faults=(Fault(kind="restless"),))
+    with stub(tmp_path, asked) as base, serving(Script(models={"plain": restless}, questions=path)) as url:
+        arms = {"base": Endpoint(url=base, model=BASE), "tuned": Endpoint(url=url)}
+        for _ in range(2):
+            run(base, asked, out, arms=arms, report=lines.append)
+        assert len(log(url)) == 8
+        assert len(log(base)) == 4
+    said = [line for line in lines if "plain shows no digest and does not repeat itself" in line]
+    assert len(said) == 2
+    assert "4 requests to base base@0123456789abcdef and tuned plain, 4 on file" in lines
+
+
+def test_answers_without_their_meta_are_known_by_their_own_lines(tmp_path: Path) -> None:
+    asked, out = question_set(1), tmp_path / "answers.jsonl"
+    with stub(tmp_path, asked) as url:
+        first = run(url, asked, out)
+        answers.meta_path(out).unlink()
+        sent = len(log(url))
+        assert run(url, asked, out) == first
+        assert len(log(url)) == sent
+    meta = answers.Meta.model_validate_json(answers.meta_path(out).read_bytes())
+    assert {arm: s.model for arm, s in meta.servers.items()} == {"base": BASE, "tuned": TUNED}
+    assert meta.questions == asked.digest
+
+
+def test_a_changed_or_foreign_line_is_said_and_nothing_is_asked(tmp_path: Path) -> None:
+    asked, out = question_set(2), tmp_path / "answers.jsonl"
+    with stub(tmp_path, asked) as url:
+        first = run(url, asked, out)
+        whole, sent = out.read_bytes(), len(log(url))
+        lines = whole.splitlines(keepends=True)
+        another = answers.line(first[0].model_copy(update={"text": "ANSWER: x"}))
+        old = b'{"question":"q0","arm":"base","effort":"low","model":"m","outcome":"answered","score":1.0}\n'
+        failed = answers.line(first[0].model_copy(update={"text": "", "finish_reason": "", "error": "HTTP 502"}))
+        for content, words in (
+            (whole.replace(b"ANSWER: ValueError", b"ANSWER: KeyError__"), "was changed after it was written"),
+            (lines[0].replace(b'"effort":"', b'"effort": "') + lines[1], ":1 was changed after"),
+            (lines[0][:-2] + b"\n" + lines[1], ":1 is not an answer"),
+            (whole + another, ":9 is a second reply to one request"),
+            (whole + lines[0], ":9 is a second reply to one request"),
+            (old + whole, ":1 is an answer of an earlier version"),
+            (b"[1]\n" + whole, ":1 is not an answer"),
+            (b"[" * 100_000 + b"\n" + whole, ":1 is not an answer"),
+        ):
+            assert content != whole
+            out.write_bytes(content)
+            with pytest.raises(UserError, match=words) as e:
+                run(url, asked, out)
+            assert e.value.fix
+            assert out.read_bytes() == content, "work was lost"
+        assert len(log(url)) == sent
+        for content in (failed + whole, whole + failed):  # a retry; and no error takes the place of a reply
+            out.write_bytes(content)
+            assert {a.key: a for a in run(url, asked, out)} == {a.key: a for a in first}
         assert len(log(url)) == sent
 
 
-def test_answers_without_their_meta_or_of_a_strange_model_are_refused(tmp_path: Path) -> None:
-    asked, out = question_set(1), tmp_path / "answers.jsonl"
+def test_nothing_on_file_is_a_judgement(tmp_path: Path) -> None:
+    """The same replies are worth what the truth says, and the truth may change."""
+    asked, out = question_set(2), tmp_path / "answers.jsonl"
     with stub(tmp_path, asked) as url:
         run(url, asked, out)
-        text = out.read_text()
-        out.write_text(text.replace(TUNED, "tuned@0000000000000000"))
-        with pytest.raises(UserError, match="an answer of tuned@0000000000000000"):
-            run(url, asked, out)
-        out.write_text(text)
-        ask.meta_path(out).unlink()
-        with pytest.raises(UserError, match="does not say to what"):
-            run(url, asked, out)
+    fields = set(json.loads(out.read_bytes().splitlines()[0]))
+    assert not fields & {"score", "outcome", "parsed"}
+    other = asked.model_copy(
+        update={"questions": tuple(q.model_copy(update={"answer": "'no'"}) for q in asked.questions)}
+    )
+    assert {a.score for a in answers.read(out, asked) if a.arm == "base"} == {1}
+    assert {a.score for a in answers.read(out, other) if a.arm == "base"} == {0}
 
 
 def test_two_runs_do_not_share_a_file(tmp_path: Path) -> None:
@@ -266,13 +371,14 @@ except UserError as e:
     sys.exit(str(e))
 """
     with stub(tmp_path, asked) as url:
-        for limit in (10, 700):  # no room for the first file; room for one answer and a part
+        for limit in (10, 1600):  # no room for the first file; room for it, some answers and a part of one
             arguments = [sys.executable, "-c", code, url, str(tmp_path / "questions.jsonl"), str(out), str(limit)]
             done = subprocess.run(arguments, capture_output=True, text=True, check=False)
             assert "answers.jsonl cannot be written" in done.stderr
             assert "Traceback" not in done.stderr
             assert "make room" in done.stderr
-    assert len(answers.read(out)) == 1
+    assert 0 < len(answers.read(out, asked)) < 4
+    assert out.read_bytes().endswith(b"\n")
 
 
 def test_a_wrong_or_missing_key_is_one_error_before_any_question(
@@ -295,7 +401,7 @@ def test_a_wrong_or_missing_key_is_one_error_before_any_question(
             assert "wrong-key" not in str(e.value)
         assert not out.exists()
         assert {a.outcome for a in run(url, asked, out, arms=arms("RIGHT"))} == {"answered"}
-    assert b"right-key" not in out.read_bytes() + ask.meta_path(out).read_bytes()
+    assert b"right-key" not in out.read_bytes() + answers.meta_path(out).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -334,8 +440,10 @@ def canned(body: bytes) -> Iterator[str]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Canned) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.parametrize(
@@ -373,9 +481,10 @@ def test_streams_that_no_good_server_sends(body: bytes, outcome: str, error: str
     async def one(url: str) -> Answer:
         from openai import AsyncOpenAI
 
-        sampling = reply.Sampling(max_tokens=64, temperature=0, seed=0, retries=0)
+        sampling = Sampling(max_tokens=64, temperature=0, seed=0)
         async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-            return await reply.reply(client, "m", question_set(1).questions[0], "base", "low", sampling)
+            question, server = question_set(1).questions[0], Server(url=url, model="m")
+            return answers.graded(question, await reply.reply(client, server, question, "base", "low", sampling, 0))
 
     with canned(body) as url:
         found = asyncio.run(one(url))
@@ -404,7 +513,7 @@ asyncio.run(ask.ask(questions.read(Path({str(tmp_path / "questions.jsonl")!r})),
         os.kill(child.pid, signal.SIGKILL)
         child.stdout.close()
         child.wait()
-        sent, saved = len(log(url)), answers.read(out)
+        sent, saved = len(log(url)), answers.read(out, asked)
         assert 20 <= len(saved) < 80
         assert sent - len(saved) <= flying
         found = run(url, asked, out, efforts=["low"])

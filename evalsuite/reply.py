@@ -131,16 +131,17 @@ async def _collect(stream: Any, names: set[str], started: float) -> dict[str, An
         "text": _clean("".join(text)),
         "reasoning": _clean("".join(reasoning)),
         "finish_reason": _clean(finish),
-        "prompt_tokens": _count(getattr(usage, "prompt_tokens", None)),
-        "completion_tokens": _count(getattr(usage, "completion_tokens", None)),
-        "reasoning_tokens": _count(getattr(details, "reasoning_tokens", None)),
+        "prompt_tokens": count(getattr(usage, "prompt_tokens", None)),
+        "completion_tokens": count(getattr(usage, "completion_tokens", None)),
+        "reasoning_tokens": count(getattr(details, "reasoning_tokens", None)),
         "first_token_s": first_token,
         "first_answer_s": first_answer,
         "total_s": time.perf_counter() - started,
     }
 
 
-def _count(value: object) -> int:
+def count(value: object) -> int:
+    """Tokens, as a server's usage tells them; 0 for none told. Raises ValueError for what is no count."""
     if value is None:
         return 0
     if not isinstance(value, int | float) or value != value // 1 or not 0 <= value <= MOST_TOKENS:

@@ -61,11 +61,12 @@ def log(url: str) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def canned(body: bytes) -> Iterator[str]:
-    """A server that says the same to everything."""
+def canned(said: bytes | list[bytes]) -> Iterator[str]:
+    """A server that says the same to everything: these bytes, or the first of a list that may change meanwhile."""
 
     class Canned(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
+            body = said if isinstance(said, bytes) else said[0]
             self.rfile.read(int(self.headers["content-length"] or 0))
             self.send_response(200)
             self.send_header("content-type", "text/event-stream" if body.startswith(b"data") else "application/json")

@@ -126,11 +126,11 @@ def _verdict(path: Path, exports: Mapping[str, Path]) -> tuple[str, Path | None,
     except (ValueError, KeyError, TypeError, RecursionError):
         return "none: report.json cannot be read", None, [Row(what="report", where=str(path), figures="unreadable")]
     del data["digest"]
+    unproven = [Row(what="report", where=str(path), figures="unproven")]
     if hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest() != digest:
-        return "none: report.json was changed after it was written", None, [Row(what="report", where=str(path))]
-    lacking = [name for name in PROOF if not path.with_name(name).is_file()]
-    if lacking:
-        return f"none: report.json lies without its {' and '.join(lacking)}", None, [Row(what="report", where=str(path))]
+        return "none: report.json was changed after it was written", None, unproven
+    if lacking := [name for name in PROOF if not path.with_name(name).is_file()]:
+        return f"none: report.json lies without its {' and '.join(lacking)}", None, unproven
     rows = [Row(what="report", where=str(path), digest=digest[:12], figures=f"{outcome} of {model}")]
     page = path.with_suffix(".html")
     rows += [Row(what="report page", where=str(page))] if page.is_file() else []

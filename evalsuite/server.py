@@ -47,8 +47,10 @@ class Server(BaseModel):
 
 def same(base: Server, tuned: Server) -> str:
     """Why the two are one model, or ""."""
-    if base.digest and tuned.digest:
-        return f"both are the checkpoint {base.digest}" if base.digest == tuned.digest else ""
+    if base.digest and base.digest == tuned.digest:
+        return f"both are the checkpoint {base.digest}"
+    if base.header and tuned.header:  # what an id alone says is no more than a name
+        return ""
     if base.url == tuned.url and base.model == tuned.model:
         return f"both are {base.model} at {base.url}"
     if base.url == tuned.url and base.root and base.root == tuned.root:

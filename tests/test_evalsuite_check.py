@@ -101,10 +101,16 @@ def test_one_checkpoint_under_two_names_is_found_before_anything_is_asked(
 
 
 def test_two_names_of_one_root_at_one_address_are_one_model(tmp_path: Path) -> None:
-    models = {"a": Model(root="/m"), "b": Model(root="/m"), "c": Model(root="/n", voice="other")}
+    claims = [f"{name}@{name * 16}" for name in "de"]
+    models = {
+        "a": Model(root="/m"),
+        "b": Model(root="/m"),
+        **{claim: Model(root="/m") for claim in claims},
+        "c": Model(root="/n", voice="other"),
+    }
     asked = question_set(1)
     with serving(Script(models=models)) as url:
-        for pair in (("a", "b"), ("a", "a")):
+        for pair in (("a", "b"), ("a", "a"), claims):
             arms = {arm: Endpoint(url=url, model=model) for arm, model in zip(("base", "tuned"), pair, strict=True)}
             with pytest.raises(UserError, match="base and tuned are the same model"):
                 run(url, asked, tmp_path / "answers.jsonl", arms=arms)

@@ -37,15 +37,19 @@ class Receipt(BaseModel):
 
 
 def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
-    """Raises UserError when the report is missing, unreadable, not a PASS, or about another checkpoint or base."""
+    """Raises UserError when the report is missing, not proven by the replies beside it, not a PASS, or about another
+    checkpoint or base."""
     found = report.read(path)
-    if found.tuned_model != checkpoint.served_name:
+    # Where the servers told their digests, all of them count and not the sixteen characters of a name.
+    tuned_header, base_header = (found.asked.servers[arm].header for arm in ("tuned", "base"))
+    if found.tuned_model != checkpoint.served_name or tuned_header not in {"", checkpoint.digest}:
+        told = f" ({tuned_header})" if found.tuned_model == checkpoint.served_name else ""
         raise UserError(
-            f"{path} is about {found.tuned_model}, not about {checkpoint.served_name}",
+            f"{path} is about {found.tuned_model}{told}, not about {checkpoint.served_name}",
             why="a verdict holds for the checkpoint it was measured on, byte for byte",
             fix="serve this checkpoint and run evalsuite compare again",
         )
-    known_by = _base_known_by(checkpoint, found.base_model)
+    known_by = _base_known_by(checkpoint, found.base_model, base_header)
     if known_by is None:
         raise UserError(
             f"{path} was measured against {found.base_model!r}, not against the base this checkpoint was made from",
@@ -77,9 +81,11 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
         raise UserError(f"{path} holds text that is not safe to render", why=why, fix="evalsuite compare") from None
 
 
-def _base_known_by(checkpoint: Checkpoint, served: str) -> Literal["digest", "name"] | None:
+def _base_known_by(checkpoint: Checkpoint, served: str, header: str) -> Literal["digest", "name"] | None:
     """What shows that `served` is the checkpoint's base: its digest, or no more than its name. None: it is another."""
     if re.fullmatch("[0-9a-f]{64}", checkpoint.base_digest):
+        if header not in {"", checkpoint.base_digest}:
+            return None
         return "digest" if served.endswith("@" + checkpoint.base_digest[:16]) else None
     name, _, revision = checkpoint.base.partition("@")
     short = name.rpartition("/")[2]  # what is served of openai/gpt-oss-20b is often called gpt-oss-20b

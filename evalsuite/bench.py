@@ -107,7 +107,7 @@ def resolve(endpoint: Endpoint, name: str) -> Target:
 
     async def model() -> str:
         async with client(endpoint) as asking:
-            return await served(asking, endpoint, name)
+            return (await served(asking, endpoint, name)).model
 
     return target(endpoint, asyncio.run(model()))
 

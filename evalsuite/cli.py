@@ -31,7 +31,11 @@ MODELS = (
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="gptoss-kit")
 def main() -> None:
-    """Two URLs in, one verdict out. Exit codes of the gate: 0 pass, 1 fail, 2 inconclusive, 3 void."""
+    """Two URLs in, one verdict out.
+
+    Exit codes of the gate: 0 pass, 1 fail, 2 inconclusive or something to change, 3 void. 0 and 1 come from a verdict
+    alone: a bug of ours is 70, Ctrl-C 130, a closed pipe 141.
+    """
 
 
 @main.command()
@@ -172,10 +176,23 @@ def report(file: Path, page: Path | None, junit: Path | None, summary: Path | No
 
 @main.command()
 @click.argument("file", type=PATH)
+@click.option("--recipe", "path", type=PATH, help="Refuse a report judged less strictly than its [evaluate] section "
+              "asks for.  [default: recipe.toml, if it is there]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
-def gate(file: Path, as_json: bool) -> None:
-    """Say the verdict of a report.json as an exit code: 0 pass, 1 fail, 2 inconclusive, 3 void."""
+def gate(file: Path, path: Path | None, as_json: bool) -> None:
+    """Grade and judge a report's replies again, and say the verdict as an exit code: 0 pass, 1 fail, 2 inconclusive,
+    3 void. Questions and replies are those beside the report."""
+    from evalsuite.gate import weaker
+
     made = _read(file)
+    if path or Path("recipe.toml").exists():
+        path = path or Path("recipe.toml")
+        if short := weaker(made.policy, made.efforts, _recipe(path).evaluate):
+            raise UserError(
+                f"{file} was judged less strictly than {path} asks for",
+                why="\n       ".join(f"it has {each}" for each in short),
+                fix=f"evalsuite compare --recipe {path}",
+            )
     verdict = made.verdict
     if as_json:
         facts = {

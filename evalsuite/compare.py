@@ -7,16 +7,19 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from evalsuite import ask, html, questions, report
-from evalsuite.answers import Arm
+from evalsuite import answers, ask, html, questions, report
+from evalsuite.answers import ARMS, Arm, Meta
 from evalsuite.bench import Bench, bench, target
 from evalsuite.endpoint import Endpoint
+from evalsuite.questions import QuestionSet
 from evalsuite.report import Report, SpeedRow, Throughput
+from evalsuite.server import told_apart
 from tune.artefact import VERSION, write_text
 from tune.errors import UserError
 from tune.recipe import Evaluate
 
 NANO_NOTE = "The base is the nano model: these figures prove that the path works. They say nothing about quality."
+ALIKE_NOTE = "Only their names show that base and tuned are two models: no digests, and probed they do not differ."
 METRICS = {  # of a Bench: how the report names it, its unit, and what to multiply by
     "ttft_p50": ("time to first token, median", "ms", 1000),
     "tpot_p50": ("time per output token, median", "ms", 1000),
@@ -45,13 +48,15 @@ def compare(
     speed: Speed | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Report:
-    """Write answers.jsonl, report.json and report.html into `out`. Answers on file already are not asked for again.
+    """Write answers.jsonl, report.json and report.html into `out`, beside a copy of the questions: together they prove
+    the verdict. Answers on file already are not asked for again.
 
     `speed` None leaves the throughput part out; one that fails is void in the report, which is written all the same.
     Raises UserError for an endpoint that cannot be asked.
     """
-    asked, file = questions.read(question_file), out / "answers.jsonl"
-    answers = asyncio.run(
+    asked, file = questions.read(question_file), out / report.ANSWERS
+    _beside(asked, out / report.QUESTIONS, question_file)
+    meta = asyncio.run(
         ask.ask(
             asked,
             arms,
@@ -64,17 +69,22 @@ def compare(
             report=progress,
         )
     )
-    meta = ask.recorded(file)
+    servers = meta.servers
     made = report.build(
         asked,
-        answers,
+        answers.read(file, asked),
+        asked=meta,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin=settings.margin,
         alpha=settings.alpha,
         efforts=settings.efforts,
-        asked_digest=meta.questions,
-        throughput=_throughput(arms, meta.models, speed, settings, progress) if speed else None,
-        note=NANO_NOTE if meta.models["base"].split("@")[0] == "nano" else "",
+        throughput=_throughput(arms, meta, speed, settings, progress) if speed else None,
+        note=" ".join(
+            [
+                *([NANO_NOTE] if servers["base"].model.split("@")[0] == "nano" else []),
+                *([] if told_apart(servers["base"], servers["tuned"]) else [ALIKE_NOTE]),
+            ]
+        ),
         provenance={"gptoss-kit": VERSION, **{f"{arm} endpoint": endpoint.url for arm, endpoint in arms.items()}},
     )
     report.write(out / "report.json", made)
@@ -82,16 +92,29 @@ def compare(
     return made
 
 
+def _beside(asked: QuestionSet, place: Path, source: Path) -> None:
+    """Lay a copy of the questions beside the answers. Another set that lies there is somebody's: it is left alone."""
+    if place.exists() and questions.read(place) != asked:
+        raise UserError(
+            f"{place} is another question set than {source}",
+            why="a report lies beside the questions that it is about",
+            fix="give a folder of its own by --out",
+        )
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        questions.write(place, asked)
+
+
 def _throughput(
     arms: dict[Arm, Endpoint],
-    models: dict[Arm, str],
+    meta: Meta,
     speed: Speed,
     settings: Evaluate,
     progress: Callable[[str], None],
 ) -> Throughput:
     try:
         found = bench(
-            *(target(arms[arm], models[arm]) for arm in ask.ARMS),
+            *(target(arms[arm], meta.servers[arm].model) for arm in ARMS),
             **speed.model_dump(),
             effort=settings.efforts[0],
             seed=settings.seed,

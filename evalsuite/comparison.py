@@ -1,7 +1,9 @@
 """Base against tuned at one effort: answers in, figures out. Knows no file, no policy and no verdict.
 
-Answers are paired by question. A question whose either side is an error, or absent, has no score: it is left out
-and counted as missing. An empty, truncated or unparsed answer scores 0 and is counted as what it is.
+Answers are paired by question. A question whose either side is an error, or absent, is counted as missing. Estimates
+are over paired questions; bounds are over all that were asked, with every missing answer at its worst: they hold
+whatever it would have been (worst-case bounds of C. F. Manski, American Economic Review 80 (1990) 319-323). An empty,
+truncated or unparsed answer scores 0 and is counted as what it is.
 """
 
 from collections import Counter
@@ -30,7 +32,11 @@ class Part(BaseModel):
 
 
 class Difference(Part):
-    """Tuned minus base, -1 to 1, with one-sided bounds at the report's alpha; 0 and (-1, 1) when nothing is paired."""
+    """Tuned minus base, -1 to 1, with one-sided bounds at the report's alpha.
+
+    `estimate` and `discordance` are over paired questions, 0 when nothing is paired. The bounds are over all questions:
+    for `lower` a missing tuned answer is wrong and a missing base answer right, for `upper` the other way round.
+    """
 
     estimate: float
     lower: float
@@ -70,12 +76,13 @@ class Flip(Part):
 
 
 class KindRow(Part):
-    """Accuracy on one kind of question."""
+    """Accuracy on one kind of question, over its paired questions; None when nothing is paired."""
 
     kind: str
+    asked: int
     paired: int
-    base: float
-    tuned: float
+    base: float | None
+    tuned: float | None
     difference: Difference
 
 
@@ -93,47 +100,45 @@ class Comparison(Part):
     lost: int
     gained: int
     mcnemar_p: float  # two-sided, mid-p
-    better_p: float  # one-sided, exact: tuned is better
+    better_p: float  # one-sided, exact: tuned is better; missing answers at their worst
     guess: float  # mean chance of a blind guess
-    base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha
+    base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha; a missing answer is wrong
     kinds: tuple[KindRow, ...]
     flips: tuple[Flip, ...]
 
 
 Pair = tuple[Question, Answer, Answer]  # base, tuned: both have a score
+Sides = tuple[bool | None, bool | None]  # base, tuned: right, wrong, or missing
 
 
 def compare(
     effort: Effort, questions: Sequence[Question], answers: Mapping[tuple[str, str, str], Answer], alpha: float
 ) -> Comparison:
     """Pair the answers of one effort and work out every figure. `answers` by `Answer.key`; other keys are ignored."""
-    base = [a for q in questions if (a := answers.get((q.id, "base", effort)))]
-    tuned = [a for q in questions if (a := answers.get((q.id, "tuned", effort)))]
-    pairs: list[Pair] = []
-    for q in questions:
-        b, t = (answers.get((q.id, arm, effort)) for arm in ("base", "tuned"))
-        if b and t and b.score is not None and t.score is not None:
-            pairs.append((q, b, t))
-    steps = [_score(t) - _score(b) for _, b, t in pairs]
-    lost, gained = sum(d < 0 for d in steps), sum(d > 0 for d in steps)
-    right = sum(_score(b) > 0 for _, b, _ in pairs)
-    answering = [float(t.outcome == "answered") - float(b.outcome == "answered") for _, b, t in pairs]
+    rows = [(q, answers.get((q.id, "base", effort)), answers.get((q.id, "tuned", effort))) for q in questions]
+    base, tuned = [b for _, b, _ in rows if b], [t for _, _, t in rows if t]
+    pairs = [(q, b, t) for q, b, t in rows if b and t and b.score is not None and t.score is not None]
+    right = [(_right(b), _right(t)) for _, b, t in rows]
+    lost, gained = _flipped(right)
     return Comparison(
         effort=effort,
-        asked=len(questions),
+        asked=len(rows),
         paired=len(pairs),
-        missing=len(questions) - len(pairs),
-        base=_figures(base, len(questions), [_score(b) for _, b, _ in pairs]),
-        tuned=_figures(tuned, len(questions), [_score(t) for _, _, t in pairs]),
-        difference=_difference(steps, alpha),
-        answering=_difference(answering, alpha),
+        missing=len(rows) - len(pairs),
+        base=_figures(base, len(rows), [_score(b) for _, b, _ in pairs]),
+        tuned=_figures(tuned, len(rows), [_score(t) for _, _, t in pairs]),
+        difference=_difference(right, alpha),
+        answering=_difference([(_readable(b), _readable(t)) for _, b, t in rows], alpha),
         lost=lost,
         gained=gained,
         mcnemar_p=statistics.mcnemar(lost, gained),
-        better_p=statistics.better(lost, gained),
-        guess=fmean(q.guess for q, _, _ in pairs) if pairs else 0.0,
-        base_above=statistics.wilson(right, len(pairs), alpha)[0],
-        kinds=tuple(_kind(kind, pairs, alpha) for kind in sorted({q.kind for q, _, _ in pairs})),
+        better_p=statistics.better(*_flipped(_filled(right, base=True, tuned=False))),
+        guess=fmean(q.guess for q in questions) if questions else 0.0,
+        base_above=statistics.wilson(sum(b is True for b, _ in right), len(rows), alpha)[0],
+        kinds=tuple(
+            _kind(kind, [side for (q, _, _), side in zip(rows, right, strict=True) if q.kind == kind], alpha)
+            for kind in sorted({q.kind for q in questions})
+        ),
         flips=(*_flips(pairs, "lost"), *_flips(pairs, "gained")),
     )
 
@@ -144,13 +149,33 @@ def _score(answer: Answer) -> float:
     return answer.score
 
 
-def _difference(steps: Sequence[float], alpha: float) -> Difference:
-    """`steps`: tuned minus base of each pair, each -1, 0 or 1."""
-    if not steps:
-        return Difference(estimate=0, lower=-1, upper=1, discordance=0)
-    n, lost, gained = len(steps), sum(d < 0 for d in steps), sum(d > 0 for d in steps)
-    lower, upper = statistics.tango_bounds(lost, gained, n, alpha)
-    return Difference(estimate=(gained - lost) / n, lower=lower, upper=upper, discordance=(lost + gained) / n)
+def _right(answer: Answer | None) -> bool | None:
+    return None if answer is None or answer.score is None else answer.score > 0
+
+
+def _readable(answer: Answer | None) -> bool | None:
+    return None if answer is None or answer.score is None else answer.outcome == "answered"
+
+
+def _filled(sides: Sequence[Sides], *, base: bool, tuned: bool) -> list[Sides]:
+    """With every missing answer of an arm taken to be what is given."""
+    return [(base if b is None else b, tuned if t is None else t) for b, t in sides]
+
+
+def _flipped(sides: Sequence[Sides]) -> tuple[int, int]:
+    """How many were lost and gained, of those with both sides."""
+    return sum(s == (True, False) for s in sides), sum(s == (False, True) for s in sides)
+
+
+def _difference(sides: Sequence[Sides], alpha: float) -> Difference:
+    n, paired, (lost, gained) = len(sides), sum(None not in s for s in sides), _flipped(sides)
+    worst, best = _filled(sides, base=True, tuned=False), _filled(sides, base=False, tuned=True)
+    return Difference(
+        estimate=(gained - lost) / max(paired, 1),
+        lower=statistics.tango_bounds(*_flipped(worst), n, alpha)[0],
+        upper=statistics.tango_bounds(*_flipped(best), n, alpha)[1],
+        discordance=(lost + gained) / max(paired, 1),
+    )
 
 
 def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> ArmFigures:
@@ -183,14 +208,16 @@ def _p50_p95(seconds: Sequence[float | None]) -> tuple[float, float] | None:
     return (float(np.quantile(known, 0.5)), float(np.quantile(known, 0.95))) if known else None
 
 
-def _kind(kind: str, pairs: Sequence[Pair], alpha: float) -> KindRow:
-    base, tuned = zip(*((_score(b), _score(t)) for q, b, t in pairs if q.kind == kind), strict=True)
+def _kind(kind: str, sides: Sequence[Sides], alpha: float) -> KindRow:
+    paired = [side for side in sides if None not in side]
+    base, tuned = zip(*paired, strict=True) if paired else ((), ())
     return KindRow(
         kind=kind,
-        paired=len(base),
-        base=fmean(base),
-        tuned=fmean(tuned),
-        difference=_difference([t - b for b, t in zip(base, tuned, strict=True)], alpha),
+        asked=len(sides),
+        paired=len(paired),
+        base=fmean(base) if paired else None,
+        tuned=fmean(tuned) if paired else None,
+        difference=_difference(sides, alpha),
     )
 
 

@@ -1,9 +1,10 @@
 """One arm's server as a user names it: its address, its key, and the model that it serves.
 
-In: a URL, a model or none, the name of a variable. Out: an Endpoint, a client for it, and the id to ask for. The key
-is looked up here alone; neither it nor anything else secret is part of an address. Asks no questions.
+In: a URL, a model or none, the name of a variable. Out: an Endpoint, a client for it, and the Server that it lists. The
+key is looked up here alone; neither it nor anything else secret is part of an address. Asks no questions.
 """
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING, Annotated
@@ -11,15 +12,15 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from evalsuite.reply import safe
+from evalsuite.reply import UNREADABLE, safe
+from evalsuite.server import DIGEST, Server
 from tune.errors import UserError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0  # read: between two tokens, a queue before the first included
-
-_DIGEST = re.compile(r"@[0-9a-f]{16}$")
+VOLATILE = {"id", "created", "permission"}  # of a listed model: vLLM makes up the last two anew in every answer
 
 
 def key(env: str) -> str:
@@ -83,16 +84,18 @@ def client(endpoint: Endpoint) -> "AsyncOpenAI":
     return AsyncOpenAI(base_url=endpoint.base_url, api_key=endpoint.key or "none", max_retries=0, timeout=timeout)
 
 
-async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> str:
-    """The id to ask for, after one request that proves address and key. `name`: base, tuned or endpoint."""
+async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server:
+    """What is listed there, after one request that proves address and key. `name`: base, tuned or endpoint."""
     from openai import APIConnectionError, OpenAIError, PermissionDeniedError
     from openai import AuthenticationError as WrongKey
 
     where = endpoint.base_url if name == "endpoint" else f"the {name} endpoint {endpoint.base_url}"
     try:
-        listed = [m.id for m in (await client.with_options(timeout=20).models.list()).data]
-        if not listed or not all(isinstance(m, str) for m in listed):
+        response = await client.with_options(timeout=20).models.with_raw_response.list()
+        cards = {m.id: m.model_dump(mode="json", exclude=VOLATILE) for m in response.parse().data}
+        if not cards or not all(isinstance(m, str) for m in cards):
             raise ValueError
+        entries = {m: json.dumps(card, sort_keys=True) for m, card in cards.items()}
     except (WrongKey, PermissionDeniedError):
         sent = f"the key in ${endpoint.key_env}" if endpoint.key_env else "requests without a key"
         fix = f"export {endpoint.key_env}=..." if endpoint.key_env else f"name its variable by --{name}-key-env"
@@ -103,15 +106,27 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> str:
     except OpenAIError as e:
         why = safe(e, client.api_key)
         raise UserError(f"{where} does not list its models", why=why, fix="check the address") from None
-    except (ValueError, AttributeError, TypeError):
+    except UNREADABLE:
         why = "what /models answers there is not a list of models"
         raise UserError(f"{where} does not list its models", why=why, fix="check the address") from None
-    named = [m for m in listed if not endpoint.model or m == endpoint.model or _DIGEST.sub("", m) == endpoint.model]
-    choice = [m for m in named if _DIGEST.search(m)] or named
-    if endpoint.model in choice or len(choice) == 1:
-        return endpoint.model if endpoint.model in choice else choice[0]
-    raise UserError(
-        f"{where} does not serve {endpoint.model}" if not named else f"{where} serves several models",
-        why=f"it lists {', '.join(listed)}",
-        fix=f"name one that it lists by --{name}-model",
+    named = [m for m in cards if not endpoint.model or m == endpoint.model or DIGEST.sub("", m) == endpoint.model]
+    choice = [m for m in named if DIGEST.search(m)] or named
+    if endpoint.model not in choice and len(choice) != 1:
+        raise UserError(
+            f"{where} does not serve {endpoint.model}" if not named else f"{where} serves several models",
+            why=f"it lists {', '.join(cards)}",
+            fix=f"name one that it lists by --{name}-model",
+        )
+    model = endpoint.model if endpoint.model in choice else choice[0]
+    root = cards[model].get("root")
+    # vLLM replies under the first name it was given, whichever was asked for: one root is one model.
+    names = tuple(m for m in cards if m != model and root and entries[m] == entries[model])
+    stamp = response.headers.get("x-model-digest", "")
+    return Server(
+        url=endpoint.base_url,
+        model=model,
+        names=names,
+        header=stamp,
+        root=root if isinstance(root, str) else "",
+        listed=entries[model],
     )

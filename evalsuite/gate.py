@@ -8,6 +8,7 @@ from pydantic import Field
 from evalsuite import statistics
 from evalsuite.comparison import Comparison, Difference, Part
 from tune.harmony import Effort
+from tune.recipe import Evaluate
 
 Result = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 EXIT: dict[Result, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}
@@ -49,10 +50,15 @@ class Evidence(Part):
 
     base_models: tuple[str, ...]
     tuned_models: tuple[str, ...]
+    base_digest: str = ""  # 16 hex characters of the weights that the arm's server says it serves; "" when it does not
+    tuned_digest: str = ""
     questions_digest: str
     asked_digest: str  # of the set that the answers were collected with; equal to questions_digest when it is the same
-    foreign: tuple[str, ...] = ()  # answered questions that are not in the set
+    answers_digest: str = ""  # of the replies that count
+    others: dict[str, int] = Field(default_factory=dict)  # why replies on file do not count, and how many
     effort_mismatches: int = 0  # replies whose server said it used another effort than the one asked for
+    model_mismatches: int = 0  # replies that named another model, or another digest, than the arm's
+    identical: bool = False  # every reply of one arm is the other's, word for word
 
 
 def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> Verdict:
@@ -88,6 +94,18 @@ def only_guesses(c: Comparison, policy: Policy) -> bool:
     return c.base_above <= c.guess + policy.margin
 
 
+def weaker(policy: Policy, judged: Sequence[Effort], asked: Evaluate) -> list[str]:
+    """Where a report was judged less strictly than a recipe asks for."""
+    out = [
+        f"{name} {getattr(policy, name):g}, and the recipe has {getattr(asked, name):g}"
+        for name in ("margin", "alpha")
+        if getattr(policy, name) > getattr(asked, name)
+    ]
+    return out + [
+        f"nothing at effort {effort}, and the recipe asks for it" for effort in asked.efforts if effort not in judged
+    ]
+
+
 def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:
     out = []
     if not any(c.asked for c in comparisons):
@@ -96,18 +114,21 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
         out.append(
             f"the answers belong to question set {evidence.asked_digest[:16]}, not to {evidence.questions_digest[:16]}"
         )
-    if evidence.foreign:
-        out.append(
-            f"{len(evidence.foreign)} answered questions are not in the question set: {', '.join(evidence.foreign[:3])}"
-        )
     for arm, models in (("base", evidence.base_models), ("tuned", evidence.tuned_models)):
         if len(models) > 1:
             out.append(f"the {arm} arm was answered by more than one model: {', '.join(models)}")
     both = sorted(set(evidence.base_models) & set(evidence.tuned_models))
     if both:
         out.append(f"base and tuned are the same model: {', '.join(both)}")
+    two = evidence.base_digest and evidence.tuned_digest
+    if two and evidence.base_digest == evidence.tuned_digest:
+        out.append(f"base and tuned are the same checkpoint: {evidence.base_digest}")
+    elif evidence.identical and not two:
+        out.append("every reply of base is that of tuned, word for word, and no digest shows that they are two models")
     if evidence.effort_mismatches:
         out.append(f"{evidence.effort_mismatches} replies were made at another effort than the one asked for")
+    if evidence.model_mismatches:
+        out.append(f"{evidence.model_mismatches} replies came from another model than the one asked for")
     for c in comparisons:
         if c.asked and c.missing / c.asked > policy.missing_cap:
             out.append(
@@ -122,7 +143,8 @@ def _non_inferior(
     c: Comparison, name: Literal["accuracy", "answering"], difference: Difference, policy: Policy
 ) -> Check:
     what = {"accuracy": "right answers", "answering": "readable answers"}[name]
-    figures = f"{c.effort}, {what}: {_points(difference.estimate)} points"
+    unheard = f" ({c.missing} of {c.asked} are missing and count at their worst)" if c.missing else ""
+    figures = f"{c.effort}, {what}: {_points(difference.estimate)} points{unheard}"
     confidence = f"{1 - policy.alpha:.0%}"
     if difference.lower > -policy.margin:
         reason = (
@@ -143,7 +165,7 @@ def _non_inferior(
         name=name,
         outcome="INCONCLUSIVE",
         reason=f"{figures}, but it may be as low as {_points(difference.lower)}, beyond the margin of "
-        f"{policy.margin * 100:.3g}; {_needed(difference, c.paired, policy)}",
+        f"{policy.margin * 100:.3g}; {_needed(difference, c.asked, policy)}",
     )
 
 

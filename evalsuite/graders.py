@@ -11,6 +11,7 @@ from typing import Any
 
 from evalsuite.questions import Grader, Question
 
+VERSION = 1  # raised whenever a reply may be scored otherwise than before
 LONGEST = 2_000  # characters of an answer that are looked at; truths are far shorter
 
 _ANSWER = re.compile(r"[ \t>]*[*`]*ANSWER:(.*)")

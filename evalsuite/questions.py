@@ -2,16 +2,17 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tune.artefact import write_text
 from tune.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
 
 Grader = Literal["exact", "literal", "choice", "yesno"]
 
@@ -35,7 +36,8 @@ class Question(BaseModel):
 
 
 class QuestionSet(BaseModel):
-    """Questions in a fixed order, and how they were made."""
+    """Questions in a fixed order, each once, and how they were made. Raises UserError for one that stands there twice:
+    it would count twice, and make the bounds too narrow."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -45,10 +47,24 @@ class QuestionSet(BaseModel):
     seed: int
     questions: tuple[Question, ...]
 
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        ids = Counter(q.id for q in self.questions)
+        asked: dict[tuple[str, str], list[str]] = {}
+        for q in self.questions:
+            asked.setdefault((q.developer.strip(), q.prompt.strip()), []).append(q.id)
+        again = [f"the id {name} stands {count} times" for name, count in ids.items() if count > 1]
+        again += [f"{', '.join(names)} ask the same" for names in asked.values() if len(set(names)) > 1]
+        if again:
+            why = "\n       ".join([*again[:5], *([f"and {len(again) - 5} more"] if len(again) > 5 else [])])
+            raise UserError("a question is in the set more than once", why=why, fix="keep one of each")
+        return self
+
     @property
     def digest(self) -> str:
-        """sha256 over every question, in order: 64 hex characters."""
-        lines = "\n".join(q.model_dump_json() for q in self.questions)
+        """sha256 over how they were made and every question, in order: 64 hex characters."""
+        head = json.dumps(self.model_dump(exclude={"questions"}), sort_keys=True)
+        lines = "\n".join([head, *(q.model_dump_json() for q in self.questions)])
         return hashlib.sha256(lines.encode()).hexdigest()
 
 
@@ -72,7 +88,7 @@ def read(path: Path) -> QuestionSet:
         head = json.loads(lines[0])
         if head["schema_version"] != SCHEMA:
             why = f"it has version {head['schema_version']}, this tool reads version {SCHEMA}"
-            raise UserError(f"{path} is a question set of another version", why=why, fix=remake)
+            raise UserError("this is a question set of another version", why=why, fix=remake)
         found = QuestionSet(
             **{k: head[k] for k in ("schema_version", "name", "python", "seed")},
             questions=tuple(Question.model_validate_json(line) for line in lines[1:]),
@@ -80,6 +96,8 @@ def read(path: Path) -> QuestionSet:
         count, digest = head["count"], head["digest"]
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"there is no question set {path}", fix=remake) from None
+    except UserError as e:
+        raise UserError(f"{path}: {e.what}", why=e.why, fix=e.fix) from None
     except (KeyError, TypeError, ValueError, RecursionError) as e:
         raise UserError(f"{path} is not a question set", why=str(e).splitlines()[0], fix=remake) from None
     if len(found.questions) != count or found.digest != digest:

@@ -1,21 +1,22 @@
-"""One question to one endpoint: the streamed reply, timed, classified and graded as an Answer.
+"""One request to one server: the streamed reply, timed, as a Reply that says no more than what was heard.
 
-Tries again what may pass, and turns what does not into an error without a score: never into a wrong answer. Knows
-nothing about arms, order or files.
+Tries again what may pass, and turns what does not into an error: never into a wrong answer, and never into the end of
+the run. Knows nothing about arms, order, files or grades.
 """
 
 import asyncio
 import random
 import re
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ValidationError
 
-from evalsuite.answers import EFFORT_MISMATCH, Answer, Arm
-from evalsuite.graders import grade, lenient, parse
+from evalsuite import request
+from evalsuite.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Arm, Reply
 from evalsuite.questions import Question
+from evalsuite.request import Sampling
+from evalsuite.server import Server
 from tune.harmony import Effort
 
 if TYPE_CHECKING:
@@ -23,20 +24,13 @@ if TYPE_CHECKING:
 
 BACKOFF_SECONDS, LONGEST_WAIT = 0.5, 30.0
 REPLY_SECONDS = 1800.0  # a whole reply: the client's own time-out sees silence alone, and not a trickle without end
+MOST_TOKENS = 10**9  # that a server may count: more is no count
+
+# What the parsers in between raise for JSON that is too deep, too large, or of another shape.
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 
 
-class Sampling(BaseModel):
-    """What every request has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    max_tokens: int = Field(gt=0)
-    temperature: float = Field(ge=0)
-    seed: int
-    retries: int = Field(ge=0)
-
-
-class _Failed(Exception):
+class Failed(Exception):
     """A request that came to nothing. `again`: may be tried again; `wait`: seconds to wait, when the server said."""
 
     def __init__(self, message: str, *, again: bool, wait: float | None = None) -> None:
@@ -45,82 +39,78 @@ class _Failed(Exception):
 
 
 async def reply(
-    client: "AsyncOpenAI", model: str, question: Question, arm: Arm, effort: Effort, sampling: Sampling
-) -> Answer:
-    """One answer, tried again as often as `sampling.retries` says; never raises for what a server does."""
-    tried = 0
-    while True:
+    client: "AsyncOpenAI",
+    server: Server,
+    question: Question,
+    arm: Arm,
+    effort: Effort,
+    sampling: Sampling,
+    retries: int,
+) -> Reply:
+    """One reply, tried again as often as `retries` says; never raises for what a server does."""
+    asked = request.body(question, server.model, effort, sampling)
+    known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": server.model}
+    known |= {"server": server.id, "request": request.digest(asked)}
+    try:
+        said = await heard(client, server, asked, retries)
+        return Reply(**known, **said)
+    except Failed as e:
+        return Reply(**known, error=f"{e}")
+    except ValidationError as e:
+        return Reply(**known, error=f"the stream is not a chat completion: {safe(e, client.api_key)}")
+
+
+async def heard(client: "AsyncOpenAI", server: Server, asked: dict[str, Any], retries: int = 2) -> dict[str, Any]:
+    """What was said, as fields of a Reply. Raises Failed."""
+    for tried in range(1, retries + 2):
         try:
-            said = await _once(client, model, question, effort, sampling)
-            break
-        except _Failed as e:
-            tried += 1
-            if not e.again or tried > sampling.retries:
-                error = f"{e}" if tried == 1 else f"{e} (attempt {tried})"
-                return Answer(
-                    question=question.id, arm=arm, effort=effort, model=model, outcome="error", score=None, error=error
-                )
+            return await _once(client, server, asked)
+        except Failed as e:
+            if not e.again or tried > retries:
+                raise Failed(f"{e}" if tried == 1 else f"{e} (attempt {tried})", again=False) from None
             wait = e.wait if e.wait is not None else BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1)
             await asyncio.sleep(min(wait, LONGEST_WAIT))
-    return Answer(question=question.id, arm=arm, effort=effort, model=model, **_graded(question, said), **said)
+    raise ValueError(f"{retries} retries")
 
 
-def _graded(question: Question, said: Mapping[str, Any]) -> dict[str, Any]:
-    """Outcome, score and what was parsed; of an unparsed reply what it seems to say, unscored."""
-    text = said["text"]
-    if said["finish_reason"] == "length":
-        return {"outcome": "truncated", "score": 0.0}
-    if not text.strip():
-        return {"outcome": "empty", "score": 0.0}
-    if (parsed := parse(text)) is None:
-        return {"outcome": "unparsed", "score": 0.0, "parsed": lenient(text)}
-    return {"outcome": "answered", "score": grade(question, parsed), "parsed": parsed}
-
-
-async def _once(
-    client: "AsyncOpenAI", model: str, question: Question, effort: Effort, sampling: Sampling
-) -> dict[str, Any]:
-    """The streamed reply as fields of an Answer. Raises _Failed for everything that is not a whole reply."""
+async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) -> dict[str, Any]:
     from openai import APIConnectionError, APIError, APIStatusError
 
-    turns = [("developer", question.developer)] if question.developer else []
-    messages: Any = [{"role": role, "content": text} for role, text in [*turns, ("user", question.prompt)]]
     started = time.perf_counter()
     try:
         async with asyncio.timeout(REPLY_SECONDS):
-            response = await client.chat.completions.with_raw_response.create(
-                model=model,
-                messages=messages,
-                reasoning_effort=effort,
-                max_completion_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                seed=sampling.seed,
-                stream=True,
-                stream_options={"include_usage": True},
-            )
+            response: Any = await client.chat.completions.with_raw_response.create(**asked)
             async with response.parse() as stream:
+                effort = asked.get("reasoning_effort", "")
                 applied = response.headers.get("x-reasoning-effort", effort)
-                if applied != effort:
-                    raise _Failed(f"{EFFORT_MISMATCH}: asked {effort}, applied {applied}", again=False)
-                return await _collect(stream, started)
+                if effort and applied != effort:
+                    raise Failed(f"{EFFORT_MISMATCH}: asked {effort}, applied {applied[:40]}", again=False)
+                stamp = response.headers.get("x-model-digest", "")
+                if stamp != server.header:
+                    was = server.header[:16] or "no digest"
+                    raise Failed(f"{MODEL_MISMATCH}: {stamp[:16] or 'no digest'}, not {was}", again=False)
+                return await _collect(stream, {asked["model"], *server.names}, started)
     except TimeoutError:
-        raise _Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
+        raise Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
     except APIStatusError as e:
         again = e.status_code in {408, 409, 429} or e.status_code >= 500
         message = f"HTTP {e.status_code}: {safe(e, client.api_key)}"
-        raise _Failed(message, again=again, wait=_retry_after(e.response.headers.get("retry-after"))) from None
+        raise Failed(message, again=again, wait=_retry_after(e.response.headers.get("retry-after"))) from None
     except APIConnectionError as e:
-        raise _Failed(f"the connection failed: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
+        raise Failed(f"the connection failed: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
     except APIError as e:
-        raise _Failed(f"the stream broke off: {safe(e, client.api_key)}", again=True) from None
-    except (ValueError, TypeError, AttributeError) as e:
-        raise _Failed(f"the stream is not a chat completion: {safe(e, client.api_key)}", again=True) from None
+        raise Failed(f"the stream broke off: {safe(e, client.api_key)}", again=True) from None
+    except UNREADABLE as e:
+        raise Failed(f"the stream is not a chat completion: {safe(e, client.api_key)}", again=True) from None
 
 
-async def _collect(stream: Any, started: float) -> dict[str, Any]:
+async def _collect(stream: Any, names: set[str], started: float) -> dict[str, Any]:
     text, reasoning, finish, usage = [], [], "", None
     first_token = first_answer = None
     async for chunk in stream:
+        name = getattr(chunk, "model", None)  # some servers send none
+        if name and name not in names:
+            raise Failed(f"{MODEL_MISMATCH}: {_clean(str(name))[:100]}, not {' or '.join(sorted(names))}", again=False)
         usage = chunk.usage or usage
         for choice in chunk.choices:
             finish = choice.finish_reason or finish
@@ -133,19 +123,30 @@ async def _collect(stream: Any, started: float) -> dict[str, Any]:
             reasoning.append(thought or "")
             text.append(content or "")
     if finish in {"", "error", "abort"}:
-        raise _Failed(f"the stream ended {f'with {finish}' if finish else 'without a finish reason'}", again=True)
+        raise Failed(f"the stream ended {f'with {finish}' if finish else 'without a finish reason'}", again=True)
+    if usage is not None and not isinstance(usage, BaseModel):
+        raise ValueError("its usage is no object")
     details = getattr(usage, "completion_tokens_details", None)
     return {
         "text": _clean("".join(text)),
         "reasoning": _clean("".join(reasoning)),
-        "finish_reason": finish,
-        "prompt_tokens": getattr(usage, "prompt_tokens", None) or 0,
-        "completion_tokens": getattr(usage, "completion_tokens", None) or 0,
-        "reasoning_tokens": getattr(details, "reasoning_tokens", None) or 0,
+        "finish_reason": _clean(finish),
+        "prompt_tokens": count(getattr(usage, "prompt_tokens", None)),
+        "completion_tokens": count(getattr(usage, "completion_tokens", None)),
+        "reasoning_tokens": count(getattr(details, "reasoning_tokens", None)),
         "first_token_s": first_token,
         "first_answer_s": first_answer,
         "total_s": time.perf_counter() - started,
     }
+
+
+def count(value: object) -> int:
+    """Tokens, as a server's usage tells them; 0 for none told. Raises ValueError for what is no count."""
+    if value is None:
+        return 0
+    if not isinstance(value, int | float) or value != value // 1 or not 0 <= value <= MOST_TOKENS:
+        raise ValueError(f"{str(value)[:40]!r} is no count of tokens")
+    return int(value)
 
 
 def _clean(text: str) -> str:

@@ -1,7 +1,8 @@
 """CONTRACT: Report, the versioned result of one evaluation: questions and answers in, report.json out.
 
-The file carries a digest of its contents: one that was cut short or edited by hand is refused. The digest guards
-against accidents; it is no signature. Knows no endpoint and no page layout.
+What the file says is never believed. Beside it lie questions.jsonl and answers.jsonl: whoever reads a report has the
+replies graded, compared and judged again, and is told when another verdict comes out. Digests guard against accidents;
+they are no signature. Knows no endpoint and no page layout.
 """
 
 import hashlib
@@ -12,7 +13,10 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from evalsuite.answers import EFFORT_MISMATCH, Answer, Arm
+from evalsuite import answers as heard
+from evalsuite import graders
+from evalsuite import questions as question_sets
+from evalsuite.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from evalsuite.comparison import Comparison, Part, compare
 from evalsuite.gate import Evidence, Policy, decide
 from evalsuite.gate import Verdict as Verdict
@@ -21,7 +25,9 @@ from tune.artefact import write_text
 from tune.errors import UserError
 from tune.harmony import EFFORTS, Effort
 
-SCHEMA = 1
+SCHEMA = 2
+REMAKE = "evalsuite compare"
+QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report
 
 
 class SpeedRow(Part):
@@ -63,6 +69,8 @@ class Report(Part):
     questions_name: str
     questions_digest: str
     questions_count: int
+    asked: Meta  # whom, and how
+    efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
     comparisons: tuple[Comparison, ...]  # one an effort
@@ -82,54 +90,73 @@ def build(
     questions: QuestionSet,
     answers: Iterable[Answer],
     *,
+    asked: Meta,
     created: str,
     margin: float,
     alpha: float,
-    efforts: Sequence[Effort] | None = None,
-    asked_digest: str | None = None,
-    missing_cap: float = 0.02,
+    efforts: Sequence[Effort],
     throughput: Throughput | None = None,
     note: str = "",
     provenance: Mapping[str, str] | None = None,
 ) -> Report:
     """Pair the answers by question and effort, work out the figures, and decide.
 
-    `efforts` are those that had to be asked: one without answers makes the report INVALID. Default: all that any
-    answer has. `asked_digest` is the digest of the set that was asked, where the caller recorded it. Of two answers
-    with one key the later counts: a retry replaces an error. Margin and alpha are shares, 0 to 1.
+    Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
+    one without answers makes the report INVALID. Margin and alpha are shares, 0 to 1.
     """
-    policy = Policy(margin=margin, alpha=alpha, missing_cap=missing_cap)
-    by_key = {a.key: a for a in answers}
-    seen = {a.effort for a in by_key.values()}
-    asked = [e for e in EFFORTS if e in (efforts or seen)]
-    known = {q.id for q in questions.questions}
-    kept = {k: a for k, a in by_key.items() if a.effort in asked}
+    policy = Policy(margin=margin, alpha=alpha)
+    efforts = [e for e in EFFORTS if e in efforts]
+    kept, others = heard.counted(answers, questions, efforts, asked)
+    by_key = {a.key: a for a in kept}
     evidence = Evidence(
-        base_models=_models(kept.values(), "base"),
-        tuned_models=_models(kept.values(), "tuned"),
+        base_models=_models(kept, "base"),
+        tuned_models=_models(kept, "tuned"),
+        base_digest=asked.servers["base"].digest,
+        tuned_digest=asked.servers["tuned"].digest,
         questions_digest=questions.digest,
-        asked_digest=asked_digest or questions.digest,
-        foreign=tuple(sorted({a.question for a in kept.values()} - known)),
-        effort_mismatches=sum(a.error.startswith(EFFORT_MISMATCH) for a in kept.values()),
+        asked_digest=asked.questions,
+        answers_digest=heard.digest(kept),
+        others=dict(others),
+        effort_mismatches=sum(a.error.startswith(EFFORT_MISMATCH) for a in kept),
+        model_mismatches=sum(a.error.startswith(MODEL_MISMATCH) for a in kept),
+        identical=_identical(by_key),
     )
-    comparisons = tuple(compare(e, questions.questions, kept, alpha) for e in asked)
+    comparisons = tuple(compare(e, questions.questions, by_key, alpha) for e in efforts)
+    made_of = {
+        "questions made for Python": questions.python,
+        "seed": str(questions.seed),
+        "graders": str(graders.VERSION),
+    }
     return Report(
         created=created,
         note=note,
-        base_model=", ".join(evidence.base_models),
-        tuned_model=", ".join(evidence.tuned_models),
+        base_model=asked.servers["base"].model,
+        tuned_model=asked.servers["tuned"].model,
         questions_name=questions.name,
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
+        asked=asked,
+        efforts=tuple(efforts),
         policy=policy,
         evidence=evidence,
         comparisons=comparisons,
         base_steering=_steering(comparisons, "base"),
         tuned_steering=_steering(comparisons, "tuned"),
         throughput=throughput,
-        provenance={"questions made for Python": questions.python, "seed": str(questions.seed), **(provenance or {})},
+        provenance={**(provenance or {}), **made_of},
         verdict=decide(comparisons, policy, evidence),
     )
+
+
+def _identical(answers: Mapping[heard.Key, Answer]) -> bool:
+    """Whether there are pairs of replies, and in each both arms said the same."""
+    pairs = [
+        (a, answers[q, "tuned", e])
+        for (q, arm, e), a in answers.items()
+        if arm == "base" and (q, "tuned", e) in answers
+    ]
+    pairs = [(b, t) for b, t in pairs if not b.error and not t.error]
+    return bool(pairs) and all((b.text, b.reasoning) == (t.text, t.reasoning) for b, t in pairs)
 
 
 def _models(answers: Iterable[Answer], arm: Arm) -> tuple[str, ...]:
@@ -156,21 +183,61 @@ def write(path: Path, report: Report) -> None:
 
 
 def read(path: Path) -> Report:
-    """Raises UserError when the file is missing, cut short, of another version, or was edited since it was written."""
-    remake = "evalsuite compare"
+    """The report, made anew from the question set and the replies beside it, so that none of its figures is believed.
+
+    Raises UserError when a file is missing, cut short, of another version, changed or of another run, and when the
+    replies do not give the verdict that the report states.
+    """
+    stored = _stored(path)
+    try:
+        asked = question_sets.read(path.with_name(QUESTIONS))
+        told = heard.read(path.with_name(ANSWERS), asked)
+    except UserError as e:
+        raise UserError(f"{path} cannot be proven: {e.what}", why=e.why, fix=REMAKE) from None
+    made = build(
+        asked,
+        told,
+        asked=stored.asked,
+        created=stored.created,
+        margin=stored.policy.margin,
+        alpha=stored.policy.alpha,
+        efforts=stored.efforts,
+        throughput=stored.throughput,
+        note=stored.note,
+        provenance=stored.provenance,
+    )
+    for name, field in ((QUESTIONS, "questions_digest"), (ANSWERS, "answers_digest")):
+        if getattr(made.evidence, field) != getattr(stored.evidence, field):
+            why = f"{path.with_name(name)} is missing, was changed, or is of another run: its digest differs"
+            raise UserError(f"{path} cannot be proven", why=why, fix=REMAKE)
+    if _decided(made) != _decided(stored):
+        raise UserError(
+            f"{path} says {stored.verdict.outcome}, and its replies do not say so",
+            why=f"judged again, with graders of version {graders.VERSION}, they give {made.verdict.outcome}",
+            fix=REMAKE,
+        )
+    return made
+
+
+def _decided(report: Report) -> object:
+    """What a report decided, and no figure: another processor may round the last digit otherwise."""
+    return report.verdict.outcome, [(c.effort, c.name, c.outcome) for c in report.verdict.checks]
+
+
+def _stored(path: Path) -> Report:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         digest = data.pop("digest")
         if data.get("schema_version") != SCHEMA:
             why = f"it has version {data.get('schema_version')}, this tool reads version {SCHEMA}"
-            raise UserError(f"{path} is a report of another version", why=why, fix=remake)
+            raise UserError(f"{path} is a report of another version", why=why, fix=REMAKE)
         report = Report.model_validate(data)
     except (FileNotFoundError, IsADirectoryError):
-        raise UserError(f"there is no report {path}", fix=remake) from None
+        raise UserError(f"there is no report {path}", fix=REMAKE) from None
     except (KeyError, AttributeError, TypeError, ValidationError) as e:
-        raise UserError(f"{path} is not a report", why=str(e).splitlines()[0], fix=remake) from None
+        raise UserError(f"{path} is not a report", why=str(e).splitlines()[0], fix=REMAKE) from None
     except (ValueError, RecursionError) as e:
-        raise UserError(f"{path} is not JSON", why=f"cut short or damaged: {e}", fix=remake) from None
+        raise UserError(f"{path} is not JSON", why=f"cut short or damaged: {e}", fix=REMAKE) from None
     if report.digest != digest:
-        raise UserError(f"{path} was changed after it was written", why="its digest differs", fix=remake)
+        raise UserError(f"{path} was changed after it was written", why="its digest differs", fix=REMAKE)
     return report

@@ -15,7 +15,8 @@ from evalsuite.questions import Question
 from tune.harmony import Effort
 
 Kind = Literal[
-    "500", "429", "401", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort", "error_in_200"
+    "500", "429", "401", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort", "error_in_200",
+    "other_model", "other_digest", "restless"
 ]  # fmt: skip
 
 
@@ -28,7 +29,10 @@ class Frozen(BaseModel):
 class Fault(Frozen):
     """What goes wrong, with a `share` of the (prompt, effort) pairs, on the first `times` attempts (None: on all)."""
 
-    kind: Kind
+    kind: (
+        Kind  # other_model, other_digest: as a router's fall-back names itself; restless: no reply like the one before
+    )
+    prompt: str = ""  # only prompts that hold this
     share: float = Field(default=1.0, ge=0, le=1)
     times: int | None = Field(default=None, ge=0)
     seconds: float = Field(default=0.05, ge=0)  # slow: added before the first token; 429: Retry-After
@@ -40,6 +44,8 @@ class Model(Frozen):
     accuracy: float | dict[Effort, float] = 1.0
     seed: str = ""  # default: the model id
     reasoning_tokens: dict[Effort, int] = {"low": 4, "medium": 16, "high": 48}
+    voice: str = "word"  # what it says, over and over, to a prompt that is in no question set
+    root: str = ""  # what it is listed as standing for, as vLLM does
     answer_tokens: int = 16  # the length of an answer to a prompt that is in no question set
     first_token_s: float = Field(default=0.0, ge=0)
     per_token_s: float = Field(default=0.0, ge=0)
@@ -52,6 +58,8 @@ class Script(Frozen):
     models: dict[str, Model] = {"stub@0123456789abcdef": Model()}
     questions: Path | None = None  # a question set; prompts found in it are answered, right or wrong
     default_effort: Effort = "medium"
+    digest: str = ""  # sent as x-model-digest with every response, as `serve run` does
+    version: str = ""  # what /version says; "": there is no such path
     usage: bool = True  # False: a server that never says how many tokens there were
     api_key: str = ""  # when set, anything else than this bearer token gets 401
 
@@ -92,7 +100,7 @@ def compose(
     question = known.get(prompt_of(messages))
     reasoning = [f"thought{i} " for i in range(model.reasoning_tokens[effort])]
     if question is None:
-        answer = [f"word{i} " for i in range(model.answer_tokens)]
+        answer = [f"{model.voice}{i} " for i in range(model.answer_tokens)]
     else:
         accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]
         right = chance(model.seed or name, question.id, effort) < accuracy

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from http import HTTPStatus
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -46,6 +47,8 @@ class _Server:
         self.known = {q.prompt.strip(): q for q in found}
         self.seen: Counter[tuple[str, str, str]] = Counter()
         self.log: list[dict[str, Any]] = []
+        self.clock = count()  # vLLM, too, dates its models anew in every answer
+        self.stamp = {"x-model-digest": script.digest} if script.digest else {}
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -69,10 +72,11 @@ class _Server:
                 raise _Refused(HTTPStatus.UNAUTHORIZED, "wrong API key")
             if (method, path) == ("POST", "/chat/completions"):
                 return await self._chat(json.loads(body), writer) and keep
-            _send(writer, HTTPStatus.OK, self._get(path))
+            _send(writer, HTTPStatus.OK, self._get(path), self.stamp)
         except _Refused as e:
             code = int(e.status)
-            _send(writer, e.status, {"error": {"message": e.message, "type": "stub", "code": code}}, e.headers)
+            both = {**self.stamp, **e.headers}
+            _send(writer, e.status, {"error": {"message": e.message, "type": "stub", "code": code}}, both)
         except (ValueError, KeyError, TypeError) as e:
             _send(writer, HTTPStatus.BAD_REQUEST, {"error": {"message": repr(e), "type": "stub", "code": 400}})
         await writer.drain()
@@ -84,8 +88,12 @@ class _Server:
 
     def _get(self, path: str) -> Any:
         if path == "/models":
-            card = {"object": "model", "created": 0, "owned_by": "stub"}
-            return {"object": "list", "data": [{"id": name, **card} for name in self.script.models]}
+            card = {"object": "model", "created": next(self.clock), "owned_by": "stub"}
+            return {"object": "list", "data": [
+                {"id": name, **card, **({"root": m.root} if m.root else {})} for name, m in self.script.models.items()
+            ]}  # fmt: skip
+        if path == "/version" and self.script.version:
+            return {"version": self.script.version}
         if path == "/health":
             return {"status": "ok"}
         if path == "/requests":  # what was asked so far, for tests of clients
@@ -95,7 +103,11 @@ class _Server:
     def _fault(self, model: Model, key: tuple[str, str, str]) -> Fault | None:
         attempt = self.seen[key]
         for fault in model.faults:
-            if chance(fault.kind, *key) < fault.share and (fault.times is None or attempt <= fault.times):
+            if (
+                fault.prompt in key[1]
+                and chance(fault.kind, *key) < fault.share
+                and (fault.times is None or attempt <= fault.times)
+            ):
                 return fault
         return None
 
@@ -130,8 +142,13 @@ class _Server:
             cut = max(1, reply.reasoning // 2)
             reply = reply.model_copy(update={"words": reply.words[:cut], "reasoning": cut, "finish": "length"})
         due = asyncio.get_running_loop().time() + delay
+        if kind == "restless":
+            reply = reply.model_copy(update={"words": [f"{self.seen[key]} ", *reply.words]})
+        stamp = {"x-model-digest": "f" * 64} if kind == "other_digest" else self.stamp
+        name = "fall-back" if kind == "other_model" else name
         send = _stream if body.get("stream") else _whole
-        return await send(writer, name, effort, reply, kind, due, model.per_token_s, self._usage(body))
+        headers = {"x-reasoning-effort": effort, **stamp}
+        return await send(writer, name, headers, reply, kind, due, model.per_token_s, self._usage(body))
 
     def _usage(self, body: dict[str, Any]) -> bool:
         asked = (body.get("stream_options") or {}).get("include_usage", False) if body.get("stream") else True
@@ -165,8 +182,8 @@ async def _until(due: float) -> None:
 
 
 async def _whole(
-    writer: asyncio.StreamWriter, name: str, effort: str, reply: Reply, fault: Kind | None, due: float, gap: float,
-    usage: bool,
+    writer: asyncio.StreamWriter, name: str, headers: Mapping[str, str], reply: Reply, fault: Kind | None, due: float,
+    gap: float, usage: bool,
 ) -> bool:  # fmt: skip
     """A reply in one piece, sent when its last token would be due."""
     await _until(due + gap * len(reply.words))
@@ -178,7 +195,6 @@ async def _whole(
         body["usage"] = reply.usage
     if fault == "error_in_200":
         body = _ERROR
-    headers = {"x-reasoning-effort": effort}
     if fault == "hangup":
         data = json.dumps(body).encode()
         writer.write(_head(HTTPStatus.OK, {"Content-Length": str(len(data)), **headers}) + data[: len(data) // 2])
@@ -189,8 +205,8 @@ async def _whole(
 
 
 async def _stream(
-    writer: asyncio.StreamWriter, name: str, effort: str, reply: Reply, fault: Kind | None, due: float, gap: float,
-    usage: bool,
+    writer: asyncio.StreamWriter, name: str, headers: Mapping[str, str], reply: Reply, fault: Kind | None, due: float,
+    gap: float, usage: bool,
 ) -> bool:  # fmt: skip
     """Server-sent events, one a token, token k due at due + k gap seconds on the loop's clock."""
 
@@ -206,7 +222,7 @@ async def _stream(
         ).encode()  # fmt: skip
 
     writer.write(_head(HTTPStatus.OK, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked",
-                                       "x-reasoning-effort": effort}))  # fmt: skip
+                                       **headers}))  # fmt: skip
     if fault in {"garbage", "error_in_200"}:
         event(_GARBAGE if fault == "garbage" else json.dumps(_ERROR).encode())
         writer.write(b"0\r\n\r\n")
@@ -242,14 +258,14 @@ async def run(script: Script, port: int = 0, ready: "Future[tuple[str, asyncio.E
 
 
 @contextmanager
-def serving(script: Script | None = None) -> Iterator[str]:
-    """Serve in a thread while the block runs; gives the base URL, http://127.0.0.1:<port>/v1."""
+def serving(script: Script | None = None, port: int = 0) -> Iterator[str]:
+    """Serve in a thread while the block runs; gives the base URL, http://127.0.0.1:<port>/v1. Port 0: any free one."""
     ready: Future[tuple[str, asyncio.Event]] = Future()
     loops: list[asyncio.AbstractEventLoop] = []
 
     async def main() -> None:
         loops.append(asyncio.get_running_loop())
-        await run(script or Script(), 0, ready)
+        await run(script or Script(), port, ready)
 
     def thread() -> None:
         try:

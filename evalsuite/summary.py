@@ -83,6 +83,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("tuned", report.tuned_model),
         ("question set", f"{report.questions_name} {report.questions_digest}"),
         ("report", report.digest),
+        *((f"replies on file {why}, not counted", str(count)) for why, count in report.evidence.others.items()),
         *report.provenance.items(),
     ]
 

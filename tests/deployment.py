@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import checkpoints
+from evaluation import ARMS, asked_of, evaluated, question_set, reply
 
 from deploy import render
 from deploy.spec import Target
-from evalsuite import report
-from evalsuite.answers import Answer, Arm
+from evalsuite.answers import Arm, Reply
 from evalsuite.compare import NANO_NOTE
 from evalsuite.gate import Result
-from evalsuite.questions import Question, QuestionSet
+from evalsuite.questions import Question
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.harmony import EFFORTS, Effort
@@ -54,33 +54,29 @@ def make_report(
     margin: float = 0.05,
     alpha: float = 0.05,
     note: str = NANO_NOTE,
+    header: dict[Arm, str] | None = None,
 ) -> Path:
-    """A report.json about `tuned` whose verdict the gate itself reached."""
-    count = 20 if outcome == "INCONCLUSIVE" else 300
-    questions = tuple(
-        Question(id=f"q{i}", kind="exact", module="bisect", prompt=f"{i}?", answer="x", grader="exact")
-        for i in range(count)
-    )
+    """A report.json about `tuned` whose verdict the gate itself reached, with its proof beside it."""
+    asked = question_set(20 if outcome == "INCONCLUSIVE" else 300)
 
-    def answer(question: Question, arm: Arm, effort: Effort) -> Answer:
-        model = tuned if arm == "tuned" else base
-        known = {"question": question.id, "arm": arm, "effort": effort, "model": model}
+    def told(question: Question, arm: Arm, effort: Effort) -> Reply:
         if arm == "tuned" and outcome == "INVALID":
-            return Answer(**known, outcome="error", score=None, error="503")
-        right = not (arm == "tuned" and outcome == "FAIL" and int(question.id[1:]) % 4 == 0)
-        return Answer(**known, outcome="answered", score=float(right))
+            return reply(question, arm, effort, outcome="error")
+        return reply(
+            question, arm, effort, not (arm == "tuned" and outcome == "FAIL" and int(question.id[1:]) % 4 == 0)
+        )
 
-    arms: tuple[Arm, ...] = ("base", "tuned")
-    made = report.build(
-        QuestionSet(name="pydocs", python="3.11", seed=0, questions=questions),
-        [answer(q, arm, effort) for q in questions for arm in arms for effort in efforts],
-        created="2026-11-21",
+    made = evaluated(
+        path,
+        asked,
+        [told(q, arm, effort) for q in asked.questions for arm in ARMS for effort in efforts],
+        asked_of(asked, base, tuned, header),
+        efforts=efforts,
         margin=margin,
         alpha=alpha,
         note=note,
     )
     assert made.verdict.outcome == outcome, made.verdict
-    report.write(path, made)
     return path
 
 

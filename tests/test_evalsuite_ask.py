@@ -1,70 +1,13 @@
 """Asking two arms through the openai client, against the stub and its faults."""
 
-import asyncio
-import fcntl
-import json
-import os
-import signal
-import subprocess
-import sys
-import threading
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
+from arms import BASE, TUNED, log, question_set, run, stub
 
-from evalsuite import answers, ask, questions, reply
-from evalsuite.answers import Answer
-from evalsuite.ask import Endpoint
-from evalsuite.questions import Question, QuestionSet
-from evalsuite.stub import Fault, Model, Script, serving
-from tune.errors import UserError
-
-BASE, TUNED = "base@0123456789abcdef", "tuned@fedcba9876543210"
-SAMPLING = {"max_tokens": 64, "temperature": 0.0, "seed": 3}
-
-
-def question_set(count: int = 4, name: str = "q") -> QuestionSet:
-    made = [
-        ("Width?", "70", "literal"),
-        ("Base?", "ValueError", "exact"),
-        ("Letter?", "B", "choice"),
-        ("So?", "yes", "yesno"),
-    ]
-    found = [
-        Question(
-            id=f"{name}{i}", kind="k", module="m", prompt=f"{name}{i} {p}", answer=a, grader=g, developer="End so."  # type: ignore[arg-type]
-        )
-        for i in range(count) for p, a, g in [made[i % 4]]
-    ]  # fmt: skip
-    return QuestionSet(name=name, python="3", seed=0, questions=tuple(found))
-
-
-@contextmanager
-def stub(tmp_path: Path, asked: QuestionSet | None, base: Model | None = None, **more: Any) -> Iterator[str]:
-    path = tmp_path / "questions.jsonl"
-    if asked:
-        questions.write(path, asked)
-    models = {BASE: base or Model(), TUNED: Model(accuracy=0.0)}
-    with serving(Script(models=models, questions=path if asked else None, **more)) as url:
-        yield url
-
-
-def run(url: str, asked: QuestionSet, out: Path, **more: Any) -> list[Answer]:
-    arms = {"base": Endpoint(url=url, model="base"), "tuned": Endpoint(url=url, model=TUNED)}
-    settings: dict[str, Any] = {"arms": arms, "efforts": ["low", "high"], **SAMPLING, "retries": 1, **more}
-    return asyncio.run(ask.ask(asked, out=out, **settings))
-
-
-def log(url: str) -> list[dict[str, Any]]:
-    with urllib.request.urlopen(f"{url}/requests") as response:
-        found: list[dict[str, Any]] = json.load(response)
-        return found
+from evalsuite import answers, ask, reply
+from evalsuite.stub import Fault, Model
 
 
 def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
@@ -74,7 +17,7 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
         sent = log(url)
     assert len(found) == 32
     assert len({a.key for a in found}) == 32
-    assert answers.read(out) == found
+    assert answers.read(out, asked) == found
     for a in found:
         assert (a.outcome, a.score) == ("answered", 1.0 if a.arm == "base" else 0.0)
         assert a.model == (BASE if a.arm == "base" else TUNED)
@@ -117,7 +60,7 @@ def test_what_a_fault_becomes(
 ) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
     asked = question_set(2)
-    with stub(tmp_path, asked, Model(faults=(fault,))) as url:
+    with stub(tmp_path, asked, Model(faults=(fault.model_copy(update={"prompt": "?"}),))) as url:
         found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"])
         sent = Counter(x["model"] for x in log(url))
     by_arm = {arm: [a for a in found if a.arm == arm] for arm in ask.ARMS}
@@ -135,7 +78,7 @@ def test_what_a_fault_becomes(
 def test_retry_after_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 1e9)  # capped, but past any patience: only the header helps
     asked = question_set(1)
-    with stub(tmp_path, asked, Model(faults=(Fault(kind="429", seconds=0.02, times=1),))) as url:
+    with stub(tmp_path, asked, Model(faults=(Fault(kind="429", prompt="?", seconds=0.02, times=1),))) as url:
         assert {a.outcome for a in run(url, asked, tmp_path / "answers.jsonl")} == {"answered"}
 
 
@@ -154,40 +97,6 @@ def test_a_cut_answer_is_truncated_even_when_it_could_be_read(tmp_path: Path) ->
     assert {(a.outcome, a.score, a.finish_reason) for a in cut} == {("truncated", 0.0, "length")}
 
 
-def test_resume_asks_errors_again_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
-    asked, out = question_set(8), tmp_path / "answers.jsonl"
-    faults = (Fault(kind="500", share=0.5, times=2),)  # the first run's two attempts fail, the second run's does not
-    with stub(tmp_path, asked, Model(faults=faults)) as url:
-        first = run(url, asked, out)
-        failed = {a.key for a in first if a.outcome == "error"}
-        assert 0 < len(failed) < len(first)
-        with out.open("ab") as f:
-            f.write(b'{"question": "torn')
-        before = len(log(url))
-        second = run(url, asked, out)
-        assert len(log(url)) - before == len(failed)
-        assert {a.key for a in second} == {a.key for a in first}
-        assert len(second) == len(first)
-        assert {a.outcome for a in second} == {"answered"}
-        kept = [a for a in first if a.outcome != "error"]
-        assert second[: len(kept)] == kept
-
-
-def test_a_line_cut_within_a_character_is_dropped_on_resume(tmp_path: Path) -> None:
-    asked, out = question_set(1), tmp_path / "answers.jsonl"
-    with stub(tmp_path, asked) as url:
-        first = run(url, asked, out)
-        whole = answers.read(out)[-1].model_copy(update={"text": "é"}).model_dump_json().encode()
-        with out.open("ab") as f:
-            f.write(whole[: whole.index("é".encode()) + 1])
-        assert answers.read(out) == first
-        assert run(url, asked, out) == first
-    out.write_bytes(out.read_bytes() + b"\xff\n")
-    with pytest.raises(UserError, match=r"answers.jsonl:5 is not an answer"):
-        answers.read(out)
-
-
 def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reply, "REPLY_SECONDS", 0.5)
     asked, out = question_set(1), tmp_path / "answers.jsonl"
@@ -197,217 +106,3 @@ def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monk
     slow = next(a for a in found if a.arm == "base")
     assert (slow.outcome, slow.score, slow.error) == ("error", None, "the reply was not whole after 0.5 s")
     assert sent[BASE] == 1
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"asked": question_set(4, "other")}, "questions: "),
-        (
-            {"arms": {"base": Endpoint(url="http://x", model=TUNED), "tuned": Endpoint(url="http://x", model=TUNED)}},
-            "models: ",
-        ),
-        ({"max_tokens": 65}, "max_tokens: 64 then, 65 now"),
-        ({"seed": 4}, "seed: 3 then, 4 now"),
-    ],
-)
-def test_a_file_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
-    asked, out = question_set(4), tmp_path / "answers.jsonl"
-    with stub(tmp_path, asked) as url:
-        run(url, asked, out)
-        before, sent = out.read_bytes(), len(log(url))
-        more = dict(change)
-        asked = more.pop("asked", asked)
-        if "arms" in more:
-            more["arms"] = {arm: e.model_copy(update={"url": url}) for arm, e in more["arms"].items()}
-        with pytest.raises(UserError, match="answers of another run") as e:
-            run(url, asked, out, **more)
-        assert message in str(e.value)
-        assert out.read_bytes() == before
-        assert len(log(url)) == sent
-
-
-def test_answers_without_their_meta_or_of_a_strange_model_are_refused(tmp_path: Path) -> None:
-    asked, out = question_set(1), tmp_path / "answers.jsonl"
-    with stub(tmp_path, asked) as url:
-        run(url, asked, out)
-        text = out.read_text()
-        out.write_text(text.replace(TUNED, "tuned@0000000000000000"))
-        with pytest.raises(UserError, match="an answer of tuned@0000000000000000"):
-            run(url, asked, out)
-        out.write_text(text)
-        ask.meta_path(out).unlink()
-        with pytest.raises(UserError, match="does not say to what"):
-            run(url, asked, out)
-
-
-def test_two_runs_do_not_share_a_file(tmp_path: Path) -> None:
-    asked, out = question_set(1), tmp_path / "answers.jsonl"
-    with stub(tmp_path, asked) as url, out.open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="another run is writing"):
-            run(url, asked, out)
-
-
-def test_a_disk_that_takes_no_more_is_said(tmp_path: Path) -> None:
-    asked, out = question_set(2), tmp_path / "answers.jsonl"
-    code = """
-import asyncio, resource, signal, sys
-from pathlib import Path
-from evalsuite import ask, questions
-from tune.errors import UserError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-url, asked, out, limit = sys.argv[1:]
-arms = {arm: ask.Endpoint(url=url, model=arm) for arm in ask.ARMS}
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
-try:
-    asyncio.run(ask.ask(questions.read(Path(asked)), arms, ["low"], Path(out), max_tokens=64, temperature=0, seed=0))
-except UserError as e:
-    sys.exit(str(e))
-"""
-    with stub(tmp_path, asked) as url:
-        for limit in (10, 700):  # no room for the first file; room for one answer and a part
-            arguments = [sys.executable, "-c", code, url, str(tmp_path / "questions.jsonl"), str(out), str(limit)]
-            done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-            assert "answers.jsonl cannot be written" in done.stderr
-            assert "Traceback" not in done.stderr
-            assert "make room" in done.stderr
-    assert len(answers.read(out)) == 1
-
-
-def test_a_wrong_or_missing_key_is_one_error_before_any_question(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked, out = question_set(1), tmp_path / "answers.jsonl"
-    monkeypatch.setenv("OPENAI_API_KEY", "right-key")  # must not be sent to whoever is asked
-    monkeypatch.setenv("RIGHT", "right-key")
-    monkeypatch.setenv("WRONG", "wrong-key")
-
-    def arms(key_env: str) -> dict[str, Endpoint]:
-        pairs = (("base", BASE), ("tuned", TUNED))
-        return {arm: Endpoint(url=url, key_env=key_env, model=model) for arm, model in pairs}
-
-    with stub(tmp_path, asked, api_key="right-key") as url:
-        for key_env, message in (("WRONG", r"refuses the key in \$WRONG"), ("", "refuses requests without a key"),
-                                 ("UNSET_KEY", "UNSET_KEY is not set")):  # fmt: skip
-            with pytest.raises(UserError, match=message) as e:
-                run(url, asked, out, arms=arms(key_env))
-            assert "wrong-key" not in str(e.value)
-        assert not out.exists()
-        assert {a.outcome for a in run(url, asked, out, arms=arms("RIGHT"))} == {"answered"}
-    assert b"right-key" not in out.read_bytes() + ask.meta_path(out).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("endpoint", "message"),
-    [
-        (lambda _: Endpoint(url="http://127.0.0.1:9"), "base endpoint http://127.0.0.1:9/v1 cannot be reached"),
-        (lambda url: Endpoint(url=url + "/nowhere"), "does not list its models"),
-        (lambda url: Endpoint(url=url, model="gpt-5"), "does not serve gpt-5"),
-        (lambda url: Endpoint(url=url), "serves several models"),
-    ],
-)
-def test_an_unusable_endpoint_is_one_error(tmp_path: Path, endpoint: Callable[[str], Endpoint], message: str) -> None:
-    with stub(tmp_path, None) as url:
-        arms = {"base": endpoint(url), "tuned": Endpoint(url=url, model=TUNED)}
-        with pytest.raises(UserError, match=message):
-            run(url, question_set(1), tmp_path / "answers.jsonl", arms=arms)
-    assert not (tmp_path / "answers.jsonl").exists()
-
-
-@contextmanager
-def canned(body: bytes) -> Iterator[str]:
-    """A server that says the same to everything."""
-
-    class Canned(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["content-length"] or 0))
-            self.send_response(200)
-            self.send_header("content-type", "text/event-stream" if body.startswith(b"data") else "application/json")
-            self.send_header("content-length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_POST
-
-        def log_message(self, *_: object) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Canned) as server:
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-        server.shutdown()
-
-
-@pytest.mark.parametrize(
-    "body", [b"<html>hi</html>", b"{", b"[]", b'{"data": null}', b'{"data": []}', b'{"data": [{}]}']
-)
-def test_what_lists_no_models_is_no_endpoint(tmp_path: Path, body: bytes) -> None:
-    with canned(body) as url, pytest.raises(UserError, match="not a list of models"):
-        run(url, question_set(1), tmp_path / "answers.jsonl")
-
-
-def _events(*chunks: str) -> bytes:
-    return "".join(f"data: {c}\n\n" for c in (*chunks, "[DONE]")).encode()
-
-
-def _chunk(delta: str, finish: str = "null") -> str:
-    return f'{{"id":"1","object":"x","model":"m","created":0,"choices":[{{"index":0,"delta":{delta},"finish_reason":{finish}}}]}}'  # fmt: skip  # noqa: E501
-
-
-@pytest.mark.parametrize(
-    ("body", "outcome", "error"),
-    [
-        (_events(_chunk('{"content":"ANSWER: 70"}')), "error", "without a finish reason"),
-        (_events(_chunk('{"content":"ANSWER: 70"}', '"abort"')), "error", "ended with abort"),
-        (_events('{"choices":null}'), "error", "not a chat completion"),
-        (_events("[1, 2]"), "error", "not a chat completion"),
-        (_events(_chunk('{"content":["ANSWER: 70"]}', '"stop"')), "error", "not a chat completion"),
-        (b"<html>a proxy's page</html>", "error", "without a finish reason"),
-        (b"", "error", "without a finish reason"),
-        (_events(_chunk('{"content":"\\ud800\\nANSWER: 70"}', '"stop"')), "answered", ""),
-        (_events(_chunk('{"reasoning_content":"so"}'), _chunk('{"content":"ANSWER: 70"}', '"stop"')), "answered", ""),
-        (_events(_chunk('{"content":"\\n "}', '"stop"')), "empty", ""),
-    ],
-)
-def test_streams_that_no_good_server_sends(body: bytes, outcome: str, error: str) -> None:
-    async def one(url: str) -> Answer:
-        from openai import AsyncOpenAI
-
-        sampling = reply.Sampling(max_tokens=64, temperature=0, seed=0, retries=0)
-        async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-            return await reply.reply(client, "m", question_set(1).questions[0], "base", "low", sampling)
-
-    with canned(body) as url:
-        found = asyncio.run(one(url))
-    assert (found.outcome, found.score) == (outcome, {"error": None, "answered": 1.0, "empty": 0.0}[outcome])
-    assert error in found.error
-    assert (found.reasoning == "so") == (b"reasoning_content" in body)
-    assert Answer.model_validate_json(found.model_dump_json()) == found
-
-
-def test_kill_9_loses_at_most_what_is_in_flight(tmp_path: Path) -> None:
-    asked, out, flying = question_set(40), tmp_path / "answers.jsonl", 4
-    with stub(tmp_path, asked, Model(first_token_s=0.02)) as url:
-        code = f"""
-import asyncio
-from pathlib import Path
-from evalsuite import ask, questions
-arms = {{"base": ask.Endpoint(url={url!r}, model={BASE!r}), "tuned": ask.Endpoint(url={url!r}, model={TUNED!r})}}
-asyncio.run(ask.ask(questions.read(Path({str(tmp_path / "questions.jsonl")!r})), arms, ["low"], Path({str(out)!r}),
-    max_tokens=64, temperature=0.0, seed=3, concurrency={flying}, report=lambda line: print(line, flush=True)))
-"""
-        child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("20 of 80"):
-                break
-        os.kill(child.pid, signal.SIGKILL)
-        child.stdout.close()
-        child.wait()
-        sent, saved = len(log(url)), answers.read(out)
-        assert 20 <= len(saved) < 80
-        assert sent - len(saved) <= flying
-        found = run(url, asked, out, efforts=["low"])
-        assert found[: len(saved)] == saved
-        assert len({a.key for a in found}) == len(found) == 80
-        assert len(log(url)) - sent == 80 - len(saved)

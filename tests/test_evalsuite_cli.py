@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import evaluation
 import pytest
 from click.testing import CliRunner, Result
 
-from evalsuite import answers, questions, report
-from evalsuite.answers import Answer
+from evalsuite import bench, questions, report
 from evalsuite.cli import main
 from evalsuite.endpoint import Endpoint, address, key
 from evalsuite.load.client import Target
@@ -63,14 +63,11 @@ def arms(url: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
             "--tuned-key-env", "KEY"]  # fmt: skip
 
 
-def written(path: Path, *, wrong: int = 0, n: int = 100, note: str = "", model: str = TUNED) -> Path:
-    """A report in which tuned gets the first `wrong` of `n` questions wrong, and base none."""
-    told = [
-        Answer(question=f"q{i}", arm=arm, effort="low", model=BASE if arm == "base" else model, outcome="answered",
-               score=float(arm == "base" or i >= wrong)) for i in range(n) for arm in ("base", "tuned")
-    ]  # fmt: skip
-    made = report.build(question_set(n), told, created="2026-11-21", margin=0.05, alpha=0.05, note=note)
-    report.write(path, made)
+def written(path: Path, *, wrong: int = 0, n: int = 100, tuned: str = TUNED, **more: Any) -> Path:
+    """A report in which tuned gets the first `wrong` of `n` questions wrong, and base none; with its proof."""
+    asked = question_set(n)
+    replies = evaluation.both(asked, lambda arm, i: arm == "tuned" and i < wrong)
+    evaluation.evaluated(path, asked, replies, evaluation.asked_of(asked, BASE, tuned), **more)
     return path
 
 
@@ -93,30 +90,50 @@ def test_compare_writes_a_report_that_names_what_was_asked(
     assert "nothing about quality" in made.note
     assert made.throughput is None
     assert all(SECRET.encode() not in p.read_bytes() for p in work.iterdir())
+    assert sorted(p.name for p in work.iterdir()) == [
+        "answers.jsonl", "answers.meta.json", "questions.jsonl", "report.html", "report.json"
+    ]  # fmt: skip
     again = evalsuite("compare", *arms, "--no-speed")
     assert "0 requests to" in again.stderr
     assert again.stdout.startswith("## INCONCLUSIVE: ")
     assert "next: evalsuite gate work/report.json" in again.stdout
 
 
-def test_answers_of_another_set_void_the_report(evalsuite: Evalsuite, arms: list[str], tmp_path: Path) -> None:
+def test_answers_to_another_set_stay_on_file_and_are_named(
+    evalsuite: Evalsuite, arms: list[str], tmp_path: Path
+) -> None:
     evalsuite("compare", *arms, "--no-speed")
-    told = tmp_path / "work" / "answers.jsonl"
-    with told.open("a") as f:
-        f.write(answers.read(told)[0].model_copy(update={"question": "x9"}).model_dump_json() + "\n")
-    assert "not in the question set: x9" in evalsuite("compare", *arms, "--no-speed").stdout
-    evalsuite("gate", "work/report.json", code=3)
+    told = (tmp_path / "work" / "answers.jsonl").read_bytes()
+    asked = tmp_path / "work" / "questions.jsonl"
+    questions.write(asked, question_set(3))
+    again = evalsuite("compare", *arms, "--no-speed")
+    assert "2 answers on file are to questions or at efforts that are not asked" in again.stderr
+    assert "0 requests to" in again.stderr
+    assert "not asked, not counted: 2" in again.stdout
+    assert (tmp_path / "work" / "answers.jsonl").read_bytes() == told
+    evalsuite("gate", "work/report.json", code=2)
+
+
+def test_the_questions_lie_beside_the_report_and_no_other_set_is_written_over(
+    evalsuite: Evalsuite, arms: list[str], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.jsonl"
+    questions.write(other, question_set(3))
+    before = (tmp_path / "work" / "questions.jsonl").read_bytes()
+    refused = evalsuite("compare", *arms, "--no-speed", "--questions", other, code=2)
+    assert "is another question set than" in refused.output
+    assert (tmp_path / "work" / "questions.jsonl").read_bytes() == before
+    evalsuite("compare", *arms, "--no-speed", "--questions", other, "--out", "apart")
+    assert (tmp_path / "apart" / "questions.jsonl").read_bytes() == other.read_bytes()
+    assert "INCONCLUSIVE" in evalsuite("gate", "apart/report.json", code=2).output
 
 
 def test_a_failed_speed_measurement_keeps_the_report(evalsuite: Evalsuite, tmp_path: Path) -> None:
-    """The answers are on file; then the same endpoints list their models and refuse every chat."""
+    """The endpoints answer the questions, and refuse every prompt of the load."""
     asked = tmp_path / "q.jsonl"
     questions.write(asked, question_set(1))
-    with serving(Script(models={BASE: Model(), TUNED: Model()}, questions=asked)) as url:
-        args = ["compare", "--base", url, "--tuned", url, "--base-model", BASE, "--tuned-model", TUNED]
-        evalsuite(*args, "--questions", asked, "--no-speed")
-    broken = Model(faults=(Fault(kind="500"),))
-    with serving(Script(models={BASE: broken, TUNED: broken})) as url:
+    broken = Model(faults=tuple(Fault(kind="500", prompt=prompt) for prompt in bench.PROMPTS))
+    with serving(Script(models={BASE: broken, TUNED: broken}, questions=asked)) as url:
         args = ["compare", "--base", url, "--tuned", url, "--base-model", BASE, "--tuned-model", TUNED]
         evalsuite(*args, "--questions", asked)
     made = report.read(tmp_path / "work" / "report.json")
@@ -133,7 +150,7 @@ def test_a_failed_speed_measurement_keeps_the_report(evalsuite: Evalsuite, tmp_p
         (0, 100, {}, "PASS", 0),
         (40, 100, {}, "FAIL", 1),
         (0, 5, {}, "INCONCLUSIVE", 2),
-        (0, 100, {"model": BASE}, "INVALID", 3),
+        (0, 100, {"tuned": BASE}, "INVALID", 3),
     ],
 )
 def test_the_gate_leaves_with_its_verdict_and_says_the_note(
@@ -146,6 +163,32 @@ def test_the_gate_leaves_with_its_verdict_and_says_the_note(
     facts = json.loads(evalsuite("gate", path, "--json", code=code).stdout)
     assert (facts["outcome"], facts["note"], facts["base"]) == (outcome, "nano only", BASE)
     assert facts["reasons"] == text[2:]
+
+
+def test_the_gate_refuses_what_was_judged_less_strictly_than_the_recipe_asks(
+    evalsuite: Evalsuite, tmp_path: Path
+) -> None:
+    loose = written(tmp_path / "r.json", wrong=10, margin=0.3)
+    said = evalsuite("gate", loose, code=2).output
+    assert "was judged less strictly than recipe.toml asks for" in said
+    assert "it has margin 0.3, and the recipe has 0.05" in said
+    (tmp_path / "wide.toml").write_text('[evaluate]\nefforts = ["low"]\nmargin = 0.3\n')
+    assert evalsuite("gate", loose, "--recipe", "wide.toml").stdout.startswith("PASS")
+    (tmp_path / "more.toml").write_text('[evaluate]\nefforts = ["low", "high"]\nmargin = 0.3\nalpha = 0.01\n')
+    said = evalsuite("gate", loose, "--recipe", "more.toml", code=2).output
+    assert "nothing at effort high" in said
+    assert "it has alpha 0.05, and the recipe has 0.01" in said
+    assert "there is no none.toml" in evalsuite("gate", loose, "--recipe", "none.toml", code=2).output
+    (tmp_path / "recipe.toml").unlink()
+    assert evalsuite("gate", loose).stdout.startswith("PASS")
+
+
+def test_a_report_alone_proves_nothing(evalsuite: Evalsuite, tmp_path: Path) -> None:
+    path = written(tmp_path / "r.json", wrong=40)
+    (tmp_path / "alone").mkdir()
+    path.rename(tmp_path / "alone" / "r.json")
+    for command in ("gate", "report"):
+        assert "cannot be proven" in evalsuite(command, "alone/r.json", code=2).output
 
 
 def test_report_views(evalsuite: Evalsuite, tmp_path: Path) -> None:
@@ -228,7 +271,7 @@ def test_a_key_is_one_printable_word(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_question_set_comes_back_whatever_line_separators_it_holds(tmp_path: Path) -> None:
-    odd = question_set(1).questions[0].model_copy(update={"prompt": "a\u2028b\u2029c\x85d\x0ce\nf\rg"})
+    odd = question_set(3).questions[2].model_copy(update={"prompt": "a\u2028b\u2029c\x85d\x0ce\nf\rg"})
     made = question_set(2).model_copy(update={"questions": (odd, *question_set(2).questions)})
     questions.write(tmp_path / "q.jsonl", made)
     assert questions.read(tmp_path / "q.jsonl") == made
@@ -242,7 +285,10 @@ def test_a_damaged_question_set_is_refused(tmp_path: Path) -> None:
         (whole[:-20], "is not a question set"),
         (whole[: whole[:-1].rfind(b"\n") + 1], "was changed after it was frozen"),
         (whole.replace(b"A2", b"A9"), "was changed after it was frozen"),
-        (whole.replace(b'"schema_version": 1', b'"schema_version": 2'), "of another version"),
+        (whole.replace(b'"schema_version": 2', b'"schema_version": 1'), "of another version"),
+        (whole.replace(b'"name": "docs"', b'"name": "hard"'), "was changed after it was frozen"),
+        (whole.replace(b'"python": "3"', b'"python": "4"'), "was changed after it was frozen"),
+        (whole.replace(b'"seed": 0', b'"seed": 1'), "was changed after it was frozen"),
         (b"", "is not a question set"),
         (b"[]\n", "is not a question set"),
         (b"\xff\xfe\x00", "is not a question set"),
@@ -255,3 +301,27 @@ def test_a_damaged_question_set_is_refused(tmp_path: Path) -> None:
     for missing in (tmp_path, tmp_path / "none.jsonl"):
         with pytest.raises(UserError, match="there is no question set"):
             questions.read(missing)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"prompt": "Another?"}, "the id q0 stands 2 times"),
+        ({"id": "q9"}, "q0, q9 ask the same"),
+        ({"id": "q9", "answer": "Z"}, "q0, q9 ask the same"),  # and one of the two answers is wrong
+    ],
+)
+def test_a_question_that_stands_twice_would_count_twice_and_is_refused(
+    tmp_path: Path, change: dict[str, str], words: str
+) -> None:
+    once = question_set(2)
+    twice = (*once.questions, once.questions[0].model_copy(update=change))
+    with pytest.raises(UserError, match=words):
+        QuestionSet(name="docs", python="3", seed=0, questions=twice)
+    path = tmp_path / "q.jsonl"
+    questions.write(path, once.model_copy(update={"questions": twice}))  # as one who does not build it with us
+    with pytest.raises(UserError, match=words) as e:
+        questions.read(path)
+    assert e.value.what == f"{path}: a question is in the set more than once"
+    QuestionSet(name="d", python="3", seed=0, questions=(*once.questions, twice[0].model_copy(
+        update={"id": "q9", "developer": "Guess."})))  # fmt: skip

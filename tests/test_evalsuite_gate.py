@@ -1,57 +1,43 @@
-"""Every road to a verdict, from figures that stand for it, and how often the whole gate is wrong."""
+"""Every road to a verdict, from replies that lead there, and how often the whole gate is wrong."""
 
+from functools import cache
 from math import sqrt
 
 import numpy as np
 import pytest
+from evaluation import question, reply
 
-from evalsuite import statistics
-from evalsuite.comparison import OUTCOMES, ArmFigures, Comparison, Difference
-from evalsuite.gate import Evidence, Policy, decide
+from evalsuite.answers import graded
+from evalsuite.comparison import compare
+from evalsuite.gate import Evidence, Policy, decide, weaker
+from tune.recipe import Evaluate
 
 POLICY = Policy(margin=0.05, alpha=0.05)
 EVIDENCE = Evidence(base_models=("b@1",), tuned_models=("t@2",), questions_digest="q" * 64, asked_digest="q" * 64)
 
-
-def difference(lost: int, gained: int, n: int) -> Difference:
-    low, high = statistics.tango_bounds(lost, gained, n, POLICY.alpha)
-    return Difference(estimate=(gained - lost) / n, lower=low, upper=high, discordance=(lost + gained) / n)
+asked = cache(question)
 
 
-def arm(right: int, n: int, answered: int) -> ArmFigures:
-    outcomes = dict.fromkeys(OUTCOMES, 0) | {"answered": answered, "empty": n - answered}
-    return ArmFigures(
-        accuracy=right / n,
-        interval=statistics.wilson(right, n, 0.025),
-        outcomes=outcomes,
-        absent=0,
-        reasoning_tokens=9,
-        completion_tokens=20,
-        first_token=None,
-        first_answer=None,
-        tokens_per_second=None,
-    )
+@cache
+def answer(i, arm, effort, right, outcome):
+    return graded(question(i), reply(question(i), arm, effort, right, outcome))
 
 
 def comparison(lost, gained, n=1000, *, effort="low", base_right=600, silent=(0, 0), guess=0.0, missing=0):
-    return Comparison(
-        effort=effort,
-        asked=n + missing,
-        paired=n,
-        missing=missing,
-        base=arm(base_right, n, n),
-        tuned=arm(base_right - lost + gained, n, n - silent[0]),
-        difference=difference(lost, gained, n),
-        answering=difference(*silent, n),
-        lost=lost,
-        gained=gained,
-        mcnemar_p=statistics.mcnemar(lost, gained),
-        better_p=statistics.better(lost, gained),
-        guess=guess,
-        base_above=statistics.wilson(base_right, n, POLICY.alpha)[0],
-        kinds=(),
-        flips=(),
-    )
+    """`lost` and `gained` of `n` questions, and `missing` more that neither side replied to.
+
+    `silent`: of those that both got wrong, how many cannot be read from tuned, and from base.
+    """
+    heard = {}
+    quiet = base_right + gained  # from here on both are wrong
+    for i in range(n):
+        b = (i < base_right, "unparsed" if quiet + silent[0] <= i < quiet + sum(silent) else "answered")
+        t = (lost <= i < quiet, "unparsed" if quiet <= i < quiet + silent[0] else "answered")
+        for arm, (right, outcome) in (("base", b), ("tuned", t)):
+            heard[f"q{i}", arm, effort] = answer(i, arm, effort, right, outcome)
+    made = compare(effort, [asked(i, guess=guess) for i in range(n + missing)], heard, POLICY.alpha)
+    assert (made.lost, made.gained, made.missing) == (lost, gained, missing)
+    return made
 
 
 GOOD = comparison(40, 45)
@@ -93,14 +79,33 @@ def test_one_bad_effort_outweighs_any_number_of_good_ones():
         ({"tuned_models": ("b@1",)}, "the same model: b@1"),
         ({"tuned_models": ("t@2", "t@3")}, "more than one model: t@2, t@3"),
         ({"asked_digest": "r" * 64}, "belong to question set rrrrrrrrrrrrrrrr, not to qqqqqqqqqqqqqqqq"),
-        ({"foreign": ("x1",)}, "not in the question set: x1"),
         ({"effort_mismatches": 3}, "3 replies were made at another effort"),
+        ({"model_mismatches": 2}, "2 replies came from another model"),
+        ({"base_digest": "d" * 16, "tuned_digest": "d" * 16}, "the same checkpoint: dddddddddddddddd"),
+        ({"identical": True}, "word for word"),
+        ({"identical": True, "base_digest": "d" * 16}, "word for word"),
     ],
 )
 def test_arms_that_cannot_be_compared_void_the_measurement(evidence, words):
     verdict = decide([GOOD], POLICY, EVIDENCE.model_copy(update=evidence))
     assert (verdict.outcome, verdict.exit_code, verdict.checks) == ("INVALID", 3, ())
     assert words in verdict.reasons[0]
+
+
+def test_two_digests_show_two_models_even_if_they_say_the_same():
+    two = EVIDENCE.model_copy(update={"identical": True, "base_digest": "d" * 16, "tuned_digest": "e" * 16})
+    assert decide([GOOD], POLICY, two).outcome == "PASS"
+
+
+def test_a_policy_is_weaker_than_a_recipe_by_margin_alpha_or_effort():
+    recipe = Evaluate(efforts=["low", "high"], margin=0.05, alpha=0.05)
+    assert weaker(POLICY, ["low", "medium", "high"], recipe) == []
+    assert weaker(Policy(margin=0.01, alpha=0.01), ["low", "high"], recipe) == []
+    assert weaker(Policy(margin=0.06, alpha=0.1), ["low"], recipe) == [
+        "margin 0.06, and the recipe has 0.05",
+        "alpha 0.1, and the recipe has 0.05",
+        "nothing at effort high, and the recipe asks for it",
+    ]
 
 
 def test_no_questions_and_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():
@@ -137,11 +142,15 @@ def test_the_whole_gate_releases_a_model_at_the_margin_no_more_often_than_alpha(
     """Three efforts, one of them worse by exactly the margin: PASS stays rare, and equal models do pass."""
     rng, gates, n = np.random.default_rng(5), 400, 600
 
+    @cache
+    def at(lost, gained):
+        return comparison(lost, gained, n, base_right=400)
+
     def passes(drops):
         found = []
         for effort, drop in zip(("low", "medium", "high"), drops, strict=True):
             lost, gained, _ = rng.multinomial(n, [(0.1 + drop) / 2, (0.1 - drop) / 2, 0.9])
-            found.append(comparison(int(lost), int(gained), n, effort=effort, base_right=400))
+            found.append(at(int(lost), int(gained)).model_copy(update={"effort": effort}))
         return decide(found, POLICY, EVIDENCE).outcome == "PASS"
 
     false = sum(passes((0, 0, POLICY.margin)) for _ in range(gates)) / gates

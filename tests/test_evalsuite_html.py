@@ -8,10 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
+from evaluation import ARMS, asked_of, built, question, reply
 
 from evalsuite import html, report
-from evalsuite.answers import Answer
-from evalsuite.questions import Question, QuestionSet
+from evalsuite.answers import Arm, Reply
+from evalsuite.questions import QuestionSet
 
 HOSTILE = "</pre></details><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
 NOTE = "A nano model proves the path, not quality."
@@ -19,39 +20,27 @@ EFFORTS = ("low", "medium", "high")
 
 
 def made(n: int = 120, *, text: str = HOSTILE, errors: int = 0, answered: bool = True, **more) -> report.Report:
-    kind = "kind <b>x</b>"
     set_ = QuestionSet(
         name="python-docs",
         python="3.11.7",
         seed=0,
-        questions=tuple(
-            Question(id=f"q{i}", kind=kind, module="ast", prompt=f"P{i} {text}", answer=text, grader="exact", guess=0.1)
-            for i in range(n)
-        ),
+        questions=tuple(question(i, "kind <b>x</b>", prompt=f"P{i} {text}", answer=text, guess=0.1) for i in range(n)),
     )
-    answers = [
-        Answer(
-            question=f"q{i}",
-            arm=arm,
-            effort=effort,
-            model=f"docs-{arm}@0123456789abcdef",
-            outcome="error" if i < errors else "answered",
-            score=None if i < errors else float((i + (arm == "tuned")) % 5 > 1),
-            text=text,
-            reasoning_tokens=(k + 1) * 10,
-            completion_tokens=50,
-            first_token_s=0.04,
-            first_answer_s=1.5,
-            total_s=2.0,
-        )
-        for i in range(n if answered else 0)
-        for k, effort in enumerate(EFFORTS)
-        for arm in ("base", "tuned")
-    ]
+
+    def told(i: int, k: int, arm: Arm) -> Reply:
+        right = (i + (arm == "tuned")) % 5 > 1
+        figures = {"reasoning_tokens": (k + 1) * 10, "completion_tokens": 50}
+        times = {"first_token_s": 0.04, "first_answer_s": 1.5, "total_s": 2.0}
+        said = {"text": f"{text}\nANSWER: {text if right else 'no'}"} if i >= errors else {}
+        outcome = "error" if i < errors else "answered"
+        return reply(set_.questions[i], arm, EFFORTS[k], outcome=outcome, **figures, **times, **said)
+
+    replies = [told(i, k, arm) for i in range(n if answered else 0) for k in range(3) for arm in ARMS]
     rows = (report.SpeedRow(metric="TTFT, p95", unit="ms", base=412.0, tuned=430.0, ratio=1.04, interval=(0.98, 1.11)),)
     given = {"created": "2026-11-21", "margin": 0.05, "alpha": 0.05, "note": NOTE, "provenance": {"vllm": text}}
     load = report.Throughput(load="2 requests/s", rows=rows, void="p99 emit lag")
-    return report.build(set_, answers, **(given | {"throughput": load} | more))
+    asked = asked_of(set_, "docs-base@0123456789abcdef", "docs-tuned@123456789abcdef0")
+    return built(set_, replies, asked, **(given | {"throughput": load} | more))
 
 
 class Page(HTMLParser):
@@ -95,7 +84,7 @@ def test_the_page_says_what_the_report_says():
         NOTE,
         r.questions_digest,
         r.digest,
-        "docs-tuned@0123456789abcdef",
+        "docs-tuned@123456789abcdef0",
         f"{c.lost} lost, {c.gained} gained",
         f"{c.base.accuracy:.1%}".replace("%", " %"),
         "1.04 (0.98 to 1.11)",
@@ -207,7 +196,7 @@ def test_a_real_browser_shows_it_and_asks_nobody_for_anything(tmp_path, trap):
     r = made(text=HOSTILE + bait, note=NOTE + bait)
     dom = chromium("report.html", html.render(r), "--dump-dom")
     assert asked == []
-    assert f"<title>{r.verdict.outcome}: docs-tuned@0123456789abcdef against" in dom
+    assert f"<title>{r.verdict.outcome}: docs-tuned@123456789abcdef0 against" in dom
     assert NOTE in dom
     assert "&lt;script&gt;document.title" in dom
 

@@ -103,6 +103,34 @@ def test_no_bytes_make_a_sample_raise(data, framed):
     assert found.error
 
 
+STOP = '{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]'
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        '{"choices":' + "[" * 100_000,
+        STOP + ',"usage":{"completion_tokens":Infinity}}',
+        STOP + ',"usage":{"completion_tokens":1e400}}',
+        STOP + f',"usage":{{"completion_tokens":1{"0" * 400}}}}}',
+        STOP + ',"usage":{"completion_tokens":"12"}}',
+        STOP + ',"usage":{"completion_tokens":-1}}',
+        STOP + ',"usage":"12"}',
+        '{"choices":[{"delta":{"content":"x"},"finish_reason":["stop"]}]}',
+    ],
+    ids=range(8),
+)
+def test_no_json_makes_a_sample_or_its_figures_raise(event):
+    found = sample(Raw(0.0, 0.0, tuple(pieces(chunked(f"data: {event}\n\ndata: [DONE]\n\n".encode(), []), [])), ""))
+    assert found.error == "protocol: an event is not a chat completion chunk"
+    assert figures([found]).errors == {"protocol": 1}
+
+
+def test_a_length_of_thousands_of_digits_is_named():
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {'9' * 5000}\r\n\r\n"
+    assert sample(Raw(0.0, 0.0, ((0.0, head.encode()),), "")).error.startswith("protocol: content-length 999")
+
+
 @pytest.mark.parametrize(
     ("raw", "body", "complete"),
     [

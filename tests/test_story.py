@@ -31,7 +31,9 @@ def passed(story, tmp_path_factory):
     work = story.folder / "work"
     served = [checkpoint.read(work / name).served_name for name in ("nano", "merged")]
     script = Script(
-        models=dict(zip(served, (Model(accuracy=0.6), Model(accuracy=1.0)), strict=True)),
+        models=dict(
+            zip(served, (Model(accuracy=0.0), Model(accuracy=1.0)), strict=True)
+        ),  # whatever ids the questions have
         questions=work / "questions.jsonl",
     )
     recipe = out / "recipe.toml"
@@ -130,13 +132,18 @@ def test_both_models_answer_in_harmony_through_the_openai_client(story, endpoint
 def test_the_report_counts_every_question_at_every_effort(story, compared):
     work = story.folder / "work"
     asked = questions.read(work / "questions.jsonl")
-    told = answers.read(work / "answers.jsonl")
+    told = answers.read(work / "answers.jsonl", asked)
     assert len(told) == len(asked.questions) * 2 * 3
     assert [c.effort for c in compared.comparisons] == list(harmony.EFFORTS)
     for c in compared.comparisons:
         assert sum(c.base.outcomes.values()) == sum(c.tuned.outcomes.values()) == len(asked.questions)
     assert not [a for a in told if a.outcome == "error"]
     assert all(a.first_token_s is not None for a in told)
+    servers = compared.asked.servers
+    assert {arm: s.header for arm, s in servers.items()} == {
+        arm: checkpoint.read(work / name).digest for arm, name in (("base", "nano"), ("tuned", "merged"))
+    }
+    assert all(s.names and s.root and "version" in s.version for s in servers.values())
     assert compared.tuned_model == checkpoint.read(work / "merged").served_name
     assert compared.throughput
     assert len(compared.throughput.rows) == 3

@@ -41,12 +41,69 @@ def test_a_file_that_cannot_be_used_is_one_message(act: Callable[[], object], sa
     assert all(words in out.output for words in [*says, "fix: check the path"]), out.output
 
 
-def test_a_reader_that_left_is_no_error_of_the_user() -> None:
+def raising(error: BaseException) -> Callable[[], object]:
     def act() -> None:
-        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
+        raise error
 
-    out = CliRunner().invoke(group(act), ["go"])
-    assert (out.exit_code, out.output) == (1, "")
+    return act
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 141, ""),
+        (KeyboardInterrupt(), 130, "\nstopped\n"),
+        (EOFError(), 130, "\nstopped\n"),
+        (click.Abort(), 130, "\nstopped\n"),
+        (ValueError("a bug"), 70, "ValueError: a bug\n"),
+        (RecursionError("deep"), 70, "RecursionError: deep\n"),
+        (ExceptionGroup("two", [ValueError("a bug")]), 70, "ValueError: a bug"),
+        (UserError("no"), 2, "Error: no\n"),
+        (click.UsageError("no such"), 2, "no such\n"),
+        (click.exceptions.Exit(3), 3, ""),
+        (SystemExit(1), 1, ""),
+    ],
+    ids=lambda v: type(v).__name__ if isinstance(v, BaseException) else "",
+)
+def test_no_accident_leaves_with_the_code_of_a_verdict(error: BaseException, code: int, says: str) -> None:
+    out = CliRunner().invoke(group(raising(error)), ["go"])
+    assert out.exit_code == code, out.output
+    assert says in out.output if says else out.output == ""
+    assert ("Traceback" in out.output) == (code == 70)
+
+
+WIDE = """
+import click
+from tune.errors import Group
+@click.group(cls=Group)
+def main(): "Help."
+@main.command()
+def go():
+    click.echo("x" * 1_000_000)
+main()
+"""
+
+
+@pytest.mark.parametrize("words", [["go"], ["--help"]])
+def test_a_pipe_that_nobody_reads_is_neither_pass_nor_fail(words: list[str]) -> None:
+    """A real pipe, closed before the first byte is written."""
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-c", WIDE, *words], stdout=write, stderr=subprocess.PIPE, env=env, text=True
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_ctrl_c_in_the_middle_is_130() -> None:
+    code = WIDE.replace("import click", "import click, os, signal").replace(
+        'click.echo("x" * 1_000_000)', "os.kill(os.getpid(), signal.SIGINT)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code, "go"], env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "\nstopped\n")
 
 
 def test_every_command_line_has_it() -> None:

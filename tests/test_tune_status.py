@@ -1,5 +1,8 @@
+import hashlib
 import json
 import shutil
+
+from evaluation import asked_of, both, evaluated, question_set
 
 from evalsuite import questions
 from tune import artefact, checkpoint, recipe
@@ -38,8 +41,11 @@ def exported(folder):
 
 
 def reported(r, outcome, model):
-    data = {"digest": "d", "tuned_model": model, "verdict": {"outcome": outcome}}
-    (r.work / "report.json").write_text(json.dumps(data))
+    data = {"tuned_model": model, "verdict": {"outcome": outcome}}
+    digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+    (r.work / "report.json").write_text(json.dumps({"digest": digest, **data}))
+    for name in ("questions.jsonl", "answers.jsonl"):
+        (r.work / name).touch()
 
 
 def trained(r):
@@ -111,3 +117,29 @@ def test_an_unfinished_stage_is_shown_and_never_taken_as_whole(tmp_path):
     assert found.next == "tune collect"
     assert "unfinished" in found.rows[0].figures
     assert "cannot be read" in found.verdict
+
+
+def test_an_edited_report_or_one_without_its_proof_is_no_verdict(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    model = exported(r.work / "merged")
+    reported(r, "FAIL", model)
+    path = r.work / "report.json"
+    path.write_text(path.read_text().replace("FAIL", "PASS"))
+    assert status(r).verdict == "none: report.json was changed after it was written"
+    assert status(r).next == f"serve run {r.work / 'merged'}"
+    reported(r, "PASS", model)
+    assert status(r).verdict == "PASS"
+    (r.work / "answers.jsonl").unlink()
+    assert status(r).verdict == "none: report.json lies without its answers.jsonl"
+    path.write_text("[" * 100_000)
+    assert "cannot be read" in status(r).verdict
+
+
+def test_status_reads_what_the_report_writes(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    model = exported(r.work / "merged")
+    asked = question_set(300)
+    made = evaluated(r.work / "report.json", asked, both(asked), asked_of(asked, tuned=model))
+    assert (status(r).verdict, made.verdict.outcome) == ("PASS", "PASS")

@@ -1,9 +1,15 @@
 """The one error a user sees: what was wrong, why, and the next command. No traceback."""
 
+import os
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any
 
 import click
+
+INTERRUPTED, READER_LEFT, BUG = 130, 141, 70  # as shells have it for SIGINT and SIGPIPE; EX_SOFTWARE of sysexits.h
 
 
 class UserError(click.ClickException):
@@ -26,22 +32,58 @@ class UserError(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it, over the progress line that a terminal may still hold."""
-        if file is None and sys.stderr.isatty():
-            click.echo("\r\x1b[2K", nl=False, err=True)
-        super().show(file)
+        with suppress(BrokenPipeError):  # nobody reads it: the exit code still says it
+            if file is None and sys.stderr.isatty():
+                click.echo("\r\x1b[2K", nl=False, err=True)
+            super().show(file)
 
 
 class Group(click.Group):
-    """A command line whose file errors are UserErrors: a full disk, a wrong path, a missing permission."""
+    """A command line whose exit codes each mean one thing, so that no accident reads as a verdict.
+
+    0 done, or the gate's PASS; 1 the gate's FAIL and nothing else; 2 something the user must change, a file that
+    cannot be used included (for the gate INCONCLUSIVE, too); 3 a void measurement; 70 a bug of ours, with its
+    traceback; 130 Ctrl-C; 141 whoever read our output left.
+    """
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _exit_codes():
+            return super().make_context(*args, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _exit_codes():
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever read our output left; click ends quietly
-            raise
-        except OSError as e:
-            raise UserError(
-                f"{e.filename or 'a file'} cannot be used",
-                why=e.strerror or str(e),
-                fix="check the path, its permissions and the free disk space",
-            ) from e
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """click and Python would leave with 1, the gate's FAIL, for most of these."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit):
+        raise
+    except (KeyboardInterrupt, EOFError, click.Abort):
+        click.echo("\nstopped", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        _let_go()
+        sys.exit(READER_LEFT)
+    except OSError as e:
+        raise UserError(
+            f"{e.filename or 'a file'} cannot be used",
+            why=e.strerror or str(e),
+            fix="check the path, its permissions and the free disk space",
+        ) from e
+    except Exception:  # noqa: BLE001 whatever it is, it is no verdict
+        traceback.print_exc()
+        sys.exit(BUG)
+
+
+def _let_go() -> None:
+    """Leave nothing in a buffer that no one reads: at its end Python would try once more, and leave with 120."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            with suppress(OSError):  # a stream without a descriptor
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

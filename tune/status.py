@@ -1,5 +1,6 @@
 """What a project has made so far: recipe and work folder in, a short table out. Reads manifests, never weights."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ STAGES = (  # folder, manifest, the command that makes it
 )
 OPTIONAL = {"merged", "mxfp4", "lora"}  # one of them is enough
 TARGETS = "deploy"
+PROOF = ("questions.jsonl", "answers.jsonl")  # what a report is made of, beside it
 
 
 class Row(BaseModel):
@@ -105,20 +107,30 @@ def _questions(path: Path) -> list[Row]:
         row = Row(what="questions", where=str(path), digest=head["digest"][:12], figures=f"questions {head['count']}")
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         row = Row(what="questions", where=str(path), figures="unreadable")
     return [row]
 
 
 def _verdict(path: Path, exports: Mapping[str, Path]) -> tuple[str, Path | None, list[Row]]:
-    """The verdict, the export that it is about, and the report's rows."""
+    """The verdict as the report states it, the export that it is about, and the report's rows.
+
+    `evalsuite gate` and `deploy` have it judged again from the replies; here it counts if the file is as it was written
+    and its proof still lies beside it.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         outcome, digest, model = str(data["verdict"]["outcome"]), str(data["digest"]), str(data["tuned_model"])
     except FileNotFoundError:
         return "none yet", None, []
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "none: report.json cannot be read", None, [Row(what="report", where=str(path), figures="unreadable")]
+    del data["digest"]
+    unproven = [Row(what="report", where=str(path), figures="unproven")]
+    if hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest() != digest:
+        return "none: report.json was changed after it was written", None, unproven
+    if lacking := [name for name in PROOF if not path.with_name(name).is_file()]:
+        return f"none: report.json lies without its {' and '.join(lacking)}", None, unproven
     rows = [Row(what="report", where=str(path), digest=digest[:12], figures=f"{outcome} of {model}")]
     page = path.with_suffix(".html")
     rows += [Row(what="report page", where=str(page))] if page.is_file() else []

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evalsuite.load.client import Raw
 from evalsuite.load.wire import Malformed, parse
+from evalsuite.reply import UNREADABLE, count
 
 Counted = Literal["usage", "chunks"]
 
@@ -140,7 +141,7 @@ def sample(raw: Raw, effort: str = "") -> Sample:
         return blank.model_copy(update={"error": f"http {response.status}"})
     try:
         found = _tokens(response.events(), start)
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except UNREADABLE:
         return blank.model_copy(update={"error": "protocol: an event is not a chat completion chunk"})
     applied = response.headers.get("x-reasoning-effort", "")
     whole = response.complete and found.pop("ended")
@@ -174,12 +175,14 @@ def _tokens(events: Iterable[tuple[float, bytes]], start: float) -> dict[str, An
             if delta.get("content"):
                 answers.append(time)
             finish = choice.get("finish_reason") or finish
+    if not isinstance(finish, str):
+        raise TypeError("a finish reason is a word")
     moments = sorted(thoughts + answers)
     details = usage.get("completion_tokens_details") or {}
     output = usage.get("completion_tokens")
     reasoning = details.get("reasoning_tokens")
     share = len(thoughts) / len(moments) if moments else 0.0
-    total = len(moments) if output is None else int(output)
+    total = len(moments) if output is None else count(output)
     return {
         "ended": done or bool(finish),
         "error": error,
@@ -190,7 +193,7 @@ def _tokens(events: Iterable[tuple[float, bytes]], start: float) -> dict[str, An
         "itl_s": tuple(b - a for a, b in pairwise(moments)),
         "output_tokens": total,
         "counted": "chunks" if output is None else "usage",
-        "reasoning_tokens": round(total * share) if reasoning is None else int(reasoning),
+        "reasoning_tokens": round(total * share) if reasoning is None else count(reasoning),
         "reasoning_counted": "chunks" if reasoning is None else "usage",
     }
 

@@ -61,8 +61,8 @@ def parse(pieces: Sequence[tuple[float, bytes]]) -> Response:
         found, complete = _chunks(raw, at)
     else:
         length = headers.get("content-length", "")
-        if length and not length.isdecimal():
-            raise Malformed(f"content-length {length}")
+        if length and not re.fullmatch(r"[0-9]{1,15}", length):
+            raise Malformed(f"content-length {length[:20]}")
         end = at + int(length) if length else len(raw)  # no length: the body ends with the connection
         found, complete = [(at, min(end, len(raw)))], len(raw) >= end
     starts = accumulate((end - start for start, end in found), initial=0)

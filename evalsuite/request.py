@@ -1,0 +1,40 @@
+"""A question as the chat request that is sent, and the digest that tells two requests apart. Knows no endpoint."""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evalsuite.questions import Question
+from tune.harmony import Effort
+
+
+class Sampling(BaseModel):
+    """What every request of a run has in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    max_tokens: int = Field(gt=0)
+    temperature: float = Field(ge=0)
+    seed: int
+
+
+def body(question: Question, model: str, effort: Effort | None, sampling: Sampling) -> dict[str, Any]:
+    """The chat completion to ask for. Without an effort the server's own default counts."""
+    messages = [{"role": "developer", "content": question.developer}] if question.developer else []
+    return {
+        "model": model,
+        "messages": [*messages, {"role": "user", "content": question.prompt}],
+        **({"reasoning_effort": effort} if effort else {}),
+        "max_completion_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def digest(request: dict[str, Any]) -> str:
+    """16 hex characters over everything that is sent."""
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()[:16]

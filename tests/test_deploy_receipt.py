@@ -1,0 +1,45 @@
+"""The proof that a checkpoint may be deployed is decided anew, and about whole digests."""
+
+import json
+import re
+
+import pytest
+from deployment import BASE, BASE_DIGEST, make_checkpoint, make_report
+
+from deploy import receipt
+from evalsuite import report
+from tune.errors import UserError
+
+
+def test_a_passing_report_about_this_very_checkpoint_is_a_receipt(tmp_path):
+    made = make_checkpoint(tmp_path / "merged")
+    header = {"base": BASE_DIGEST, "tuned": made.digest}
+    found = receipt.prove(made, make_report(tmp_path / "r.json", made.served_name, header=header))
+    assert (found.outcome, found.tuned_model, found.base_model) == ("PASS", made.served_name, BASE)
+    assert found.base_known_by == "digest"
+
+
+@pytest.mark.parametrize(("arm", "words"), [("tuned", "is about"), ("base", "was measured against")])
+def test_a_digest_that_begins_alike_is_another_checkpoint(tmp_path, arm, words):
+    made = make_checkpoint(tmp_path / "merged")
+    header = {"base": BASE_DIGEST, "tuned": made.digest}
+    header[arm] = header[arm][:16] + "0" * 48
+    proof = make_report(tmp_path / "r.json", made.served_name, header=header)
+    with pytest.raises(UserError, match=words):
+        receipt.prove(made, proof)
+
+
+def test_a_report_that_its_replies_do_not_prove_is_no_receipt(tmp_path):
+    made = make_checkpoint(tmp_path / "merged")
+    proof = make_report(tmp_path / "r.json", made.served_name, "FAIL")
+    data = json.loads(proof.read_text())
+    data["verdict"] |= {"outcome": "PASS", "checks": []}
+    del data["digest"]
+    report.write(proof, report.Report.model_validate(data))
+    with pytest.raises(UserError, match="says PASS, and its replies do not say so"):
+        receipt.prove(made, proof)
+    make_report(proof, made.served_name)
+    told = tmp_path / "answers.jsonl"
+    told.write_bytes(re.sub(rb"ANSWER: A1\b", b"ANSWER: A2", told.read_bytes(), count=1))
+    with pytest.raises(UserError, match="was changed after it was written"):
+        receipt.prove(made, proof)

@@ -1,0 +1,211 @@
+"""What is found before anything is asked."""
+
+import asyncio
+import json
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from arms import BASE, TUNED, canned, log, question_set, run, stub
+
+from evalsuite import answers, endpoint, questions, reply
+from evalsuite.answers import Arm
+from evalsuite.ask import Endpoint
+from evalsuite.compare import ALIKE_NOTE, compare
+from evalsuite.endpoint import client
+from evalsuite.questions import QuestionSet
+from evalsuite.report import Report
+from evalsuite.scripted import Kind
+from evalsuite.server import Server
+from evalsuite.stub import Fault, Model, Script, serving
+from tune.errors import UserError
+from tune.recipe import Evaluate
+
+
+def test_a_wrong_or_missing_key_is_one_error_before_any_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, out = question_set(1), tmp_path / "answers.jsonl"
+    monkeypatch.setenv("OPENAI_API_KEY", "right-key")  # must not be sent to whoever is asked
+    monkeypatch.setenv("RIGHT", "right-key")
+    monkeypatch.setenv("WRONG", "wrong-key")
+
+    def arms(key_env: str) -> dict[str, Endpoint]:
+        pairs = (("base", BASE), ("tuned", TUNED))
+        return {arm: Endpoint(url=url, key_env=key_env, model=model) for arm, model in pairs}
+
+    with stub(tmp_path, asked, api_key="right-key") as url:
+        for key_env, message in (("WRONG", r"refuses the key in \$WRONG"), ("", "refuses requests without a key"),
+                                 ("UNSET_KEY", "UNSET_KEY is not set")):  # fmt: skip
+            with pytest.raises(UserError, match=message) as e:
+                run(url, asked, out, arms=arms(key_env))
+            assert "wrong-key" not in str(e.value)
+        assert not out.exists()
+        assert {a.outcome for a in run(url, asked, out, arms=arms("RIGHT"))} == {"answered"}
+    assert b"right-key" not in out.read_bytes() + answers.meta_path(out).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        (lambda _: Endpoint(url="http://127.0.0.1:9"), "base endpoint http://127.0.0.1:9/v1 cannot be reached"),
+        (lambda url: Endpoint(url=url + "/nowhere"), "does not list its models"),
+        (lambda url: Endpoint(url=url, model="gpt-5"), "does not serve gpt-5"),
+        (lambda url: Endpoint(url=url), "serves several models"),
+    ],
+)
+def test_an_unusable_endpoint_is_one_error(tmp_path: Path, endpoint: Callable[[str], Endpoint], message: str) -> None:
+    with stub(tmp_path, None) as url:
+        arms = {"base": endpoint(url), "tuned": Endpoint(url=url, model=TUNED)}
+        with pytest.raises(UserError, match=message):
+            run(url, question_set(1), tmp_path / "answers.jsonl", arms=arms)
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    "body", [b"<html>hi</html>", b"{", b"[]", b'{"data": null}', b'{"data": []}', b'{"data": [{}]}']
+)
+def test_what_lists_no_models_is_no_endpoint(tmp_path: Path, body: bytes) -> None:
+    with canned(body) as url, pytest.raises(UserError, match="not a list of models"):
+        run(url, question_set(1), tmp_path / "answers.jsonl")
+
+
+D, E = "1" * 64, "2" * 64
+
+
+@pytest.mark.parametrize(
+    ("base", "tuned", "words"),
+    [
+        ({"models": {f"base@{D[:16]}": Model()}}, {"models": {f"tuned@{D[:16]}": Model()}}, f"the checkpoint {D[:16]}"),
+        ({"models": {"a": Model()}, "digest": D}, {"models": {"b": Model()}, "digest": D}, f"the checkpoint {D[:16]}"),
+        ({"models": {"a": Model()}, "digest": D}, {"models": {f"b@{D[:16]}": Model()}}, f"the checkpoint {D[:16]}"),
+        (
+            {"models": {f"a@{D[:16]}": Model()}, "digest": E},
+            {"models": {"b": Model()}},
+            "names one checkpoint and serves",
+        ),
+    ],
+)
+def test_one_checkpoint_under_two_names_is_found_before_anything_is_asked(
+    tmp_path: Path, base: dict[str, Any], tuned: dict[str, Any], words: str
+) -> None:
+    with serving(Script(**base)) as one, serving(Script(**tuned)) as two:
+        arms = {"base": Endpoint(url=one), "tuned": Endpoint(url=two)}
+        with pytest.raises(UserError, match=words) as e:
+            run(one, question_set(1), tmp_path / "answers.jsonl", arms=arms)
+        assert e.value.fix
+        assert all_of(one) == all_of(two) == []
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+def test_two_names_of_one_root_at_one_address_are_one_model(tmp_path: Path) -> None:
+    claims = [f"{name}@{name * 16}" for name in "de"]
+    models = {
+        "a": Model(root="/m"),
+        "b": Model(root="/m"),
+        **{claim: Model(root="/m") for claim in claims},
+        "c": Model(root="/n", voice="other"),
+    }
+    asked = question_set(1)
+    with serving(Script(models=models)) as url:
+        for pair in (("a", "b"), ("a", "a"), claims):
+            arms = {arm: Endpoint(url=url, model=model) for arm, model in zip(("base", "tuned"), pair, strict=True)}
+            with pytest.raises(UserError, match="base and tuned are the same model"):
+                run(url, asked, tmp_path / "answers.jsonl", arms=arms)
+        assert all_of(url) == []
+        arms = {"base": Endpoint(url=url, model="a"), "tuned": Endpoint(url=url, model="c")}
+        run(url, asked, tmp_path / "answers.jsonl", arms=arms)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words", "fix"),
+    [
+        (
+            "wrong_effort",
+            "effort did not reach the prompt: asked high, applied low",
+            "--max-effort high",
+        ),
+        ("other_model", "another model replied: fall-back, not base@0123456789abcdef", "--base-model"),
+        ("other_digest", "another model replied: ffffffffffffffff, not no digest", "--base-model"),
+        ("401", "HTTP 401", "look at what answers"),
+        ("garbage", "not a chat completion", "look at what answers"),
+    ],
+)
+def test_replies_that_are_not_what_is_asked_for_are_found_before_anything_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Kind, words: str, fix: str
+) -> None:
+    monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
+    with stub(tmp_path, question_set(1), Model(faults=(Fault(kind=fault),))) as url:
+        with pytest.raises(UserError) as e:
+            run(url, question_set(1), tmp_path / "answers.jsonl", efforts=["high"])
+        assert words in str(e.value)
+        assert fix in e.value.fix
+        assert log(url) == []
+    assert not (tmp_path / "answers.jsonl").exists()
+
+
+def test_every_effort_is_tried_on_both_arms(tmp_path: Path) -> None:
+    with stub(tmp_path, question_set(1)) as url:
+        run(url, question_set(1), tmp_path / "answers.jsonl", efforts=["low", "high"])
+        tried = [(x["model"], x["effort"]) for x in all_of(url) if x["max_tokens"] == 1]
+    assert tried == [(BASE, "low"), (BASE, "high"), (TUNED, "low"), (TUNED, "high")]
+
+
+@pytest.mark.parametrize("fault", ["other_model", "other_digest"])
+def test_a_router_that_falls_back_later_is_an_error_and_void(tmp_path: Path, fault: Kind) -> None:
+    asked = question_set(4)
+    with stub(tmp_path, asked, Model(faults=(Fault(kind=fault, prompt="q1"),)), digest="") as url:
+        made = compared(
+            tmp_path, asked, {"base": Endpoint(url=url, model=BASE), "tuned": Endpoint(url=url, model=TUNED)}
+        )
+    assert made.evidence.model_mismatches == 2
+    assert "2 replies came from another model than the one asked for" in made.verdict.reasons
+    assert made.verdict.exit_code == 3
+
+
+def test_a_name_that_vllm_gives_its_model_besides_is_no_other_model(tmp_path: Path) -> None:
+    """vLLM replies under the first name it was given: `serve run` asked for name@digest replies as name."""
+    cards = [{"id": name, "root": "/m", "created": n} for n, name in enumerate(("m", "m@" + D[:16]))]
+
+    async def names(url: str) -> Server:
+        async with client(Endpoint(url=url)) as asking:
+            return await endpoint.served(asking, Endpoint(url=url), "base")
+
+    with canned(json.dumps({"object": "list", "data": cards}).encode()) as url:
+        found = asyncio.run(names(url))
+    assert (found.model, found.names, found.root) == ("m@" + D[:16], ("m",), "/m")
+
+
+def test_two_arms_that_only_their_names_tell_apart_are_named_and_void_if_they_never_differ(tmp_path: Path) -> None:
+    asked, lines = question_set(4), list[str]()
+    path = tmp_path / "q.jsonl"
+    questions.write(path, asked)
+    for n, (voice, accuracy, named, void) in enumerate(
+        [("word", 1.0, True, True), ("word", 0.0, True, False), ("other", 1.0, False, True)]
+    ):
+        with (
+            serving(Script(models={"a": Model()}, questions=path)) as one,
+            serving(Script(models={"b": Model(voice=voice, accuracy=accuracy)}, questions=path)) as two,
+        ):
+            arms = {"base": Endpoint(url=one), "tuned": Endpoint(url=two)}
+            made = compared(tmp_path / f"{n}", asked, arms, progress=lines.append)
+        assert (ALIKE_NOTE in made.note) == named
+        assert any("are these two models?" in line for line in lines) == named
+        assert (made.verdict.outcome == "INVALID") == void
+        assert ("word for word" in " ".join(made.verdict.reasons)) == void
+        lines.clear()
+
+
+def all_of(url: str) -> list[dict[str, Any]]:
+    with urllib.request.urlopen(f"{url}/requests") as response:
+        found: list[dict[str, Any]] = json.load(response)
+        return found
+
+
+def compared(out: Path, asked: QuestionSet, arms: dict[Arm, Endpoint], **more: Any) -> Report:
+    out.mkdir(exist_ok=True)
+    questions.write(out / "questions.jsonl", asked)
+    settings = Evaluate(efforts=["low", "high"], max_tokens=64)
+    return compare(arms, settings=settings, question_file=out / "questions.jsonl", out=out, **more)

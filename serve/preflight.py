@@ -55,8 +55,7 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     problems: list[Problem] = []
     figures = {"free_bytes": machine.memory}
     try:
-        if digests:
-            checkpoint.verify(folder)
+        (checkpoint.verify if digests else checkpoint.look)(folder)
     except UserError as e:
         problems.append(contents.error(e.what, e.why, e.fix))
     problems += _installation(machine)

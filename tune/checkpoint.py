@@ -90,10 +90,19 @@ def of(folder: Path, made: Artefact, *, remake: str = "tune export") -> Checkpoi
 
 
 def verify(folder: Path, *, remake: str = "tune export") -> Checkpoint:
-    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB).
+    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB)."""
+    made = _only_its_own(folder, remake)
+    artefact.verify(folder, made, remake=remake)
+    return of(folder, made, remake=remake)
 
-    An engine loads every .safetensors file that it finds, so one that the manifest does not name is refused.
-    """
+
+def look(folder: Path, *, remake: str = "tune export") -> Checkpoint:
+    """`verify` without the digests: what can be seen at once, before files of many GB are read."""
+    return of(folder, _only_its_own(folder, remake), remake=remake)
+
+
+def _only_its_own(folder: Path, remake: str) -> Artefact:
+    """The manifest. An engine loads every .safetensors file that it finds, so one that is not named there is refused."""
     made = artefact.read(folder, KIND, remake=remake)
     if strays := artefact.strays(folder, made):
         raise UserError(
@@ -101,8 +110,7 @@ def verify(folder: Path, *, remake: str = "tune export") -> Checkpoint:
             why="an engine may load it too, and no digest covers it",
             fix="move it out of the folder",
         )
-    artefact.verify(folder, made, remake=remake)
-    return of(folder, made, remake=remake)
+    return made
 
 
 def canary(found: Checkpoint) -> dict[Effort, list[float]]:

@@ -73,7 +73,7 @@ class Nano(Section):
     layers: Positive = 4
     hidden: Annotated[int, Field(gt=0, multiple_of=32)] = 128  # what vLLM's CPU kernels take
     experts: Positive = 4
-    steps: Positive = 800
+    steps: Positive = 400
     batch_tokens: Positive = 1024
     learning_rate: float = Field(default=3e-3, gt=0)
     seed: int = 0

@@ -22,7 +22,7 @@ REMAKE = "mount or copy the checkpoint again"
 def job(deployment: Mapping[str, Any]) -> supervisor.Job:
     """What to run. Raises UserError unless the model folder holds this checkpoint and can be served as it is told."""
     folder, options = Path(deployment["model_path"]), Options.model_validate(deployment["options"])
-    found = checkpoint.read(folder, remake=REMAKE)
+    found = checkpoint.look(folder, remake=REMAKE)
     if (found.digest, found.served_name) != (deployment["digest"], deployment["model"]):
         raise UserError(
             f"{folder} holds {found.served_name}, this deployment is for {deployment['model']}",

@@ -102,7 +102,7 @@ def look(folder: Path, *, remake: str = "tune export") -> Checkpoint:
 
 
 def _only_its_own(folder: Path, remake: str) -> Artefact:
-    """The manifest. An engine loads every .safetensors file that it finds, so one that is not named there is refused."""
+    """The manifest. An engine loads every .safetensors file that it finds: one that is not named there is refused."""
     made = artefact.read(folder, KIND, remake=remake)
     if strays := artefact.strays(folder, made):
         raise UserError(

@@ -4,22 +4,21 @@ Knows only HTTP.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from serve.doors import OPENING, SECRET_HEADER
 from serve.effort import EffortPolicy
+from tune.checkpoint import Canary
 from tune.errors import UserError
 from tune.harmony import EFFORTS, PROBE, Effort, Message, decode, render_prompt
 
 if TYPE_CHECKING:
     import httpx
 
-# Nats: the mean difference between the engine's and the checkpoint's log-probabilities that is still agreement. vLLM
-# 0.32 in bfloat16 on x86-64 was 0.010 to 0.013 from float32 for a trained nano and 0.011 to 0.029 for random weights,
-# with one token of 81 1.5 away, where another expert was taken: hence the mean. In that nano a zeroed norm, router or
-# expert projection was 0.17 to 4.4, but 0.10 for the attention of the last layer, and a zeroed sink less (2026-11).
-AGREE = 0.15
+# How far, in nats a token on average, an engine may be from the checkpoint's log-probabilities: FACTOR times what
+# 16-bit rounding alone does to this very checkpoint (its canary's `rounding`), and FLOOR at least. PLACEHOLDER
+FLOOR, FACTOR = 0.05, 5.0
 
 
 def client(url: str, key: str = "", *, secret: str = "", timeout: float = 60) -> "httpx.Client":
@@ -108,12 +107,13 @@ def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPol
             raise UserError(f"the engine produced no token {at_effort}", fix="read the engine's log")
 
 
-def check_canary(http: "httpx.Client", model: str, date: str, canary: Mapping[Effort, Sequence[float]]) -> None:
+def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) -> None:
     """What the engine's weights say about the fixed prompt at each effort, against what the checkpoint's say.
 
     Raises UserError naming the effort and both means when they part.
     """
-    for effort, wanted in canary.items():
+    allowed = max(FLOOR, FACTOR * canary.rounding)
+    for effort, wanted in canary.logprobs.items():
         ids = render_prompt(PROBE, effort, date)
         body = {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
         told = _post(http, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
@@ -122,12 +122,12 @@ def check_canary(http: "httpx.Client", model: str, date: str, canary: Mapping[Ef
             why = f"its canary is of {len(wanted) + 1} tokens, the prompt has {len(ids)}"
             raise UserError("the checkpoint was made for another prompt", why=why, fix="tune export")
         apart = sum(abs(g - w) for g, w in zip(got, wanted, strict=True)) / len(got)
-        if not apart <= AGREE:  # NaN is not
+        if not apart <= allowed:  # NaN is not
             engine, meant = sum(got) / len(got), sum(wanted) / len(got)
             raise UserError(
                 f"the engine does not answer as the checkpoint's weights do, at effort {effort}",
                 why=f"log-probability of a token of the fixed prompt: {engine:.2f} by the engine, {meant:.2f} by the "
-                f"weights, {apart:.2f} nats apart on average; {AGREE} are allowed",
+                f"weights, {apart:.2f} nats apart on average; {allowed:.2f} are allowed",
                 fix="tune check FOLDER; then look at what follows -- on your command line",
             )
 

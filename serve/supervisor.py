@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,9 +21,8 @@ from serve.effort import EffortPolicy
 from serve.last_words import PORT_IN_USE, explain, tail_of, where_to_read
 from serve.middleware import SECRET, START
 from tune import checkpoint as checkpoints
-from tune.checkpoint import Checkpoint
+from tune.checkpoint import Canary, Checkpoint
 from tune.errors import UserError
-from tune.harmony import Effort
 
 RESTARTS = 3  # crashes after being ready, before giving up
 STEADY = 600  # seconds ready after which earlier crashes no longer count
@@ -171,7 +170,7 @@ def _await_ready(
     job: Job,
     engine: "subprocess.Popen[bytes]",
     start: _Start,
-    canary: Mapping[Effort, Sequence[float]],
+    canary: Canary,
     stop: _Stop,
     report: Report,
 ) -> bool:

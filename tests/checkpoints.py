@@ -59,7 +59,7 @@ def fill(folder: Path, format: Format = "merged", **config: Any) -> Path:
     tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, "x")).save(str(folder / "tokenizer.json"))
     prompts = {effort: harmony.render_prompt(harmony.PROBE, effort, DATE) for effort in harmony.EFFORTS}
     canary = {effort: [-1.0 - n % 7 for n in range(len(ids) - 1)] for effort, ids in prompts.items()}
-    (folder / CANARY).write_text(json.dumps(canary))
+    (folder / CANARY).write_text(json.dumps({"logprobs": canary, "rounding": 0.03}))
     held = memory.tensors(memory.shape_of(config), "mxfp4" if format == "mxfp4" else "merged")
     write_weights(folder / "model.safetensors", held)
     return folder

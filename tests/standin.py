@@ -29,7 +29,7 @@ def answer(path, asked):
         return {"token_ids": render_prompt([Message(**m) for m in asked["messages"]], asked["reasoning_effort"], shown)}
     if path == "/v1/completions":
         effort = next(e for e in EFFORTS if render_prompt(PROBE, e, date) == asked["prompt"])
-        told = json.loads((folder / tune.checkpoint.CANARY).read_text())[effort]
+        told = json.loads((folder / tune.checkpoint.CANARY).read_text())["logprobs"][effort]
         apart = 9 if mode == "other" else 0
         return {"choices": [{"prompt_logprobs": [None, *_told(asked["prompt"], told, apart)]}]}
     return {"usage": {"completion_tokens": 2}}

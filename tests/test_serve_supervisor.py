@@ -52,7 +52,7 @@ def answer(path, asked):
         return {"token_ids": render_prompt([Message(**m) for m in asked["messages"]], effort, date)}
     if path == "/v1/completions":
         effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
-        told = json.loads((notes / "canary.json").read_text())[effort]
+        told = json.loads((notes / "canary.json").read_text())["logprobs"][effort]
         wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
         told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told)]
         return {"choices": [{"prompt_logprobs": [None, *told]}]}
@@ -89,7 +89,7 @@ def job(tmp_path, monkeypatch):
     (tmp_path / "workers").touch()
     prompts = {effort: render_prompt(PROBE, effort, DATE) for effort in EFFORTS}
     canary = {effort: [-1.0 - n % 7 for n in range(len(ids) - 1)] for effort, ids in prompts.items()}
-    (tmp_path / CANARY).write_text(json.dumps(canary))
+    (tmp_path / CANARY).write_text(json.dumps({"logprobs": canary, "rounding": 0.03}))  # 0.15 are allowed
     facts = {
         "name": "m",
         "base": "b",

@@ -83,10 +83,11 @@ def test_a_canary_is_read_or_its_absence_is_explained(folder):
         checkpoint.canary(found.model_copy(update={"base": ""}))
     assert e.value.fix == "tune nano"
     path = folder / checkpoint.CANARY
-    for text in ("", "{}", '{"low": [-1], "medium": [-1]}', '{"low": [1], "medium": [-1], "high": [-1]}',
-                 '{"low": [NaN], "medium": [-1], "high": [-1]}'):  # fmt: skip
-        path.write_text(text)
+    good = '{"logprobs": {"low": [-1.5, 0], "medium": [], "high": [-2]}, "rounding": 0.01}'
+    for part, wrong in (('"low": [-1.5, 0], ', ""), ("-1.5", "1.5"), ("-1.5", "NaN"), (', "rounding": 0.01', ""),
+                        ("0.01", "-0.01"), ("0.01", "Infinity"), (good, ""), (good, "{}")):  # fmt: skip
+        path.write_text(good.replace(part, wrong))
         with pytest.raises(UserError, match="cannot be read"):
             checkpoint.canary(found)
-    path.write_text('{"low": [-1.5, 0], "medium": [], "high": [-2]}')
-    assert checkpoint.canary(found) == {"low": [-1.5, 0.0], "medium": [], "high": [-2.0]}
+    path.write_text(good)
+    assert checkpoint.canary(found).logprobs == {"low": [-1.5, 0.0], "medium": [], "high": [-2.0]}

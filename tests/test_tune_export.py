@@ -208,7 +208,7 @@ def test_an_export_of_an_older_version_is_made_again_with_its_canary(tmp_path: P
     settings = artefact.Artefact.model_validate_json((first.folder / "checkpoint.json").read_bytes())
     artefact.finish(first.folder, "checkpoint", inputs=settings.inputs, settings=settings.settings)
     assert export.export(made) == first
-    assert checkpoint.canary(first).keys() == set(harmony.EFFORTS)
+    assert checkpoint.canary(first).logprobs.keys() == set(harmony.EFFORTS)
 
 
 def test_a_stray_file_does_not_make_an_export_be_made_again(tmp_path: Path) -> None:

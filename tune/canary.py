@@ -1,14 +1,16 @@
 """What a checkpoint's weights say about a fixed prompt: a finished folder in, `canary.json` beside the weights out.
 
-The log-probability of every token of `harmony.PROBE` at each effort, by stock transformers in float32. The server asks
-its engine for the same, so weights that were loaded wrongly are seen before anyone uses them. One layer is in memory
-at a time (3.2 GB for gpt-oss-20b, 12.8 GB for 120b), then a slice of the head. Knows nothing of engines.
+The log-probability of every token of `harmony.PROBE` at each effort, by stock transformers in float32, and how far the
+same in bfloat16 is from it. The server asks its engine for the same, so weights that were loaded wrongly are seen
+before anyone uses them; what 16-bit rounding does to a model hangs on its depth and its routers, so it is measured
+and not guessed. One layer is in memory at a time (3.2 GB for gpt-oss-20b, 12.8 GB for 120b; half as much again while it
+changes its dtype), then a slice of the head. Knows nothing of engines.
 """
 
-import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tune import checkpoint, harmony, loading, mxfp4, weights
 from tune.artefact import write_text
@@ -32,21 +34,36 @@ def write(folder: Path, prompt_date: str) -> None:
 
     prompts = {effort: harmony.render_prompt(PROBE, effort, prompt_date) for effort in EFFORTS}
     with loading.quiet():
-        found = dict(zip(EFFORTS, logprobs(folder, list(prompts.values())), strict=True))
-    if not all(bool(torch.isfinite(values).all()) for values in found.values()):
+        exact, rounded = logprobs(folder, list(prompts.values()))
+    values = torch.cat(exact)
+    rounding = float((torch.cat(rounded) - values).abs().mean())
+    if not bool(torch.isfinite(values).all()) or not math.isfinite(rounding):
         why = "the log-probability of a prompt is NaN or infinite"
         raise UserError(
             f"the weights in {folder} cannot be used", why=why, fix="tune check of the base, then tune train"
         )
-    rounded = {effort: [round(v, DIGITS) for v in values.tolist()] for effort, values in found.items()}
-    write_text(folder / checkpoint.CANARY, json.dumps(rounded) + "\n")
+    found = checkpoint.Canary(
+        logprobs={e: [round(v, DIGITS) for v in one.tolist()] for e, one in zip(EFFORTS, exact, strict=True)},
+        rounding=round(rounding, DIGITS),
+    )
+    write_text(folder / checkpoint.CANARY, found.model_dump_json() + "\n")
 
 
-def logprobs(folder: Path, prompts: list[list[int]]) -> "list[torch.Tensor]":
-    """For each prompt the log-probability of every token but the first given those before it, float32 [len - 1]."""
+class _Run(NamedTuple):
+    """One prompt on its way through the layers, in one dtype."""
+
+    hidden: "torch.Tensor"
+    masks: dict[str, Any]
+    positions: "torch.Tensor"
+    turned: "tuple[torch.Tensor, torch.Tensor]"
+
+
+def logprobs(folder: Path, prompts: list[list[int]]) -> "tuple[list[torch.Tensor], list[torch.Tensor]]":
+    """For each prompt the log-probability of every token but the first given those before it, float32 [len - 1]:
+    as float32 has it, and as bfloat16 has it.
+    """
     import torch
     from transformers import GptOssConfig
-    from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
     from transformers.models.gpt_oss.modeling_gpt_oss import (
         GptOssDecoderLayer,
         GptOssRMSNorm,
@@ -59,32 +76,51 @@ def logprobs(folder: Path, prompts: list[list[int]]) -> "list[torch.Tensor]":
     )
     with torch.inference_mode():
         embedding = weights.tensor(folder, specs, "model.embed_tokens.weight")
-        hidden = [embedding[torch.tensor([ids])].float() for ids in prompts]
-        del embedding
         rotary = GptOssRotaryEmbedding(config)
-        positions = [torch.arange(h.shape[1])[None] for h in hidden]
-        turned = [rotary(h, p) for h, p in zip(hidden, positions, strict=True)]
-        make_mask = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
-        masks = [
-            {
-                kind: make(config=config, inputs_embeds=h, attention_mask=None, past_key_values=None)
-                for kind, make in make_mask.items()
-            }
-            for h in hidden
-        ]
+        runs = {
+            dtype: [_start(config, rotary, embedding[torch.tensor([ids])].to(dtype)) for ids in prompts]
+            for dtype in (torch.float32, torch.bfloat16)
+        }
+        del embedding
         for number, kind in enumerate(config.layer_types):
             with torch.device("meta"):
                 layer = GptOssDecoderLayer(config, number).eval()
             layer.load_state_dict(_layer(folder, specs, number), assign=True)
-            hidden = [
-                layer(h, attention_mask=mask[kind], position_ids=p, position_embeddings=turn)
-                for h, mask, p, turn in zip(hidden, masks, positions, turned, strict=True)
-            ]
+            for dtype in runs:
+                runs[dtype] = [_through(layer.to(dtype), run, kind) for run in runs[dtype]]
         norm = GptOssRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
         norm.load_state_dict({"weight": weights.tensor(folder, specs, "model.norm.weight").float()}, assign=True)
         name = "lm_head.weight" if "lm_head.weight" in specs else "model.embed_tokens.weight"
         head = weights.tensor(folder, specs, name)
-        return [_told(norm(h)[0, :-1], torch.tensor(ids[1:]), head) for h, ids in zip(hidden, prompts, strict=True)]
+        exact, rounded = (
+            [
+                _told(norm(run.hidden.float())[0, :-1], torch.tensor(ids[1:]), head)
+                for run, ids in zip(runs[dtype], prompts, strict=True)
+            ]
+            for dtype in (torch.float32, torch.bfloat16)
+        )
+        return exact, rounded
+
+
+def _start(config: Any, rotary: Any, hidden: "torch.Tensor") -> _Run:
+    """Masks, positions and rotary embedding as GptOssModel makes them."""
+    import torch
+    from transformers.masking_utils import create_causal_mask, create_sliding_window_causal_mask
+
+    make_mask = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
+    masks = {
+        kind: make(config=config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
+        for kind, make in make_mask.items()
+    }
+    positions = torch.arange(hidden.shape[1])[None]
+    return _Run(hidden, masks, positions, rotary(hidden, positions))
+
+
+def _through(layer: Any, run: _Run, kind: str) -> _Run:
+    hidden = layer(
+        run.hidden, attention_mask=run.masks[kind], position_ids=run.positions, position_embeddings=run.turned
+    )
+    return run._replace(hidden=hidden)
 
 
 def _told(hidden: "torch.Tensor", ids: "torch.Tensor", head: "torch.Tensor") -> "torch.Tensor":

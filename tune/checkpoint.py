@@ -7,7 +7,7 @@ cannot be read off them: which base it came from, which format it is in, which p
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tune import artefact, harmony
 from tune.artefact import Artefact
@@ -18,11 +18,20 @@ Format = Literal["merged", "mxfp4", "lora"]
 KIND = "checkpoint"
 CANARY = "canary.json"  # written by tune/canary.py beside the weights
 
-_CANARY: TypeAdapter[dict[Effort, list[float]]] = TypeAdapter(
-    Annotated[
-        dict[Effort, list[Annotated[float, Field(le=0, allow_inf_nan=False)]]], Field(min_length=len(harmony.EFFORTS))
-    ]
-)
+
+class Canary(BaseModel):
+    """What the weights say about a fixed prompt, to hold an engine against.
+
+    `logprobs`: by effort, the log-probability of every token of `harmony.PROBE` but the first, in float32 arithmetic.
+    `rounding`: how far bfloat16 arithmetic is from that, in nats a token, on average.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    logprobs: dict[Effort, list[Annotated[float, Field(le=0, allow_inf_nan=False)]]] = Field(
+        min_length=len(harmony.EFFORTS)
+    )
+    rounding: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Checkpoint(BaseModel):
@@ -113,14 +122,11 @@ def _only_its_own(folder: Path, remake: str) -> Artefact:
     return made
 
 
-def canary(found: Checkpoint) -> dict[Effort, list[float]]:
-    """By effort, the log-probability of every token of `harmony.PROBE` but the first, as the weights have it.
-
-    Raises UserError when the checkpoint has none, as those of older versions, or one that cannot be read.
-    """
+def canary(found: Checkpoint) -> Canary:
+    """The checkpoint's canary. Raises UserError when it has none, as those of older versions, or an unreadable one."""
     path, remake = found.folder / CANARY, "tune export" if found.base else "tune nano"
     try:
-        return _CANARY.validate_json(path.read_bytes())
+        return Canary.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         why = f"it has no {CANARY}: it was made by an older version, and what the engine makes of it cannot be checked"
     except (OSError, ValidationError) as e:

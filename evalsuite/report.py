@@ -113,6 +113,7 @@ def build(
         tuned_models=_models(kept, "tuned"),
         base_digest=asked.servers["base"].digest,
         tuned_digest=asked.servers["tuned"].digest,
+        two_headers=all(server.header for server in asked.servers.values()),
         questions_digest=questions.digest,
         asked_digest=asked.questions,
         answers_digest=heard.digest(kept),

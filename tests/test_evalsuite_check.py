@@ -182,12 +182,23 @@ def test_two_arms_that_only_their_names_tell_apart_are_named_and_void_if_they_ne
     asked, lines = question_set(4), list[str]()
     path = tmp_path / "q.jsonl"
     questions.write(path, asked)
-    for n, (voice, accuracy, named, void) in enumerate(
-        [("word", 1.0, True, True), ("word", 0.0, True, False), ("other", 1.0, False, True)]
+    plain, claimed, sent = ("a", ""), ("a@" + D[:16], ""), ("a", D)
+    for n, (base, voice, accuracy, named, void) in enumerate(
+        [
+            (plain, "word", 1.0, True, True),
+            (plain, "word", 0.0, True, False),
+            (plain, "other", 1.0, False, True),
+            (claimed, "word", 1.0, True, True),  # a digest in a name is no more than a name
+            (claimed, "word", 0.0, True, False),
+            (claimed, "other", 0.0, False, False),
+            (sent, "word", 1.0, False, False),
+        ]
     ):
+        name, digest = (text.replace("a", "b").replace("1", "2") for text in base)
+        model = Model(voice=voice, accuracy=accuracy)
         with (
-            serving(Script(models={"a": Model()}, questions=path)) as one,
-            serving(Script(models={"b": Model(voice=voice, accuracy=accuracy)}, questions=path)) as two,
+            serving(Script(models={base[0]: Model()}, questions=path, digest=base[1])) as one,
+            serving(Script(models={name: model}, questions=path, digest=digest)) as two,
         ):
             arms = {"base": Endpoint(url=one), "tuned": Endpoint(url=two)}
             made = compared(tmp_path / f"{n}", asked, arms, progress=lines.append)

@@ -84,6 +84,8 @@ def test_one_bad_effort_outweighs_any_number_of_good_ones():
         ({"base_digest": "d" * 16, "tuned_digest": "d" * 16}, "the same checkpoint: dddddddddddddddd"),
         ({"identical": True}, "word for word"),
         ({"identical": True, "base_digest": "d" * 16}, "word for word"),
+        ({"identical": True, "base_digest": "d" * 16, "tuned_digest": "e" * 16}, "word for word"),
+        ({"base_digest": "d" * 16, "tuned_digest": "d" * 16, "two_headers": True}, "the same checkpoint"),
     ],
 )
 def test_arms_that_cannot_be_compared_void_the_measurement(evidence, words):
@@ -92,8 +94,9 @@ def test_arms_that_cannot_be_compared_void_the_measurement(evidence, words):
     assert words in verdict.reasons[0]
 
 
-def test_two_digests_show_two_models_even_if_they_say_the_same():
-    two = EVIDENCE.model_copy(update={"identical": True, "base_digest": "d" * 16, "tuned_digest": "e" * 16})
+def test_two_digests_that_servers_send_show_two_models_even_if_they_say_the_same():
+    digests = {"base_digest": "d" * 16, "tuned_digest": "e" * 16, "two_headers": True}
+    two = EVIDENCE.model_copy(update={"identical": True, **digests})
     assert decide([GOOD], POLICY, two).outcome == "PASS"
 
 

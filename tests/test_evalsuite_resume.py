@@ -120,6 +120,22 @@ def test_who_answers_is_known_by_more_than_a_name(
     assert any("8 answers on file are of another server" in line for line in lines) == again
 
 
+def test_a_digest_in_a_name_lets_no_other_model_speak_for_it(tmp_path: Path) -> None:
+    """Neither server sends a digest or repeats itself: what stands behind the id may change between two runs."""
+    asked, out, name = question_set(2), tmp_path / "answers.jsonl", "tuned@" + "1" * 16
+    path, port = tmp_path / "q.jsonl", 0
+    questions.write(path, asked)
+    with stub(tmp_path, asked) as base:
+        for accuracy in (1.0, 0.0):
+            restless = Model(accuracy=accuracy, faults=(Fault(kind="restless"),))
+            with serving(Script(models={name: restless}, questions=path), port) as url:
+                port = port_of(url)
+                arms = {"base": Endpoint(url=base, model=BASE), "tuned": Endpoint(url=url)}
+                found = run(base, asked, out, arms=arms)
+                assert len(log(url)) == 4
+            assert {a.score for a in found if a.arm == "tuned"} == {int(accuracy)}
+
+
 def test_a_server_that_nothing_identifies_is_asked_again_each_time_and_named(tmp_path: Path) -> None:
     asked, out, lines = question_set(2), tmp_path / "answers.jsonl", list[str]()
     path = tmp_path / "q.jsonl"
@@ -131,7 +147,7 @@ def test_a_server_that_nothing_identifies_is_asked_again_each_time_and_named(tmp
             run(base, asked, out, arms=arms, report=lines.append)
         assert len(log(url)) == 8
         assert len(log(base)) == 4
-    said = [line for line in lines if "plain shows no digest and does not repeat itself" in line]
+    said = [line for line in lines if "plain sends no x-model-digest and does not repeat itself" in line]
     assert len(said) == 2
     assert "4 requests to base base@0123456789abcdef and tuned plain, 4 on file" in lines
 

@@ -111,7 +111,7 @@ async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Calla
         return server.model_copy(update={"probes": first})
     if server.header:  # a digest in a name is no more than a name
         return server
-    report(f"{arm} {server.model} sends no x-model-digest and does not repeat itself: its answers will not be used again")
+    report(f"{arm} {server.model} sends no digest and does not repeat itself: its answers will not be used again")
     return server.model_copy(update={"once": secrets.token_hex(8)})
 
 

@@ -53,7 +53,7 @@ class Evidence(Part):
     base_digest: str = ""  # 16 hex characters of the weights that the arm's server says it serves; "" when it does not
     tuned_digest: str = ""
     questions_digest: str
-    two_headers: bool = False  # each server told a digest with every reply: what an id alone says is no more than a name
+    two_headers: bool = False  # both servers sent a digest with every reply: in an id it is no more than a name
     asked_digest: str  # of the set that the answers were collected with; equal to questions_digest when it is the same
     answers_digest: str = ""  # of the replies that count
     others: dict[str, int] = Field(default_factory=dict)  # why replies on file do not count, and how many
@@ -125,8 +125,8 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
         out.append(f"base and tuned are the same checkpoint: {evidence.base_digest}")
     elif evidence.identical and not evidence.two_headers:
         out.append(
-            "every reply of base is that of tuned, word for word, and their servers do not both tell a digest that "
-            "shows two models"
+            "every reply of base is that of tuned, word for word, and their servers do not both send a digest, "
+            "which would show two models"
         )
     if evidence.effort_mismatches:
         out.append(f"{evidence.effort_mismatches} replies were made at another effort than the one asked for")

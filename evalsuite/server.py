@@ -34,7 +34,7 @@ class Server(BaseModel):
 
     @property
     def digest(self) -> str:
-        """16 hex characters of the weights it says it serves, by header or else by name: two that say the same are one."""
+        """16 hex characters of the weights it says it serves, by header or else by name. "" if it does not."""
         named = DIGEST.search(self.model)
         return self.header[:16] or (named[1] if named else "")
 

@@ -52,7 +52,8 @@ def url(tmp_path: Path) -> Iterator[str]:
     asked = tmp_path / "work" / "questions.jsonl"
     asked.parent.mkdir()
     questions.write(asked, question_set())
-    models = {BASE: Model(), TUNED: Model(reasoning_tokens={"low": 5, "medium": 16, "high": 48})}  # as right, in more words
+    wordy = Model(reasoning_tokens={"low": 5, "medium": 16, "high": 48})  # as right, and not the same model
+    models = {BASE: Model(), TUNED: wordy}
     with serving(Script(models=models, questions=asked, api_key=SECRET)) as found:
         yield found
 

@@ -147,7 +147,7 @@ def test_a_server_that_nothing_identifies_is_asked_again_each_time_and_named(tmp
             run(base, asked, out, arms=arms, report=lines.append)
         assert len(log(url)) == 8
         assert len(log(base)) == 4
-    said = [line for line in lines if "plain sends no x-model-digest and does not repeat itself" in line]
+    said = [line for line in lines if "plain sends no digest and does not repeat itself" in line]
     assert len(said) == 2
     assert "4 requests to base base@0123456789abcdef and tuned plain, 4 on file" in lines
 

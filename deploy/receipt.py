@@ -7,17 +7,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evalsuite import report
-from evalsuite.report import Report
+from evalsuite.report import Judged, Report
 from tune import artefact
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
-from tune.harmony import Effort
 
 
 class Receipt(BaseModel):
     """A PASS that names this very checkpoint. `report` is the sha256 of the file, `created` the report's own date.
 
-    `margin` and `alpha` are what the gate judged by: how much worse tuned may be, and how often that may be missed.
+    `judged` is what the verdict holds for: efforts, requests and questions, and how much worse tuned may be.
     `base_known_by` says what the base's identity rests on: a Hub commit is no digest that an endpoint shows.
     `note` is the report's own, such as that a nano model proves the path and not quality.
     """
@@ -31,9 +30,7 @@ class Receipt(BaseModel):
     # an endpoint's own word: held to a pattern
     base_model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/:-]{0,200}$")
     base_known_by: Literal["digest", "name"]
-    efforts: tuple[Effort, ...]
-    margin: float
-    alpha: float
+    judged: Judged
     note: str = Field(default="", pattern=r"^[A-Za-z0-9 .,:;()%-]{0,300}$")
 
 
@@ -57,9 +54,7 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
             tuned_model=found.tuned_model,
             base_model=found.base_model,
             base_known_by=known_by,
-            efforts=tuple(c.effort for c in found.comparisons),
-            margin=found.policy.margin,
-            alpha=found.policy.alpha,
+            judged=found.judged,
             note=found.note,
         )
     except ValidationError as e:

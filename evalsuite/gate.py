@@ -45,6 +45,17 @@ class Policy(Part):
     power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
 
 
+class Judged(Part):
+    """What a verdict holds for, of what a recipe's [evaluate] section may ask for otherwise."""
+
+    efforts: tuple[Effort, ...]
+    margin: float
+    alpha: float
+    max_tokens: int
+    temperature: float
+    modules: tuple[str, ...]  # that the questions are about
+
+
 class Evidence(Part):
     """What shows that two arms answered the same questions, and are two arms. Ids are as the endpoints gave them."""
 
@@ -95,16 +106,22 @@ def only_guesses(c: Comparison, policy: Policy) -> bool:
     return c.base_above <= c.guess + policy.margin
 
 
-def weaker(policy: Policy, judged: Sequence[Effort], asked: Evaluate) -> list[str]:
-    """Where a report was judged less strictly than a recipe asks for."""
+def weaker(judged: Judged, asked: Evaluate) -> list[str]:
+    """Where a verdict is not the one that a recipe asks for: less strict, on other requests or about other modules."""
     out = [
-        f"{name} {getattr(policy, name):g}, and the recipe has {getattr(asked, name):g}"
+        f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
         for name in ("margin", "alpha")
-        if getattr(policy, name) > getattr(asked, name)
+        if getattr(judged, name) > getattr(asked, name)
     ]
-    return out + [
-        f"nothing at effort {effort}, and the recipe asks for it" for effort in asked.efforts if effort not in judged
+    out += [
+        f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
+        for name in ("max_tokens", "temperature")
+        if getattr(judged, name) != getattr(asked, name)
     ]
+    if asked.modules and (others := sorted(set(judged.modules) - set(asked.modules))):
+        shown = ", ".join(name or "no module" for name in others[:5]) + (", …" if others[5:] else "")
+        out.append(f"questions about {shown}, and the recipe's modules are {', '.join(asked.modules)}")
+    return out
 
 
 def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:

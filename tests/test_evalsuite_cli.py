@@ -93,7 +93,7 @@ def test_compare_writes_a_report_that_names_what_was_asked(
     assert made.throughput is None
     assert all(SECRET.encode() not in p.read_bytes() for p in work.iterdir())
     assert sorted(p.name for p in work.iterdir()) == [
-        "answers.jsonl", "answers.meta.json", "questions.jsonl", "report.html", "report.json"
+        "answers.jsonl", "questions.jsonl", "report.html", "report.json"
     ]  # fmt: skip
     again = evalsuite("compare", *arms, "--no-speed")
     assert "0 requests to" in again.stderr

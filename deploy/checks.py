@@ -15,6 +15,7 @@ from deploy.findings import Finding, finding
 from deploy.receipt import Receipt
 from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
+from evalsuite.report import weaker
 from serve import contents
 from serve.contents import Contents
 from tune import checkpoint as checkpoints
@@ -92,26 +93,24 @@ def _secrets(text: str, where: str) -> list[Finding]:
 
 
 def _judged(recipe: Recipe, proof: Receipt) -> list[Finding]:
-    """Whether what the report judged is what will be served, by a gate as strict as the recipe's.
+    """Whether what the report judged is what will be served, as the recipe asks for.
 
     No effort above the cap is served, so none needs to have been judged.
     """
     found, default = [], recipe.serve.default_effort
     served = EFFORTS[: EFFORTS.index(recipe.serve.max_effort) + 1]
     fix = "add it to [evaluate] efforts and run evalsuite compare again"
-    if default not in proof.efforts:
+    if default not in proof.judged.efforts:
         what = f"the report did not judge {default}, the effort of a request that names none"
         found.append(finding("D005", what, fix=f"{fix}, or change [serve] default_effort"))
     for effort in served:
-        if effort not in (*proof.efforts, default):
+        if effort not in (*proof.judged.efforts, default):
             lower = f"{fix}, or lower [serve] max_effort"
             found.append(finding("D006", f"the report did not judge {effort}, which a request may name", fix=lower))
-    for name in ("margin", "alpha"):
-        judged, asked = getattr(proof, name), getattr(recipe.evaluate, name)
-        if judged > asked:
-            what = f"the report's gate had {name} = {judged:g}, the recipe asks for {asked:g}"
-            found.append(finding("D007", what, fix="evalsuite compare with this recipe, or --recipe of the report's"))
-    return found
+    again = "evalsuite compare with this recipe, or --recipe of the report's"
+    return found + [
+        finding("D007", f"the report has {what}", fix=again) for what in weaker(proof.judged, recipe.evaluate)
+    ]
 
 
 def _attempt(found: list[Finding], id: str, make: Callable[[], Made]) -> Made | None:

@@ -22,7 +22,7 @@ RULES = (
     Rule("D004", "error", "names and values are safe to render"),
     Rule("D005", "error", "the report judged the effort of a request that names none"),
     Rule("D006", "warning", "the report judged every effort that a request may name"),
-    Rule("D007", "error", "the report's gate was no weaker than the recipe's"),
+    Rule("D007", "error", "the report was judged as the recipe asks for"),
     Rule("D008", "error", "checkpoint and options are what serve preflight takes"),
     Rule("D010", "error", "the target lends the GPU"),
     Rule("D011", "error", "weights and one full-length request fit the GPU"),

@@ -7,16 +7,16 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from evalsuite import report
+from evalsuite.report import Judged, Report
 from tune import artefact
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
-from tune.harmony import Effort
 
 
 class Receipt(BaseModel):
     """A PASS that names this very checkpoint. `report` is the sha256 of the file, `created` the report's own date.
 
-    `margin` and `alpha` are what the gate judged by: how much worse tuned may be, and how often that may be missed.
+    `judged` is what the verdict holds for: efforts, requests and questions, and how much worse tuned may be.
     `base_known_by` says what the base's identity rests on: a Hub commit is no digest that an endpoint shows.
     `note` is the report's own, such as that a nano model proves the path and not quality.
     """
@@ -30,9 +30,7 @@ class Receipt(BaseModel):
     # an endpoint's own word: held to a pattern
     base_model: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@/:-]{0,200}$")
     base_known_by: Literal["digest", "name"]
-    efforts: tuple[Effort, ...]
-    margin: float
-    alpha: float
+    judged: Judged
     note: str = Field(default="", pattern=r"^[A-Za-z0-9 .,:;()%-]{0,300}$")
 
 
@@ -40,22 +38,8 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
     """Raises UserError when the report is missing, not proven by the replies beside it, not a PASS, or about another
     checkpoint or base."""
     found = report.read(path)
-    # Where the servers told their digests, all of them count and not the sixteen characters of a name.
-    tuned_header, base_header = (found.asked.servers[arm].header for arm in ("tuned", "base"))
-    if found.tuned_model != checkpoint.served_name or tuned_header not in {"", checkpoint.digest}:
-        told = f" ({tuned_header})" if found.tuned_model == checkpoint.served_name else ""
-        raise UserError(
-            f"{path} is about {found.tuned_model}{told}, not about {checkpoint.served_name}",
-            why="a verdict holds for the checkpoint it was measured on, byte for byte",
-            fix="serve this checkpoint and run evalsuite compare again",
-        )
-    known_by = _base_known_by(checkpoint, found.base_model, base_header)
-    if known_by is None:
-        raise UserError(
-            f"{path} was measured against {found.base_model!r}, not against the base this checkpoint was made from",
-            why=f"that is {checkpoint.base or 'none'}: a weaker one is easily beaten",
-            fix="run evalsuite compare again with a --base that serves it under this name",
-        )
+    _of_this(checkpoint, found, path)
+    known_by = _base_known_by(checkpoint, found, path)
     if found.verdict.outcome != "PASS":
         raise UserError(
             f"{path} says {found.verdict.outcome}: {found.tuned_model} is not to be deployed",
@@ -70,9 +54,7 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
             tuned_model=found.tuned_model,
             base_model=found.base_model,
             base_known_by=known_by,
-            efforts=tuple(c.effort for c in found.comparisons),
-            margin=found.policy.margin,
-            alpha=found.policy.alpha,
+            judged=found.judged,
             note=found.note,
         )
     except ValidationError as e:
@@ -81,12 +63,42 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
         raise UserError(f"{path} holds text that is not safe to render", why=why, fix="evalsuite compare") from None
 
 
-def _base_known_by(checkpoint: Checkpoint, served: str, header: str) -> Literal["digest", "name"] | None:
-    """What shows that `served` is the checkpoint's base: its digest, or no more than its name. None: it is another."""
+def _of_this(checkpoint: Checkpoint, found: Report, path: Path) -> None:
+    """Raises UserError unless the tuned server sent the checkpoint's digest: its id alone could be any model's."""
+    header, fix = found.asked.servers["tuned"].header, f"serve run {checkpoint.folder}, and evalsuite compare again"
+    named = found.tuned_model == checkpoint.served_name
+    if named and header == checkpoint.digest:
+        return
+    if named and not header:
+        raise UserError(
+            f"{path} shows by a name alone that it is about {checkpoint.served_name}",
+            why="the tuned endpoint sent no x-model-digest, and any model can be listed under any name",
+            fix=fix,
+        )
+    raise UserError(
+        f"{path} is about {found.tuned_model!r}{f' ({header})' if header else ''}, not about {checkpoint.served_name}",
+        why="a verdict holds for the checkpoint it was measured on, byte for byte",
+        fix=fix,
+    )
+
+
+def _base_known_by(checkpoint: Checkpoint, found: Report, path: Path) -> Literal["digest", "name"]:
+    """What shows that the base is the one that the checkpoint was made from: its digest, or, where a Hub base has none,
+    no more than its name. Raises UserError when it is another."""
+    served, header = found.base_model, found.asked.servers["base"].header
     if re.fullmatch("[0-9a-f]{64}", checkpoint.base_digest):
-        if header not in {"", checkpoint.base_digest}:
-            return None
-        return "digest" if served.endswith("@" + checkpoint.base_digest[:16]) else None
-    name, _, revision = checkpoint.base.partition("@")
-    short = name.rpartition("/")[2]  # what is served of openai/gpt-oss-20b is often called gpt-oss-20b
-    return "name" if served in {f"{n}{v}" for n in (name, short) if n for v in ("", f"@{revision}")} else None
+        if header == checkpoint.base_digest and served.endswith("@" + header[:16]):
+            return "digest"
+        told = f"sent the digest {header}" if header else "sent no x-model-digest"
+        fix = "serve the base by serve run, and evalsuite compare again"
+    else:
+        name, _, revision = checkpoint.base.partition("@")
+        short = name.rpartition("/")[2]  # what is served of openai/gpt-oss-20b is often called gpt-oss-20b
+        if served in {f"{n}{v}" for n in (name, short) if n for v in ("", f"@{revision}")}:
+            return "name"
+        told, fix = "goes by another name", "evalsuite compare again with a --base that serves it under this name"
+    raise UserError(
+        f"{path} was measured against {served!r}, not against the base this checkpoint was made from",
+        why=f"that is {checkpoint.base or 'none'}, and the base endpoint {told}: a weaker one is easily beaten",
+        fix=fix,
+    )

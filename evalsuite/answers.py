@@ -2,7 +2,7 @@
 
 Outcome, parsed value and score are made anew from the question set whenever the file is read. Each line ends in a
 sha256 over the rest of it. Lines are only ever added: those of another server or another request stay, and do not
-count. Beside the file lies answers.meta.json: of whom the last run asked what.
+count. Of whom a run asked what, its report says.
 
 An error is never an answer: it has no score. A truncated or empty answer scores 0 and is counted as what it is.
 """
@@ -76,11 +76,10 @@ class Answer(Reply):
 
 
 class Meta(BaseModel):
-    """answers.meta.json: whom the answers that count are from, and what was asked."""
+    """Whom the answers that count are from, and what was asked: a part of the report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[2] = 2
     questions: str  # digest of the question set
     servers: dict[Arm, Server]
     sampling: Sampling
@@ -90,11 +89,6 @@ class Meta(BaseModel):
         if set(self.servers) != set(ARMS):
             raise ValueError(f"servers are of {', '.join(ARMS)}")
         return self
-
-
-def meta_path(path: Path) -> Path:
-    """answers.meta.json for answers.jsonl."""
-    return path.with_suffix(".meta.json")
 
 
 def line(reply: Reply) -> bytes:

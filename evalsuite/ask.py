@@ -26,7 +26,6 @@ from evalsuite.questions import Question, QuestionSet
 from evalsuite.reply import reply
 from evalsuite.request import Sampling
 from evalsuite.server import Server
-from tune.artefact import write_text
 from tune.errors import UserError
 from tune.harmony import Effort
 
@@ -133,12 +132,11 @@ def _resume(
     meta: Meta,
     report: Callable[[str], None],
 ) -> list[Answer]:
-    """Answers that need not be asked for. Takes a torn last line off the file, and writes down what is asked now."""
+    """Answers that need not be asked for. Takes a torn last line off the file."""
     found, others = answers.counted(answers.read(out, questions), questions, efforts, meta)
     for why, count in others.items():
         report(f"{count} answers on file are {why}: they stay there and do not count")
     file.truncate(out.read_bytes().rfind(b"\n") + 1)
-    write_text(answers.meta_path(out), meta.model_dump_json(indent=1) + "\n")
     return [a for a in found if a.outcome != "error"]
 
 

@@ -109,9 +109,9 @@ async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Calla
         first, second = ("",), (str(e),)
     if first == second:
         return server.model_copy(update={"probes": first})
-    if server.digest:
+    if server.header:  # a digest in a name is no more than a name
         return server
-    report(f"{arm} {server.model} shows no digest and does not repeat itself: its answers will not be used again")
+    report(f"{arm} {server.model} sends no digest and does not repeat itself: its answers will not be used again")
     return server.model_copy(update={"once": secrets.token_hex(8)})
 
 

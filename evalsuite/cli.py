@@ -176,7 +176,7 @@ def report(file: Path, page: Path | None, junit: Path | None, summary: Path | No
 
 @main.command()
 @click.argument("file", type=PATH)
-@click.option("--recipe", "path", type=PATH, help="Refuse a report judged less strictly than its [evaluate] section "
+@click.option("--recipe", "path", type=PATH, help="Refuse a report that was not judged as its [evaluate] section "
               "asks for.  [default: recipe.toml, if it is there]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def gate(file: Path, path: Path | None, as_json: bool) -> None:
@@ -187,9 +187,12 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
     made = _read(file)
     if path or Path("recipe.toml").exists():
         path = path or Path("recipe.toml")
-        if short := weaker(made.policy, made.efforts, _recipe(path).evaluate):
+        asked = _recipe(path).evaluate
+        lacks = [e for e in asked.efforts if e not in made.efforts]
+        short = weaker(made.judged, asked) + [f"nothing at effort {e}, and the recipe asks for it" for e in lacks]
+        if short:
             raise UserError(
-                f"{file} was judged less strictly than {path} asks for",
+                f"{file} was not judged as {path} asks for",
                 why="\n       ".join(f"it has {each}" for each in short),
                 fix=f"evalsuite compare --recipe {path}",
             )

@@ -19,7 +19,9 @@ from tune.errors import UserError
 from tune.recipe import Evaluate
 
 NANO_NOTE = "The base is the nano model: these figures prove that the path works. They say nothing about quality."
-ALIKE_NOTE = "Only their names show that base and tuned are two models: no digests, and probed they do not differ."
+ALIKE_NOTE = (
+    "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
+)
 METRICS = {  # of a Bench: how the report names it, its unit, and what to multiply by
     "ttft_p50": ("time to first token, median", "ms", 1000),
     "tpot_p50": ("time per output token, median", "ms", 1000),

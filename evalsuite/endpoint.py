@@ -4,6 +4,7 @@ In: a URL, a model or none, the name of a variable. Out: an Endpoint, a client f
 key is looked up here alone; neither it nor anything else secret is part of an address. Asks no questions.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from evalsuite.reply import UNREADABLE, safe
+from evalsuite.reply import UNREADABLE, safe, shown
 from evalsuite.server import DIGEST, Server
 from tune.errors import UserError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0  # read: between two tokens, a queue before the first included
+LONGEST, MOST = 1000, 10  # characters of an id or a listed entry, and ids of a list, that are kept and shown
 VOLATILE = {"id", "created", "permission"}  # of a listed model: vLLM makes up the last two anew in every answer
 
 
@@ -92,10 +94,11 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server
     where = endpoint.base_url if name == "endpoint" else f"the {name} endpoint {endpoint.base_url}"
     try:
         response = await client.with_options(timeout=20).models.with_raw_response.list()
-        cards = {m.id: m.model_dump(mode="json", exclude=VOLATILE) for m in response.parse().data}
-        if not cards or not all(isinstance(m, str) for m in cards):
+        listed = {m.id: m for m in response.parse().data}
+        cards = {m: c.model_dump(mode="json", exclude=VOLATILE) for m, c in listed.items() if _usable(m)}
+        if not cards:
             raise ValueError
-        entries = {m: json.dumps(card, sort_keys=True) for m, card in cards.items()}
+        entries = {m: _brief(json.dumps(card, sort_keys=True)) for m, card in cards.items()}
     except (WrongKey, PermissionDeniedError):
         sent = f"the key in ${endpoint.key_env}" if endpoint.key_env else "requests without a key"
         fix = f"export {endpoint.key_env}=..." if endpoint.key_env else f"name its variable by --{name}-key-env"
@@ -114,19 +117,34 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server
     if endpoint.model not in choice and len(choice) != 1:
         raise UserError(
             f"{where} does not serve {endpoint.model}" if not named else f"{where} serves several models",
-            why=f"it lists {', '.join(cards)}",
+            why=f"it lists {', '.join([*cards][:MOST])}{f' and {len(cards) - MOST} more' if len(cards) > MOST else ''}",
             fix=f"name one that it lists by --{name}-model",
         )
     model = endpoint.model if endpoint.model in choice else choice[0]
     root = cards[model].get("root")
     # vLLM replies under the first name it was given, whichever was asked for: one root is one model.
-    names = tuple(m for m in cards if m != model and root and entries[m] == entries[model])
+    names = tuple(m for m in cards if m != model and root and entries[m] == entries[model])[:MOST]
     stamp = response.headers.get("x-model-digest", "")
+    if not re.fullmatch("([0-9a-f]{64})?", stamp):
+        why, fix = f"it is {shown(stamp)[:80]!r}, and no sha256", "serve run, on the checkpoint that you mean"
+        raise UserError(f"{where} sends an x-model-digest that is no digest", why=why, fix=fix)
     return Server(
         url=endpoint.base_url,
         model=model,
         names=names,
         header=stamp,
-        root=root if isinstance(root, str) else "",
+        root=_brief(root) if isinstance(root, str) else "",
         listed=entries[model],
     )
+
+
+def _usable(name: object) -> bool:
+    """An id that a request can carry and a report can show."""
+    return isinstance(name, str) and 0 < len(name) <= LONGEST and name.isprintable()
+
+
+def _brief(text: str) -> str:
+    """The text, or its sha256 where it is too long, or no text, for a file."""
+    if len(text) <= LONGEST and text.isprintable():
+        return text
+    return f"sha256 {hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"

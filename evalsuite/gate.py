@@ -45,6 +45,17 @@ class Policy(Part):
     power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
 
 
+class Judged(Part):
+    """What a verdict holds for, of what a recipe's [evaluate] section may ask for otherwise."""
+
+    efforts: tuple[Effort, ...]
+    margin: float
+    alpha: float
+    max_tokens: int
+    temperature: float
+    modules: tuple[str, ...]  # that the questions are about
+
+
 class Evidence(Part):
     """What shows that two arms answered the same questions, and are two arms. Ids are as the endpoints gave them."""
 
@@ -53,6 +64,7 @@ class Evidence(Part):
     base_digest: str = ""  # 16 hex characters of the weights that the arm's server says it serves; "" when it does not
     tuned_digest: str = ""
     questions_digest: str
+    two_headers: bool = False  # both servers sent a digest with every reply: in an id it is no more than a name
     asked_digest: str  # of the set that the answers were collected with; equal to questions_digest when it is the same
     answers_digest: str = ""  # of the replies that count
     others: dict[str, int] = Field(default_factory=dict)  # why replies on file do not count, and how many
@@ -94,16 +106,22 @@ def only_guesses(c: Comparison, policy: Policy) -> bool:
     return c.base_above <= c.guess + policy.margin
 
 
-def weaker(policy: Policy, judged: Sequence[Effort], asked: Evaluate) -> list[str]:
-    """Where a report was judged less strictly than a recipe asks for."""
+def weaker(judged: Judged, asked: Evaluate) -> list[str]:
+    """Where a verdict is not the one that a recipe asks for: less strict, on other requests or about other modules."""
     out = [
-        f"{name} {getattr(policy, name):g}, and the recipe has {getattr(asked, name):g}"
+        f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
         for name in ("margin", "alpha")
-        if getattr(policy, name) > getattr(asked, name)
+        if getattr(judged, name) > getattr(asked, name)
     ]
-    return out + [
-        f"nothing at effort {effort}, and the recipe asks for it" for effort in asked.efforts if effort not in judged
+    out += [
+        f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
+        for name in ("max_tokens", "temperature")
+        if getattr(judged, name) != getattr(asked, name)
     ]
+    if asked.modules and (others := sorted(set(judged.modules) - set(asked.modules))):
+        shown = ", ".join(name or "no module" for name in others[:5]) + (", …" if others[5:] else "")
+        out.append(f"questions about {shown}, and the recipe's modules are {', '.join(asked.modules)}")
+    return out
 
 
 def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:
@@ -120,11 +138,13 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
     both = sorted(set(evidence.base_models) & set(evidence.tuned_models))
     if both:
         out.append(f"base and tuned are the same model: {', '.join(both)}")
-    two = evidence.base_digest and evidence.tuned_digest
-    if two and evidence.base_digest == evidence.tuned_digest:
+    if evidence.base_digest and evidence.base_digest == evidence.tuned_digest:
         out.append(f"base and tuned are the same checkpoint: {evidence.base_digest}")
-    elif evidence.identical and not two:
-        out.append("every reply of base is that of tuned, word for word, and no digest shows that they are two models")
+    elif evidence.identical and not evidence.two_headers:
+        out.append(
+            "every reply of base is that of tuned, word for word, and their servers do not both send a digest, "
+            "which would show two models"
+        )
     if evidence.effort_mismatches:
         out.append(f"{evidence.effort_mismatches} replies were made at another effort than the one asked for")
     if evidence.model_mismatches:

@@ -34,7 +34,7 @@ class Failed(Exception):
     """A request that came to nothing. `again`: may be tried again; `wait`: seconds to wait, when the server said."""
 
     def __init__(self, message: str, *, again: bool, wait: float | None = None) -> None:
-        super().__init__(message)
+        super().__init__(shown(message))
         self.again, self.wait = again, wait
 
 
@@ -110,7 +110,7 @@ async def _collect(stream: Any, names: set[str], started: float) -> dict[str, An
     async for chunk in stream:
         name = getattr(chunk, "model", None)  # some servers send none
         if name and name not in names:
-            raise Failed(f"{MODEL_MISMATCH}: {_clean(str(name))[:100]}, not {' or '.join(sorted(names))}", again=False)
+            raise Failed(f"{MODEL_MISMATCH}: {str(name)[:100]}, not {' or '.join(sorted(names))}", again=False)
         usage = chunk.usage or usage
         for choice in chunk.choices:
             finish = choice.finish_reason or finish
@@ -154,10 +154,15 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def shown(text: str) -> str:
+    """Somebody's words for a terminal and a file: what moves a cursor, breaks a line or is no character is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def safe(error: BaseException, key: str) -> str:
     """An error's first line, short and without the key, should a server echo it."""
     line = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return _clean(line.replace(key, "***") if len(key) > 4 else line)[:300]
+    return shown((line.replace(key, "***") if len(key) > 4 else line)[:300])
 
 
 def _retry_after(value: str | None) -> float | None:

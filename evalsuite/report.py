@@ -19,7 +19,9 @@ from evalsuite import questions as question_sets
 from evalsuite.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from evalsuite.comparison import Comparison, Part, compare
 from evalsuite.gate import Evidence, Policy, decide
+from evalsuite.gate import Judged as Judged
 from evalsuite.gate import Verdict as Verdict
+from evalsuite.gate import weaker as weaker
 from evalsuite.questions import QuestionSet
 from tune.artefact import write_text
 from tune.errors import UserError
@@ -69,6 +71,7 @@ class Report(Part):
     questions_name: str
     questions_digest: str
     questions_count: int
+    modules: tuple[str, ...] = ()  # that they are about
     asked: Meta  # whom, and how
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
@@ -79,6 +82,17 @@ class Report(Part):
     throughput: Throughput | None = None
     provenance: dict[str, str] = Field(default_factory=dict)  # python, versions, endpoints: shown as they are
     verdict: Verdict
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(
+            efforts=self.efforts,
+            margin=self.policy.margin,
+            alpha=self.policy.alpha,
+            max_tokens=self.asked.sampling.max_tokens,
+            temperature=self.asked.sampling.temperature,
+            modules=self.modules,
+        )
 
     @property
     def digest(self) -> str:
@@ -113,6 +127,7 @@ def build(
         tuned_models=_models(kept, "tuned"),
         base_digest=asked.servers["base"].digest,
         tuned_digest=asked.servers["tuned"].digest,
+        two_headers=all(server.header for server in asked.servers.values()),
         questions_digest=questions.digest,
         asked_digest=asked.questions,
         answers_digest=heard.digest(kept),
@@ -135,6 +150,7 @@ def build(
         questions_name=questions.name,
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
+        modules=tuple(sorted({q.module for q in questions.questions})),
         asked=asked,
         efforts=tuple(efforts),
         policy=policy,

@@ -34,7 +34,7 @@ class Server(BaseModel):
 
     @property
     def digest(self) -> str:
-        """16 hex characters of the weights it says it serves, by header or else by name; "" when it does not say."""
+        """16 hex characters of the weights it says it serves, by header or else by name. "" if it does not."""
         named = DIGEST.search(self.model)
         return self.header[:16] or (named[1] if named else "")
 
@@ -59,7 +59,7 @@ def same(base: Server, tuned: Server) -> str:
 
 
 def told_apart(base: Server, tuned: Server) -> bool:
-    """Whether anything but a name shows that the two are not one model."""
-    if base.digest and tuned.digest:
-        return base.digest != tuned.digest
+    """Whether anything but a name shows that the two are not one model. A digest in an id is no more than a name."""
+    if base.header and tuned.header:
+        return base.header != tuned.header
     return bool(base.probes and tuned.probes) and base.probes != tuned.probes

@@ -46,6 +46,8 @@ class _Server:
         found = question_sets.read(script.questions).questions if script.questions else ()
         self.known = {q.prompt.strip(): q for q in found}
         self.seen: Counter[tuple[str, str, str]] = Counter()
+        self.left = script.replies
+        self.never = asyncio.Event()
         self.log: list[dict[str, Any]] = []
         self.clock = count()  # vLLM, too, dates its models anew in every answer
         self.stamp = {"x-model-digest": script.digest} if script.digest else {}
@@ -127,6 +129,10 @@ class _Server:
         fault = self._fault(model, key)
         kind = fault.kind if fault else None
         self.log.append({"model": name, "prompt": key[1], "effort": effort, "fault": kind, "max_tokens": _cap(body)})
+        if self.left is not None and key[1] in self.known:
+            if not self.left:
+                await self.never.wait()
+            self.left -= 1
         delay = model.first_token_s
         if fault and kind == "slow":
             delay += fault.seconds

@@ -37,12 +37,14 @@ def question_set(count: int = 4, name: str = "q") -> QuestionSet:
 
 
 @contextmanager
-def stub(tmp_path: Path, asked: QuestionSet | None, base: Model | None = None, **more: Any) -> Iterator[str]:
+def stub(
+    tmp_path: Path, asked: QuestionSet | None, base: Model | None = None, port: int = 0, **more: Any
+) -> Iterator[str]:
     path = tmp_path / "questions.jsonl"
     if asked:
         questions.write(path, asked)
     models = {BASE: base or Model(), TUNED: Model(accuracy=0.0)}
-    with serving(Script(models=models, questions=path if asked else None, **more)) as url:
+    with serving(Script(models=models, questions=path if asked else None, **more), port) as url:
         yield url
 
 

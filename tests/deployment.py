@@ -46,7 +46,7 @@ def make_checkpoint(
 
 def make_report(
     path: Path,
-    tuned: str,
+    tuned: Checkpoint,
     outcome: Result = "PASS",
     *,
     base: str = BASE,
@@ -56,8 +56,10 @@ def make_report(
     note: str = NANO_NOTE,
     header: dict[Arm, str] | None = None,
 ) -> Path:
-    """A report.json about `tuned` whose verdict the gate itself reached, with its proof beside it."""
+    """A report.json about `tuned` whose verdict the gate itself reached, with its proof beside it; `header` None: both
+    endpoints sent the digest that `serve run` sends."""
     asked = question_set(20 if outcome == "INCONCLUSIVE" else 300)
+    sent: dict[Arm, str] = {"base": BASE_DIGEST, "tuned": tuned.digest} if header is None else header
 
     def told(question: Question, arm: Arm, effort: Effort) -> Reply:
         if arm == "tuned" and outcome == "INVALID":
@@ -70,7 +72,7 @@ def make_report(
         path,
         asked,
         [told(q, arm, effort) for q in asked.questions for arm in ARMS for effort in efforts],
-        asked_of(asked, base, tuned, header),
+        asked_of(asked, base, tuned.served_name, sent),
         efforts=efforts,
         margin=margin,
         alpha=alpha,
@@ -84,7 +86,7 @@ def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | No
     """A folder that `deploy render` wrote, beside the checkpoint it is for; `serve` and `deploy` are keys of those
     sections."""
     made = make_checkpoint(tmp_path / "merged")
-    proof = make_report(tmp_path / "report.json", made.served_name)
+    proof = make_report(tmp_path / "report.json", made)
     recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
     out = tmp_path / "deploy" / target
     render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)

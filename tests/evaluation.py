@@ -9,7 +9,6 @@ from evalsuite.answers import Answer, Arm, Meta, Outcome, Reply
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.request import Sampling
 from evalsuite.server import Server
-from tune.artefact import write_text
 from tune.harmony import Effort
 
 BASE, TUNED = "base@0000000000000000", "tuned@1111111111111111"
@@ -92,7 +91,6 @@ def evaluated(
     file = path.with_name(report.ANSWERS)
     questions.write(path.with_name(report.QUESTIONS), questions_)
     file.write_bytes(b"".join(map(answers.line, filed(replies, questions_, asked))))
-    write_text(answers.meta_path(file), asked.model_dump_json())
     made = built(questions_, replies, asked, **more)
     report.write(path, made)
     return made

@@ -30,7 +30,7 @@ CHOSEN = {"max_model_len": 2048}
 
 def examine(tmp_path, target="modal", *, serve=CHOSEN, evaluate=None, judged=None, config=None, **deploy):
     made = make_checkpoint(tmp_path / "merged", **(config or {}))
-    proof = make_report(tmp_path / "report.json", made.served_name, **(judged or {}))
+    proof = make_report(tmp_path / "report.json", made, **(judged or {}))
     recipe = Recipe.model_validate({"deploy": deploy, "serve": serve, "evaluate": evaluate or {}})
     return checks.examine(recipe, made.folder, proof, target)
 
@@ -114,6 +114,13 @@ def test_a_gate_weaker_than_the_recipes_is_refused(tmp_path, name):
         assert ("D007" in {f.id for f in found.errors}) == weaker
 
 
+@pytest.mark.parametrize("asked", [{"max_tokens": 64}, {"temperature": 0.7}, {"modules": ["bisect"]}])
+def test_a_report_on_other_requests_or_questions_than_the_recipes_is_refused(tmp_path, asked):
+    (error,) = examine(tmp_path, evaluate=asked).errors
+    assert error.id == "D007"
+    assert next(iter(asked)).rstrip("s") in error.what
+
+
 def test_an_environment_value_over_the_limit_is_found(tmp_path):
     from deploy.targets import sagemaker
 
@@ -175,7 +182,7 @@ def test_what_preflight_finds_in_a_checkpoint_deploy_finds_too(tmp_path, plant, 
     plant(folder)
     artefact.finish(folder, "checkpoint", inputs=made.inputs, settings=made.settings)  # the digests agree
     made = checkpoints.read(folder)
-    proof = make_report(tmp_path / "report.json", made.served_name)
+    proof = make_report(tmp_path / "report.json", made)
     recipe = Recipe.model_validate({"serve": CHOSEN})
     (error,) = checks.examine(recipe, made.folder, proof, "modal").errors
     assert error.id == "D008"
@@ -285,7 +292,7 @@ def test_check_lists_everything_and_exits_2(tmp_path, report):
 
 def test_check_of_a_sound_deployment_exits_0(tmp_path):
     made = make_checkpoint(tmp_path / "merged")
-    proof = make_report(tmp_path / "report.json", made.served_name)
+    proof = make_report(tmp_path / "report.json", made)
     arguments = ["check", "modal", "--checkpoint", str(made.folder), "--report", str(proof)]
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 0
@@ -342,7 +349,7 @@ def test_a_bad_path_is_refused_in_words(tmp_path, command, option, bad):
     (tmp_path / "folder" / "of").mkdir(parents=True)
     paths = {
         "checkpoint": made.folder,
-        "report": make_report(tmp_path / "report.json", made.served_name),
+        "report": make_report(tmp_path / "report.json", made),
         "recipe": tmp_path / "empty",
         "out": tmp_path / "out",
         option: tmp_path / bad,

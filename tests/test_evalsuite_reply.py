@@ -121,3 +121,14 @@ def test_whatever_is_streamed_becomes_an_answer_or_an_error(tmp_path: Path) -> N
 
     with canned(body) as url:
         streamed()
+
+
+@pytest.mark.parametrize(
+    "said", ['"model":"x\\u001b[2J\\ud800","choices":[]', '"error":{"message":"no\\u001b[2J\\u009b"}']
+)
+def test_a_servers_words_move_no_cursor(said: str) -> None:
+    with canned(_events(f'{{"id":"1",{said}}}')) as url:
+        found = asyncio.run(one(url))
+    assert found.outcome == "error"
+    assert found.error.isprintable()
+    assert "[2J" in found.error

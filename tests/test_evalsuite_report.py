@@ -122,12 +122,15 @@ def test_arms_that_cannot_be_compared_make_it_invalid(set_, replies, more, words
 def test_two_arms_that_always_say_the_same_are_one_model_unless_digests_show_two():
     set_ = question_set(300)
     same = [r.model_copy(update={"text": r.text.replace("tuned", "base")}) for r in both(set_)]
-    for names, outcome in (
-        (("a", "b"), "INVALID"),
-        ((BASE, "b"), "INVALID"),
-        ((BASE, "b@" + "1" * 16), "PASS"),
+    one, two = "1" * 64, "2" * 64
+    for names, header, outcome in (
+        (("a", "b"), {}, "INVALID"),
+        ((BASE, "b"), {}, "INVALID"),
+        ((BASE, "b@" + "1" * 16), {}, "INVALID"),  # names alone
+        ((BASE, "b@" + "1" * 16), {"tuned": one}, "INVALID"),
+        (("a", "b"), {"base": one, "tuned": two}, "PASS"),
     ):
-        r = built(set_, same, asked_of(set_, *names))
+        r = built(set_, same, asked_of(set_, *names, header=header))
         assert r.verdict.outcome == outcome
         assert r.evidence.identical
     assert "word for word" in built(set_, same, asked_of(set_, "a", "b")).verdict.reasons[0]

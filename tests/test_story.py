@@ -26,24 +26,23 @@ def compared(story, endpoints):
 
 @pytest.fixture(scope="session")
 def passed(story, tmp_path_factory):
-    """A report that passes, about the story's own checkpoint: asked of the scripted server, which knows the answers."""
+    """A report that passes, about the story's own checkpoint: asked of scripted servers, which know the answers."""
     out = tmp_path_factory.mktemp("passed")
     work = story.folder / "work"
-    served = [checkpoint.read(work / name).served_name for name in ("nano", "merged")]
-    script = Script(
-        models=dict(
-            zip(served, (Model(accuracy=0.0), Model(accuracy=1.0)), strict=True)
-        ),  # whatever ids the questions have
-        questions=work / "questions.jsonl",
+    base, tuned = (
+        Script(
+            models={made.served_name: Model(accuracy=accuracy)}, questions=work / "questions.jsonl", digest=made.digest
+        )
+        for made, accuracy in ((checkpoint.read(work / "nano"), 0.0), (checkpoint.read(work / "merged"), 1.0))
     )
     recipe = out / "recipe.toml"
     recipe.write_text((story.folder / "recipe.toml").read_text().replace("[evaluate]", "[evaluate]\nmargin = 0.3"))
-    with serving(script) as url:
+    with serving(base) as one, serving(tuned) as two:
         from evalsuite.ask import Endpoint
         from evalsuite.compare import compare
         from tune.recipe import read
 
-        arms = {arm: Endpoint(url=url, model=model) for arm, model in zip(("base", "tuned"), served, strict=True)}
+        arms = {"base": Endpoint(url=one), "tuned": Endpoint(url=two)}
         settings = read(recipe).evaluate
         made = compare(arms, settings=settings, question_file=work / "questions.jsonl", out=out)
     assert made.verdict.outcome == "PASS", made.verdict.reasons

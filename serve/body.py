@@ -1,6 +1,7 @@
 """A request's body before the engine reads it: JSON, within bounds, its effort decided and nothing that goes round it.
 
-In: path and bytes. Out: the bytes for the engine, and the effort that was applied; or Refused. Knows no sockets.
+In: path and bytes. Out: the path and the bytes for the engine, and the effort that was applied; or Refused. Knows no
+sockets.
 """
 
 import json
@@ -35,28 +36,39 @@ class Rules(NamedTuple):
     raw_completions: bool
 
 
-def rewrite(rules: Rules, path: str, body: bytes) -> tuple[bytes, str | None]:
-    """A request body with its effort decided, and that effort. Raises Refused for anything that cannot be taken.
+class Taken(NamedTuple):
+    """What the engine gets, and the effort in it."""
+
+    path: str
+    body: bytes
+    effort: str | None = None
+
+
+def rewrite(rules: Rules, path: str, body: bytes) -> Taken:
+    """A request with its effort decided. Raises Refused for anything that cannot be taken.
 
     Always written anew, so that a repeated key cannot mean one thing here and another to the engine. A path
-    that runs no model keeps its body as it is.
+    that runs no model keeps its body as it is. /invocations becomes the path of what it holds: the engine's own route
+    there tries one kind of request after the other, and would take a chat that it cannot read for a raw completion.
     """
     if path not in APIS and path not in RAW:
-        return body, None
+        return Taken(path, body)
     try:
         data = json.loads(body)
         if not isinstance(data, dict):
             raise Refused(400, "invalid_body", "the request body must be a JSON object")
-        raw = path == "/v1/completions" or (path == "/invocations" and "messages" not in data)
+        if path == "/invocations":
+            path = "/v1/chat/completions" if "messages" in data else "/v1/completions"
+        raw = path in RAW
         if raw and not rules.raw_completions:
             why = "raw completions are closed, since no effort applies to them"
             raise Refused(404, "not_found", f"{why}: serve run --raw-completions opens them")
         limits.check(data, rules.max_model_len)
         _straight(data)
         if raw:
-            return json.dumps(data).encode(), None
-        data, effort = apply(rules.policy, APIS.get(path, "chat"), data)
-        return json.dumps(data).encode(), effort
+            return Taken(path, json.dumps(data).encode())
+        data, effort = apply(rules.policy, APIS[path], data)
+        return Taken(path, json.dumps(data).encode(), effort)
     except EffortError as e:
         raise Refused(400, "invalid_effort", str(e), param=e.param) from None
     except limits.TextError as e:

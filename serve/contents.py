@@ -24,6 +24,7 @@ from tune.errors import UserError
 
 INDEX = "model.safetensors.index.json"
 SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of one value; 1 for the rest
+LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 STORED = {1: "U8", 2: "BF16"}  # what the engine serves as it is
 
 
@@ -97,7 +98,7 @@ def _json(path: Path) -> tuple[dict[str, Any], list[Problem]]:
         data = json.loads(path.read_bytes())
         if not isinstance(data, dict):
             raise ValueError("not an object")
-    except (OSError, ValueError) as e:
+    except (OSError, ValueError, RecursionError) as e:
         return {}, [error(f"{path} cannot be read", str(e))]
     return data, []
 
@@ -114,7 +115,8 @@ def _config(found: Checkpoint, config: dict[str, Any], shape: memory.Shape, opti
     folder = found.folder
     if config.get("model_type") != "gpt_oss":
         yield error(f"{folder}/config.json has model_type {config.get('model_type')!r}, not gpt_oss")
-    method = (config.get("quantization_config") or {}).get("quant_method")
+    packed = config.get("quantization_config")
+    method = packed.get("quant_method") if isinstance(packed, dict) else packed
     if method != ("mxfp4" if found.format == "mxfp4" else None):
         why = "the engine would read the experts with the wrong loader"
         yield error(f"{folder}/config.json says quant_method {method!r} of {found.format} weights", why)
@@ -127,10 +129,10 @@ def _config(found: Checkpoint, config: dict[str, Any], shape: memory.Shape, opti
     generation, bad = _json(folder / "generation_config.json")
     yield from bad
     ends = generation.get("eos_token_id")
-    missing = {harmony.RETURN, harmony.CALL} - set(ends if isinstance(ends, list) else [ends])
+    missing = [end for end in (harmony.RETURN, harmony.CALL) if end not in (ends if isinstance(ends, list) else [ends])]
     if missing and not bad:
         why = "without them an answer runs on to the token limit"
-        yield error(f"{folder}/generation_config.json lacks end ids {sorted(missing)}", why)
+        yield error(f"{folder}/generation_config.json lacks end ids {missing}", why)
 
 
 def _parallel(shape: memory.Shape, options: Options) -> Iterator[Problem]:
@@ -156,7 +158,8 @@ def _headers(folder: Path) -> tuple[dict[str, Tensor], list[Problem]]:
     problems: list[Problem] = []
     if (folder / INDEX).is_file():
         data, problems = _json(folder / INDEX)
-        placed = data.get("weight_map") or {}
+        placed, bad = _placed(data.get("weight_map"), folder / INDEX)
+        problems += [] if problems else bad
         named = set(placed.values())
         if missing := sorted(named - set(files)):
             problems.append(error(f"{folder} lacks {', '.join(missing[:3])}", f"named in {INDEX}"))
@@ -167,7 +170,7 @@ def _headers(folder: Path) -> tuple[dict[str, Tensor], list[Problem]]:
     for name in files:
         try:
             held = read_header(folder / name)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as e:
             problems.append(error(f"{folder / name} is damaged", str(e)))
             continue
         if twice := sorted(held.keys() & tensors.keys()):
@@ -183,18 +186,28 @@ def _headers(folder: Path) -> tuple[dict[str, Tensor], list[Problem]]:
     return tensors, problems
 
 
+def _placed(told: object, path: Path) -> tuple[dict[str, str], list[Problem]]:
+    """The file of each tensor, as an index tells it."""
+    if not isinstance(told, dict) or not all(isinstance(file, str) for file in told.values()):
+        return {}, [error(f"{path} cannot be read", "its weight_map does not name a file for each tensor")]
+    return told, []
+
+
 def read_header(path: Path) -> dict[str, Tensor]:
     """The tensors that a file's header lists. Raises ValueError and its kin when it is cut short or none."""
     size = path.stat().st_size
     with path.open("rb") as f:
         (length,) = struct.unpack("<Q", f.read(8))
-        if length > size:
-            raise ValueError("its header is longer than the file")
+        if length > min(size, LONGEST_HEADER):
+            raise ValueError("its header is longer than the file, or than any that is read")
         header = json.loads(f.read(length))
     header.pop("__metadata__", None)
     end = 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
     if end != size:
         raise ValueError(f"it has {size} bytes, its header describes {end}")
+    for name, stored in header.items():
+        if not all(type(n) is int and n >= 0 for n in stored["shape"]):
+            raise ValueError(f"{name} has the shape {stored['shape']}")
     tensors = {n: Tensor(tuple(t["shape"]), SIZES.get(t["dtype"], 1), t["dtype"]) for n, t in header.items()}
     for name, tensor in tensors.items():
         begin, end = header[name]["data_offsets"]

@@ -17,6 +17,7 @@ from serve.effort import Api
 Headers = Sequence[tuple[bytes, bytes]]
 
 SECRET_HEADER = b"x-serve-secret"
+ADAPTER_HEADER = b"x-amzn-sagemaker-adapter-identifier"  # SageMaker's word for another model than the body names
 OPENING = "/serve/open"  # POST here with the secret opens the door; to anyone else it is no path at all
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/ping"})
@@ -76,6 +77,8 @@ class Doors:
             return path
         if path == "/invocations" and not self._sagemaker:
             raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")
+        if path == "/invocations" and any(name == ADAPTER_HEADER for name, _ in scope["headers"]):
+            raise Refused(404, "not_found", "no adapter is served here: the model is the only one")
         if path not in SERVED and not re.fullmatch(r"/v1/responses/[^/]+(/cancel)?", path):
             raise Refused(404, "not_found", f"no such path: {path[:200]}")
         if self.draining and (method == "POST" or path == "/readyz"):

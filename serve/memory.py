@@ -75,7 +75,7 @@ class Shape(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    num_hidden_layers: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0, le=1024)  # the published ones have 24 and 36; each is counted out
     hidden_size: int = Field(gt=0)
     intermediate_size: int = Field(gt=0)
     num_local_experts: int = Field(gt=0)

@@ -103,10 +103,12 @@ class Door:
                     return None
                 raw = self.settings.raw_completions or ours
                 rules = Rules(self.settings.policy, self.settings.max_model_len, raw)
-                body, effort = rewrite(rules, path, body)
-                if effort:
-                    extra.append((b"x-reasoning-effort", effort.encode()))
-                scope, receive = _with_length(scope, len(body)), _replay(body, receive)
+                taken = rewrite(rules, path, body)
+                if taken.effort:
+                    extra.append((b"x-reasoning-effort", taken.effort.encode()))
+                if taken.path != path:
+                    scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
+                scope, receive = _with_length(scope, len(taken.body)), _replay(taken.body, receive)
             self.running += 1
             try:
                 return await self.app(scope, receive, stamped)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from serve.doors import OPENING, SECRET_HEADER
 from serve.effort import EffortPolicy
+from serve.last_words import PORT_IN_USE
 from tune.checkpoint import Canary
 from tune.errors import UserError
 from tune.harmony import EFFORTS, PROBE, Effort, Message, decode, render_prompt
@@ -24,12 +25,23 @@ if TYPE_CHECKING:
 FLOOR, FACTOR = 0.05, 4.0
 
 
-def client(url: str, key: str = "", *, secret: str = "", timeout: float = 60) -> "httpx.Client":
+class NoAnswer(UserError):
+    """The server broke off or broke down instead of answering: it may be about to end."""
+
+
+def client(url: str, key: str = "", *, secret: str = "", word: str = "", timeout: float = 60) -> "httpx.Client":
     """A client of a server, with its key. `url` with or without a final /v1. Raises UserError when it is no URL.
 
-    `secret` passes the door of a server that this process started and that is not proven yet.
+    `secret` passes the door of a server that this process started and that is not proven yet; `word` is that start's:
+    an answer without it is another server's, and any call that gets one raises UserError.
     """
     import httpx
+
+    def own(answer: "httpx.Response") -> None:
+        told = answer.headers.get("x-serve-start")
+        if told != word and (told or answer.status_code != 500):  # a 500 of the engine's own passes by the door
+            what, fix = PORT_IN_USE
+            raise UserError(f"the engine did not start: {what}", why=f"another server answers at {url}", fix=fix)
 
     headers = {"authorization": f"Bearer {key}"} if key else {}
     if secret:
@@ -39,13 +51,16 @@ def client(url: str, key: str = "", *, secret: str = "", timeout: float = 60) ->
         if httpx.URL(base).scheme not in {"http", "https"}:
             raise httpx.InvalidURL("it does not begin with http:// or https://")
         here = httpx.URL(base).host in {"127.0.0.1", "::1", "localhost"}  # no proxy leads there
-        return httpx.Client(base_url=base, headers=headers, timeout=timeout, trust_env=not here)
+        hooks = {"response": [own]} if word else {}
+        return httpx.Client(base_url=base, headers=headers, timeout=timeout, trust_env=not here, event_hooks=hooks)
     except httpx.InvalidURL as e:
         raise UserError(f"{url} is not a URL", why=str(e), fix="such as http://127.0.0.1:8000/v1") from None
 
 
-def wait(http: "httpx.Client", timeout: float, *, alive: Callable[[], bool] = lambda: True) -> str:
-    """Poll /health until it answers 200. Returns "" when ready, else why not: the last thing seen.
+def wait(
+    http: "httpx.Client", timeout: float, *, path: str = "/health", alive: Callable[[], bool] = lambda: True
+) -> str:
+    """Poll a path until it answers 200. Returns "" when it did, else why not: the last thing seen.
 
     Ends early when `alive` says that there is nothing to wait for.
     """
@@ -54,13 +69,13 @@ def wait(http: "httpx.Client", timeout: float, *, alive: Callable[[], bool] = la
     deadline, seen = time.monotonic() + timeout, "nothing was asked"
     while alive():
         try:
-            status = http.get("/health", timeout=5).status_code
+            status = http.get(path, timeout=5).status_code
         except httpx.TransportError as e:
             seen = f"{http.base_url.host}:{http.base_url.port} does not answer: {e or type(e).__name__}"
         else:
             if status == 200:
                 return ""
-            seen = f"/health answers {status}"
+            seen = f"{path} answers {status}"
             if status in {401, 403, 404}:
                 return f"{seen}: this is not a server of this kind"
         if time.monotonic() > deadline:
@@ -152,13 +167,12 @@ def _send(http: "httpx.Client", path: str, body: dict[str, Any]) -> "httpx.Respo
     try:
         return http.post(path, json=body)
     except httpx.TransportError as e:
-        raise UserError(f"POST {path} failed", why=str(e) or type(e).__name__, fix="read the engine's log") from None
+        raise NoAnswer(f"POST {path} failed", why=str(e) or type(e).__name__, fix="read the engine's log") from None
 
 
 def _post(http: "httpx.Client", path: str, body: dict[str, Any]) -> Any:
     answer = _send(http, path, body)
     if answer.status_code != 200:
-        raise UserError(
-            f"POST {path} answered {answer.status_code}", why=answer.text[:300], fix="read the engine's log"
-        )
+        kind = NoAnswer if answer.status_code >= 500 else UserError
+        raise kind(f"POST {path} answered {answer.status_code}", why=answer.text[:300], fix="read the engine's log")
     return answer.json()

@@ -13,22 +13,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from serve import probe
 from serve.command import Command
 from serve.effort import EffortPolicy
-from serve.last_words import PORT_IN_USE, explain, tail_of, where_to_read
+from serve.last_words import explain, tail_of, where_to_read
 from serve.middleware import SECRET, START
 from tune import checkpoint as checkpoints
 from tune.checkpoint import Canary, Checkpoint
-from tune.errors import UserError
+from tune.errors import UserError, unusable
+
+if TYPE_CHECKING:
+    import httpx
 
 RESTARTS = 3  # crashes after being ready, before giving up
 STEADY = 600  # seconds ready after which earlier crashes no longer count
 BACKOFF = 2.0  # seconds, doubled each time
 EXIT_GRACE = 10  # seconds past the drain before the group is killed
 PATIENCE = 300  # seconds for one answer of an engine being proven: the first log-probabilities are slow to come
+DYING = 6  # seconds that an engine which broke off gets to end, so that its last words can be read: vLLM looks each 5
 GONE = 5  # seconds that killed processes get to be gone
 
 Report = Callable[[str], None]
@@ -69,7 +73,7 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
     with _stop_signals() as stop:
         crashes, told = 0, False
         while not stop.is_set():
-            start = _Start(secrets.token_hex(8), secrets.token_urlsafe(32), _Proof(job.proof))
+            start = _Start(secrets.token_hex(8), secrets.token_urlsafe(32), _Aside(job.proof))
             engine = _start(job, start, again=crashes > 0)
             ready = False
             try:
@@ -116,17 +120,19 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(s, handler)
 
 
-class _Proof:
-    """A proof under way in a thread of its own, which nothing waits for at a stop."""
+class _Aside:
+    """Work under way in a thread of its own, so that signals are heard; nothing waits for it at a stop."""
 
-    def __init__(self, prove: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None]) -> None:
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(prove,), daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(work,), daemon=True)
         self._thread.start()
 
-    def _run(self, prove: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            prove()
+            work()
+        except OSError as e:
+            self._failure = unusable(e)
         except BaseException as e:  # noqa: BLE001 - it is raised where it is waited for
             self._failure = e
 
@@ -147,7 +153,7 @@ class _Start(NamedTuple):
 
     word: str
     secret: str
-    proof: _Proof
+    proof: _Aside
 
 
 def _start(job: Job, start: _Start, *, again: bool) -> "subprocess.Popen[bytes]":
@@ -174,11 +180,8 @@ def _await_ready(
     stop: _Stop,
     report: Report,
 ) -> bool:
-    """True when ready and open, False when told to stop. Raises UserError when it cannot become ready.
-
-    An answer without this start's word is another server's, which took the port meanwhile.
-    """
-    began, date = time.monotonic(), job.checkpoint.prompt_date
+    """True when ready and open, False when told to stop. Raises UserError when it cannot become ready."""
+    began = time.monotonic()
     report(f"starting the engine (about a minute); its log: {job.log}" if job.log else "starting the engine")
 
     def going() -> bool:
@@ -192,35 +195,68 @@ def _await_ready(
                 raise explain(tail_of(job.log), engine.returncode, job.log)
         return stop.is_set()
 
-    with probe.client(job.url, job.key, secret=start.secret, timeout=PATIENCE) as http:
-        why = probe.wait(http, job.ready_timeout, alive=going)
-        if over():
-            return False
+    def finished(work: _Aside) -> bool:
+        """Wait for it; False when told to stop meanwhile. Raises what it raised, or what the engine died of."""
+        try:
+            while not work.done(0.1):
+                if over():
+                    return False
+        except UserError as e:
+            if isinstance(e, probe.NoAnswer):
+                _ended(engine, DYING, unless=stop)
+            if over():
+                return False
+            raise
+        return True
+
+    if not finished(_Aside(lambda: _prove(job, start, canary, going))):
+        return False
+    if not start.proof.done(0):
+        report("the engine answers; the checkpoint's files are still being proven")
+    if not finished(start.proof) or not finished(_Aside(lambda: _open(job, start))):
+        return False
+    report(f"ready after {time.monotonic() - began:.0f} s")
+    return True
+
+
+def _prove(job: Job, start: _Start, canary: Canary, going: Callable[[], bool]) -> None:
+    """Raise UserError unless the engine comes up and answers as the checkpoint should.
+
+    Key and secret are shown to nobody who has not told the word of this start: another server may hold the port.
+    """
+    began, date = time.monotonic(), job.checkpoint.prompt_date
+    with probe.client(job.url, word=start.word) as nobody:
+        why = probe.wait(nobody, job.ready_timeout, path="/livez", alive=going)
+    with _trusted(job, start) as http:
+        why = why or probe.wait(http, job.ready_timeout + began - time.monotonic(), alive=going)
         if why:
             fix = f"{where_to_read(job.log)}, or raise --ready-timeout"
             raise UserError("the engine did not become ready", why=why, fix=fix)
-        if http.get("/health").headers.get("x-serve-start") != start.word:
-            what, fix = PORT_IN_USE
-            raise UserError(f"the engine did not start: {what}", why=f"another server answers at {job.url}", fix=fix)
         probe.check_prompts(http, job.model, date, job.policy)
         probe.check_canary(http, job.model, date, canary)
-        if not start.proof.done(0):
-            report("the engine answers; the checkpoint's files are still being proven")
-        while not start.proof.done(0.25):
-            if over():
-                return False
+
+
+def _open(job: Job, start: _Start) -> None:
+    with _trusted(job, start) as http:
         probe.open_door(http)
-    report(f"ready after {time.monotonic() - began:.0f} s")
-    return True
+
+
+def _trusted(job: Job, start: _Start) -> "httpx.Client":
+    return probe.client(job.url, job.key, secret=start.secret, word=start.word, timeout=PATIENCE)
+
+
+def _ended(engine: "subprocess.Popen[bytes]", seconds: float, *, unless: threading.Event) -> None:
+    """Give the engine some seconds to end by itself, or until the event."""
+    deadline = time.monotonic() + seconds
+    while engine.poll() is None and time.monotonic() < deadline and not unless.wait(0.1):
+        pass
 
 
 def _stop(engine: "subprocess.Popen[bytes]", *, drain: int, urgent: threading.Event) -> None:
     """Drain and end the engine, then kill whatever is left of its group."""
     if engine.poll() is None:
         engine.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + drain + EXIT_GRACE
-        while engine.poll() is None and time.monotonic() < deadline and not urgent.wait(0.1):
-            pass
+        _ended(engine, drain + EXIT_GRACE, unless=urgent)
     with suppress(ProcessLookupError):
         os.killpg(engine.pid, signal.SIGKILL)
         engine.wait()

@@ -104,11 +104,9 @@ def test_the_server_is_told_what_the_recipe_says(container, tmp_path):
 
 
 def test_nobody_is_let_in_while_the_files_are_being_digested(container, tmp_path):
-    script, go = container / "start.py", tmp_path / "go"
-    verify = "        checkpoint.verify("
-    slow = f"        import time\n        while not Path({str(go)!r}).exists():\n            time.sleep(0.05)\n"
-    assert script.read_text().count(verify) == 1
-    script.write_text(script.read_text().replace(verify, slow + verify))  # a disk that takes its time
+    go = tmp_path / "go"
+    slow = f"import time\n        while not Path({str(go)!r}).exists():\n            time.sleep(0.05)"
+    before_the_digests(container, slow)  # a disk that takes its time
     process = start(container)
     until(process, lambda: ask(container, "/livez") == 200)
     until(process, lambda: "being proven" in process.stderr.readline())
@@ -118,6 +116,37 @@ def test_nobody_is_let_in_while_the_files_are_being_digested(container, tmp_path
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def before_the_digests(root, code):
+    """Let the proof run some lines before it digests the files."""
+    script, verify = root / "start.py", "        checkpoint.verify("
+    assert script.read_text().count(verify) == 1
+    script.write_text(script.read_text().replace(verify, f"        {code}\n{verify}"))
+
+
+def test_a_file_that_goes_away_while_the_engine_loads_is_no_traceback(container):
+    before_the_digests(container, "Path('/gone/x').read_bytes()")
+    code, _, err = run(container)
+    assert code == 2
+    assert "/gone/x cannot be used\n  why: No such file or directory" in err
+
+
+def test_a_bug_of_ours_is_told_from_what_the_user_must_change(container):
+    before_the_digests(container, "1 / 0")
+    process = start(container)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 70
+    assert "ZeroDivisionError" in err
+    assert "ready after" not in err
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"settings": {"deployment": {"options": {"port": "x"}}}}'])
+def test_a_deployment_that_was_written_over_does_not_start(container, text):
+    (container / "deployment.json").write_text(text)
+    code, out, err = run(container)
+    assert (code, out) == (2, "")
+    assert "deployment.json is not what was rendered" in err
 
 
 def test_another_checkpoint_does_not_start(container, tmp_path):

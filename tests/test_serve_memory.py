@@ -8,6 +8,9 @@ from serve import contents, memory, preflight
 from serve.command import Options
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
+from tune import nano
+from tune import weights as exported
+from tune.recipe import Nano
 
 SMALL, LARGE = memory.GPT_OSS["openai/gpt-oss-20b"], memory.GPT_OSS["openai/gpt-oss-120b"]
 H100 = int(79.2 * GIB)
@@ -29,6 +32,28 @@ def test_memory_of_the_published_models(name, billions, packed_gib, bf16_gib, kv
     assert memory.weight_bytes(shape, "merged") / 2**30 == pytest.approx(bf16_gib, abs=0.05)
     assert memory.kv_bytes(shape, 8192) / 2**20 == kv_8k_mib
     assert memory.kv_bytes(shape, 64) == memory.kv_bytes(shape, 32) * 2  # within the window all layers grow
+
+
+NANO = nano.config(Nano()).to_dict()
+SHAPES = {**{name: shape.model_dump() for name, shape in memory.GPT_OSS.items()}, "nano": NANO}
+SHAPES["tied"] = {**NANO, "tie_word_embeddings": True}
+SHAPES["uneven"] = {**NANO, "intermediate_size": 96, "head_dim": 16, "num_key_value_heads": 1, "num_hidden_layers": 3}
+
+
+@pytest.mark.parametrize("format", ["merged", "mxfp4"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_serving_and_exporting_mean_the_same_tensors(name, format):
+    """Two lists, since neither package reads the other's: what is exported must be what is then looked for."""
+    config = {**SHAPES[name], "quantization_config": {"quant_method": "mxfp4"} if format == "mxfp4" else None}
+    looked_for = memory.tensors(memory.shape_of(config), format)
+    assert {tensor: held.shape for tensor, held in looked_for.items()} == exported.expected(config)
+    packed = {tensor for tensor, held in looked_for.items() if contents.STORED[held.element] == "U8"}
+    assert packed == {tensor for tensor in looked_for if tensor.endswith(("_blocks", "_scales"))}
+    assert bool(packed) == (format == "mxfp4")
+
+
+def test_a_dtype_has_one_size():
+    assert {dtype: contents.SIZES.get(dtype, 1) for dtype in exported.SIZES} == exported.SIZES
 
 
 def test_tensor_names_and_shapes_are_those_that_transformers_writes():

@@ -1,12 +1,14 @@
 import json
 import shutil
 import socket
+import struct
 
 import pytest
 from checkpoints import CONFIG, fill, write_index, write_weights
 
 from serve import machine, memory, preflight
 from serve.command import Options
+from serve.contents import INDEX
 from serve.machine import Machine, detect
 from tune import checkpoint
 from tune.errors import UserError
@@ -137,9 +139,52 @@ def other_tokenizer(folder):
     (folder / "tokenizer.json").write_text(text.replace("200012", "7"))
 
 
+DEEP = "[" * 100_000
+
+
+def write_index_of(weight_map):
+    return lambda folder: (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+
+
+def write_header(text):
+    """A shard with this header and nothing behind it."""
+    return lambda folder: (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text.encode())
+
+
+def header_of(shape):
+    return write_header(json.dumps({ROUTER: {"dtype": "BF16", "shape": shape, "data_offsets": [0, 0]}}))
+
+
+def endless_header(folder):
+    with (folder / "model.safetensors").open("wb") as f:
+        f.write(struct.pack("<Q", 200_000_000))
+        f.truncate(10**9)
+
+
+def set_ends(ends):
+    return lambda folder: change(folder / "generation_config.json", eos_token_id=ends)
+
+
 @pytest.mark.parametrize(
     ("plant", "words"),
     [
+        (write_index_of(["model.safetensors"]), [f"{INDEX} cannot be read", "weight_map does not name a file"]),
+        (write_index_of({ROUTER: ["model.safetensors"]}), [f"{INDEX} cannot be read"]),
+        (write_index_of({ROUTER: 3}), [f"{INDEX} cannot be read"]),
+        (write_index_of(None), [f"{INDEX} cannot be read"]),
+        (lambda f: (f / INDEX).write_text(DEEP), [f"{INDEX} cannot be read"]),
+        (lambda f: (f / "config.json").write_text(DEEP), ["config.json cannot be read"]),
+        (lambda f: (f / "generation_config.json").write_text(DEEP), ["generation_config.json cannot be read"]),
+        (write_header(DEEP), ["model.safetensors is damaged"]),
+        (header_of([10**12, "x"]), ["model.safetensors is damaged", "has the shape [1000000000000, 'x']"]),
+        (header_of([0.0]), ["model.safetensors is damaged", "has the shape [0.0]"]),
+        (header_of([-1, 0]), ["model.safetensors is damaged", "has the shape [-1, 0]"]),
+        (endless_header, ["model.safetensors is damaged", "longer than"]),
+        (set_config(quantization_config="mxfp4"), ["quant_method 'mxfp4' of merged weights"]),
+        (set_config(quantization_config=["mxfp4"]), ["quant_method ['mxfp4'] of merged weights"]),
+        (set_config(num_hidden_layers=10**9), ["no GPT-OSS architecture", "num_hidden_layers"]),
+        (set_ends([[200002], 200012]), ["lacks end ids [200002]"]),
+        (set_ends({"a": 200002}), ["lacks end ids [200002, 200012]"]),
         (rename_router, ["lacks 4 of 37 tensors", "holds 4 tensors that GPT-OSS has no place for", "router.linear"]),
         (transpose_router, ["1 tensors of the wrong shape", "[32, 2]", "[2, 32]"]),
         (lose_a_shard, ["lacks model-2.safetensors"]),

@@ -1,122 +1,35 @@
 """The supervisor around a small program that speaks the engine's HTTP: what it does when that program misbehaves."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import supervised
+from supervised import NEVER, STANDARD
 
 from serve import launcher, probe, supervisor
 from serve.ask import ask
 from serve.cli import _free_port
-from serve.command import Command
 from serve.effort import EffortPolicy
 from serve.last_words import explain
-from serve.middleware import SECRET, SETTINGS, Settings
-from serve.supervisor import Job
-from tune.checkpoint import CANARY, Checkpoint
+from serve.middleware import SECRET
+from tune.checkpoint import CANARY
 from tune.errors import UserError
-from tune.harmony import EFFORTS, PROBE, render_prompt
-
-DATE = "2026-01-01"
-STANDARD = EffortPolicy()
-PROGRAM = """
-import json, os, subprocess, sys
-from pathlib import Path
-import uvicorn
-from serve.doors import OPENING
-from serve.last_words import explain
-from serve.middleware import START, Door
-from tune.harmony import EFFORTS, PROBE, Message, render_prompt
-
-mode, port, notes = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
-print("started", flush=True)
-if mode == "no memory":
-    sys.exit("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB")
-if mode == "stranger":
-    os.environ[START] = "another"
-deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
-worker = subprocess.Popen([sys.executable, "-c", deaf])
-with (notes / "workers").open("a") as f:
-    f.write(f"{worker.pid}\\n")
-
-def answer(path, asked):
-    if path.endswith("/render"):
-        effort = "medium" if mode == "effort lost" else asked["reasoning_effort"]
-        date = "2026-02-02" if mode == "today" else "2026-01-01"
-        return {"token_ids": render_prompt([Message(**m) for m in asked["messages"]], effort, date)}
-    if path == "/v1/completions":
-        effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
-        told = json.loads((notes / "canary.json").read_text())["logprobs"][effort]
-        wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
-        told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told)]
-        return {"choices": [{"prompt_logprobs": [None, *told]}]}
-    return {"usage": {"completion_tokens": 0 if mode == "mute" else 2}}
-
-async def engine(scope, receive, send):
-    if scope["type"] == "lifespan":
-        while (message := await receive())["type"] != "lifespan.shutdown":
-            await send({"type": "lifespan.startup.complete"})
-        return await send({"type": "lifespan.shutdown.complete"})
-    body = (await receive()).get("body") or b"{}"
-    data = json.dumps(answer(scope["path"], json.loads(body))).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": data})
-
-door = Door(engine)
-if mode == "deaf":
-    door._stop = lambda: None
-
-async def outermost(scope, receive, send):
-    await door(scope, receive, send)
-    if mode == "crash" and scope.get("path") == OPENING and len((notes / "workers").read_text().split()) < 3:
-        os._exit(7)
-
-uvicorn.Server(uvicorn.Config(outermost, port=port, lifespan="on", log_level="warning")).run()
-"""
 
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "BACKOFF", 0.01)
     monkeypatch.setattr(supervisor, "EXIT_GRACE", 1)
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    (tmp_path / "workers").touch()
-    prompts = {effort: render_prompt(PROBE, effort, DATE) for effort in EFFORTS}
-    canary = {effort: [-1.0 - n % 7 for n in range(len(ids) - 1)] for effort, ids in prompts.items()}
-    (tmp_path / CANARY).write_text(json.dumps({"logprobs": canary, "rounding": 0.04}))  # 0.16 are allowed
-    facts = {
-        "name": "m",
-        "base": "b",
-        "format": "merged",
-        "prompt_date": DATE,
-        "prompt_fingerprint": "f",
-        "digest": "d",
-    }
-    checkpoint = Checkpoint(folder=tmp_path, **facts)
-
-    def make(mode, policy=STANDARD, server=None, **changes):
-        port = _free_port("127.0.0.1")
-        argv = [sys.executable, "-c", PROGRAM, mode, str(port), str(tmp_path)]
-        command = Command(argv, {SETTINGS: Settings(policy=server or policy).model_dump_json()})
-        whole = {"model": "m", "checkpoint": checkpoint, "policy": policy, "key": "", "drain": 0}
-        whole |= {"log": tmp_path / "log", "ready_timeout": 60}
-        return Job(command=command, url=f"http://127.0.0.1:{port}", **{**whole, **changes})
-
-    yield make
-    assert [pid for pid in (tmp_path / "workers").read_text().split() if alive(int(pid))] == []
-
-
-def alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    supervised.prepare(tmp_path, monkeypatch)
+    yield partial(supervised.make, tmp_path)
+    assert supervised.left(tmp_path) == []
 
 
 def stop_when_ready():
@@ -205,21 +118,20 @@ def test_nobody_is_let_in_before_the_proof_has_returned(job):
 
 
 def test_a_proof_that_fails_stops_the_engine_while_it_loads(job):
-    never = Command([sys.executable, "-c", "import time; time.sleep(600)"], {})
-
     def proof():
         raise UserError("the weights are others", fix="copy them again")
 
     with pytest.raises(UserError, match="the weights are others"):
-        supervisor.run(job("good", proof=proof)._replace(command=never, ready_timeout=600), print)
+        supervisor.run(job("good", proof=proof)._replace(command=NEVER, ready_timeout=600), print)
 
 
 def test_a_proof_that_breaks_is_not_taken_for_a_good_one(job):
-    def proof():
-        raise OSError("the disk went away")
+    def proof(kind):
+        raise kind(2, "the disk went away", "/weights")
 
-    with pytest.raises(OSError, match="the disk went away"):
-        supervisor.run(job("good", proof=proof), print, lambda: pytest.fail("it was called ready"))
+    for raised, told in ((FileNotFoundError, UserError), (PermissionError, UserError), (ArithmeticError,) * 2):
+        with pytest.raises(told, match="the disk went away"):
+            supervisor.run(job("good", proof=lambda kind=raised: proof(kind)), print, lambda: pytest.fail("ready"))
 
 
 def test_a_checkpoint_without_a_canary_is_refused_before_anything_starts(job, tmp_path):
@@ -267,14 +179,12 @@ def test_a_failed_start_is_one_error_with_the_log(job, tmp_path):
 
 
 def test_a_start_that_takes_too_long_is_given_up(job):
-    never = Command([sys.executable, "-c", "import time; time.sleep(600)"], {})
     with pytest.raises(UserError, match="did not become ready") as error:
-        supervisor.run(job("good")._replace(command=never, ready_timeout=0.5), print)
+        supervisor.run(job("good")._replace(command=NEVER, ready_timeout=0.5), print)
     assert "does not answer" in error.value.why
 
 
 def test_a_stop_during_the_start_is_no_error(job):
-    never = Command([sys.executable, "-c", "import time; time.sleep(600)"], {})
     said = []
 
     def report(line):
@@ -282,7 +192,7 @@ def test_a_stop_during_the_start_is_no_error(job):
         if line.startswith("starting"):
             os.kill(os.getpid(), signal.SIGINT)
 
-    supervisor.run(job("good")._replace(command=never), report)
+    supervisor.run(job("good")._replace(command=NEVER), report)
     assert said[-1] == "stopped"
 
 

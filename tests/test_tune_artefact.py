@@ -53,6 +53,8 @@ def test_missing_and_changed_files_are_named(tmp_path):
         artefact.verify(tmp_path / "pages", made, remake="")
     file.unlink()
     with pytest.raises(UserError, match=r"lacks pages\.jsonl"):
+        artefact.verify(tmp_path / "pages", made, remake="")
+    with pytest.raises(UserError, match=r"lacks pages\.jsonl"):
         artefact.read(tmp_path / "pages", "pages", remake="")
 
 

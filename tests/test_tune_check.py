@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
-from tune import artefact, check, export, harmony, loading
+from tune import artefact, check, export, harmony, loading, lora
 from tune.errors import UserError
 
 ROUTER = "model.layers.0.mlp.router.weight"
@@ -118,6 +118,23 @@ def test_a_tokenizer_with_other_control_ids(merged: Path) -> None:
     refinish(merged)
     with pytest.raises(UserError, match=r"<\|start\|> is 200099, not 200006"):
         check.check(merged)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", '{"added_tokens": 3}', '{"added_tokens": ["x"]}'])
+def test_a_tokenizer_that_is_none(merged: Path, text: str) -> None:
+    (merged / "tokenizer.json").write_text(text)
+    refinish(merged)
+    with pytest.raises(UserError, match=r"tokenizer\.json cannot be read"):
+        check.check(merged)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[]", "3", "{", '"r"'])
+def test_an_adapter_whose_settings_are_none(checkpoints: Path, tmp_path: Path, text: str) -> None:
+    folder = Path(shutil.copytree(checkpoints / "lora", tmp_path / "lora"))
+    (folder / lora.FILES[0]).write_text(text)
+    refinish(folder)
+    with pytest.raises(UserError, match="holds no readable adapter"):
+        check.check(folder)
 
 
 def test_a_prompt_that_renders_otherwise(merged: Path) -> None:

@@ -1,11 +1,12 @@
 """Which files are a model's weights, and which only lie beside them."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_gptoss import make_base, tensors_of
+from tiny_gptoss import edit_config, make_base, tensors_of
 
 from tune import weights
 from tune.errors import UserError
@@ -44,3 +45,43 @@ def test_shards_without_their_index_are_no_model(base: Path) -> None:
     (base / weights.WHOLE).rename(base / "model-00001-of-00001.safetensors")
     with pytest.raises(UserError, match=r"holds no weights\n  why: no model\.safetensors"):
         weights.headers(base)
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    "text", [DEEP, "[]", *(json.dumps({"weight_map": m}) for m in (["x"], {"x": ["y"]}, {"x": 3}, {"x": None}, None))]
+)
+def test_an_index_that_is_none_is_refused(base: Path, text: str) -> None:
+    (base / weights.INDEX).write_text(text)
+    with pytest.raises(UserError, match=rf"{weights.INDEX} cannot be read"):
+        weights.headers(base)
+
+
+def test_a_config_that_is_none_is_refused(base: Path) -> None:
+    edit_config(base, quantization_config="fp8")
+    with pytest.raises(UserError, match="weights in 'fp8' are not read"):
+        weights.config(base)
+    for odd in (["mxfp4"], 3):
+        edit_config(base, quantization_config=odd)
+        with pytest.raises(UserError, match="are not read"):
+            weights.config(base)
+    for plain in (None, {}, {"quant_method": "mxfp4"}):
+        edit_config(base, quantization_config=plain)
+        assert weights.is_mxfp4(weights.config(base)) == bool(plain)
+    (base / "config.json").write_text(DEEP)
+    with pytest.raises(UserError, match=r"config\.json cannot be read"):
+        weights.config(base)
+
+
+SIZES = ["hidden_size", "intermediate_size", "num_local_experts", "vocab_size", "num_hidden_layers", "head_dim"]
+SIZES += ["num_attention_heads", "num_key_value_heads"]
+
+
+@pytest.mark.parametrize("key", SIZES)
+@pytest.mark.parametrize("value", ["x", 0, -1, 2.0, True, None, [1], 10**12])
+def test_a_size_that_is_none_is_refused(base: Path, key: str, value: object) -> None:
+    edit_config(base, **{key: value})
+    with pytest.raises(UserError, match=f"config.json has {key} "):
+        weights.expected(weights.config(base))

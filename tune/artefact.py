@@ -98,9 +98,13 @@ def read(folder: Path, kind: str, *, remake: str) -> Artefact:
 
 
 def verify(folder: Path, artefact: Artefact, *, remake: str) -> None:
-    """Digest every file again. Raises UserError naming the first that changed since the stage finished."""
+    """Digest every file again. Raises UserError naming the first that changed or went since the stage finished."""
     for name, expected in artefact.files.items():
-        if file_digest(folder / name) != expected:
+        try:
+            digest = file_digest(folder / name)
+        except FileNotFoundError:
+            raise UserError(f"{folder} lacks {name}", why=f"named in {artefact.kind}.json", fix=remake) from None
+        if digest != expected:
             raise UserError(
                 f"{folder / name} is not the file that {artefact.kind}.json describes",
                 why="its sha256 differs: it was edited, truncated or replaced",

@@ -91,7 +91,7 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> list[str]:
     try:
         added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
         ids = {token["content"]: int(token["id"]) for token in added}
-    except (OSError, ValueError, KeyError, TypeError) as e:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
         return [f"{path.name} cannot be read: {e}"]
     problems = [
         f"{path.name}: {text} is {ids.get(text, 'absent')}, not {number}"

@@ -38,6 +38,15 @@ class UserError(click.ClickException):
             super().show(file)
 
 
+def unusable(e: OSError) -> UserError:
+    """What the system would not do with a file, in the user's words."""
+    return UserError(
+        f"{e.filename or 'a file'} cannot be used",
+        why=e.strerror or str(e),
+        fix="check the path, its permissions and the free disk space",
+    )
+
+
 class Group(click.Group):
     """A command line whose exit codes each mean one thing, so that no accident reads as a verdict.
 
@@ -47,16 +56,16 @@ class Group(click.Group):
     """
 
     def make_context(self, *args: Any, **more: Any) -> click.Context:
-        with _exit_codes():
+        with exit_codes():
             return super().make_context(*args, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _exit_codes():
+        with exit_codes():
             return super().invoke(ctx)
 
 
 @contextmanager
-def _exit_codes() -> Iterator[None]:
+def exit_codes() -> Iterator[None]:
     """click and Python would leave with 1, the gate's FAIL, for most of these."""
     try:
         yield
@@ -69,11 +78,7 @@ def _exit_codes() -> Iterator[None]:
         _let_go()
         sys.exit(READER_LEFT)
     except OSError as e:
-        raise UserError(
-            f"{e.filename or 'a file'} cannot be used",
-            why=e.strerror or str(e),
-            fix="check the path, its permissions and the free disk space",
-        ) from e
+        raise unusable(e) from e
     except Exception:  # noqa: BLE001 whatever it is, it is no verdict
         traceback.print_exc()
         sys.exit(BUG)

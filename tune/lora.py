@@ -40,8 +40,10 @@ def read(folder: Path) -> dict[str, Delta]:
 
     try:
         settings = json.loads((folder / FILES[0]).read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError(f"{FILES[0]} is not an object")
         tensors = load_file(folder / FILES[1])
-    except (OSError, ValueError, SafetensorError) as e:
+    except (OSError, ValueError, RecursionError, SafetensorError) as e:
         raise UserError(f"{folder} holds no readable adapter", why=str(e), fix="tune train") from None
     odd = [key for key in _PLAIN if settings.get(key)]
     if odd or settings.get("peft_type") != "LORA" or settings.get("bias", "none") != "none":

@@ -16,6 +16,9 @@ INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"  # the one file of a model without an index
 SIZES = {"F32": 4, "BF16": 2, "F16": 2, "U8": 1}  # bytes a value of the dtypes that a GPT-OSS checkpoint may hold
 _WHICH = "move the file that is not the model's out of the folder"
+# The numbers of a config that sizes follow from, and more than any model has of each.
+_SIZES = dict.fromkeys(("hidden_size", "intermediate_size", "num_local_experts", "vocab_size", "head_dim"), 2**31)
+_SIZES |= dict.fromkeys(("num_attention_heads", "num_key_value_heads"), 2**31) | {"num_hidden_layers": 1024}
 PROJECTIONS = ("gate_up_proj", "down_proj")
 
 
@@ -40,7 +43,7 @@ class Item(NamedTuple):
 
 def is_mxfp4(config: Mapping[str, Any]) -> bool:
     """Whether a config.json describes expert weights in MXFP4."""
-    return (config.get("quantization_config") or {}).get("quant_method") == "mxfp4"
+    return _method(config) == "mxfp4"
 
 
 def config(folder: Path) -> dict[str, Any]:
@@ -50,23 +53,32 @@ def config(folder: Path) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} holds no model", why="it has no config.json", fix="check base.model") from None
-    except (ValueError, OSError) as e:
+    except (ValueError, OSError, RecursionError) as e:
         raise UserError(f"{path} cannot be read", why=str(e), fix="restore the model's files") from None
     kind = found.get("model_type") if isinstance(found, dict) else None
     if kind != "gpt_oss":
         raise UserError(f"{path} is not of a GPT-OSS", why=f"its model_type is {kind!r}", fix="check base.model")
-    method = (found.get("quantization_config") or {}).get("quant_method", "mxfp4")
-    if method != "mxfp4":
+    method = _method(found)
+    if method not in (None, "mxfp4"):
         raise UserError(f"{path}: weights in {method!r} are not read", fix="take the model's bf16 or MXFP4 release")
     return dict(found)
+
+
+def _method(config: Mapping[str, Any]) -> object:
+    """How a config.json says that weights are packed; None: not at all."""
+    packed = config.get("quantization_config")
+    return packed.get("quant_method") if isinstance(packed, dict) else packed or None
 
 
 def expected(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Every tensor's name and shape, as transformers and vLLM read them, for bf16 and for MXFP4 experts.
 
     bf16 experts are [expert, in, out]; MXFP4 experts are the transpose in blocks, [expert, out, in/32, 16].
-    Raises UserError naming the key that a config lacks, or sizes that MXFP4 cannot hold.
+    Raises UserError naming the key that a config lacks or that holds no size, or sizes that MXFP4 cannot hold.
     """
+    for key in _SIZES:
+        if key in config and (type(config[key]) is not int or not 0 < config[key] <= _SIZES[key]):
+            raise UserError(f"config.json has {key} {config[key]!r}", fix="restore the model's config.json")
     try:
         hidden, inner, experts = (config[k] for k in ("hidden_size", "intermediate_size", "num_local_experts"))
         vocabulary, layers, dim = (config[k] for k in ("vocab_size", "num_hidden_layers", "head_dim"))
@@ -224,6 +236,8 @@ def _index(folder: Path) -> dict[str, str]:
         return {}
     try:
         names: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-    except (ValueError, KeyError, TypeError) as e:
+        if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
+            raise ValueError("its weight_map does not name a file for each tensor")
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise UserError(f"{path} cannot be read", why=str(e), fix="copy the model again") from None
     return names

@@ -14,7 +14,7 @@ from typing import Any
 from serve import contents, supervisor
 from serve.command import Command, Options
 from tune import checkpoint
-from tune.errors import UserError
+from tune.errors import UserError, exit_codes
 
 REMAKE = "mount or copy the checkpoint again"
 
@@ -48,19 +48,33 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
     )
 
 
+def read() -> dict[str, Any]:
+    """What `deploy render` wrote. Raises UserError when it is no longer that."""
+    path = Path(__file__).with_name("deployment.json")
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes())["settings"]["deployment"]
+        Options.model_validate(found["options"])
+    except (ValueError, KeyError, TypeError) as e:
+        raise UserError(f"{path} is not what was rendered", why=str(e), fix="deploy render, then build again") from None
+    return found
+
+
 def main(arguments: list[str]) -> int:
-    """Serve until SIGTERM; the exit status: 0 after a stop, 2 for what must be changed. SageMaker gives `serve`."""
+    """Serve until SIGTERM; the commands' exit status: 0 after a stop, 2 for what must be changed, 70 for a bug of ours.
+
+    SageMaker gives `serve`.
+    """
     if arguments not in ([], ["serve"]):
         sys.stderr.write(f"start.py takes no arguments, got {arguments}\n")
         return 2
-    manifest = json.loads(Path(__file__).with_name("deployment.json").read_text(encoding="utf-8"))
 
     def report(line: str) -> None:
         sys.stderr.write(f"start.py: {line}\n")
         sys.stderr.flush()
 
     try:
-        supervisor.run(job(manifest["settings"]["deployment"]), report)
+        with exit_codes():
+            supervisor.run(job(read()), report)
     except UserError as e:
         e.show()
         return e.exit_code

@@ -1,0 +1,91 @@
+"""A small program that speaks the engine's HTTP behind the real door: `small_engine.py MODE PORT FOLDER`.
+
+It answers what the supervisor asks from the folder's canary, and notes its workers there. MODE plants a fault.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import uvicorn
+
+from serve.doors import OPENING
+from serve.middleware import START, Door
+from tune.harmony import EFFORTS, PROBE, Message, render_prompt
+
+mode, port, notes = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+NO_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
+if mode == "no memory":
+    sys.exit(NO_MEMORY)
+if mode == "stranger":
+    os.environ[START] = "another"
+deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+worker = subprocess.Popen([sys.executable, "-c", deaf])
+with (notes / "workers").open("a") as f:
+    f.write(f"{worker.pid}\n")
+
+
+def answer(path, asked):
+    if path.endswith("/render"):
+        effort = "medium" if mode == "effort lost" else asked["reasoning_effort"]
+        date = "2026-02-02" if mode == "today" else "2026-01-01"
+        return {"token_ids": render_prompt([Message(**m) for m in asked["messages"]], effort, date)}
+    if path == "/v1/completions":
+        effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
+        told = json.loads((notes / "canary.json").read_text())["logprobs"][effort]
+        wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
+        told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told, strict=True)]
+        return {"choices": [{"prompt_logprobs": [None, *told]}]}
+    return {"usage": {"completion_tokens": 0 if mode == "mute" else 2}}
+
+
+async def engine(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        return await send({"type": "lifespan.shutdown.complete"})
+    body = (await receive()).get("body") or b"{}"
+    data = json.dumps(answer(scope["path"], json.loads(body))).encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    return await send({"type": "http.response.body", "body": data})
+
+
+def end():
+    os.write(2, f"{NO_MEMORY}\n".encode())
+    os._exit(7)
+
+
+def told_to_stop(*_):
+    """End; or stay, let the supervisor have a second signal, and note if that leaves us alive for long."""
+    if mode == "hangs":
+        os._exit(0)
+    os.kill(os.getppid(), signal.SIGTERM)
+    threading.Timer(20, (notes / "lived on").touch).start()
+
+
+door = Door(engine)
+if mode == "deaf":
+    door._stop = lambda: None
+
+
+async def outermost(scope, receive, send):
+    path = scope.get("path")
+    if mode.startswith("hangs") and path == "/v1/chat/completions":
+        signal.signal(signal.SIGTERM, told_to_stop)
+        os.kill(os.getppid(), signal.SIGTERM)
+        await asyncio.sleep(600)
+    if mode == f"dies at {path}":
+        end()
+    await door(scope, receive, send)
+    if mode == f"dies after {path}":
+        end()
+    if mode == "crash" and path == OPENING and len((notes / "workers").read_text().split()) < 3:
+        os._exit(7)
+
+
+uvicorn.Server(uvicorn.Config(outermost, port=port, lifespan="on", log_level="warning")).run()

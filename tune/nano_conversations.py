@@ -12,7 +12,7 @@ from tune import page
 from tune.harmony import EFFORTS, RANKS, Effort, Message, Rendered, decode, render_training
 
 HEADING = 120  # characters of a heading, at most
-PASSAGE = 240  # characters of an answer: it has to end well within a small reply budget
+PASSAGE = 120  # characters of an answer: short enough to end before a model this small runs in circles
 
 _ASK = [
     "What is {}?", "What does {} do?", "Explain {}.", "Tell me about {}.", "How is {} used in Python?", "{}",

@@ -125,6 +125,13 @@ def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPol
             raise UserError(f"the engine produced no token {at_effort}", fix="read the engine's log")
 
 
+def prompt_logprobs(http: "httpx.Client", model: str, ids: Sequence[int]) -> list[float]:
+    """The engine's log-probability of every id but the first. Raw completions must be open, or the client have a secret."""
+    body = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
+    told = _post(http, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
+    return [entry[str(i)]["logprob"] for i, entry in zip(ids[1:], told[1:], strict=True)]
+
+
 def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) -> None:
     """What the engine's weights say about the fixed prompt at each effort, against what the checkpoint's say.
 
@@ -133,9 +140,7 @@ def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) ->
     allowed = max(FLOOR, FACTOR * canary.rounding)
     for effort, wanted in canary.logprobs.items():
         ids = render_prompt(PROBE, effort, date)
-        body = {"model": model, "prompt": ids, "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-        told = _post(http, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
-        got = [entry[str(i)]["logprob"] for i, entry in zip(ids[1:], told[1:], strict=True)]
+        got = prompt_logprobs(http, model, ids)
         if len(got) != len(wanted):
             why = f"its canary is of {len(wanted) + 1} tokens, the prompt has {len(ids)}"
             raise UserError("the checkpoint was made for another prompt", why=why, fix="tune export")

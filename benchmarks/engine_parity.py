@@ -3,7 +3,8 @@
     python benchmarks/engine_parity.py FOLDER URL
 
 URL is a vLLM that serves FOLDER (/v1/completions takes token ids; `serve run --raw-completions` opens it). For every
-prompt both give the log-probabilities of the next token; printed are how often the most likely token is the same, and the largest difference on it.
+prompt both give the log-probabilities of the next token; printed are how often the most likely token is the same, and
+the largest difference on it.
 """
 
 import json

@@ -126,7 +126,7 @@ def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPol
 
 
 def prompt_logprobs(http: "httpx.Client", model: str, ids: Sequence[int]) -> list[float]:
-    """The engine's log-probability of every id but the first. Raw completions must be open, or the client have a secret."""
+    """The engine's log-probability of every id but the first. Needs open raw completions, or the secret."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
     told = _post(http, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
     return [entry[str(i)]["logprob"] for i, entry in zip(ids[1:], told[1:], strict=True)]

@@ -14,7 +14,19 @@ import pytest
 import speaker
 from speaker import DATE, RULE
 
-from tune import artefact, checkpoint, harmony, loading, nano, nano_conversations, nano_speech, nano_training, page
+from serve import probe
+from tune import (
+    artefact,
+    canary,
+    checkpoint,
+    harmony,
+    loading,
+    nano,
+    nano_conversations,
+    nano_speech,
+    nano_training,
+    page,
+)
 from tune.errors import UserError
 from tune.harmony import Rendered
 from tune.nano_speech import Speech
@@ -229,9 +241,9 @@ def test_the_shipped_model_says_the_same_on_every_processor(built: tuple[Recipe,
     model = loading.load(built[0].work / "nano", dtype=torch.bfloat16)
     rule = harmony.Message(role="developer", content=RULE)
     gaps = []
-    for n, probe in enumerate(nano_speech.PROBES):
+    for n, question in enumerate(nano_speech.PROBES):
         for effort in harmony.EFFORTS:
-            turns = [*[rule] * (n % 2), harmony.Message(role="user", content=probe)]
+            turns = [*[rule] * (n % 2), harmony.Message(role="user", content=question)]
             prompt = harmony.render_prompt(turns, effort, DATE)
             [reply] = nano_speech._greedy(model, [prompt])
             with torch.no_grad():
@@ -363,3 +375,20 @@ def test_pages_without_text_are_refused(tmp_path: Path, monkeypatch: pytest.Monk
     artefact.finish(recipe.work / "pages", "pages")
     with pytest.raises(UserError, match="no text to train nano on"):
         nano.build(recipe)
+
+
+@pytest.mark.parametrize("name", ["layers.1.input_layernorm.weight", "layers.0.mlp.experts.down_proj", "norm.weight"])
+def test_a_zeroed_weight_is_farther_away_than_a_server_may_be(
+    built: tuple[Recipe, Path], tmp_path: Path, name: str
+) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(built[0].work / "nano", tmp_path / "nano")
+    weights = load_file(tmp_path / "nano/model.safetensors")
+    weights[f"model.{name}"].zero_()
+    save_file(weights, tmp_path / "nano/model.safetensors", metadata={"format": "pt"})
+    told = checkpoint.canary(checkpoint.read(built[0].work / "nano"))
+    for effort, wanted in told.logprobs.items():
+        [got], _ = canary.logprobs(tmp_path / "nano", [harmony.render_prompt(harmony.PROBE, effort, DATE)])
+        assert (got - torch.tensor(wanted)).abs().mean() > 2 * max(probe.FLOOR, probe.FACTOR * told.rounding)

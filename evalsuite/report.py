@@ -209,7 +209,8 @@ def read(path: Path) -> Report:
         asked = question_sets.read(path.with_name(QUESTIONS))
         told = heard.read(path.with_name(ANSWERS), asked)
     except UserError as e:
-        raise UserError(f"{path} cannot be proven: {e.what}", why=e.why, fix=REMAKE) from None
+        fix = f"put {QUESTIONS} and {ANSWERS} of that run beside it, or {REMAKE} again"
+        raise UserError(f"{path} cannot be proven: {e.what}", why=e.why, fix=fix) from None
     made = build(
         asked,
         told,

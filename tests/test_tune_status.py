@@ -69,6 +69,9 @@ def test_the_next_command_follows_what_is_there(tmp_path):
     reported(r, "PASS", model)
     assert status(r).next.startswith("deploy render")
     assert "pages 3" in status(r).text()
+    assert "verdict  PASS (as stored: evalsuite gate proves it)" in status(r).text()
+    (r.work / "report.json").unlink()
+    assert "as stored" not in status(r).text()
 
 
 def test_a_rendered_deployment_is_named_only_after_a_pass(tmp_path):

@@ -23,6 +23,7 @@ STAGES = (  # folder, manifest, the command that makes it
 )
 OPTIONAL = {"merged", "mxfp4", "lora"}  # one of them is enough
 TARGETS = "deploy"
+VERDICTS = {"PASS", "FAIL", "INCONCLUSIVE", "INVALID"}
 PROOF = ("questions.jsonl", "answers.jsonl")  # what a report is made of, beside it
 
 
@@ -53,7 +54,8 @@ class Status(BaseModel):
         lines = [
             "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells
         ]
-        return "\n".join([*lines, "", f"verdict  {self.verdict}", f"next     {self.next}"])
+        stored = " (as stored: evalsuite gate proves it)" if self.verdict in VERDICTS else ""
+        return "\n".join([*lines, "", f"verdict  {self.verdict}{stored}", f"next     {self.next}"])
 
 
 def status(recipe: Recipe) -> Status:

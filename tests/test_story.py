@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from evalsuite import answers, questions, report
+from evalsuite.compare import METRICS
 from evalsuite.scripted import Model, Script
 from evalsuite.stub import serving
 from serve import probe
@@ -145,7 +146,10 @@ def test_the_report_counts_every_question_at_every_effort(story, compared):
     assert all(s.names and s.root and "version" in s.version for s in servers.values())
     assert compared.tuned_model == checkpoint.read(work / "merged").served_name
     assert compared.throughput
-    assert len(compared.throughput.rows) == 3
+    # Three figures, or words for each that is not there: on a busy machine a short reply arrives in one piece.
+    measured = {row.metric for row in compared.throughput.rows}
+    for key, (name, _unit, _scale) in METRICS.items():
+        assert (name in measured) != (key in compared.throughput.void)
     assert "nano" in compared.note
     page = (work / "report.html").read_text()
     assert compared.verdict.outcome in page

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # How far, in nats a token on average, an engine may be from the checkpoint's log-probabilities: FACTOR times what
 # 16-bit rounding alone does to this very checkpoint (its canary's `rounding`), and FLOOR at least. vLLM 0.32 was
-# 0.8 to 1.4 times its rounding away, on a CPU and on an H100, whether that was 0.010 (a trained nano), 0.040 or 0.253
+# 0.8 to 1.8 times its rounding away, on a CPU and on an H100, whether that was 0.010 (a trained nano), 0.040 or 0.253
 # (2 and 12 random layers of the 20b shape): 2026-11. In the nano a zeroed norm, router or projection is 0.10 to 4.4
 # nats away; one bias vector or the sinks of one layer, under 0.04, are not seen.
 FLOOR, FACTOR = 0.05, 4.0

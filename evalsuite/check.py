@@ -39,9 +39,7 @@ async def check(
     """Who answers each arm. Raises UserError as `served`, and for whatever makes the comparison worthless."""
     found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS}
     if why := same(found["base"], found["tuned"]):
-        raise UserError(
-            "base and tuned are the same model", why=why, fix="give each arm its own by --base-model and --tuned-model"
-        )
+        raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
     for arm, server in found.items():
         for effort in dict.fromkeys(efforts):
             await _replies(clients[arm], server, arm, effort)
@@ -50,6 +48,18 @@ async def check(
     if not told_apart(found["base"], found["tuned"]):
         report("base and tuned are not told apart by a digest or by what they say: are these two models?")
     return found
+
+
+def _apart(base: Server, tuned: Server) -> str:
+    """What to change so that two arms are two models."""
+    if base.url == tuned.url:
+        return (
+            "serve run each checkpoint on a port of its own, or name two that this server lists by --base-model "
+            "and --tuned-model"
+        )
+    if base.digest and base.digest == tuned.digest:
+        return f"serve run the other checkpoint at {tuned.url}, or give another --tuned"
+    return "serve one of them under another name: serve run --name NAME, or vllm serve --served-model-name NAME"
 
 
 async def _listed(client: "AsyncOpenAI", endpoint: Endpoint, arm: Arm) -> Server:

@@ -26,6 +26,7 @@ MODELS = (
     click.option("--base-model", default="", metavar="ID", help="Of several that the base endpoint lists."),
     click.option("--tuned-model", default="", metavar="ID", help="Of several that the tuned endpoint lists."),
 )
+MORE = "next: raise questions in [evaluate] of the recipe, or name other modules; then evalsuite questions and compare"
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,7 +51,7 @@ def questions(path: Path, out: Path | None) -> None:
     wanted = recipe.evaluate
     if not wanted.modules:
         raise UserError(f"{path} names no modules to ask about", fix=f"add modules = [...] to [evaluate] in {path}")
-    made = build(wanted.modules, wanted.questions, wanted.seed, wanted.answer_rule, say)
+    made = build(wanted, say)
     target = out or recipe.work / "questions.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     file.write(target, made)
@@ -208,7 +209,8 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
         tell(json.dumps(facts, indent=1))
     else:
         first = f"{verdict.outcome}: {made.tuned_model} against {made.base_model}"
-        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons]))
+        after = [MORE] if verdict.outcome == "INCONCLUSIVE" else []
+        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons, *after]))
     sys.exit(verdict.exit_code)
 
 

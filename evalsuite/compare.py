@@ -57,6 +57,7 @@ def compare(
     Raises UserError for an endpoint that cannot be asked.
     """
     asked, file = questions.read(question_file), out / report.ANSWERS
+    settings.require_questions(question_file, asked.made)
     _beside(asked, out / report.QUESTIONS, question_file)
     meta = asyncio.run(
         ask.ask(

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from tune.artefact import write_text
-from tune.errors import UserError
+from tune.errors import UserError, reason
 
-SCHEMA = 2
+SCHEMA = 3
 
 Grader = Literal["exact", "literal", "choice", "yesno"]
 
@@ -44,7 +44,7 @@ class QuestionSet(BaseModel):
     schema_version: int = SCHEMA
     name: str
     python: str
-    seed: int
+    made: dict[str, JsonValue] = {}  # recipe.Evaluate.about_questions; empty for a set that was made by hand
     questions: tuple[Question, ...]
 
     @model_validator(mode="after")
@@ -69,7 +69,7 @@ class QuestionSet(BaseModel):
 
 
 def write(path: Path, questions: QuestionSet) -> None:
-    """Header line (name, python, seed, count, digest), then a question a line."""
+    """Header line (name, python, what it was made from, count, digest), then a question a line."""
     head = {
         **questions.model_dump(exclude={"questions"}),
         "count": len(questions.questions),
@@ -90,7 +90,7 @@ def read(path: Path) -> QuestionSet:
             why = f"it has version {head['schema_version']}, this tool reads version {SCHEMA}"
             raise UserError("this is a question set of another version", why=why, fix=remake)
         found = QuestionSet(
-            **{k: head[k] for k in ("schema_version", "name", "python", "seed")},
+            **{k: head[k] for k in ("schema_version", "name", "python", "made")},
             questions=tuple(Question.model_validate_json(line) for line in lines[1:]),
         )
         count, digest = head["count"], head["digest"]
@@ -99,7 +99,7 @@ def read(path: Path) -> QuestionSet:
     except UserError as e:
         raise UserError(f"{path}: {e.what}", why=e.why, fix=e.fix) from None
     except (KeyError, TypeError, ValueError, RecursionError) as e:
-        raise UserError(f"{path} is not a question set", why=str(e).splitlines()[0], fix=remake) from None
+        raise UserError(f"{path} is not a question set", why=reason(e), fix=remake) from None
     if len(found.questions) != count or found.digest != digest:
         raise UserError(f"{path} was changed after it was frozen", why="its digest differs", fix=remake)
     return found

@@ -24,7 +24,7 @@ from evalsuite.gate import Verdict as Verdict
 from evalsuite.gate import weaker as weaker
 from evalsuite.questions import QuestionSet
 from tune.artefact import write_text
-from tune.errors import UserError
+from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
 
 SCHEMA = 2
@@ -139,7 +139,7 @@ def build(
     comparisons = tuple(compare(e, questions.questions, by_key, alpha) for e in efforts)
     made_of = {
         "questions made for Python": questions.python,
-        "seed": str(questions.seed),
+        **({"seed": str(questions.made["seed"])} if "seed" in questions.made else {}),
         "graders": str(graders.VERSION),
     }
     return Report(
@@ -252,7 +252,7 @@ def _stored(path: Path) -> Report:
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"there is no report {path}", fix=REMAKE) from None
     except (KeyError, AttributeError, TypeError, ValidationError) as e:
-        raise UserError(f"{path} is not a report", why=str(e).splitlines()[0], fix=REMAKE) from None
+        raise UserError(f"{path} is not a report", why=reason(e), fix=REMAKE) from None
     except (ValueError, RecursionError) as e:
         raise UserError(f"{path} is not JSON", why=f"cut short or damaged: {e}", fix=REMAKE) from None
     if report.digest != digest:

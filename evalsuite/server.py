@@ -49,6 +49,8 @@ def same(base: Server, tuned: Server) -> str:
     """Why the two are one model, or ""."""
     if base.digest and base.digest == tuned.digest:
         return f"both are the checkpoint {base.digest}"
+    if base.model == tuned.model and base.url != tuned.url:
+        return f"both call themselves {base.model}, and a report tells two models by their names"
     if base.header and tuned.header:  # what an id alone says is no more than a name
         return ""
     if base.url == tuned.url and base.model == tuned.model:

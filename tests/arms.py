@@ -33,7 +33,7 @@ def question_set(count: int = 4, name: str = "q") -> QuestionSet:
         )
         for i in range(count) for p, a, g in [made[i % 4]]
     ]  # fmt: skip
-    return QuestionSet(name=name, python="3", seed=0, questions=tuple(found))
+    return QuestionSet(name=name, python="3", questions=tuple(found))
 
 
 @contextmanager

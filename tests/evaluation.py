@@ -23,7 +23,7 @@ def question(i: int, kind: str = "kind", **more: Any) -> Question:
 
 def question_set(n: int, kinds: int = 1, **more: Any) -> QuestionSet:
     made = tuple(question(i, f"kind{i % kinds}", **more) for i in range(n))
-    return QuestionSet(name="python-docs", python="3.11.7", seed=0, questions=made)
+    return QuestionSet(name="python-docs", python="3.11.7", questions=made)
 
 
 def asked_of(

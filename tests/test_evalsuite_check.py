@@ -159,11 +159,26 @@ def test_two_names_of_one_root_at_one_address_are_one_model(tmp_path: Path) -> N
     with serving(Script(models=models)) as url:
         for pair in (("a", "b"), ("a", "a"), claims):
             arms = {arm: Endpoint(url=url, model=model) for arm, model in zip(("base", "tuned"), pair, strict=True)}
-            with pytest.raises(UserError, match="base and tuned are the same model"):
+            with pytest.raises(UserError, match="base and tuned are the same model") as e:
                 run(url, asked, tmp_path / "answers.jsonl", arms=arms)
+            assert "a port of its own" in e.value.fix
         assert all_of(url) == []
         arms = {"base": Endpoint(url=url, model="a"), "tuned": Endpoint(url=url, model="c")}
         run(url, asked, tmp_path / "answers.jsonl", arms=arms)
+
+
+def test_two_servers_of_one_name_are_found_before_anything_is_asked(tmp_path: Path) -> None:
+    """A report tells arms by the names that their models have."""
+    asked = question_set(1)
+    for digests, fix in ((("", ""), "--served-model-name"), (("a" * 64, "b" * 64), "--name"),
+                         (("a" * 64, "a" * 64), "serve run the other checkpoint at")):  # fmt: skip
+        scripts = [Script(models={"gpt-oss": Model(voice=digest)}, digest=digest) for digest in digests]
+        with serving(scripts[0]) as one, serving(scripts[1]) as two:
+            arms = {"base": Endpoint(url=one), "tuned": Endpoint(url=two)}
+            with pytest.raises(UserError, match="base and tuned are the same model") as e:
+                run(one, asked, tmp_path / "answers.jsonl", arms=arms)
+            assert fix in e.value.fix
+            assert all_of(one) == all_of(two) == []
 
 
 @pytest.mark.parametrize(

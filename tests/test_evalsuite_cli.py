@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import evaluation
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
@@ -43,7 +44,7 @@ def question_set(count: int = 4) -> QuestionSet:
         Question(id=f"q{i}", kind="k", module="bisect", prompt=f"P{i}?", answer=f"A{i}", grader="exact")
         for i in range(count)
     )
-    return QuestionSet(name="docs", python="3", seed=0, questions=made)
+    return QuestionSet(name="docs", python="3", questions=made)
 
 
 @pytest.fixture
@@ -116,6 +117,26 @@ def test_answers_to_another_set_stay_on_file_and_are_named(
     evalsuite("gate", "work/report.json", code=2)
 
 
+def test_a_question_set_of_another_recipe_is_refused_before_anyone_is_asked(
+    evalsuite: Evalsuite, url: str, arms: list[str], tmp_path: Path
+) -> None:
+    made = tmp_path / "work" / "questions.jsonl"
+    evalsuite("questions")
+    recipe = (tmp_path / "recipe.toml").read_text()
+    for section, words in (
+        (recipe.replace("questions = 4", "questions = 300"), "questions was 4, and [evaluate] has 300"),
+        (recipe + "seed = 7\n", "seed was 0, and [evaluate] has 7"),
+        (recipe + 'answer_rule = "ANSWER: <value>"\n', "answer_rule was End with one line: ANSWER: <value>, and"),
+        (recipe.replace("bisect", "heapq"), "modules was ['bisect'], and [evaluate] has ['heapq']"),
+    ):
+        (tmp_path / "recipe.toml").write_text(section)
+        refused = evalsuite("compare", *arms, "--no-speed", code=2).output
+        assert f"{made.relative_to(tmp_path)} is not the question set of this recipe" in refused
+        assert words in refused
+        assert f"fix: evalsuite questions --out {made.relative_to(tmp_path)}, then tune dataset" in refused
+    assert httpx.get(f"{url}/requests", headers={"authorization": f"Bearer {SECRET}"}).json() == []
+
+
 def test_the_questions_lie_beside_the_report_and_no_other_set_is_written_over(
     evalsuite: Evalsuite, arms: list[str], tmp_path: Path
 ) -> None:
@@ -164,7 +185,8 @@ def test_the_gate_leaves_with_its_verdict_and_says_the_note(
     assert text[1] == "nano only"
     facts = json.loads(evalsuite("gate", path, "--json", code=code).stdout)
     assert (facts["outcome"], facts["note"], facts["base"]) == (outcome, "nano only", BASE)
-    assert facts["reasons"] == text[2:]
+    after = ["next: raise questions"] if outcome == "INCONCLUSIVE" else []
+    assert [*facts["reasons"], *after] == [line.partition(" in [evaluate]")[0] for line in text[2:]]
 
 
 def test_the_gate_refuses_what_was_not_judged_as_the_recipe_asks(evalsuite: Evalsuite, tmp_path: Path) -> None:
@@ -291,10 +313,11 @@ def test_a_damaged_question_set_is_refused(tmp_path: Path) -> None:
         (whole[:-20], "is not a question set"),
         (whole[: whole[:-1].rfind(b"\n") + 1], "was changed after it was frozen"),
         (whole.replace(b"A2", b"A9"), "was changed after it was frozen"),
-        (whole.replace(b'"schema_version": 2', b'"schema_version": 1'), "of another version"),
+        (whole.replace(b'"schema_version": 3', b'"schema_version": 2'), "of another version"),
         (whole.replace(b'"name": "docs"', b'"name": "hard"'), "was changed after it was frozen"),
         (whole.replace(b'"python": "3"', b'"python": "4"'), "was changed after it was frozen"),
-        (whole.replace(b'"seed": 0', b'"seed": 1'), "was changed after it was frozen"),
+        (whole.replace(b'"made": {}', b'"made": {"seed": 1}'), "was changed after it was frozen"),
+        (b"{}\n", "is not a question set"),
         (b"", "is not a question set"),
         (b"[]\n", "is not a question set"),
         (b"\xff\xfe\x00", "is not a question set"),
@@ -323,11 +346,11 @@ def test_a_question_that_stands_twice_would_count_twice_and_is_refused(
     once = question_set(2)
     twice = (*once.questions, once.questions[0].model_copy(update=change))
     with pytest.raises(UserError, match=words):
-        QuestionSet(name="docs", python="3", seed=0, questions=twice)
+        QuestionSet(name="docs", python="3", questions=twice)
     path = tmp_path / "q.jsonl"
     questions.write(path, once.model_copy(update={"questions": twice}))  # as one who does not build it with us
     with pytest.raises(UserError, match=words) as e:
         questions.read(path)
     assert e.value.what == f"{path}: a question is in the set more than once"
-    QuestionSet(name="d", python="3", seed=0, questions=(*once.questions, twice[0].model_copy(
+    QuestionSet(name="d", python="3", questions=(*once.questions, twice[0].model_copy(
         update={"id": "q9", "developer": "Guess."})))  # fmt: skip

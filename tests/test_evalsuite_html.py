@@ -23,7 +23,6 @@ def made(n: int = 120, *, text: str = HOSTILE, errors: int = 0, answered: bool =
     set_ = QuestionSet(
         name="python-docs",
         python="3.11.7",
-        seed=0,
         questions=tuple(question(i, "kind <b>x</b>", prompt=f"P{i} {text}", answer=text, guess=0.1) for i in range(n)),
     )
 

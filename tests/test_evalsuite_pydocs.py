@@ -22,14 +22,19 @@ from evalsuite.pydocs.facts import Module, answers
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import QuestionSet
 from tune.errors import UserError
+from tune.recipe import Evaluate
 
 MODULES = ["textwrap", "binascii", "base64", "tarfile", "numbers", "signal", "traceback", "pickle", "cmath", "ast"]
 RULE = "End with one line: ANSWER: <value>"
 
 
+def asking(modules: Sequence[str], count: int, seed: int = 0) -> Evaluate:
+    return Evaluate(modules=list(modules), questions=count, seed=seed, answer_rule=RULE)
+
+
 @pytest.fixture(scope="module")
 def asked() -> QuestionSet:
-    return build(MODULES, 150, 0, RULE)
+    return build(asking(MODULES, 150))
 
 
 def test_frame(asked: QuestionSet) -> None:
@@ -100,26 +105,28 @@ def _look(module: str, dotted: str) -> Any:
 
 
 def test_same_seed_same_questions_in_any_process(asked: QuestionSet) -> None:
-    code = f"from evalsuite.pydocs.build import build; print(build({MODULES[::-1]!r}, 150, 0, {RULE!r}).digest)"
+    wanted = asking(MODULES[::-1], 150).model_dump()
+    code = "from evalsuite.pydocs.build import build; from tune.recipe import Evaluate; "
+    code += f"print(build(Evaluate(**{wanted!r})).digest)"
     env = {**os.environ, "PYTHONHASHSEED": "7"}
     other = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == asked.digest
-    assert build(MODULES, 150, 1, RULE).digest != asked.digest
+    assert build(asking(MODULES, 150, 1)).digest != asked.digest
 
 
 def test_unknown_modules_are_all_named() -> None:
     with pytest.raises(UserError, match=r"no module nosuch\.b, nosuch_a\n"):
-        build(["textwrap", "nosuch.b", "nosuch_a"], 10, 0, RULE)
+        build(asking(["textwrap", "nosuch.b", "nosuch_a"], 10))
 
 
 def test_nothing_to_ask_is_an_error() -> None:
     with pytest.raises(UserError, match="no question can be made"):
-        build([], 10, 0, RULE)
+        build(asking([], 10))
 
 
 def test_too_few_is_said() -> None:
     lines: list[str] = []
-    found = build(["textwrap"], 5_000, 0, RULE, lines.append)
+    found = build(asking(["textwrap"], 5_000), lines.append)
     assert 10 < len(found.questions) < 5_000
     assert any("hold no more" in line for line in lines)
 
@@ -158,6 +165,6 @@ def test_unfit_truths_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
             yield Candidate("textwrap", f"Which of {name}?", check, "choice", ("fine", "a", "b", "c"))  # a duplicate
 
     monkeypatch.setitem(kinds.KINDS, "planted", planted)
-    found = [q for q in build(["textwrap"], 5_000, 0, RULE).questions if q.kind == "planted"]
+    found = [q for q in build(asking(["textwrap"], 5_000)).questions if q.kind == "planted"]
     assert sorted(q.prompt.splitlines()[0] for q in found) == ["What of good? Not fish.", "Which of good?"]
     assert json.loads(found[0].model_dump_json())["answer"]

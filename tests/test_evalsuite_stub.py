@@ -60,7 +60,7 @@ def test_accuracy_is_scripted_and_the_same_each_time(tmp_path):
         Question(id=str(i), kind="k", module="m", prompt=f"Question {i}?", answer=str(i), grader="literal")
         for i in range(120)
     )
-    questions.write(tmp_path / "q.jsonl", QuestionSet(name="n", python="3.11", seed=0, questions=asked))
+    questions.write(tmp_path / "q.jsonl", QuestionSet(name="n", python="3.11", questions=asked))
     models = {"weak@1": Model(accuracy={"low": 0.2, "medium": 0.4, "high": 0.6}, seed="s"), "strong@2": Model(
         accuracy=0.7, seed="s"), "never": Model(accuracy=0)}  # fmt: skip
 

@@ -40,8 +40,8 @@ def copied(built, tmp_path):
     return recipe.read(tmp_path / "p" / "recipe.toml")
 
 
-def freeze(r, prompt):
-    lines = [json.dumps({"name": "n", "count": 1}), json.dumps({"id": "q", "prompt": prompt})]
+def freeze(r, prompt, **head):
+    lines = [json.dumps({"name": "n", "count": 1, **head}), json.dumps({"id": "q", "prompt": prompt})]
     (r.work / "questions.jsonl").write_text("\n".join(lines) + "\n")
 
 
@@ -236,9 +236,20 @@ def test_examples_that_hold_a_question_are_dropped(copied):
     assert after.figures["dropped"]["contaminated"] == 1
     assert after.figures["kinds"]["default"] == before["kinds"]["default"] - 1
     assert prompt not in (r.work / "dataset" / "examples.jsonl").read_text()
-    (r.work / "questions.jsonl").write_text("header\nnot json\n")
-    with pytest.raises(UserError, match="is not a question set"):
+    for text, words in (("header\nnot json\n", ""), ('{"name": "n"}\n{}\n', "it has no 'prompt'"), ("[]\n", "")):
+        (r.work / "questions.jsonl").write_text(text)
+        with pytest.raises(UserError, match=rf"is not a question set\n  why: {words}"):
+            build(r)
+
+
+def test_questions_of_another_recipe_are_refused_before_anything_is_trained_on(copied):
+    r = copied
+    freeze(r, "What?", made={**r.evaluate.about_questions, "seed": 5})
+    with pytest.raises(UserError, match=r"is not the question set of this recipe\n  why: seed was 5") as e:
         build(r)
+    assert e.value.fix == f"evalsuite questions --out {r.work / 'questions.jsonl'}, then tune dataset"
+    freeze(r, "What?", made=r.evaluate.about_questions)
+    build(r)
 
 
 def test_long_rows_are_dropped_and_nothing_left_is_an_error(copied):

@@ -105,7 +105,7 @@ def test_questions_come_between_pages_and_dataset(tmp_path):
     path = r.work / "questions.jsonl"
     path.write_text("half a li")
     assert status(r).next == "evalsuite questions"
-    questions.write(path, questions.QuestionSet(name="n", python="3", seed=0, questions=()))
+    questions.write(path, questions.QuestionSet(name="n", python="3", questions=()))
     assert status(r).next == "tune dataset"
     row = status(r).rows[1]
     assert (row.what, row.where, row.figures) == ("questions", str(path), "questions 0")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tune import artefact, harmony
 from tune.artefact import Artefact
-from tune.errors import UserError
+from tune.errors import UserError, reason
 from tune.harmony import Effort
 
 Format = Literal["merged", "mxfp4", "lora"]
@@ -93,9 +93,7 @@ def of(folder: Path, made: Artefact, *, remake: str = "tune export") -> Checkpoi
         facts = {"folder": folder, "digest": made.digest, "base_digest": made.inputs.get("base", "")}
         return Checkpoint.model_validate({**made.settings["checkpoint"], **facts})
     except (KeyError, TypeError, ValidationError) as e:
-        raise UserError(
-            f"{folder}/{KIND}.json describes no checkpoint", why=str(e).splitlines()[0], fix=remake
-        ) from None
+        raise UserError(f"{folder}/{KIND}.json describes no checkpoint", why=reason(e), fix=remake) from None
 
 
 def verify(folder: Path, *, remake: str = "tune export") -> Checkpoint:

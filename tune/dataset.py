@@ -13,9 +13,9 @@ from typing import Any
 
 from tune import artefact, harmony, page, quality
 from tune.artefact import Artefact
-from tune.errors import UserError
+from tune.errors import UserError, reason
 from tune.examples import Example, make
-from tune.recipe import Recipe
+from tune.recipe import Evaluate, Recipe
 
 KIND = "dataset"
 QUESTIONS = "questions.jsonl"
@@ -28,13 +28,14 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     pages, tokens and learned_tokens of train and eval; kinds, efforts and checks of kept examples; dropped by
     reason; doctests by outcome; control_token_texts, the kept examples whose text spells a control token.
     Raises UserError when pages are missing, changed since they were collected, held out, or too few to split, and
-    when the recipe names held-out modules and no questions are frozen yet.
+    when the recipe names held-out modules and no questions are frozen yet, or others than it asks for.
     """
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
     frozen = recipe.work / QUESTIONS
     if recipe.evaluate.modules and not frozen.is_file():
         raise UserError("there are no frozen questions to keep out of the training data", fix="evalsuite questions")
+    prompts = _prompts(frozen, recipe.evaluate) if frozen.is_file() else []
     inputs, settings = origin(recipe)
     if current := artefact.is_current(folder, KIND, inputs=inputs, settings=settings):
         report(f"dataset: {current.figures['rows']['train']} rows are there already")
@@ -46,7 +47,7 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     report(f"dataset: examples of {len(pages)} pages")
     examples, doctests = make(pages, recipe.dataset.efforts, recipe.evaluate.answer_rule)
     wanted = [e for e in examples if e.kind in recipe.dataset.kinds]
-    kept, dropped = select(wanted, _prompts(frozen) if frozen.is_file() else [])
+    kept, dropped = select(wanted, prompts)
     if len(wanted) < len(examples):
         dropped["of another kind"] = len(examples) - len(wanted)
     report(f"dataset: {len(kept)} of {len(examples)} examples to token ids")
@@ -166,13 +167,17 @@ def _refuse_held_out(pages: Sequence[page.Page], modules: Sequence[str]) -> None
         )
 
 
-def _prompts(path: Path) -> list[str]:
-    """The prompts of a question set: every line's `prompt` but the header's."""
+def _prompts(path: Path, asked: Evaluate) -> list[str]:
+    """The prompts of a question set: every line's `prompt` but the header's, which says what it was made from."""
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        return [str(line["prompt"]) for line in lines[1:]]
-    except (ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is not a question set", why=str(e), fix=f"evalsuite questions --out {path}") from None
+        head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+        made, prompts = dict(head.get("made", {})), [str(line["prompt"]) for line in lines]
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise UserError(
+            f"{path} is not a question set", why=reason(e), fix=f"evalsuite questions --out {path}"
+        ) from None
+    asked.require_questions(path, made)
+    return prompts
 
 
 def _line(example: Example, rendered: harmony.Rendered) -> str:

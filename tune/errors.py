@@ -47,6 +47,11 @@ def unusable(e: OSError) -> UserError:
     )
 
 
+def reason(e: Exception) -> str:
+    """The first line of what a parser said. A KeyError's own words are the bare key."""
+    return f"it has no {e}" if isinstance(e, KeyError) else str(e).partition("\n")[0]
+
+
 class Group(click.Group):
     """A command line whose exit codes each mean one thing, so that no accident reads as a verdict.
 

@@ -1,8 +1,9 @@
 """CONTRACT: recipe.toml, one file a project, a section a stage. Every problem is reported at once."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -125,6 +126,22 @@ class Evaluate(Section):
     margin: Share = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
+
+    @property
+    def about_questions(self) -> dict[str, Any]:
+        """What decides which questions `evalsuite questions` makes: it is written into their header."""
+        return {"modules": sorted(set(self.modules)), **self.model_dump(include={"questions", "answer_rule", "seed"})}
+
+    def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
+        """Raise UserError when the set in `path` was made from other settings than these; `made` is {} for one that
+        was made by hand, about which the recipe says nothing."""
+        now = self.about_questions
+        if other := [key for key in now if made and made.get(key) != now[key]]:
+            raise UserError(
+                f"{path} is not the question set of this recipe",
+                why="\n       ".join(f"{key} was {made.get(key)}, and [evaluate] has {now[key]}" for key in other),
+                fix=f"evalsuite questions --out {path}, then tune dataset",
+            )
 
 
 class Deploy(Section):

@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune.errors import UserError
+from tune.errors import UserError, reason
 
 INDEX = "model.safetensors.index.json"
 WHOLE = "model.safetensors"  # the one file of a model without an index
@@ -239,5 +239,5 @@ def _index(folder: Path) -> dict[str, str]:
         if not isinstance(names, dict) or not all(isinstance(file, str) for file in names.values()):
             raise ValueError("its weight_map does not name a file for each tensor")
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise UserError(f"{path} cannot be read", why=str(e), fix="copy the model again") from None
+        raise UserError(f"{path} cannot be read", why=reason(e), fix="copy the model again") from None
     return names

@@ -10,7 +10,7 @@ import random
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, zip_longest
 from typing import TypeVar
 
@@ -19,6 +19,7 @@ from evalsuite.pydocs.facts import answers, harvest
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import Grader, Question, QuestionSet
 from tune.errors import UserError
+from tune.recipe import Evaluate
 
 T = TypeVar("T")
 
@@ -28,20 +29,19 @@ _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 _PATH = re.compile(r"(?:^|[\s'\"=])(?:/[\w.-]+){2,}|[A-Za-z]:\\\\")
 
 
-def build(
-    modules: Sequence[str], count: int, seed: int, answer_rule: str, report: Callable[[str], None] = lambda _: None
-) -> QuestionSet:
-    """Up to `count` questions about `modules` alone, `answer_rule` their developer message.
+def build(wanted: Evaluate, report: Callable[[str], None] = lambda _: None) -> QuestionSet:
+    """Up to `wanted.questions` questions about `wanted.modules` alone, `answer_rule` their developer message.
 
-    Kinds, and within a kind answers, take turns, so that no constant reply scores well. Fewer than `count` come when
+    Kinds, and within a kind answers, take turns, so that no constant reply scores well. Fewer come when
     the modules hold no more: `report` says so. Raises UserError for an unknown module, or when nothing can be asked.
     """
-    facts = harvest(sorted(set(modules)))
+    count, seed = wanted.questions, wanted.seed
+    facts = harvest(sorted(set(wanted.modules)))
     asked = _distinct({kind: list(make(facts, _rng(seed, kind))) for kind, make in KINDS.items()})
     truths = answers([c.check for _, c in asked])
     fit: dict[str, list[tuple[str, Question]]] = defaultdict(list)
     for (kind, candidate), truth in zip(asked, truths, strict=True):
-        if truth is not None and (question := _question(kind, candidate, truth, seed, answer_rule)):
+        if truth is not None and (question := _question(kind, candidate, truth, seed, wanted.answer_rule)):
             fit[kind].append((truth, question))
     verified = sum(map(len, fit.values()))
     report(f"{verified} of {len(asked)} candidates from {len(facts)} modules verified")
@@ -49,14 +49,16 @@ def build(
     if not chosen:
         raise UserError(
             "no question can be made from these modules",
-            why=", ".join(modules) or "evaluate.modules is empty",
+            why=", ".join(wanted.modules) or "evaluate.modules is empty",
             fix="name more modules in [evaluate] modules of recipe.toml",
         )
     if len(chosen) < count:
         report(f"only {len(chosen)} questions, not {count}: these modules hold no more")
     tally = Counter(q.kind for q in chosen)
     report(f"{len(chosen)} questions: " + ", ".join(f"{kind} {tally[kind]}" for kind in KINDS if tally[kind]))
-    return QuestionSet(name="python-docs", python=platform.python_version(), seed=seed, questions=chosen)
+    return QuestionSet(
+        name="python-docs", python=platform.python_version(), made=wanted.about_questions, questions=chosen
+    )
 
 
 def _distinct(candidates: dict[str, list[Candidate]]) -> list[tuple[str, Candidate]]:

@@ -54,7 +54,7 @@ def passages(pages: Sequence[page.Page]) -> list[tuple[str, str]]:
 
 
 def thinking(effort: Effort) -> str:
-    """The analysis of an effort: 8 tokens at low, 20 at medium, 60 at high."""
+    """The analysis of an effort: 8 tokens at low, 22 at medium, 70 at high."""
     return _THINKING[effort]
 
 

@@ -42,7 +42,8 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
                           "  [default: strict]"),
         click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
-        click.option("--default-effort", type=EFFORT, help="For requests that name none.  [default: medium]"),
+        click.option("--default-effort", type=EFFORT,
+                     help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),

@@ -196,6 +196,12 @@ def test_a_context_that_nobody_chose_is_a_warning_that_names_what_the_model_hold
     assert "D013" not in ids(examine(tmp_path / "b", serve={"max_model_len": 2048}))
 
 
+def test_the_default_that_nobody_set_is_judged_as_it_is_served(tmp_path):
+    found = examine(tmp_path, serve={**CHOSEN, "max_effort": "low"}, judged={"efforts": ["low"]})
+    assert found.findings == ()
+    assert found.deployment.options.policy.default == "low"
+
+
 @pytest.mark.parametrize(
     ("most", "judged", "warned"),
     [

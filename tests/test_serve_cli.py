@@ -98,6 +98,8 @@ def test_the_engine_is_told_what_the_recipe_says(tmp_path):
     found = told()
     assert [found[k] for k in ("default", "maximum", "spelling")] == ["low", "medium", "map"]
     assert [found[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")] == [777, 3, 9, True]
+    (tmp_path / "recipe.toml").write_text("[serve]\n")
+    assert told("--max-effort", "low")["default"] == "low"
     words = "--default-effort medium --max-effort high --spelling strict --max-model-len 99 --drain 1 --max-body 8"
     found = told(*words.split(), "--no-raw-completions")
     assert [found[k] for k in ("default", "maximum", "spelling")] == ["medium", "high", "strict"]

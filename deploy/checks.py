@@ -147,7 +147,8 @@ def _fit(
     fit = _attempt(found, "D011", lambda: sizing.fit(target, name, load))
     if fit and fit.requests < concurrency:
         what = f"one {name} holds {fit.requests} full-length requests, [deploy] concurrency is {concurrency}"
-        found.append(finding("D012", what, why="the others wait for room", fix="lower it, or take a larger GPU"))
+        fix = f"[deploy] concurrency = {fit.requests}, or a larger [deploy] gpu: deploy plan {target} lists them"
+        found.append(finding("D012", what, why="the others wait for room", fix=fix))
     return fit, gpu.offer(target)
 
 

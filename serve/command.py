@@ -33,7 +33,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)  # 0: a free one is chosen at the start
     name: str = ""  # what clients call the model; the checkpoint's name if empty
     key_env: str = ""  # the environment variable that holds the API key; no key if empty

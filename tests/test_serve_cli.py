@@ -26,6 +26,8 @@ def serve(*words, **env):
         (["command", "no-such-folder"], "holds no finished checkpoint"),
         (["run", "x", "--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is empty"),
         (["run", "x", "--port", "99999"], "--port"),
+        (["run", "x", "--host", ""], "--host"),
+        (["ask", "http://127.0.0.1:1", "hi", "--api-key-env", "BAD_KEY"], "no header can carry"),
         (["run", "x", "--default-effort", "high", "--max-effort", "low"], "above the maximum"),
         (["run", "x", "--recipe", "no-such.toml"], "tune init"),
         (["run", "x", "--", "--api-key", "sk-1"], "--api-key-env"),
@@ -39,7 +41,7 @@ def serve(*words, **env):
     ],
 )
 def test_bad_input_is_one_message_and_exit_2(words, says):
-    out = serve(*words)
+    out = serve(*words, BAD_KEY="schl\xfcssel")
     assert out.exit_code == 2, out.output
     assert says in out.output
     assert "Traceback" not in out.output
@@ -120,6 +122,27 @@ def test_two_servers_of_a_project_do_not_share_a_log(tmp_path, monkeypatch):
     logs = {_log(Path("work/merged"), 8000), _log(Path("work/mxfp4"), 8000), _log(Path("work/merged"), 8001)}
     assert len(logs) == 3
     assert tmp_path / "work" / "serve-merged-8000.log" in logs
+
+
+@pytest.mark.parametrize("words", [["x"], ["x", "--recipe", "no-such.toml"], ["x", "--", "--model", "y"]])
+def test_what_preflight_cannot_go_past_is_json_too(words):
+    out = serve("preflight", "--json", *words)
+    assert out.exit_code == 2
+    (problem,) = json.loads(out.stdout)["problems"]
+    assert problem["level"] == "error"
+    assert problem["what"]
+    assert problem["fix"]
+
+
+def test_a_command_is_shown_without_the_key(tmp_path):
+    folder = fill(tmp_path / "tiny")
+    facts = {"name": "m", "base": "nano", "format": "merged", "prompt_date": "2026-01-01"}
+    checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+    words = (str(folder), "--api-key-env", "NO_SUCH_KEY")
+    assert "NO_SUCH_KEY is empty" in serve("preflight", "--port", "0", *words).output
+    out = serve("command", *words)
+    assert out.exit_code == 0, out.output
+    assert '"key_env":"NO_SUCH_KEY"' in out.output
 
 
 def test_no_command_is_shown_for_what_cannot_be_served(tmp_path):

@@ -34,6 +34,8 @@ def serve(*words, **env):
         (["run", "x", "--max-model-len", "0"], "--max-model-len"),
         (["run", "x", "--", "--max-model-len", "9"], "use --max-model-len before the --"),
         (["run", "x", "--", "-tp", "two"], "-tp two: not a number"),
+        (["run", "x", "stray"], "'stray' is no flag of the engine"),
+        (["preflight", "x", "--", "--no-such-flag", "3"], "--no-such-flag is no flag of vLLM 0.32"),
         (["run", "x", "--", "--served_model_name=y"], "Error: --served_model_name is not for the engine: use --name"),
         (["ask", "http://127.0.0.1:1", "hi"], "does not answer"),
         (["wait", "http://127.0.0.1:1", "--timeout", "0"], "Connection refused"),

@@ -12,6 +12,8 @@ from tune import artefact
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
+NAMED = "@[0-9a-f]{16}$"  # ends an id that names a checkpoint
+
 
 class Receipt(BaseModel):
     """A PASS that names this very checkpoint. `report` is the sha256 of the file, `created` the report's own date.
@@ -72,7 +74,7 @@ def _of_this(checkpoint: Checkpoint, found: Report, path: Path) -> None:
     named = found.tuned_model == checkpoint.served_name
     if named and header == checkpoint.digest:
         return
-    if header == checkpoint.digest:
+    if header == checkpoint.digest and not re.search(NAMED, found.tuned_model):
         raise _misnamed(path, "tuned", found.tuned_model, checkpoint.served_name)
     if named and not header:
         raise UserError(
@@ -92,11 +94,10 @@ def _base_known_by(checkpoint: Checkpoint, found: Report, path: Path) -> Literal
     no more than its name. Raises UserError when it is another."""
     served, header = found.base_model, found.asked.servers["base"].header
     if re.fullmatch("[0-9a-f]{64}", checkpoint.base_digest):
-        if header == checkpoint.base_digest:
-            if not served.endswith("@" + header[:16]):
-                plain = checkpoint.base.partition("@")[0]
-                raise _misnamed(path, "base", served, f"{plain}@{header[:16]}")
+        if header == checkpoint.base_digest and served.endswith("@" + header[:16]):
             return "digest"
+        if header == checkpoint.base_digest and not re.search(NAMED, served):
+            raise _misnamed(path, "base", served, f"{checkpoint.base.partition('@')[0]}@{header[:16]}")
         told = f"sent the digest {header}" if header else "sent no x-model-digest"
         fix = "serve the base by serve run, and evalsuite compare again"
     else:

@@ -17,6 +17,7 @@ from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
 from evalsuite.report import weaker
 from serve import contents
+from serve.command import Options
 from serve.contents import Contents
 from tune import checkpoint as checkpoints
 from tune.checkpoint import Checkpoint
@@ -65,15 +66,16 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
     if whole is None:
         return Examination(tuple(found))
     proof = _attempt(found, "D002", lambda: receipt.prove(whole, report))
-    found += _judged(recipe, proof) if proof else []
+    options = spec.options(recipe, target)
+    found += _judged(recipe, options, proof) if proof else []
     if whole.format == "lora":
         what = f"{checkpoint} is a LoRA adapter: an endpoint needs the base model's weights in it"
         found.append(finding("D003", what, fix='[export] format = "mxfp4" or "merged", then tune export'))
         return Examination(tuple(found))
-    inside = contents.look(whole, spec.options(recipe, target))
+    inside = contents.look(whole, options)
     found += [finding("D008", p.what, why=p.why, fix=p.fix) for p in inside.problems if p.level == "error"]
     found += _context(recipe, inside)
-    fit, offer = _fit(found, recipe, whole, inside, target)
+    fit, offer = _fit(found, recipe, options, whole, inside, target)
     deployment = _specify(found, recipe, whole, proof, target, offer) if proof and offer else None
     if deployment:
         found += targets.load(target).findings(deployment)
@@ -92,13 +94,13 @@ def _secrets(text: str, where: str) -> list[Finding]:
     return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in kinds]
 
 
-def _judged(recipe: Recipe, proof: Receipt) -> list[Finding]:
+def _judged(recipe: Recipe, options: Options, proof: Receipt) -> list[Finding]:
     """Whether what the report judged is what will be served, as the recipe asks for.
 
     No effort above the cap is served, so none needs to have been judged.
     """
-    found, default = [], recipe.serve.default_effort
-    served = EFFORTS[: EFFORTS.index(recipe.serve.max_effort) + 1]
+    found, default = [], options.policy.default
+    served = EFFORTS[: EFFORTS.index(options.policy.maximum) + 1]
     fix = "add it to [evaluate] efforts and run evalsuite compare again"
     if default not in proof.judged.efforts:
         what = f"the report did not judge {default}, the effort of a request that names none"
@@ -135,17 +137,18 @@ def _context(recipe: Recipe, inside: Contents) -> list[Finding]:
 
 
 def _fit(
-    found: list[Finding], recipe: Recipe, whole: Checkpoint, inside: Contents, target: Target
+    found: list[Finding], recipe: Recipe, options: Options, whole: Checkpoint, inside: Contents, target: Target
 ) -> tuple[Sizing | None, Offer | None]:
     name, concurrency = recipe.deploy.gpu, recipe.deploy.concurrency
     gpu = _attempt(found, "D010", lambda: sizing.lent(target, name))
     if gpu is None or inside.shape is None:
         return None, gpu.offer(target) if gpu else None
-    load = Load(inside.shape, inside.tensors, spec.options(recipe, target), whole.format)
+    load = Load(inside.shape, inside.tensors, options, whole.format)
     fit = _attempt(found, "D011", lambda: sizing.fit(target, name, load))
     if fit and fit.requests < concurrency:
         what = f"one {name} holds {fit.requests} full-length requests, [deploy] concurrency is {concurrency}"
-        found.append(finding("D012", what, why="the others wait for room", fix="lower it, or take a larger GPU"))
+        fix = f"[deploy] concurrency = {fit.requests}, or a larger [deploy] gpu: deploy plan {target} lists them"
+        found.append(finding("D012", what, why="the others wait for room", fix=fix))
     return fit, gpu.offer(target)
 
 

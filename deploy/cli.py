@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tune.errors import Group
+from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
     from deploy.spec import Target
@@ -46,8 +46,12 @@ def main() -> None:
 def check(target: "Target", checkpoint: Path, report: Path, recipe: Path | None, as_json: bool) -> None:
     """List everything that speaks against a deployment. Exit 0 without errors, 2 with."""
     from deploy import checks
+    from deploy.findings import finding
 
-    found = checks.examine(_recipe(recipe), checkpoint, report, target)
+    try:
+        found = checks.examine(_recipe(recipe), checkpoint, report, target)
+    except UserError as e:  # the recipe's: the rest is found, not raised
+        found = checks.Examination((finding("D000", e.what, why=e.why, fix=e.fix),))
     if as_json:
         click.echo(json.dumps([f.model_dump() for f in found.findings], indent=1))
     else:

@@ -16,6 +16,7 @@ class Rule(NamedTuple):
 
 
 RULES = (
+    Rule("D000", "error", "the recipe can be read"),
     Rule("D001", "error", "the checkpoint is whole and unchanged"),
     Rule("D002", "error", "a passing report names this checkpoint"),
     Rule("D003", "error", "the checkpoint's format can be served alone"),

@@ -12,6 +12,8 @@ from tune import artefact
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
+NAMED = "@[0-9a-f]{16}$"  # ends an id that names a checkpoint
+
 
 class Receipt(BaseModel):
     """A PASS that names this very checkpoint. `report` is the sha256 of the file, `created` the report's own date.
@@ -64,11 +66,16 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
 
 
 def _of_this(checkpoint: Checkpoint, found: Report, path: Path) -> None:
-    """Raises UserError unless the tuned server sent the checkpoint's digest: its id alone could be any model's."""
+    """Raises UserError unless the tuned server sent the checkpoint's digest: its id alone could be any model's.
+
+    It was asked for by the id that holds the digest, too: by that, reports are read and found again.
+    """
     header, fix = found.asked.servers["tuned"].header, f"serve run {checkpoint.folder}, and evalsuite compare again"
     named = found.tuned_model == checkpoint.served_name
     if named and header == checkpoint.digest:
         return
+    if header == checkpoint.digest and not re.search(NAMED, found.tuned_model):
+        raise _misnamed(path, "tuned", found.tuned_model, checkpoint.served_name)
     if named and not header:
         raise UserError(
             f"{path} shows by a name alone that it is about {checkpoint.served_name}",
@@ -89,6 +96,8 @@ def _base_known_by(checkpoint: Checkpoint, found: Report, path: Path) -> Literal
     if re.fullmatch("[0-9a-f]{64}", checkpoint.base_digest):
         if header == checkpoint.base_digest and served.endswith("@" + header[:16]):
             return "digest"
+        if header == checkpoint.base_digest and not re.search(NAMED, served):
+            raise _misnamed(path, "base", served, f"{checkpoint.base.partition('@')[0]}@{header[:16]}")
         told = f"sent the digest {header}" if header else "sent no x-model-digest"
         fix = "serve the base by serve run, and evalsuite compare again"
     else:
@@ -101,4 +110,13 @@ def _base_known_by(checkpoint: Checkpoint, found: Report, path: Path) -> Literal
         f"{path} was measured against {served!r}, not against the base this checkpoint was made from",
         why=f"that is {checkpoint.base or 'none'}, and the base endpoint {told}: a weaker one is easily beaten",
         fix=fix,
+    )
+
+
+def _misnamed(path: Path, arm: Literal["base", "tuned"], asked: str, name: str) -> UserError:
+    """The right weights under an id that does not say so. `serve run --name` lists that id beside the other."""
+    return UserError(
+        f"{path} calls its {arm} model {asked!r}: the right digest was sent, but the id does not name it",
+        why="a verdict, and what is rendered from it, names its checkpoints by name@digest",
+        fix=f"evalsuite compare again with --{arm}-model {name}, which serve run lists whatever its --name",
     )

@@ -1,7 +1,6 @@
 """`serve`: run | preflight | command | ask | wait. Parses and prints; each job is in its own module."""
 
 import json
-import os
 import shlex
 import socket
 import sys
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tune import errors
 from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
@@ -42,7 +42,8 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
                           "  [default: strict]"),
         click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
-        click.option("--default-effort", type=EFFORT, help="For requests that name none.  [default: medium]"),
+        click.option("--default-effort", type=EFFORT,
+                     help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
@@ -97,8 +98,9 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
 def preflight(folder: Path, as_json: bool, **given: Any) -> None:
     """Say all that is wrong with FOLDER, this machine or these options, without starting anything."""
-    options = _options(**given)
-    found = _preflight(folder, options, quiet=as_json)
+    with errors.as_json(as_json):
+        options = _options(**given)
+        found = _preflight(folder, options, quiet=as_json)
     if as_json:
         click.echo(found.model_dump_json(indent=1))
         sys.exit(2 if found.errors else 0)
@@ -112,7 +114,8 @@ def preflight(folder: Path, as_json: bool, **given: Any) -> None:
 def show_command(folder: Path, **given: Any) -> None:
     """Print the engine's environment and command line. Holds no secrets."""
     options = _options(**given)
-    found = _preflight(folder, options.model_copy(update={"port": 0}), quiet=True)  # nothing is bound here
+    nothing = {"port": 0, "key_env": ""}  # is bound here, or let in
+    found = _preflight(folder, options.model_copy(update=nothing), quiet=True)
     found.require()
     built = _command(found, options)
     for name, value in built.env.items():
@@ -205,12 +208,9 @@ def _log(folder: Path, port: int) -> Path:
 
 
 def _key(name: str) -> str:
-    key = os.environ.get(name, "") if name else ""
-    if name and not key:
-        raise UserError(
-            f"the environment variable {name} is empty", why="it should hold the API key", fix=f"export {name}"
-        )
-    return key
+    from serve.preflight import api_key
+
+    return api_key(name) if name else ""
 
 
 def _free_port(host: str) -> int:

@@ -33,7 +33,7 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    host: str = "127.0.0.1"
+    host: str = Field(default="127.0.0.1", min_length=1)
     port: int = Field(default=8000, ge=0, le=65535)  # 0: a free one is chosen at the start
     name: str = ""  # what clients call the model; the checkpoint's name if empty
     key_env: str = ""  # the environment variable that holds the API key; no key if empty
@@ -69,17 +69,17 @@ def options(section: Serve, **given: Any) -> Options:
     default, maximum = chosen.pop("default_effort"), chosen.pop("max_effort")
 
     def named(key: str) -> str:
-        unset = f"[serve] {key}" if key in section.model_fields_set else f"{key} (which nobody set)"
-        return f"--{key.replace('_', '-')}" if key in asked else unset
+        return f"--{key.replace('_', '-')}" if key in asked else f"[serve] {key}"
 
-    if EFFORTS.index(default) > EFFORTS.index(maximum):
+    if default and EFFORTS.index(default) > EFFORTS.index(maximum):
         raise UserError(
             f"{named('default_effort')} {default} is above the maximum, {named('max_effort')} {maximum}",
             why="a request that names no effort would get more than any may have",
-            fix=f"--default-effort {maximum}, or [serve] default_effort",
+            fix=f"--default-effort {maximum}, or leave the default out: it follows the maximum",
         )
     try:
-        policy = EffortPolicy(default=default, maximum=maximum, spelling=chosen.pop("spelling"))
+        efforts = {"maximum": maximum, "spelling": chosen.pop("spelling"), **({"default": default} if default else {})}
+        policy = EffortPolicy.model_validate(efforts)
         return Options(policy=policy, **chosen, **given)
     except ValidationError as e:
         first = e.errors()[0]

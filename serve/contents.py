@@ -47,8 +47,17 @@ class Contents(NamedTuple):
     tensors: Mapping[str, Tensor]
 
 
-def look(found: Checkpoint, options: Options) -> Contents:
-    """Every problem of a checkpoint with these options. Raises nothing that a user could cause."""
+def look(found: Checkpoint, options: Options, *, remake: str = "") -> Contents:
+    """Every problem of a checkpoint with these options. Raises nothing that a user could cause.
+
+    `remake` is the fix of a damaged folder; not given, it is the command that makes such a checkpoint.
+    """
+    inside = _look(found, options)
+    mended = (p if p.fix else p.model_copy(update={"fix": remake or found.remake}) for p in inside.problems)
+    return inside._replace(problems=tuple(mended))
+
+
+def _look(found: Checkpoint, options: Options) -> Contents:
     folder = found.folder
     problems = list(_prompt(found))
     if found.format == "lora":
@@ -88,8 +97,8 @@ def require(problems: Sequence[Problem], what: str) -> None:
         raise UserError(what, why="\n       ".join(lines))
 
 
-def error(what: str, why: str = "", fix: str = "tune export") -> Problem:
-    """A problem that stops the start."""
+def error(what: str, why: str = "", fix: str = "") -> Problem:
+    """A problem that stops the start. Without a fix, the folder must be made again."""
     return Problem(level="error", what=what, why=why, fix=fix)
 
 
@@ -106,9 +115,8 @@ def _json(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 def _prompt(found: Checkpoint) -> Iterator[Problem]:
     if harmony.fingerprint(found.prompt_date) != found.prompt_fingerprint:
         why = f"rendered for {found.prompt_date}, this installation's prompt has another fingerprint"
-        yield error(
-            "the checkpoint was trained on another prompt than would be served", why, "tune dataset, then train"
-        )
+        fix = "tune dataset, then tune train, then tune export" if found.base else ""
+        yield error("the checkpoint was trained on another prompt than would be served", why, fix)
 
 
 def _config(found: Checkpoint, config: dict[str, Any], shape: memory.Shape, options: Options) -> Iterator[Problem]:
@@ -124,7 +132,7 @@ def _config(found: Checkpoint, config: dict[str, Any], shape: memory.Shape, opti
         yield error(f"{folder}/config.json has vocab_size {shape.vocab_size}, harmony has {harmony.VOCABULARY}")
     longest = shape.max_position_embeddings
     if longest and options.max_model_len > longest:
-        fix = "lower --max-model-len, or [serve] max_model_len"
+        fix = f"[serve] max_model_len = {longest} in recipe.toml (serve run: or --max-model-len {longest})"
         yield error(f"max_model_len {options.max_model_len} is over the model's {longest}", "", fix)
     generation, bad = _json(folder / "generation_config.json")
     yield from bad
@@ -146,9 +154,11 @@ def _parallel(shape: memory.Shape, options: Options) -> Iterator[Problem]:
     ):
         if getattr(shape, name) % count:
             what = f"{name} {getattr(shape, name)} cannot be shared out among {count} GPUs"
-            yield error(what, "--tensor-parallel-size and --pipeline-parallel-size must divide it", "a smaller number")
+            fix = "after the --: sizes that divide it, or neither of the two"
+            yield error(what, "--tensor-parallel-size and --pipeline-parallel-size must divide it", fix)
     if stages > shape.num_hidden_layers:
-        yield error(f"{shape.num_hidden_layers} layers make no {stages} stages", "", "lower --pipeline-parallel-size")
+        fix = f"after the --: --pipeline-parallel-size {shape.num_hidden_layers} or less"
+        yield error(f"{shape.num_hidden_layers} layers make no {stages} stages", "", fix)
 
 
 def _headers(folder: Path) -> tuple[dict[str, Tensor], list[Problem]]:

@@ -28,9 +28,9 @@ class EffortError(ValueError):
 class EffortPolicy(BaseModel):
     """What a server does with efforts.
 
-    `default` is used when a request names none. An effort outside `allowed` is refused; one above `maximum` is
-    lowered to it. `spelling`: "strict" refuses every word but the three; "map" reads none and minimal as low,
-    xhigh and max as high, and refuses the rest.
+    `default` is used when a request names none; not given, it is medium, or `maximum` where that is lower. An effort
+    outside `allowed` is refused; one above `maximum` is lowered to it. `spelling`: "strict" refuses every word but the
+    three; "map" reads none and minimal as low, xhigh and max as high, and refuses the rest.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,6 +39,13 @@ class EffortPolicy(BaseModel):
     allowed: tuple[Effort, ...] = EFFORTS
     maximum: Effort = "high"
     spelling: Literal["strict", "map"] = "strict"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "default" not in given and given.get("maximum") in EFFORTS:
+            return {**given, "default": min("medium", given["maximum"], key=EFFORTS.index)}
+        return given
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

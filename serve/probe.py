@@ -143,7 +143,7 @@ def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) ->
         got = prompt_logprobs(http, model, ids)
         if len(got) != len(wanted):
             why = f"its canary is of {len(wanted) + 1} tokens, the prompt has {len(ids)}"
-            raise UserError("the checkpoint was made for another prompt", why=why, fix="tune export")
+            raise UserError("the checkpoint was made for another prompt", why=why, fix="tune export, or tune nano")
         apart = sum(abs(g - w) for g, w in zip(got, wanted, strict=True)) / len(got)
         if not apart <= allowed:  # NaN is not
             engine, meant = sum(got) / len(got), sum(wanted) / len(got)

@@ -55,9 +55,10 @@ def make_report(
     alpha: float = 0.05,
     note: str = NANO_NOTE,
     header: dict[Arm, str] | None = None,
+    tuned_id: str = "",
 ) -> Path:
     """A report.json about `tuned` whose verdict the gate itself reached, with its proof beside it; `header` None: both
-    endpoints sent the digest that `serve run` sends."""
+    endpoints sent the digest that `serve run` sends. `tuned_id`: what it was asked as, if not by its full name."""
     asked = question_set(20 if outcome == "INCONCLUSIVE" else 300)
     sent: dict[Arm, str] = {"base": BASE_DIGEST, "tuned": tuned.digest} if header is None else header
 
@@ -72,7 +73,7 @@ def make_report(
         path,
         asked,
         [told(q, arm, effort) for q in asked.questions for arm in ARMS for effort in efforts],
-        asked_of(asked, base, tuned.served_name, sent),
+        asked_of(asked, base, tuned_id or tuned.served_name, sent),
         efforts=efforts,
         margin=margin,
         alpha=alpha,

@@ -147,6 +147,7 @@ def test_what_the_options_ask_of_the_checkpoint_is_refused_as_serve_preflight_do
     found = examine(tmp_path, serve=serve)
     assert [(f.id, f.what) for f in found.errors] == [("D008", "max_model_len 200000 is over the model's 4096")]
     options = command.options(Serve(**serve), port=0)
+    assert "[serve] max_model_len = 4096 in recipe.toml" in found.errors[0].fix
     machine = Machine(device="cuda", cores=8, memory=80 * 2**30, vllm="0.32.0")
     (problem,) = preflight.check(tmp_path / "merged", options, machine).errors
     assert problem.what == found.errors[0].what
@@ -196,6 +197,12 @@ def test_a_context_that_nobody_chose_is_a_warning_that_names_what_the_model_hold
     assert "D013" not in ids(examine(tmp_path / "b", serve={"max_model_len": 2048}))
 
 
+def test_the_default_that_nobody_set_is_judged_as_it_is_served(tmp_path):
+    found = examine(tmp_path, serve={**CHOSEN, "max_effort": "low"}, judged={"efforts": ["low"]})
+    assert found.findings == ()
+    assert found.deployment.options.policy.default == "low"
+
+
 @pytest.mark.parametrize(
     ("most", "judged", "warned"),
     [
@@ -214,7 +221,9 @@ def test_no_effort_above_the_cap_needs_to_have_been_judged(tmp_path, most, judge
 
 def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):
     length = {"max_model_len": 20_000_000}
-    assert "D012" in ids(examine(tmp_path / "a", gpu="L4", concurrency=16, serve=length, config=ENDLESS))
+    found = examine(tmp_path / "a", gpu="L4", concurrency=16, serve=length, config=ENDLESS)
+    (few,) = [f for f in found.warnings if f.id == "D012"]
+    assert f"[deploy] concurrency = {found.fit.requests}," in few.fix
     assert "D012" not in ids(examine(tmp_path / "b", gpu="L4", concurrency=2, serve=length, config=ENDLESS))
 
 
@@ -288,6 +297,17 @@ def test_check_lists_everything_and_exits_2(tmp_path, report):
     result = CliRunner().invoke(cli.main, arguments)
     assert result.exit_code == 2
     assert [f["id"] for f in json.loads(result.output)] == ["D002", "D013"]
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_a_recipe_that_cannot_be_read_is_a_finding(tmp_path, words):
+    arguments = ["check", "modal", "--checkpoint", "x", "--report", "y", "--recipe", str(tmp_path / "none.toml")]
+    result = CliRunner().invoke(cli.main, [*arguments, *words])
+    assert result.exit_code == 2
+    if words:
+        assert [(f["id"], f["fix"]) for f in json.loads(result.stdout)] == [("D000", "tune init")]
+    else:
+        assert "error D000 there is no" in result.stdout
 
 
 def test_check_of_a_sound_deployment_exits_0(tmp_path):

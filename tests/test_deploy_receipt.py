@@ -34,6 +34,17 @@ def test_a_digest_that_only_a_name_claims_proves_nothing(tmp_path, arm, words):
         receipt.prove(made, proof)
 
 
+@pytest.mark.parametrize(
+    ("arm", "ids", "name"),
+    [("tuned", {"tuned_id": "mine"}, "python-docs@[0-9a-f]{16}"), ("base", {"base": "mine"}, BASE)],
+)
+def test_the_right_digest_under_a_plain_name_is_called_that(tmp_path, arm, ids, name):
+    made = make_checkpoint(tmp_path / "merged")
+    with pytest.raises(UserError, match=f"{arm} model 'mine': the right digest was sent") as error:
+        receipt.prove(made, make_report(tmp_path / "r.json", made, **ids))
+    assert re.search(f"--{arm}-model {name},", error.value.fix)
+
+
 @pytest.mark.parametrize(("arm", "words"), [("tuned", "is about"), ("base", "was measured against")])
 def test_a_digest_that_begins_alike_is_another_checkpoint(tmp_path, arm, words):
     made = make_checkpoint(tmp_path / "merged")

@@ -166,7 +166,7 @@ def test_a_hostile_base_name_in_a_report_is_refused(inputs):
         ("gpu", "H100\nprint(1)"),
         ("secrets", {"HF_TOKEN": "name; id"}),
         ("secrets", {"lower": "name"}),
-        ("min_replicas", 2),
+        ("min_replicas", -1),
         ("idle_seconds", 4000),
     ],
 )

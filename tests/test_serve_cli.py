@@ -26,12 +26,16 @@ def serve(*words, **env):
         (["command", "no-such-folder"], "holds no finished checkpoint"),
         (["run", "x", "--api-key-env", "NO_SUCH_KEY"], "NO_SUCH_KEY is empty"),
         (["run", "x", "--port", "99999"], "--port"),
+        (["run", "x", "--host", ""], "--host"),
+        (["ask", "http://127.0.0.1:1", "hi", "--api-key-env", "BAD_KEY"], "no header can carry"),
         (["run", "x", "--default-effort", "high", "--max-effort", "low"], "above the maximum"),
         (["run", "x", "--recipe", "no-such.toml"], "tune init"),
         (["run", "x", "--", "--api-key", "sk-1"], "--api-key-env"),
         (["run", "x", "--max-model-len", "0"], "--max-model-len"),
         (["run", "x", "--", "--max-model-len", "9"], "use --max-model-len before the --"),
         (["run", "x", "--", "-tp", "two"], "-tp two: not a number"),
+        (["run", "x", "stray"], "'stray' is no flag of the engine"),
+        (["preflight", "x", "--", "--no-such-flag", "3"], "--no-such-flag is no flag of vLLM 0.32"),
         (["run", "x", "--", "--served_model_name=y"], "Error: --served_model_name is not for the engine: use --name"),
         (["ask", "http://127.0.0.1:1", "hi"], "does not answer"),
         (["wait", "http://127.0.0.1:1", "--timeout", "0"], "Connection refused"),
@@ -39,7 +43,7 @@ def serve(*words, **env):
     ],
 )
 def test_bad_input_is_one_message_and_exit_2(words, says):
-    out = serve(*words)
+    out = serve(*words, BAD_KEY="schl\xfcssel")
     assert out.exit_code == 2, out.output
     assert says in out.output
     assert "Traceback" not in out.output
@@ -98,6 +102,8 @@ def test_the_engine_is_told_what_the_recipe_says(tmp_path):
     found = told()
     assert [found[k] for k in ("default", "maximum", "spelling")] == ["low", "medium", "map"]
     assert [found[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")] == [777, 3, 9, True]
+    (tmp_path / "recipe.toml").write_text("[serve]\n")
+    assert told("--max-effort", "low")["default"] == "low"
     words = "--default-effort medium --max-effort high --spelling strict --max-model-len 99 --drain 1 --max-body 8"
     found = told(*words.split(), "--no-raw-completions")
     assert [found[k] for k in ("default", "maximum", "spelling")] == ["medium", "high", "strict"]
@@ -118,6 +124,27 @@ def test_two_servers_of_a_project_do_not_share_a_log(tmp_path, monkeypatch):
     logs = {_log(Path("work/merged"), 8000), _log(Path("work/mxfp4"), 8000), _log(Path("work/merged"), 8001)}
     assert len(logs) == 3
     assert tmp_path / "work" / "serve-merged-8000.log" in logs
+
+
+@pytest.mark.parametrize("words", [["x"], ["x", "--recipe", "no-such.toml"], ["x", "--", "--model", "y"]])
+def test_what_preflight_cannot_go_past_is_json_too(words):
+    out = serve("preflight", "--json", *words)
+    assert out.exit_code == 2
+    (problem,) = json.loads(out.stdout)["problems"]
+    assert problem["level"] == "error"
+    assert problem["what"]
+    assert problem["fix"]
+
+
+def test_a_command_is_shown_without_the_key(tmp_path):
+    folder = fill(tmp_path / "tiny")
+    facts = {"name": "m", "base": "nano", "format": "merged", "prompt_date": "2026-01-01"}
+    checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
+    words = (str(folder), "--api-key-env", "NO_SUCH_KEY")
+    assert "NO_SUCH_KEY is empty" in serve("preflight", "--port", "0", *words).output
+    out = serve("command", *words)
+    assert out.exit_code == 0, out.output
+    assert '"key_env":"NO_SUCH_KEY"' in out.output
 
 
 def test_no_command_is_shown_for_what_cannot_be_served(tmp_path):

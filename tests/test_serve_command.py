@@ -107,9 +107,23 @@ def test_what_was_given_wins_over_the_recipe_and_none_is_not_given(key):
 
 
 @pytest.mark.parametrize(
+    ("section", "given", "default"),
+    [
+        ({}, {"max_effort": "low"}, "low"),
+        ({}, {"max_effort": "high"}, "medium"),
+        ({"max_effort": "low"}, {}, "low"),
+        ({"max_effort": "low"}, {"max_effort": "medium"}, "medium"),
+        ({"max_effort": "high"}, {"max_effort": "low"}, "low"),
+        ({"default_effort": "low"}, {"max_effort": "medium"}, "low"),
+    ],
+)
+def test_a_default_that_nobody_set_follows_the_maximum(section, given, default):
+    assert command.options(Serve(**section), **given).policy.default == default
+
+
+@pytest.mark.parametrize(
     ("section", "given", "says"),
     [
-        ({}, {"max_effort": "low"}, "default_effort (which nobody set) medium is above the maximum, --max-effort low"),
         ({"default_effort": "high"}, {"max_effort": "low"}, "[serve] default_effort high is above the maximum, --max"),
         (
             {"max_effort": "medium"},

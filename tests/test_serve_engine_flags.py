@@ -1,18 +1,19 @@
 """Flags for the engine: which are refused, which are read, and that the engine knows them by these names."""
 
+import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from serve import engine_flags
 from serve.command import Options
-from serve.engine_flags import EAGER, READ, REFUSED
+from serve.engine_flags import EAGER, READ, REFUSED, SHORT
 from serve.memory import Tuning
+from serve.vllm_flags import TAKES
 
-FLAGS = (Path(__file__).parent / "data" / "vllm_flags.txt").read_text().split()  # all that vLLM 0.32 takes
+FLAGS = list(TAKES)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,8 @@ FLAGS = (Path(__file__).parent / "data" / "vllm_flags.txt").read_text().split() 
         ("--quantization", "how weights are packed"),
         ("--quantization-config", "how weights are packed"),
         ("-q", "how weights are packed"),
+        ("--help", "--help=all shows every flag"),
+        ("-h", "--help=all shows every flag"),
         ("--load-format", "files in FOLDER"),
         ("--revision", "files in FOLDER"),
         ("--code-revision", "files in FOLDER"),
@@ -84,7 +87,6 @@ def test_engine_flags_that_only_begin_alike_pass():
         "1",
         "-tp",
         "2",
-        "--",
         "--max-num-seqs=4",
     )
     assert Options(extra=extra).extra == extra
@@ -105,10 +107,13 @@ def test_the_list_of_flags_is_the_installed_engines():
     code = """
 from vllm.entrypoints.launchers.cli_args import make_arg_parser
 from vllm.utils.argparse_utils import FlexibleArgumentParser
-print(*(name for action in make_arg_parser(FlexibleArgumentParser())._actions for name in action.option_strings))
+actions = make_arg_parser(FlexibleArgumentParser())._actions
+print(json.dumps({name: action.nargs for action in actions for name in action.option_strings}))
 """
+    code = "import json" + code
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert sorted(set(out.split())) == sorted(FLAGS)
+    most = {None: 1, "?": 1, 0: 0, "+": None}
+    assert {name: most[n] for name, n in json.loads(out.splitlines()[-1]).items()} == TAKES
 
 
 def test_a_refused_flag_is_refused_in_every_spelling_that_the_engine_takes():
@@ -131,10 +136,11 @@ def test_the_short_form_of_quantization_is_refused(word):
 
 
 def test_every_other_flag_of_the_engine_passes():
-    rest = [f for f in FLAGS if f not in {*REFUSED, *READ, *EAGER, "-q"}]
+    rest = [f for f in FLAGS if f not in {*REFUSED, *READ, *EAGER, *SHORT}]
     assert len(rest) > 300
     for flag in rest:
-        assert engine_flags.read((flag, "1", f"{flag}=1")) == Tuning(), flag
+        words = {0: (flag, flag), 1: (flag, "1", f"{flag}=1"), None: (flag, "1", "2", f"{flag}=1")}[TAKES[flag]]
+        assert engine_flags.read(words) == Tuning(), flag
 
 
 @pytest.mark.parametrize(
@@ -186,7 +192,7 @@ def test_a_flag_that_decides_memory_is_written_in_full():
     ("words", "says"),
     [
         ("-tp two", "-tp two: not a number"),
-        ("-tp", "-tp : not a number"),
+        ("-tp", "-tp needs a value"),
         ("--tensor-parallel-size 0", "--tensor-parallel-size 0: "),
         ("--gpu-memory-utilization 1.5", "--gpu-memory-utilization 1.5: "),
         ("--load-format dummy", "the weights are the files in FOLDER"),
@@ -197,3 +203,50 @@ def test_a_value_that_cannot_be_is_named(words, says):
     with pytest.raises(ValidationError) as error:
         Options(extra=tuple(words.split()))
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--no-such-flag 3", "--no-such-flag is no flag of vLLM 0.32: "),
+        ("--max-num-seq-s 3", "--max-num-seq-s is no flag of vLLM 0.32: --max-num-seqs is one"),
+        ("--drain=3", "--drain is no flag of vLLM 0.32: "),
+        ("-tp2", "-tp2 is no flag of vLLM 0.32: "),
+        ("--xyz", "serve's own stand before the --"),
+        ("stray", "'stray' is no flag of the engine"),
+        ("--seed 7 8", "'8' is no flag of the engine"),
+        ("--enable-prefix-caching true", "'true' is no flag of the engine"),
+        ("-- --seed 7", "'--' is no flag of the engine"),
+        ("--enable-prefix-caching=true", "--enable-prefix-caching takes no value"),
+        ("--enable-prefix-caching.a true", "--enable-prefix-caching.a takes no value"),
+        ("--seed", "--seed needs a value"),
+        ("--seed --enforce-eager", "--seed needs a value"),
+        ("--speculative-config.method", "--speculative-config.method needs a value"),
+        ("--cudagraph-capture-sizes", "--cudagraph-capture-sizes needs a value"),
+        ("--enable-e", "--enable-e is short for several: --enable-elastic-ep, --enable-ep-weight-filter"),
+    ],
+)
+def test_what_the_engine_would_not_take_is_named_before_it_starts(words, says):
+    with pytest.raises(ValidationError) as error:
+        Options(extra=tuple(words.split()))
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--see", "7"),
+        ("--seed=-1",),
+        ("--seed", "-1"),
+        ("-n4", "-r", "1"),
+        ("-O3",),
+        ("-O", "2", "-O=1"),
+        ("--speculative_config.method", "-x", "--speculative-config.tokens=3", "-sc.a+", "b,c"),
+        ("--speculative-config", '{"a": "-b c"}'),
+        ("--fingerprint-value", "-a b"),
+        ("--cudagraph-capture-sizes", "1", "2", "4", "--seed", "7"),
+        ("--fingerprint-value=",),
+    ],
+)
+def test_what_the_engine_takes_in_other_spellings_passes(words):
+    assert Options(extra=words).tuning == Tuning()

@@ -6,7 +6,7 @@ import struct
 import pytest
 from checkpoints import CONFIG, fill, write_index, write_weights
 
-from serve import machine, memory, preflight
+from serve import contents, machine, memory, preflight
 from serve.command import Options
 from serve.contents import INDEX
 from serve.machine import Machine, detect
@@ -257,6 +257,75 @@ def test_a_cache_size_given_to_the_engine_is_the_one_that_is_counted(whole):
     assert preflight.check(whole, options, HERE).figures["cache_bytes"] == GIB
 
 
+def test_the_fix_makes_again_what_the_folder_holds(whole, folder, tmp_path):
+    packed = fill(tmp_path / "packed", "mxfp4")
+    for where, facts, fix in (
+        (folder, {}, "tune export --format merged"),
+        (packed, {"format": "mxfp4"}, "tune export --format mxfp4"),
+        (folder, {"base": ""}, "tune nano"),
+    ):
+        only_return(where)
+        finish(where, **facts)
+        (problem,) = preflight.check(where, ANY_PORT, HERE).errors
+        assert problem.fix == fix
+        with (where / "config.json").open("a") as f:
+            f.write(" ")
+        assert {p.fix for p in preflight.check(where, ANY_PORT, HERE).errors} == {fix}
+    (there,) = contents.look(checkpoint.read(folder), ANY_PORT, remake="copy it again").problems
+    assert there.fix == "copy it again"
+
+
+def test_a_longer_context_than_the_models_has_a_fix_for_a_flag_and_for_a_recipe(folder):
+    set_config(max_position_embeddings=1024)(folder)
+    finish(folder)
+    (problem,) = preflight.check(folder, ANY_PORT, HERE).errors
+    assert "[serve] max_model_len = 1024 in recipe.toml" in problem.fix
+    assert "--max-model-len 1024" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("format", "amx", "extra", "fix"),
+    [
+        (
+            "merged",
+            True,
+            (),
+            "tune export --format mxfp4 takes a third; a shorter --max-model-len; or a larger machine",
+        ),
+        ("merged", False, (), "a shorter --max-model-len; or a larger machine"),
+        ("mxfp4", True, (), "a shorter --max-model-len; or a larger machine"),
+        ("mxfp4", True, ("--kv-cache-memory-bytes", "1G"), "a smaller --kv-cache-memory-bytes; or a larger machine"),
+    ],
+)
+def test_no_way_out_of_too_little_memory_is_named_that_is_none(tmp_path, format, amx, extra, fix):
+    folder = fill(tmp_path / "tiny", format)
+    finish(folder, format=format)
+    small = HERE.model_copy(update={"memory": 2**20, "amx": amx})
+    (problem,) = preflight.check(folder, Options(port=0, extra=extra), small).errors
+    assert problem.fix == fix
+
+
+def test_sizes_that_only_a_gpu_serves_are_sent_to_one(tmp_path):
+    folder = fill(tmp_path / "odd", hidden_size=48)
+    finish(folder)
+    (problem,) = preflight.check(folder, ANY_PORT, HERE).errors
+    assert "hidden_size cannot be served on a CPU" in problem.what
+    assert problem.fix == "serve it on a GPU"
+
+
+@pytest.mark.parametrize(
+    ("machine", "fix"),
+    [
+        (HERE.model_copy(update={"vllm": "0.29.1"}), "with a GPU pip install vllm==0.32.0, without one pip install"),
+        (Machine(device="cuda", cores=8, memory=0, gpus=0, vllm="0.32.0"), "pip uninstall -y vllm, then pip install"),
+    ],
+)
+def test_an_engine_to_be_installed_comes_with_the_command(whole, machine, fix):
+    (problem,) = preflight.check(whole, ANY_PORT, machine).errors
+    assert problem.fix.startswith(fix)
+    assert "requirements/cpu.txt" in problem.fix
+
+
 def test_a_file_changed_after_the_export_is_named(folder):
     truncate(folder)
     found = preflight.check(folder, ANY_PORT, HERE)
@@ -318,12 +387,33 @@ def test_a_port_in_use_is_named(whole):
         with pytest.raises(UserError, match=f"port {port} of 127.0.0.1.*[Ii]n use|port {port}") as error:
             preflight.check(whole, Options(port=port), HERE).require()
     assert "in use" in error.value.why
+    assert error.value.fix == "--port 0 takes a free one"
     preflight.check(whole, Options(port=port), HERE).require()
 
 
-def test_an_open_network_without_a_key_is_told(whole):
+@pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "fe80::zz", "\xfc" * 70, "x y"])
+def test_a_host_that_is_not_here_is_not_blamed_on_the_port(whole, host):
+    (problem,) = preflight.check(whole, Options(port=0, host=host), HERE).problems
+    assert problem.what == f"{host} is no address of this machine"
+    assert problem.why
+    assert "--port" not in problem.fix
+    assert "--host 127.0.0.1" in problem.fix
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [("", "KEY is empty"), ("a\nb", "no header"), ("schl\xfcssel", "no header"), ("sk-1", "")]
+)
+def test_a_key_that_cannot_be_used_is_an_error(whole, monkeypatch, key, says):
+    monkeypatch.setenv("KEY", key)
+    found = preflight.check(whole, Options(port=0, key_env="KEY"), HERE).errors
+    assert [says in p.what for p in found] == [True] * bool(says)
+    assert all("export KEY=..." in p.fix and key not in (p.what, p.why, p.fix) for p in found)
+
+
+def test_an_open_network_without_a_key_is_told(whole, monkeypatch):
     found = preflight.check(whole, Options(port=0, host="0.0.0.0"), HERE)
     assert [p.level for p in found.problems] == ["warning"]
+    monkeypatch.setenv("K", "sk-1")
     assert preflight.check(whole, Options(port=0, host="0.0.0.0", key_env="K"), HERE).problems == ()
 
 

@@ -29,6 +29,19 @@ def test_a_stage_without_its_manifest_is_not_whole(tmp_path):
     assert e.value.fix == "tune collect"
 
 
+def test_a_folder_of_another_stage_is_called_what_it_is(tmp_path):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    artefact.finish(folder, "adapter")
+    with pytest.raises(UserError, match=r"adapter holds a finished adapter, not a checkpoint\n") as e:
+        artefact.read(folder, "checkpoint", remake="tune export")
+    assert (e.value.why, e.value.fix) == ("it has adapter.json and no checkpoint.json", "tune export")
+    with pytest.raises(UserError, match="holds no finished checkpoint") as e:
+        artefact.read(tmp_path, "checkpoint", remake="tune export")
+    assert "another folder is meant, or its stage was interrupted" in e.value.why
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
-from tune import artefact, check, export, harmony, loading, lora
+from tune import artefact, check, cli, export, harmony, loading, lora
 from tune.errors import UserError
 
 ROUTER = "model.layers.0.mlp.router.weight"
@@ -50,6 +51,24 @@ def test_a_whole_checkpoint_passes(checkpoints: Path, kind: str, first: str) -> 
     assert first in lines[0]
     assert "7 control ids" in lines[1]
     assert "python-docs@" in lines[2]
+
+
+def test_a_script_reads_findings_and_problems_off_one_stream(checkpoints: Path, tmp_path: Path) -> None:
+    out = CliRunner().invoke(cli.main, ["check", str(checkpoints / "merged"), "--json"])
+    assert (out.exit_code, len(json.loads(out.stdout)["findings"]), json.loads(out.stdout)["problems"]) == (0, 3, [])
+    out = CliRunner().invoke(cli.main, ["check", str(checkpoints / "adapter"), "--json"])
+    (problem,) = json.loads(out.stdout)["problems"]
+    assert (out.exit_code, problem["level"], problem["fix"]) == (2, "error", "tune export")
+    assert "holds a finished adapter, not a checkpoint" in problem["what"]
+
+
+def test_what_makes_it_again_is_named_for_its_kind(checkpoints: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints / "mxfp4", tmp_path / "mxfp4"))
+    (folder / "tokenizer.json").write_text("3")
+    refinish(folder)
+    with pytest.raises(UserError) as caught:
+        check.check(folder)
+    assert caught.value.fix == "tune export --format mxfp4"
 
 
 def test_a_missing_shard(merged: Path) -> None:

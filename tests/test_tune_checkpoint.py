@@ -78,7 +78,7 @@ def test_a_canary_is_read_or_its_absence_is_explained(folder):
     found = checkpoint.read(folder)
     with pytest.raises(UserError, match="made by an older version") as e:
         checkpoint.canary(found)
-    assert e.value.fix == "tune export"
+    assert e.value.fix == found.remake == f"tune export --format {found.format}"
     with pytest.raises(UserError) as e:
         checkpoint.canary(found.model_copy(update={"base": ""}))
     assert e.value.fix == "tune nano"

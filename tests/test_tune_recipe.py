@@ -45,7 +45,7 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
             '[serve]\ndefault_effort = "high"\nmax_effort = "low"',
             "default_effort high is above the maximum, max_effort low",
         ),
-        ('[serve]\nmax_effort = "low"', "default_effort medium is above the maximum, max_effort low"),
+        ("[deploy]\nmin_replicas = 3\nmax_replicas = 2", "min_replicas = 3 is over max_replicas = 2"),
         ("[serve]\ndrain = -1", r"serve\.drain: "),
         ("[train", "not TOML"),
         ("[dataset]\nefforts = []", r"dataset\.efforts: .* at least 1 item"),
@@ -56,6 +56,13 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
 def test_each_bad_recipe_gets_its_reason(tmp_path, text, says):
     with pytest.raises(UserError, match=says):
         recipe.read(written(tmp_path, text))
+
+
+def test_a_bound_can_be_set_alone(tmp_path):
+    """What nobody set follows it, and is no reason to refuse it."""
+    read = recipe.read(written(tmp_path, '[serve]\nmax_effort = "low"\n[deploy]\nmin_replicas = 3\n'))
+    assert (read.serve.default_effort, read.deploy.max_replicas) == (None, 3)
+    assert recipe.read(written(tmp_path, "")).deploy.max_replicas == 1
 
 
 def test_a_missing_recipe_names_the_command_that_makes_one(tmp_path):

@@ -67,7 +67,10 @@ def test_the_next_command_follows_what_is_there(tmp_path):
     assert status(r).verdict == "FAIL"
     assert "report.html" in status(r).next
     reported(r, "PASS", model)
-    assert status(r).next.startswith("deploy render")
+    assert status(r).next == (
+        f"deploy render modal --checkpoint {r.work / 'mxfp4'} --report {r.work / 'report.json'} "
+        f"--out {r.work / 'deploy' / 'modal'}"
+    )
     assert "pages 3" in status(r).text()
     assert "verdict  PASS (as stored: evalsuite gate proves it)" in status(r).text()
     (r.work / "report.json").unlink()

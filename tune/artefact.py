@@ -7,6 +7,7 @@ an input that is not the one it was made from. Knows files and digests, nothing 
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -85,7 +86,10 @@ def read(folder: Path, kind: str, *, remake: str) -> Artefact:
     """
     path = folder / f"{kind}.json"
     if not path.is_file():
-        why = "the folder is there but its manifest is not: the stage was interrupted" if folder.is_dir() else ""
+        if other := _kind(folder):
+            what = f"{folder} holds a finished {other}, not a {kind}"
+            raise UserError(what, why=f"it has {other}.json and no {path.name}", fix=remake)
+        why = f"it has no {path.name}: another folder is meant, or its stage was interrupted" if folder.is_dir() else ""
         raise UserError(f"{folder} holds no finished {kind}", why=why, fix=remake)
     try:
         artefact = Artefact.model_validate_json(path.read_bytes())
@@ -95,6 +99,15 @@ def read(folder: Path, kind: str, *, remake: str) -> Artefact:
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing[:3])}", why=f"named in {path.name}", fix=remake)
     return artefact
+
+
+def _kind(folder: Path) -> str:
+    """The kind of the stage that left its manifest there, or ""."""
+    for path in sorted(p for p in folder.glob("*.json") if p.is_file()):
+        with path.open("rb") as f:
+            if re.match(rb'\{\s*"schema_version": \d+,\s*"kind": "%s",' % re.escape(path.stem).encode(), f.read(200)):
+                return path.stem
+    return ""
 
 
 def verify(folder: Path, artefact: Artefact, *, remake: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tune import artefact, checkpoint, harmony, lora, weights
+from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.weights import Spec
 
@@ -30,15 +31,15 @@ def check(folder: Path) -> list[str]:
     (vLLM passes over names it does not know without a word) or find in another shape, NaN or infinity in a sample of
     every tensor, a tokenizer whose control ids are not harmony's, a changed prompt, a changed file.
     """
-    made = artefact.read(folder, checkpoint.KIND, remake="tune export")
+    made = artefact.read(folder, checkpoint.KIND, remake=checkpoint.EXPORT)
     found = checkpoint.of(folder, made)
     config = weights.config(folder)
-    lines = _adapter(folder, config) if found.format == "lora" else _weights(folder, config, found.format)
+    lines = _adapter(found, config) if found.format == "lora" else _weights(found, config)
     problems = _tokenizer(folder, config)
     if found.prompt_fingerprint != harmony.fingerprint(found.prompt_date):
         problems.append("prompts render otherwise than when it was trained: another version of the harmony library?")
     if problems:
-        raise _wrong(folder, problems)
+        raise _wrong(found, problems)
     checkpoint.verify(folder)
     return [
         *lines,
@@ -47,7 +48,8 @@ def check(folder: Path) -> list[str]:
     ]
 
 
-def _weights(folder: Path, config: dict[str, Any], kind: str) -> list[str]:
+def _weights(found: Checkpoint, config: dict[str, Any]) -> list[str]:
+    folder, kind = found.folder, found.format
     specs = weights.headers(folder)
     problems = weights.differences(specs, weights.expected(config))
     if weights.is_mxfp4(config) != (kind == "mxfp4"):
@@ -57,19 +59,19 @@ def _weights(folder: Path, config: dict[str, Any], kind: str) -> list[str]:
         if spec.dtype != wanted:
             problems.append(f"{name} is {spec.dtype}, not {wanted}")
     if problems:
-        raise _wrong(folder, problems)
+        raise _wrong(found, problems)
     problems = [f"{name} holds {bad}" for name in specs if (bad := _bad_values(folder, specs, name))]
     if problems:
-        raise _wrong(folder, problems)
+        raise _wrong(found, problems)
     total = sum(spec.nbytes for spec in specs.values())
     return [f"{len(specs)} tensors, {total / 1e9:.2f} GB, with the names and shapes of its config.json; no NaN seen"]
 
 
-def _adapter(folder: Path, config: dict[str, Any]) -> list[str]:
-    deltas = lora.read(folder)
+def _adapter(found: Checkpoint, config: dict[str, Any]) -> list[str]:
+    deltas = lora.read(found.folder)
     problems = lora.fits(deltas, weights.expected(config))
     if problems:
-        raise _wrong(folder, problems)
+        raise _wrong(found, problems)
     return [f"adapter: changes {len(deltas)} weights of its base, norm {lora.norm(deltas):.3g}"]
 
 
@@ -103,10 +105,11 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> list[str]:
     return problems
 
 
-def _wrong(folder: Path, problems: list[str]) -> UserError:
+def _wrong(found: Checkpoint, problems: list[str]) -> UserError:
     more = [f"and {len(problems) - 8} more"] if len(problems) > 8 else []
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     return UserError(
-        f"{folder} is not a checkpoint that can be served: {len(problems)} problem{'s' if len(problems) > 1 else ''}",
+        f"{found.folder} is not a checkpoint that can be served: {count}",
         why="\n       ".join([*problems[:8], *more]),
-        fix="tune export",
+        fix=found.remake,
     )

@@ -17,6 +17,7 @@ from tune.harmony import Effort
 Format = Literal["merged", "mxfp4", "lora"]
 KIND = "checkpoint"
 CANARY = "canary.json"  # written by tune/canary.py beside the weights
+EXPORT = "tune export"  # what makes one, as long as nothing is known of it
 
 
 class Canary(BaseModel):
@@ -58,6 +59,11 @@ class Checkpoint(BaseModel):
         """`name@digest16`: how `/v1/models` names it, and how a report is matched to it."""
         return f"{self.name}@{self.digest[:16]}"
 
+    @property
+    def remake(self) -> str:
+        """The command that makes it again."""
+        return f"tune export --format {self.format}" if self.base else "tune nano"
+
 
 def finish(
     folder: Path,
@@ -82,12 +88,12 @@ def finish(
     return read(folder)
 
 
-def read(folder: Path, *, remake: str = "tune export") -> Checkpoint:
+def read(folder: Path, *, remake: str = EXPORT) -> Checkpoint:
     """The checkpoint in `folder`. Raises UserError when it is missing, half-written or of another kind."""
     return of(folder, artefact.read(folder, KIND, remake=remake), remake=remake)
 
 
-def of(folder: Path, made: Artefact, *, remake: str = "tune export") -> Checkpoint:
+def of(folder: Path, made: Artefact, *, remake: str = EXPORT) -> Checkpoint:
     """The checkpoint that a manifest describes."""
     try:
         facts = {"folder": folder, "digest": made.digest, "base_digest": made.inputs.get("base", "")}
@@ -96,14 +102,18 @@ def of(folder: Path, made: Artefact, *, remake: str = "tune export") -> Checkpoi
         raise UserError(f"{folder}/{KIND}.json describes no checkpoint", why=reason(e), fix=remake) from None
 
 
-def verify(folder: Path, *, remake: str = "tune export") -> Checkpoint:
-    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB)."""
-    made = _only_its_own(folder, remake)
-    artefact.verify(folder, made, remake=remake)
-    return of(folder, made, remake=remake)
+def verify(folder: Path, *, remake: str = "") -> Checkpoint:
+    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB).
+
+    `remake` is the next command when that fails; not given, it is the one that makes such a checkpoint.
+    """
+    made = _only_its_own(folder, remake or EXPORT)
+    found = of(folder, made, remake=remake or EXPORT)
+    artefact.verify(folder, made, remake=remake or found.remake)
+    return found
 
 
-def look(folder: Path, *, remake: str = "tune export") -> Checkpoint:
+def look(folder: Path, *, remake: str = EXPORT) -> Checkpoint:
     """`verify` without the digests: what can be seen at once, before files of many GB are read."""
     return of(folder, _only_its_own(folder, remake), remake=remake)
 
@@ -122,11 +132,11 @@ def _only_its_own(folder: Path, remake: str) -> Artefact:
 
 def canary(found: Checkpoint) -> Canary:
     """The checkpoint's canary. Raises UserError when it has none, as those of older versions, or an unreadable one."""
-    path, remake = found.folder / CANARY, "tune export" if found.base else "tune nano"
+    path = found.folder / CANARY
     try:
         return Canary.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         why = f"it has no {CANARY}: it was made by an older version, and what the engine makes of it cannot be checked"
     except (OSError, ValidationError) as e:
         why = f"{CANARY} cannot be read: {str(e).splitlines()[0]}"
-    raise UserError(f"{found.folder} cannot be proven when it is served", why=why, fix=remake)
+    raise UserError(f"{found.folder} cannot be proven when it is served", why=why, fix=found.remake)

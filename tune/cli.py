@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tune import errors
 from tune import recipe as recipes
 from tune.artefact import VERSION, Artefact
 from tune.errors import Group, UserError
@@ -120,8 +121,9 @@ def check(folder: Path, as_json: bool) -> None:
     """Check a checkpoint folder: digests, tensor names and shapes, tokenizer, numbers."""
     from tune.check import check as stage
 
-    findings = stage(folder)
-    tell(json.dumps(findings) if as_json else "\n".join(findings))
+    with errors.as_json(as_json):
+        findings = stage(folder)
+    tell(json.dumps({"findings": findings, "problems": []}, indent=1) if as_json else "\n".join(findings))
 
 
 @main.command()

@@ -1,5 +1,6 @@
 """The one error a user sees: what was wrong, why, and the next command. No traceback."""
 
+import json
 import os
 import sys
 import traceback
@@ -36,6 +37,21 @@ class UserError(click.ClickException):
             if file is None and sys.stderr.isatty():
                 click.echo("\r\x1b[2K", nl=False, err=True)
             super().show(file)
+
+
+@contextmanager
+def as_json(asked: bool) -> Iterator[None]:
+    """What a check with --json could not go past is printed as its one problem: a script reads it off the same stream
+    as all others. The exit code stays."""
+    try:
+        yield
+    except (UserError, OSError) as e:
+        if not asked or isinstance(e, BrokenPipeError):
+            raise
+        error = unusable(e) if isinstance(e, OSError) else e
+        problem = {"level": "error", "what": error.what, "why": error.why, "fix": error.fix}
+        click.echo(json.dumps({"problems": [problem]}, indent=1))
+        sys.exit(error.exit_code)
 
 
 def unusable(e: OSError) -> UserError:

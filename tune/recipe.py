@@ -101,7 +101,7 @@ class Export(Section):
 class Serve(Section):
     """How a checkpoint is served, here and when deployed. `serve run` has a flag for each key, and the flag wins."""
 
-    default_effort: Effort = "medium"  # of a request that names none
+    default_effort: Effort | None = None  # of a request that names none; not set: medium, or max_effort if lower
     max_effort: Effort = "high"  # higher ones are lowered to it
     spelling: Literal["strict", "map"] = "strict"  # map: none and minimal mean low, xhigh and max mean high
     max_model_len: Positive = 2048  # tokens of prompt and answer
@@ -111,7 +111,7 @@ class Serve(Section):
 
     @model_validator(mode="after")
     def _cap(self) -> Self:
-        if EFFORTS.index(self.default_effort) > EFFORTS.index(self.max_effort):
+        if self.default_effort and EFFORTS.index(self.default_effort) > EFFORTS.index(self.max_effort):
             raise ValueError(f"default_effort {self.default_effort} is above the maximum, max_effort {self.max_effort}")
         return self
 
@@ -149,12 +149,19 @@ class Deploy(Section):
     region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]{2,12}){1,3}-\d$")  # SageMaker
     registry: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200})?$")  # where you push images
     min_replicas: int = Field(default=0, ge=0)
-    max_replicas: Positive = 1
+    max_replicas: Positive = 1  # not set: min_replicas, if that is more
     concurrency: Positive = 16  # requests in flight a replica, before another is started
     idle_seconds: int = Field(default=300, ge=2, le=3600)  # before an idle replica stops
     startup_seconds: int = Field(default=1800, ge=60, le=3600)  # to load weights and answer
     request_seconds: Positive = 300  # the longest answer that is waited for
     secrets: dict[EnvName, SecretName] = {}  # environment variable: the name of a secret kept at the target
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "max_replicas" not in given and isinstance(given.get("min_replicas"), int):
+            return {**given, "max_replicas": max(1, given["min_replicas"])}
+        return given
 
     @model_validator(mode="after")
     def _replicas(self) -> Self:

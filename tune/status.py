@@ -97,7 +97,8 @@ def status(recipe: Recipe) -> Status:
     elif rendered:
         following = f"read {rendered[0] / 'README.md'}"
     else:
-        following = f"deploy render modal --checkpoint {about} --report {recipe.work / 'report.json'}"
+        proof, out = recipe.work / "report.json", recipe.work / TARGETS / "modal"
+        following = f"deploy render modal --checkpoint {about} --report {proof} --out {out}"
     return Status(rows=tuple(rows), verdict=verdict, next=following)
 
 

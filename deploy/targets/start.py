@@ -29,7 +29,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
             why="the report that allowed this deployment is about the other checkpoint",
             fix="deploy render for the checkpoint that is to run",
         )
-    contents.require(contents.look(found, options).problems, f"{folder} cannot be served")
+    contents.require(contents.look(found, options, remake=REMAKE).problems, f"{folder} cannot be served")
 
     def proof() -> None:
         checkpoint.verify(folder, remake=REMAKE)

@@ -21,7 +21,7 @@ from evalsuite.graders import grade, lenient, parse
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.request import Sampling
 from evalsuite.server import Server
-from tune.errors import UserError
+from tune.errors import UserError, reason
 from tune.harmony import Effort
 
 Arm = Literal["base", "tuned"]
@@ -158,7 +158,7 @@ def _reply(text: bytes, where: str) -> Reply:
     try:
         return Reply.model_validate_json(body)
     except ValidationError as e:
-        raise UserError(f"{where} is not an answer", why=str(e).splitlines()[0], fix=again) from None
+        raise UserError(f"{where} is not an answer", why=reason(e), fix=again) from None
 
 
 def counted(

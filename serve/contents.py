@@ -20,7 +20,7 @@ from serve.memory import Tensor
 from tune import checkpoint as checkpoints
 from tune import harmony
 from tune.checkpoint import Checkpoint
-from tune.errors import UserError
+from tune.errors import UserError, reason
 
 INDEX = "model.safetensors.index.json"
 SIZES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "BF16": 2, "F16": 2}  # bytes of one value; 1 for the rest
@@ -181,7 +181,7 @@ def _headers(folder: Path) -> tuple[dict[str, Tensor], list[Problem]]:
         try:
             held = read_header(folder / name)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error) as e:
-            problems.append(error(f"{folder / name} is damaged", str(e)))
+            problems.append(error(f"{folder / name} is damaged", reason(e)))
             continue
         if twice := sorted(held.keys() & tensors.keys()):
             why = f"e.g. {twice[0]} is in {name} and in another file; the engine keeps the one it reads last"

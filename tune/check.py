@@ -9,7 +9,7 @@ from typing import Any
 
 from tune import artefact, checkpoint, harmony, lora, weights
 from tune.checkpoint import Checkpoint
-from tune.errors import UserError
+from tune.errors import UserError, reason
 from tune.weights import Spec
 
 CONTROL = {
@@ -94,7 +94,7 @@ def _tokenizer(folder: Path, config: dict[str, Any]) -> list[str]:
         added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
         ids = {token["content"]: int(token["id"]) for token in added}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        return [f"{path.name} cannot be read: {e}"]
+        return [f"{path.name} cannot be read: {reason(e)}"]
     problems = [
         f"{path.name}: {text} is {ids.get(text, 'absent')}, not {number}"
         for text, number in CONTROL.items()

@@ -138,5 +138,5 @@ def canary(found: Checkpoint) -> Canary:
     except FileNotFoundError:
         why = f"it has no {CANARY}: it was made by an older version, and what the engine makes of it cannot be checked"
     except (OSError, ValidationError) as e:
-        why = f"{CANARY} cannot be read: {str(e).splitlines()[0]}"
+        why = f"{CANARY} cannot be read: {reason(e)}"
     raise UserError(f"{found.folder} cannot be proven when it is served", why=why, fix=found.remake)

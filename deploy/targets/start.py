@@ -14,7 +14,7 @@ from typing import Any
 from serve import contents, supervisor
 from serve.command import Command, Options
 from tune import checkpoint
-from tune.errors import UserError, exit_codes
+from tune.errors import UserError, exit_codes, reason
 
 REMAKE = "mount or copy the checkpoint again"
 
@@ -55,7 +55,9 @@ def read() -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_bytes())["settings"]["deployment"]
         Options.model_validate(found["options"])
     except (ValueError, KeyError, TypeError) as e:
-        raise UserError(f"{path} is not what was rendered", why=str(e), fix="deploy render, then build again") from None
+        raise UserError(
+            f"{path} is not what was rendered", why=reason(e), fix="deploy render, then build again"
+        ) from None
     return found
 
 

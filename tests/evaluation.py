@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalsuite import answers, questions, report, request
-from evalsuite.answers import Answer, Arm, Meta, Outcome, Reply
+from evalsuite import questions, report
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.request import Sampling
-from evalsuite.server import Server
+from evalsuite.replies import answers, request
+from evalsuite.replies.answers import Answer, Arm, Meta, Outcome, Reply
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import Server
 from tune.harmony import Effort
 
 BASE, TUNED = "base@0000000000000000", "tuned@1111111111111111"

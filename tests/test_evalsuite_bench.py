@@ -9,10 +9,10 @@ import pytest
 from pydantic import SecretStr
 from scipy import stats
 
-from evalsuite.bench import Bench, bench, calibrate, paced, paired_ratio
-from evalsuite.load.client import Target
-from evalsuite.load.metrics import Limits
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.speed.bench import Bench, bench, calibrate, paced, paired_ratio
+from evalsuite.speed.client import Target
+from evalsuite.speed.metrics import Limits
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 
 # A busy machine makes a run void, rightly; what these tests look at is something else.

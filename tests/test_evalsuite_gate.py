@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from evaluation import question, reply
 
-from evalsuite.answers import graded
-from evalsuite.comparison import compare
-from evalsuite.gate import Evidence, Judged, Policy, decide, weaker
+from evalsuite.judging.comparison import compare
+from evalsuite.judging.gate import Evidence, Judged, Policy, decide, weaker
+from evalsuite.replies.answers import graded
 from tune.recipe import Evaluate
 
 POLICY = Policy(margin=0.05, alpha=0.05)

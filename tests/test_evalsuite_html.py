@@ -10,9 +10,10 @@ from threading import Thread
 import pytest
 from evaluation import ARMS, asked_of, built, question, reply
 
-from evalsuite import html, report
-from evalsuite.answers import Arm, Reply
+from evalsuite import report
 from evalsuite.questions import QuestionSet
+from evalsuite.replies.answers import Arm, Reply
+from evalsuite.views import html
 
 HOSTILE = "</pre></details><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
 NOTE = "A nano model proves the path, not quality."

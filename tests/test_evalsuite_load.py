@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from evalsuite.load.client import Raw, Target, closed_loop, open_loop
-from evalsuite.load.metrics import Figures, Limits, Sample, Slo, distribution, figures, sample, span_of, void
-from evalsuite.load.schedule import offsets
-from evalsuite.load.wire import Malformed, parse
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.speed.client import Raw, Target, closed_loop, open_loop
+from evalsuite.speed.metrics import Figures, Limits, Sample, Slo, distribution, figures, sample, span_of, void
+from evalsuite.speed.schedule import offsets
+from evalsuite.speed.wire import Malformed, parse
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 
 BODY = {"messages": [{"role": "user", "content": "hello"}], "reasoning_effort": "low"}

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from evalsuite.graders import grade, parse
 from evalsuite.pydocs import kinds
 from evalsuite.pydocs.build import build
 from evalsuite.pydocs.facts import Module, answers
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import QuestionSet
+from evalsuite.replies.graders import grade, parse
 from tune.errors import UserError
 from tune.recipe import Evaluate
 

@@ -9,10 +9,11 @@ from arms import canned, question_set
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsuite import answers, reply
-from evalsuite.answers import Answer
-from evalsuite.request import Sampling
-from evalsuite.server import Server
+from evalsuite.asking import reply
+from evalsuite.replies import answers
+from evalsuite.replies.answers import Answer
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import Server
 
 
 def _events(*chunks: str) -> bytes:

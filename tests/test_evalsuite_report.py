@@ -8,8 +8,10 @@ import pytest
 from evaluation import BASE, asked_of, both, built, evaluated, filed, question, question_set, reply
 from pydantic import ValidationError
 
-from evalsuite import answers, report, summary
-from evalsuite.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer
+from evalsuite import report
+from evalsuite.replies import answers
+from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer
+from evalsuite.views import summary
 from tune.errors import UserError
 
 EFFORTS = ("low", "medium", "high")

@@ -13,9 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from arms import BASE, TUNED, log, question_set, run, stub
 
-from evalsuite import answers, questions, reply
-from evalsuite.ask import Endpoint
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite import questions
+from evalsuite.asking import reply
+from evalsuite.asking.ask import Endpoint
+from evalsuite.replies import answers
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 
 

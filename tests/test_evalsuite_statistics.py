@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsuite import statistics as s
+from evalsuite.judging import statistics as s
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,9 @@ from serve import contents, memory, preflight
 from serve.command import Options
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
-from tune import nano
-from tune import weights as exported
+from tune.nano import build as nano
 from tune.recipe import Nano
+from tune.weights import shards as exported
 
 SMALL, LARGE = memory.GPT_OSS["openai/gpt-oss-20b"], memory.GPT_OSS["openai/gpt-oss-120b"]
 H100 = int(79.2 * GIB)

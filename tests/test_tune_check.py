@@ -10,8 +10,10 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
-from tune import artefact, check, cli, export, harmony, loading, lora
+from tune import artefact, cli, harmony
 from tune.errors import UserError
+from tune.weights import check, export, lora
+from tune.weights.base_model import base_of
 
 ROUTER = "model.layers.0.mlp.router.weight"
 
@@ -24,7 +26,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     added = [{"id": number, "content": text} for text, number in check.CONTROL.items()]
     (root / "base" / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
     made = recipe(root)
-    make_adapter(made, loading.base(made).digest)
+    make_adapter(made, base_of(made).digest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "SHARD_BYTES", 26_000_000)
         for kind in ("merged", "mxfp4", "lora"):

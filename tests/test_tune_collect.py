@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tune import page, recipe
+from tune import recipe
 from tune.cli import main
-from tune.collect import collect
+from tune.data import page
+from tune.data.collect import collect
+from tune.data.sources import brightdata, web
 from tune.errors import UserError
-from tune.sources import brightdata, web
 
 DATA = Path(__file__).parent / "data" / "sphinx"
 

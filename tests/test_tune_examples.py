@@ -6,9 +6,9 @@ from collections import Counter
 
 import pytest
 
-from tune import doctests, examples, signatures
-from tune.page import Page
-from tune.sources import stdlib
+from tune.data import doctests, examples, signatures
+from tune.data.page import Page
+from tune.data.sources import stdlib
 
 EFFORTS = ("low", "medium", "high")
 RULE = "End with one line: ANSWER: <value>"

@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune import page
+from tune.data import page
+from tune.data.page import Failure, Page
 from tune.errors import UserError
-from tune.page import Failure, Page
 
 TEXT = """lost
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tune.data.page import Failure, Page, sections
+from tune.data.sources import brightdata, sphinx, stdlib, web
 from tune.errors import UserError
-from tune.page import Failure, Page, sections
-from tune.sources import brightdata, sphinx, stdlib, web
 
 DATA = Path(__file__).parent / "data" / "sphinx"
 HTML = "<html><head><title>T</title></head><body><main><h1>Title</h1><p>Some text of use.</p></main></body></html>"

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 from tiny_gptoss import VOCABULARY, make_base, make_dataset, recipe
 
-from tune import artefact, hardware, loading, train
-from tune.backends import peft
+from tune import artefact
 from tune.errors import UserError
 from tune.recipe import Recipe, Train
+from tune.training import hardware, loading, train
+from tune.training.backends import peft
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tune import artefact, dataset
+from tune import artefact
+from tune.data import dataset
 from tune.recipe import Recipe
 
 VOCABULARY = 512

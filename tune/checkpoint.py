@@ -16,7 +16,7 @@ from tune.harmony import Effort
 
 Format = Literal["merged", "mxfp4", "lora"]
 KIND = "checkpoint"
-CANARY = "canary.json"  # written by tune/canary.py beside the weights
+CANARY = "canary.json"  # written by tune/weights/canary.py beside the weights
 EXPORT = "tune export"  # what makes one, as long as nothing is known of it
 
 

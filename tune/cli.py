@@ -48,7 +48,7 @@ def init(folder: Path) -> None:
 @JSON
 def collect(path: Path, as_json: bool) -> None:
     """Collect pages from the recipe's source into work/pages."""
-    from tune.collect import collect as stage
+    from tune.data.collect import collect as stage
 
     recipe = recipes.read(path)
     _run(stage, recipe, as_json, then="evalsuite questions" if recipe.evaluate.modules else "tune dataset")
@@ -59,7 +59,7 @@ def collect(path: Path, as_json: bool) -> None:
 @JSON
 def dataset(path: Path, as_json: bool) -> None:
     """Turn pages into verified examples and token ids in work/dataset."""
-    from tune.dataset import build
+    from tune.data.dataset import build
 
     _run(build, recipes.read(path), as_json, then="tune train")
 
@@ -69,7 +69,7 @@ def dataset(path: Path, as_json: bool) -> None:
 @JSON
 def nano(path: Path, as_json: bool) -> None:
     """Train the embedded base model on the pages into work/nano (base.model = "nano" only)."""
-    from tune.nano import build
+    from tune.nano.build import build
 
     recipe = recipes.read(path)
     if recipe.base.model != "nano":
@@ -86,7 +86,7 @@ def nano(path: Path, as_json: bool) -> None:
 @JSON
 def train(path: Path, as_json: bool) -> None:
     """Train a LoRA adapter on the dataset into work/adapter."""
-    from tune.train import train as stage
+    from tune.training.train import train as stage
 
     _run(stage, recipes.read(path), as_json, then="tune export")
 
@@ -102,7 +102,7 @@ def train(path: Path, as_json: bool) -> None:
 @JSON
 def export(path: Path, format_: str | None, as_json: bool) -> None:
     """Write the tuned checkpoint: merged 16-bit, native MXFP4 or the LoRA alone, into work/FORMAT."""
-    from tune.export import export as stage
+    from tune.weights.export import export as stage
 
     recipe = recipes.read(path)
     if format_:
@@ -119,7 +119,7 @@ def export(path: Path, format_: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(folder: Path, as_json: bool) -> None:
     """Check a checkpoint folder: digests, tensor names and shapes, tokenizer, numbers."""
-    from tune.check import check as stage
+    from tune.weights.check import check as stage
 
     with errors.as_json(as_json):
         findings = stage(folder)

@@ -45,6 +45,17 @@ def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
     assert collect(stdlib(tmp_path, '["bisect"]')).digest != first.digest
 
 
+def test_pages_of_an_older_schema_are_collected_again(tmp_path):
+    r = stdlib(tmp_path)
+    made = collect(r)
+    path = r.work / "pages" / "pages.json"
+    settings = {**made.settings, "page_version": 1}
+    path.write_text(made.model_copy(update={"settings": settings}).model_dump_json())
+    lines = []
+    assert collect(r, lines.append) == made
+    assert "there already" not in lines[0]
+
+
 def test_an_edited_page_file_is_made_again(tmp_path):
     r = stdlib(tmp_path)
     before = collect(r)

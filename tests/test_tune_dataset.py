@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tune import artefact, harmony, recipe
 from tune.data import page
+from tune.data.block import Prose
 from tune.data.collect import collect
 from tune.data.dataset import build, check_control, read, render, select, split
 from tune.data.examples import Example
@@ -58,8 +59,12 @@ def spoil(r, pages):
 
 
 def a_page(**changes):
-    fields = {"id": "x", "title": "x", "module": "x", "text": "# x\n\nText.", "source": "s", "licence": "l"}
+    fields = {"id": "x", "title": "x", "module": "x", "blocks": said("x", "Text."), "source": "s", "licence": "l"}
     return Page(**{**fields, **changes})
+
+
+def said(heading, text):
+    return (Prose(headings=(heading,), text=text),)
 
 
 def example(user="Why?", answer="Because.", thinking="Hm.", effort="low", name="e"):
@@ -179,8 +184,8 @@ def test_a_module_that_becomes_held_out_is_refused_though_the_dataset_is_there(c
 
 
 def test_control_tokens_in_a_page_stay_text_and_are_counted(copied):
-    text = f"# Tokens {CONTROL}\n\nThe text {CONTROL} is only text.\n"
-    spoil(copied, [a_page(text=text), a_page(id="y", text="# y\n\nA page without any of that.")])
+    blocks = said(f"Tokens {CONTROL}", f"The text {CONTROL} is only text.")
+    spoil(copied, [a_page(blocks=blocks), a_page(id="y", blocks=said("y", "A page without any of that."))])
     made = build(copied)
     assert made.figures["control_token_texts"] == 1
     (row,) = [r for name in ("train", "eval") for r in rows(copied, name) if r["page"] == "x"]

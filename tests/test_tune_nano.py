@@ -17,6 +17,7 @@ from speaker import DATE, RULE
 from serve import probe
 from tune import artefact, checkpoint, harmony
 from tune.data import page
+from tune.data.block import Code, Prose
 from tune.errors import UserError
 from tune.harmony import Rendered
 from tune.nano import build as nano
@@ -36,7 +37,10 @@ def _pages() -> list[page.Page]:
             id=name,
             title=name,
             module=name,
-            text=f"# {name}\n\nA {name} holds values. It ends with <|return|> or <|end|>.\n\n```python\n{name}(x)\n```",
+            blocks=(
+                Prose(headings=(name,), text=f"A {name} holds values. It ends with <|return|> or <|end|>."),
+                Code(headings=(name,), language="python", text=f"{name}(x)"),
+            ),
             source="test",
             licence="unknown",
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tune import artefact
 from tune.artefact import Artefact
-from tune.data.page import Failure, Page, write
+from tune.data.page import VERSION, Failure, Page, write
 from tune.data.sources import brightdata, sphinx, stdlib, web
 from tune.errors import UserError
 from tune.recipe import Recipe
@@ -26,7 +26,11 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
     characters. Raises UserError when the source is wrong or not one page came of it.
     """
     folder = recipe.work / KIND
-    settings = {**recipe.collect.model_dump(mode="json"), "held_out": sorted(recipe.evaluate.modules)}
+    settings = {
+        **recipe.collect.model_dump(mode="json"),
+        "held_out": sorted(recipe.evaluate.modules),
+        "page_version": VERSION,
+    }
     inputs = {}
     if recipe.collect.source == "stdlib":
         settings["python"] = platform.python_version()

@@ -15,7 +15,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from tune.data import doctests, signatures
-from tune.data.page import Page, Section, fenced, paragraphs, sections, words
+from tune.data.block import Section, fenced, sections
+from tune.data.page import Page, words
 from tune.harmony import Effort, Message
 from tune.recipe import Kind
 
@@ -117,16 +118,15 @@ def _mentioned(pages: Sequence[Page]) -> dict[str, set[str]]:
     texts: dict[str, list[str]] = {}
     for page in pages:
         texts.setdefault(page.module, []).append(page.text)
-    return {
-        m: words(said) for m, said in texts.items() if any(re.search(rf"(?m)^#+ {re.escape(m)}\.\w", t) for t in said)
-    }
+    own = {p.module for p in pages if any(h.startswith(f"{p.module}.") for b in p.blocks for h in b.headings)}
+    return {m: words(said) for m, said in texts.items() if m in own}
 
 
 def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
-    parts = sections(page.text)
+    parts = sections(page.blocks)
     for section in parts:
         yield from ((section.title, fact) for fact in _section(page, section))
-        found = signatures.parse(section.code[0]) if section.code else None
+        found = _signature_of(section)
         if found and section.title.rpartition(".")[2] == found.name.rpartition(".")[2]:
             yield from ((section.title, fact) for fact in _signature(section, found))
             if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
@@ -136,16 +136,24 @@ def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) 
         yield from _sessions(page, parts, counts)
 
 
+def _signature_of(section: Section) -> signatures.Signature | None:
+    """What the section's first block says, when it is code that reads as a signature."""
+    first = section.blocks[0]
+    return signatures.parse(first.text) if first.kind == "code" else None
+
+
 def _section(page: Page, section: Section) -> Iterator[_Fact]:
-    blocks = paragraphs(section.body)
-    if blocks and blocks[0].startswith("```") and len(blocks) > 1 and signatures.parse(section.code[0]):
+    blocks = section.blocks
+    if len(blocks) > 1 and _signature_of(section):
         blocks = blocks[1:]  # the signature is a question of its own
     lead: list[str] = []
+    prose = ""
     for block in blocks:
-        if lead and sum(map(len, lead)) + len(block) > LEAD:
+        said = block.render()
+        if lead and sum(map(len, lead)) + len(said) > LEAD:
             break
-        lead.append(block)
-    prose = next((block for block in lead if block[0] not in "` "), "")
+        lead.append(said)
+        prose = prose or (said if block.kind not in {"code", "table"} else "")
     if not prose or section.title.startswith("Names in "):
         return
     where = "" if section.title == page.title or section.title.startswith(page.module) else f" on {page.title}"
@@ -197,7 +205,8 @@ def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> 
     listed = "\n".join(f"{c}. {module}" for c, module in zip("ABCD", choices, strict=True))
     claim = f"`{name}` belongs to `{page.module}`."
     question = f"Which module provides `{name}`?\n{listed}"
-    yield _Fact("module", "inspected", question, *_short(claim, letter, f"{section.title}: {_sentence(section.body)}"))
+    said = " ".join(block.text if block.kind == "code" else block.render() for block in section.blocks)
+    yield _Fact("module", "inspected", question, *_short(claim, letter, f"{section.title}: {_sentence(said)}"))
 
 
 def _short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
@@ -230,18 +239,14 @@ def _name(title: str) -> str:
 
 def _sentence(text: str) -> str:
     """The first sentence, on one line, at most 200 characters."""
-    flat = re.sub(r"\s+", " ", text.replace("```python", " ").replace("```", " ")).strip()
+    flat = re.sub(r"\s+", " ", text).strip()
     cut = re.match(r".{10,198}?[.!?](?= |$)", flat)
     return cut[0] if cut else flat[:197] + ("..." if len(flat) > 197 else "")
 
 
 def _listed(names: Sequence[str]) -> str:
-    quoted = [f"`{name}`" for name in names]
-    return (
-        " and ".join([", ".join(quoted[:-1]), quoted[-1]])
-        if len(quoted) > 1
-        else (quoted[0] if quoted else "no arguments")
-    )
+    quoted = [f"`{name}`" for name in names] or ["no arguments"]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
 def _ordinal(k: int) -> str:

@@ -1,23 +1,23 @@
 """A page of documentation: what every source yields and every later stage reads.
 
-In: text of any origin. Out: `Page`, its sections, and pages.jsonl. Page text is Markdown-like: `#` headings,
-code in ``` fences, paragraphs apart by blank lines. Knows nothing about where pages come from.
+In: typed blocks of any origin. Out: `Page`, and pages.jsonl. Knows nothing about where pages come from.
 """
 
+import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from tune.artefact import write_text
+from tune.data.block import Block, render
 from tune.errors import UserError
 
-Filled = Annotated[str, StringConstraints(min_length=1)]
+VERSION = 2  # schema version of a line in pages.jsonl; 1 had text in place of blocks
 
-_HEADING = re.compile(r"(#{1,6}) +(.*?)\s*$")
-_FENCE = re.compile(r"(`{3,})([\w+-]*)\s*$")
+Named = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Page(BaseModel):
@@ -25,13 +25,19 @@ class Page(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Filled
-    title: Filled
-    module: Filled
-    text: Annotated[str, StringConstraints(pattern=r"\S")]
-    source: Filled
-    licence: Filled
+    schema_version: Literal[2] = 2
+    id: Named
+    title: Named
+    module: Named
+    blocks: Annotated[tuple[Block, ...], Field(min_length=1)]
+    source: Named
+    licence: Named
     url: str = ""
+
+    @property
+    def text(self) -> str:
+        """The blocks as Markdown, for whoever wants words: structure is in the blocks alone."""
+        return render(self.blocks)
 
     def held_out_by(self, modules: Iterable[str]) -> str | None:
         """The first of `modules` that this page's module is, or lies in; None when it is free to train on."""
@@ -43,67 +49,8 @@ class Failure(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: Filled
-    reason: Filled
-
-
-class Section(NamedTuple):
-    """A heading and the text up to the next heading of any level. `level` counts the heading's `#`."""
-
-    title: str
-    level: int
-    body: str
-
-    @property
-    def code(self) -> list[str]:
-        """Contents of the fenced code blocks, in order."""
-        return [code for code, _ in _blocks(self.body) if code is not None]
-
-
-def sections(text: str) -> list[Section]:
-    """Split page text at its headings; a `#` inside a code fence is code. Text before the first heading is dropped."""
-    out: list[Section] = []
-    body: list[str] = []
-    title, level, fence = "", 0, ""
-    for line in text.split("\n"):
-        if fence:
-            fence = "" if line.rstrip() == fence else fence
-        elif opened := _FENCE.match(line):
-            fence = opened[1]
-        elif heading := _HEADING.match(line):
-            if level:
-                out.append(Section(title, level, "\n".join(body).strip("\n")))
-            title, level, body = heading[2], len(heading[1]), []
-            continue
-        body.append(line)
-    if level:
-        out.append(Section(title, level, "\n".join(body).strip("\n")))
-    return out
-
-
-def paragraphs(body: str) -> list[str]:
-    """Blocks apart by blank lines; a fenced block, blank lines and all, is one."""
-    out: list[str] = []
-    for code, text in _blocks(body):
-        if code is None:
-            out.extend(part.strip("\n") for part in re.split(r"\n[ \t]*\n", text) if part.strip())
-        else:
-            out.append(fenced(code, text))
-    return out
-
-
-def fenced(code: str, language: str = "") -> str:
-    """Code between fences longer than any run of backticks in it."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", code)), default=2)
-    fence = "`" * (longest + 1)
-    return f"{fence}{language}\n{code}\n{fence}"
-
-
-def plain(text: str) -> str:
-    """Text of which no line reads as a heading or a fence: such a line is indented by four spaces."""
-    return "\n".join(
-        "    " + line if _HEADING.match(line) or line.startswith("```") else line for line in text.split("\n")
-    )
+    id: Named
+    reason: Named
 
 
 def write(path: Path, rows: Iterable[Page | Failure]) -> None:
@@ -112,7 +59,7 @@ def write(path: Path, rows: Iterable[Page | Failure]) -> None:
 
 
 def read(path: Path) -> list[Page]:
-    """Raises UserError naming the first line that is not a page."""
+    """Raises UserError naming the first line that is not a page, or the schema version when it is another one."""
     out: list[Page] = []
     for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if not line:
@@ -120,6 +67,9 @@ def read(path: Path) -> list[Page]:
         try:
             out.append(Page.model_validate_json(line))
         except ValidationError as e:
+            if (version := _version(line)) != VERSION:
+                why = f"its pages have schema version {version}, and this version reads {VERSION}"
+                raise UserError(f"{path} was made by another version", why=why, fix="tune collect") from None
             why = f"{'.'.join(map(str, e.errors()[0]['loc'])) or 'line'}: {e.errors()[0]['msg']}"
             raise UserError(f"{path}:{number} is not a page", why=why, fix="tune collect") from None
     return out
@@ -130,22 +80,10 @@ def words(texts: Sequence[str]) -> set[str]:
     return {word for text in texts for word in re.findall(r"\w+", text)}
 
 
-def _blocks(body: str) -> Iterator[tuple[str | None, str]]:
-    """(code, language) of a fenced block, (None, text) of what is between. An unclosed fence runs to the end."""
-    text: list[str] = []
-    code: list[str] = []
-    fence, language = "", ""
-    for line in body.split("\n"):
-        if fence and line.rstrip() == fence:
-            yield "\n".join(code), language
-            fence, code = "", []
-        elif fence:
-            code.append(line)
-        elif opened := _FENCE.match(line):
-            yield None, "\n".join(text)
-            fence, language, text = opened[1], opened[2], []
-        else:
-            text.append(line)
-    if fence:
-        yield "\n".join(code), language
-    yield None, "\n".join(text)
+def _version(line: str) -> object:
+    """The schema version that a line names; 1 when it has text and names none; ours when it is no page at all."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return VERSION
+    return row.get("schema_version", 1 if "text" in row else VERSION) if isinstance(row, dict) else VERSION

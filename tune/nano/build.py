@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from tune import artefact, checkpoint, harmony
 from tune.checkpoint import KIND, Checkpoint
-from tune.data import page
+from tune.data import block, page
 from tune.errors import UserError
 from tune.harmony import PAD, RETURN, Rendered
 from tune.nano import conversations, speech, training
@@ -234,7 +234,7 @@ def _cache() -> Path:
 
 def _source() -> str:
     """sha256 over the code and the libraries that make a nano: another version of them makes another model."""
-    modules = [canary, conversations, speech, training, tokenizer, harmony, page]
+    modules = [canary, conversations, speech, training, tokenizer, harmony, page, block]
     libraries = [importlib.metadata.version(name) for name in ("torch", "transformers")]
     files = [__file__, *(str(m.__file__) for m in modules)]
     return hashlib.sha256(" ".join([*(artefact.file_digest(Path(f)) for f in files), *libraries]).encode()).hexdigest()

@@ -34,22 +34,21 @@ _THINKING: dict[Effort, str] = {
 
 
 def passages(pages: Sequence[page.Page]) -> list[tuple[str, str]]:
-    """(heading, text) all through the pages: neighbouring sentences of a paragraph on one line.
+    """(heading, text) all through the pages: neighbouring sentences of a block on one line.
 
     Up to `PASSAGE` characters each; a longer sentence loses its end.
     """
     out: list[tuple[str, str]] = []
     for one in pages:
-        for section in page.sections(one.text) or [page.Section(one.title, 1, one.text)]:
-            for paragraph in page.paragraphs(section.body):
-                line = ""
-                for sentence in re.split(r"(?<=[.!?:])\s+", " ".join(paragraph.split())):
-                    if line and len(line) + len(sentence) >= PASSAGE:
-                        out.append((section.title[:HEADING], line))
-                        line = ""
-                    line = f"{line} {sentence}".strip()[:PASSAGE]
-                if line:
-                    out.append((section.title[:HEADING], line))
+        for block in one.blocks:
+            heading, line = block.headings[-1][:HEADING], ""
+            for sentence in re.split(r"(?<=[.!?:])\s+", " ".join(block.render().split())):
+                if line and len(line) + len(sentence) >= PASSAGE:
+                    out.append((heading, line))
+                    line = ""
+                line = f"{line} {sentence}".strip()[:PASSAGE]
+            if line:
+                out.append((heading, line))
     return out
 
 

@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from tune.data.page import Failure, Page, fenced, plain
+from tune.data import docstring
+from tune.data.block import Block, Code, Prose, render
+from tune.data.page import Failure, Page
 from tune.errors import UserError
 
 LICENCE = "PSF-2.0"
@@ -27,8 +29,6 @@ SMALL = 600  # characters: a class with less to say is a section of its module's
 
 _ACTS_ON_IMPORT = {"antigravity", "this"}  # opens a browser; prints
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
-_UNDERLINED = re.compile(r"(?m)^(\S.*)\n([*=~^\"-])\2{2,}$")
-_LEVELS = {"*": "#", "=": "##", "-": "###", "~": "####", "^": "#####", '"': "######"}
 
 
 def pages(modules: Sequence[str], *, topics: bool) -> Iterator[Page | Failure]:
@@ -72,32 +72,31 @@ def _import(names: Sequence[str]) -> dict[str, ModuleType]:
 
 def _module_pages(name: str, module: ModuleType) -> Iterator[Page]:
     """The module's own page, then one for each larger class."""
-    parts, classes = [], []
+    blocks: list[Block] = []
+    classes: list[tuple[str, list[Block]]] = []
     if module.__doc__:
-        parts.append(_prose(inspect.cleandoc(module.__doc__)))
-    public = _public(name, module)
-    for attribute, found in public:
+        blocks += docstring.read(module.__doc__, (name,))
+    for attribute, found in _public(name, module):
         qualified = f"{name}.{attribute}"
         if inspect.isclass(found):
-            text = "\n\n".join(_class_parts(qualified, found))
-            if len(text) < SMALL:
-                parts.append(text)
+            alone = _class_blocks(qualified, found, ())
+            if len(render(alone)) < SMALL:
+                blocks += _class_blocks(qualified, found, (name,))
             else:
-                classes.append((qualified, text))
+                classes.append((qualified, alone))
         else:
-            parts.append(_entry(qualified, found, found.__doc__))
-    parts = [part for part in parts if part]
-    if parts:
+            blocks += _entry(qualified, found, found.__doc__, (name,))
+    if blocks:
         names = ", ".join(f"`{attribute}`" for attribute in _exported(module))
-        parts.append(f"## Names in {name}\n\nThe module `{name}` provides {names}.")
-        yield _page(name, name, f"# {name}\n\n" + "\n\n".join(parts))
-    for qualified, text in classes:
-        yield _page(qualified, name, text.replace("## ", "# ", 1))
+        text = f"The module `{name}` provides {names}."
+        yield _page(name, name, [*blocks, Prose(headings=(name, f"Names in {name}"), text=text)])
+    for qualified, said in classes:
+        yield _page(qualified, name, said)
 
 
-def _page(title: str, module: str, text: str) -> Page:
+def _page(title: str, module: str, blocks: Sequence[Block]) -> Page:
     source = f"cpython-{platform.python_version()}"
-    return Page(id=f"stdlib:{title}", title=title, module=module, text=text, source=source, licence=LICENCE)
+    return Page(id=f"stdlib:{title}", title=title, module=module, blocks=tuple(blocks), source=source, licence=LICENCE)
 
 
 def _exported(module: ModuleType) -> list[str]:
@@ -119,28 +118,28 @@ def _public(name: str, module: ModuleType) -> list[tuple[str, Any]]:
     return out
 
 
-def _class_parts(qualified: str, cls: type) -> list[str]:
-    parts = [_entry(qualified, cls, cls.__dict__.get("__doc__"))]
+def _class_blocks(qualified: str, cls: type, above: tuple[str, ...]) -> list[Block]:
+    blocks = _entry(qualified, cls, cls.__dict__.get("__doc__"), above)
+    above = (*above, qualified)
     for attribute, raw in vars(cls).items():
         if attribute.startswith("_"):
             continue
         if isinstance(raw, property):
-            parts.append(_entry(f"{qualified}.{attribute}", None, raw.__doc__))
+            blocks += _entry(f"{qualified}.{attribute}", None, raw.__doc__, above)
         elif isinstance(raw, staticmethod | classmethod) or inspect.isroutine(raw):
             bound: Callable[..., Any] = getattr(cls, attribute)
-            parts.append(_entry(f"{qualified}.{attribute}", bound, bound.__doc__))
-    if len(parts) > 1 and not parts[0]:
-        parts[0] = f"## {qualified}"
-    return [part for part in parts if part]
+            blocks += _entry(f"{qualified}.{attribute}", bound, bound.__doc__, above)
+    return blocks
 
 
-def _entry(qualified: str, found: Any, doc: str | None) -> str:
-    """Heading, signature, docstring; empty when there is neither a docstring nor a parameter to tell of."""
+def _entry(qualified: str, found: Any, doc: str | None, above: tuple[str, ...]) -> list[Block]:
+    """Signature and docstring under a heading; empty without a docstring."""
+    path = (*above, qualified)
     signature = _signature(qualified, found) if found is not None else ""
-    told = _prose(inspect.cleandoc(doc)) if isinstance(doc, str) and doc.strip() else ""
-    if not told and signature.endswith(("()", "(self)", "(self, /)", "(*args, **kwargs)", "")):
-        return ""
-    return "\n\n".join(part for part in (f"## {qualified}", signature and fenced(signature, "python"), told) if part)
+    told = list(docstring.read(doc, path)) if isinstance(doc, str) else []
+    if not told:
+        return []
+    return [*([Code(headings=path, language="python", text=signature)] if signature else []), *told]
 
 
 def _signature(qualified: str, found: Any) -> str:
@@ -153,33 +152,16 @@ def _signature(qualified: str, found: Any) -> str:
     return "" if "frozenset({" in text else qualified + text  # a set's order changes from run to run
 
 
-def _prose(doc: str) -> str:
-    """A docstring as page text: its interactive examples fenced, the rest kept as it is."""
-    out: list[str] = []
-    for block in re.split(r"\n[ \t]*\n", doc.expandtabs()):
-        lines = block.split("\n")
-        start = next((i for i, line in enumerate(lines) if line.lstrip().startswith(">>> ")), None)
-        if start is None:
-            out.append(plain(block.strip("\n")))
-            continue
-        if start:
-            out.append(plain("\n".join(lines[:start])))
-        out.append(fenced(inspect.cleandoc("\n" + "\n".join(lines[start:])), "python"))
-    return "\n\n".join(out)
-
-
 def _topic_pages() -> Iterator[Page]:
     from pydoc_data.topics import topics  # 0.5 MB of text
 
     for name, text in sorted(topics.items()):
-        marked = _UNDERLINED.sub(lambda m: f"{_LEVELS[m[2]]} {m[1]}", text.strip("\n"))
-        if not marked.startswith("# "):
-            marked = f"# {name}\n\n{marked}"
+        blocks = docstring.read_topic(text, name)
         yield Page(
             id=f"{TOPICS}:{name}",
-            title=marked.partition("\n")[0].lstrip("# "),
+            title=blocks[0].headings[0],
             module=TOPICS,
-            text=marked,
+            blocks=blocks,
             source=f"cpython-{platform.python_version()}",
             licence=LICENCE,
         )

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tune.artefact import write_text
+from tune.data.html import LARGEST, decode, parse
 from tune.data.page import Failure, Page
-from tune.data.sources.sphinx import LARGEST, read_html
 
 if TYPE_CHECKING:
     import httpx
@@ -55,13 +55,13 @@ def pages(
 
 
 def page(url: str, html: str, source: str) -> Page:
-    """The page that a URL's HTML makes. Raises ValueError when there is no text in it."""
-    document = read_html(html)
+    """The page that a URL's HTML makes. Raises ValueError when there is none in it."""
+    document = parse(html)
     return Page(
         id=f"{source}:{url}",
         title=document.title,
         module=document.module or urlsplit(url).hostname or "web",
-        text=document.text,
+        blocks=document.blocks,
         source=source,
         licence=document.licence,
         url=url,
@@ -143,4 +143,4 @@ def _body(response: "httpx.Response") -> str:
         data += part
         if len(data) > LARGEST:
             raise FetchError(f"more than {LARGEST:,} bytes")
-    return bytes(data).decode(response.encoding or "utf-8", errors="replace")
+    return decode(bytes(data), response.charset_encoding or "")

@@ -51,7 +51,12 @@ def test_a_topic_has_the_headings_that_are_underlined():
         prose("One.", "Top"),
         code(">>> 1\n1", "python", ("Top", "Mid")),
         prose("Two:", "Top", "Mid", "Low"),
-        code("a = 1", "python", ("Top", "Mid", "Low")),  # though all but the first line is indented
+        code("a = 1", "python", ("Top", "Mid", "Low")),
         prose("Three.", "Top", "Next"),
     )
-    assert docstring.read_topic("Lead.\n\nTop\n***\n\nOne.", "t") == (prose("Lead.", "t"), prose("One.", "t", "Top"))
+    # All but the first line of what leads is indented, and yet it is no docstring.
+    assert docstring.read_topic("Lead:\n\n   a = 1\n\nTop\n***\n\nOne.", "t") == (
+        prose("Lead:", "t"),
+        code("a = 1", "python", ("t",)),
+        prose("One.", "t", "Top"),
+    )

@@ -70,6 +70,11 @@ def test_a_section_is_asked_about_when_it_has_words_of_its_own(block, answer):
     assert [e.messages[-1].content for e in found] == ([f"{answer}\n\n```python\nx\n```"] if answer else [])
 
 
+def test_text_that_goes_on_behind_a_function_is_not_asked_about_twice():
+    found = [e for e in made(page([*PUT, prose("More about shelves.")])).examples if e.kind == "section"]
+    assert [e.messages[-1].content for e in found] == ["All about shelves.", "Put it up. Gently."]
+
+
 def test_only_the_first_block_under_a_heading_is_its_signature():
     used = [prose("Like so:", "shelf.put"), code("shelf.put(thing, level)", "shelf.put")]
     assert {e.kind for e in made(page(used)).examples} == {"section"}

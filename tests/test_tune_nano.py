@@ -191,9 +191,22 @@ def test_the_gradient_is_that_of_the_full_vocabulary() -> None:
 
 
 def test_long_text_without_a_full_stop_stays_short() -> None:
-    one = _pages()[0].model_copy(update={"text": "漢" * 5000, "title": "t" * 5000})
+    one = _pages()[0].model_copy(update={"blocks": (Prose(headings=("a", "t" * 5000), text="漢" * 5000),)})
     [(heading, passage)] = conversations.passages([one])
     assert (len(heading), len(passage)) == (120, 120)
+
+
+def test_passages_are_short_sentences_under_their_nearest_heading_and_code_is_known_as_such() -> None:
+    blocks = (
+        Prose(headings=("a", "b"), text="One is here. " * 12),
+        Code(headings=("a",), language="python", text="a(\n  x)"),
+    )
+    found = conversations.passages([_pages()[0].model_copy(update={"blocks": blocks})])
+    assert found == [
+        ("b", " ".join(["One is here."] * 9)),
+        ("b", " ".join(["One is here."] * 3)),
+        ("a", "```python a( x) ```"),
+    ]
 
 
 def test_an_untrained_model_does_not_pass_for_one_that_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,15 +124,15 @@ def _mentioned(pages: Sequence[Page]) -> dict[str, set[str]]:
 
 def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
     parts = sections(page.blocks)
-    for section in parts:
-        yield from ((section.title, fact) for fact in _section(page, section))
+    for i, section in enumerate(parts):
+        if all(section.headings != earlier.headings for earlier in parts[:i]):  # text that goes on is not asked twice
+            yield from ((section.title, fact) for fact in _section(page, section))
         found = _signature_of(section)
         if found and section.title.rpartition(".")[2] == found.name.rpartition(".")[2]:
             yield from ((section.title, fact) for fact in _signature(section, found))
             if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
                 yield from ((section.title, fact) for fact in _module(page, section, mentioned))
-    # Running code is for pages of this machine: what a URL gave is never executed.
-    if not page.url:
+    if not page.url:  # running code is for pages of this machine: what a URL gave is never executed
         yield from _sessions(page, parts, counts)
 
 
@@ -146,24 +146,21 @@ def _section(page: Page, section: Section) -> Iterator[_Fact]:
     blocks = section.blocks
     if len(blocks) > 1 and _signature_of(section):
         blocks = blocks[1:]  # the signature is a question of its own
-    lead: list[str] = []
-    prose = ""
-    for block in blocks:
-        said = block.render()
+    lead, prose = list[str](), ""
+    for said, kind in ((block.render(), block.kind) for block in blocks):
         if lead and sum(map(len, lead)) + len(said) > LEAD:
             break
         lead.append(said)
-        prose = prose or (said if block.kind not in {"code", "table"} else "")
+        prose = prose or (said if kind not in {"code", "table"} else "")
     if not prose or section.title.startswith("Names in "):
         return
     where = "" if section.title == page.title or section.title.startswith(page.module) else f" on {page.title}"
-    sentence = _sentence(prose)
     yield _Fact(
         "section",
         "grounded",
         f"What does the documentation{where} say about {_name(section.title)}?",
         "\n\n".join(lead),
-        f"In short: {sentence}",
+        f"In short: {_sentence(prose)}",
         prose.split("\n")[0].strip(),
     )
 

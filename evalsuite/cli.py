@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tune.artefact import VERSION
 from tune.errors import Group, UserError
 from tune.terminal import say, tell
 
@@ -30,7 +29,7 @@ MORE = "next: raise questions in [evaluate] of the recipe, or name other modules
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="gptoss-kit")
+@click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Two URLs in, one verdict out.
 

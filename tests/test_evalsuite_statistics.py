@@ -115,6 +115,12 @@ def test_the_formula_for_power_is_what_simulation_finds(simulation):
     assert found == pytest.approx(s.power(1000, 0.1, 0.03, 0.05), abs=0.015)
 
 
+def test_percentiles_are_linear_between_neighbours():
+    """Hyndman and Fan, The American Statistician 50 (1996) 361, definition 7: at 1 + (n - 1) p of the sorted values."""
+    assert s.percentiles([40.0, 10.0, 20.0, 30.0], 0, 50, 95, 100) == pytest.approx((10, 25, 38.5, 40))
+    assert s.percentiles([7.0], 50, 99) == (7, 7)
+
+
 def test_nothing_and_one_question_are_decided_in_words():
     assert s.tango_bounds(0, 0, 0, 0.05) == (-1.0, 1.0)
     assert s.wilson(0, 0, 0.05) == (0.0, 1.0)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from evalsuite.asking.endpoint import Endpoint, served
-from evalsuite.asking.reply import UNREADABLE, Failed, heard
+from evalsuite.asking.reply import Failed, heard
+from evalsuite.asking.stream import UNREADABLE
 from evalsuite.questions import Question
 from evalsuite.replies import request
 from evalsuite.replies.answers import ARMS, EFFORT_MISMATCH, MODEL_MISMATCH, Arm

@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from evalsuite.asking.reply import UNREADABLE, safe, shown
+from evalsuite.asking.reply import safe, shown
+from evalsuite.asking.stream import UNREADABLE
 from evalsuite.replies.server import DIGEST, Server
 from tune.errors import UserError
 

@@ -10,8 +10,9 @@ import re
 import time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from evalsuite.asking.stream import UNREADABLE, Stream
 from evalsuite.questions import Question
 from evalsuite.replies import request
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Arm, Reply
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
 
 BACKOFF_SECONDS, LONGEST_WAIT = 0.5, 30.0
 REPLY_SECONDS = 1800.0  # a whole reply: the client's own time-out sees silence alone, and not a trickle without end
-MOST_TOKENS = 10**9  # that a server may count: more is no count
-
-# What the parsers in between raise for JSON that is too deep, too large, or of another shape.
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 
 
 class Failed(Exception):
@@ -80,7 +77,7 @@ async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) ->
     try:
         async with asyncio.timeout(REPLY_SECONDS):
             response: Any = await client.chat.completions.with_raw_response.create(**asked)
-            async with response.parse() as stream:
+            async with response.parse() as chunks:
                 effort = asked.get("reasoning_effort", "")
                 applied = response.headers.get("x-reasoning-effort", effort)
                 if effort and applied != effort:
@@ -89,7 +86,7 @@ async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) ->
                 if stamp != server.header:
                     was = server.header[:16] or "no digest"
                     raise Failed(f"{MODEL_MISMATCH}: {stamp[:16] or 'no digest'}, not {was}", again=False)
-                return await _collect(stream, {asked["model"], *server.names}, started)
+                return await _collect(chunks, {asked["model"], *server.names}, started)
     except TimeoutError:
         raise Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
     except APIStatusError as e:
@@ -104,49 +101,27 @@ async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) ->
         raise Failed(f"the stream is not a chat completion: {safe(e, client.api_key)}", again=True) from None
 
 
-async def _collect(stream: Any, names: set[str], started: float) -> dict[str, Any]:
-    text, reasoning, finish, usage = [], [], "", None
-    first_token = first_answer = None
-    async for chunk in stream:
+async def _collect(chunks: Any, names: set[str], started: float) -> dict[str, Any]:
+    stream = Stream()
+    async for chunk in chunks:
         name = getattr(chunk, "model", None)  # some servers send none
         if name and name not in names:
             raise Failed(f"{MODEL_MISMATCH}: {str(name)[:100]}, not {' or '.join(sorted(names))}", again=False)
-        usage = chunk.usage or usage
-        for choice in chunk.choices:
-            finish = choice.finish_reason or finish
-            thought = getattr(choice.delta, "reasoning", None) or getattr(choice.delta, "reasoning_content", None)
-            content = choice.delta.content
-            if thought or content:
-                now = time.perf_counter() - started
-                first_token = first_token or now
-                first_answer = first_answer or (now if content else None)
-            reasoning.append(thought or "")
-            text.append(content or "")
-    if finish in {"", "error", "abort"}:
-        raise Failed(f"the stream ended {f'with {finish}' if finish else 'without a finish reason'}", again=True)
-    if usage is not None and not isinstance(usage, BaseModel):
-        raise ValueError("its usage is no object")
-    details = getattr(usage, "completion_tokens_details", None)
+        stream.add(time.perf_counter() - started, chunk)
+    said = stream.said()
+    if said.unfinished:
+        raise Failed(f"the stream {said.unfinished}", again=True)
     return {
-        "text": _clean("".join(text)),
-        "reasoning": _clean("".join(reasoning)),
-        "finish_reason": _clean(finish),
-        "prompt_tokens": count(getattr(usage, "prompt_tokens", None)),
-        "completion_tokens": count(getattr(usage, "completion_tokens", None)),
-        "reasoning_tokens": count(getattr(details, "reasoning_tokens", None)),
-        "first_token_s": first_token,
-        "first_answer_s": first_answer,
+        "text": _clean(said.text),
+        "reasoning": _clean(said.reasoning),
+        "finish_reason": _clean(said.finish_reason),
+        "prompt_tokens": said.prompt_tokens or 0,
+        "completion_tokens": said.completion_tokens or 0,
+        "reasoning_tokens": said.reasoning_tokens or 0,
+        "first_token_s": said.moments[0] if said.moments else None,
+        "first_answer_s": said.answers[0] if said.answers else None,
         "total_s": time.perf_counter() - started,
     }
-
-
-def count(value: object) -> int:
-    """Tokens, as a server's usage tells them; 0 for none told. Raises ValueError for what is no count."""
-    if value is None:
-        return 0
-    if not isinstance(value, int | float) or value != value // 1 or not 0 <= value <= MOST_TOKENS:
-        raise ValueError(f"{str(value)[:40]!r} is no count of tokens")
-    return int(value)
 
 
 def _clean(text: str) -> str:

@@ -9,7 +9,7 @@ truncated or unparsed answer scores 0 and is counted as what it is.
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean, median
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict
 
@@ -86,6 +86,15 @@ class KindRow(Part):
     difference: Difference
 
 
+class Claim(NamedTuple):
+    """What the gate asks of tuned at one effort: not to be worse in right answers, nor in answers that can be read."""
+
+    effort: Effort
+    name: Literal["accuracy", "answering"]
+    words: str
+    difference: Difference
+
+
 class Comparison(Part):
     """Base against tuned at one effort."""
 
@@ -105,6 +114,13 @@ class Comparison(Part):
     base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha; a missing answer is wrong
     kinds: tuple[KindRow, ...]
     flips: tuple[Flip, ...]
+
+    @property
+    def claims(self) -> tuple[Claim, Claim]:
+        return (
+            Claim(self.effort, "accuracy", "right answers", self.difference),
+            Claim(self.effort, "answering", "readable answers", self.answering),
+        )
 
 
 Pair = tuple[Question, Answer, Answer]  # base, tuned: both have a score
@@ -202,10 +218,11 @@ def _reasoning_tokens(answer: Answer) -> int:
 
 
 def _p50_p95(seconds: Sequence[float | None]) -> tuple[float, float] | None:
-    import numpy as np
-
     known = [s for s in seconds if s is not None]
-    return (float(np.quantile(known, 0.5)), float(np.quantile(known, 0.95))) if known else None
+    if not known:
+        return None
+    p50, p95 = statistics.percentiles(known, 50, 95)
+    return p50, p95
 
 
 def _kind(kind: str, sides: Sequence[Sides], alpha: float) -> KindRow:

@@ -6,7 +6,8 @@ from typing import Literal
 from pydantic import Field
 
 from evalsuite.judging import statistics
-from evalsuite.judging.comparison import Comparison, Difference, Part
+from evalsuite.judging.comparison import Claim, Comparison, Difference, Part
+from evalsuite.judging.notation import confidence, percent, points, stated
 from tune.harmony import Effort
 from tune.recipe import Evaluate
 
@@ -89,11 +90,9 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
         return Verdict(outcome="INVALID", reasons=tuple(void))
     checks = []
     for c in comparisons:
-        if only_guesses(c, policy):
-            checks.append(_accuracy_blind(c, policy))
-        else:
-            checks.append(_non_inferior(c, "accuracy", c.difference, policy))
-        checks.append(_non_inferior(c, "answering", c.answering, policy))
+        accuracy, answering = c.claims
+        checks.append(_accuracy_blind(c, policy) if only_guesses(c, policy) else _non_inferior(c, accuracy, policy))
+        checks.append(_non_inferior(c, answering, policy))
     for outcome in ("FAIL", "INCONCLUSIVE"):
         against = [c for c in checks if c.outcome == outcome]
         if against:
@@ -104,6 +103,12 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
 def only_guesses(c: Comparison, policy: Policy) -> bool:
     """Base is not shown to beat blind guessing by more than the margin, so being within the margin shows nothing."""
     return c.base_above <= c.guess + policy.margin
+
+
+def worst(comparisons: Sequence[Comparison]) -> Claim | None:
+    """The claim whose lower bound is lowest: how bad tuned may be in what the gate looks at. None without pairs."""
+    claims = [claim for c in comparisons if c.paired for claim in c.claims]
+    return min(claims, key=lambda claim: claim.difference.lower, default=None)
 
 
 def weaker(judged: Judged, asked: Evaluate) -> list[str]:
@@ -153,64 +158,49 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
         if c.asked and c.missing / c.asked > policy.missing_cap:
             out.append(
                 f"{c.effort}: {c.missing} of {c.asked} questions lack a score on either side, more than "
-                f"{policy.missing_cap * 100:g} % (errors: base {c.base.outcomes['error']}, tuned "
+                f"{stated(policy.missing_cap)} % (errors: base {c.base.outcomes['error']}, tuned "
                 f"{c.tuned.outcomes['error']}; never asked: base {c.base.absent}, tuned {c.tuned.absent})"
             )
     return out
 
 
-def _non_inferior(
-    c: Comparison, name: Literal["accuracy", "answering"], difference: Difference, policy: Policy
-) -> Check:
-    what = {"accuracy": "right answers", "answering": "readable answers"}[name]
+def _non_inferior(c: Comparison, claim: Claim, policy: Policy) -> Check:
+    d, margin, sure = claim.difference, stated(policy.margin), confidence(policy.alpha)
     unheard = f" ({c.missing} of {c.asked} are missing and count at their worst)" if c.missing else ""
-    figures = f"{c.effort}, {what}: {_points(difference.estimate)} points{unheard}"
-    confidence = f"{1 - policy.alpha:.0%}"
-    if difference.lower > -policy.margin:
-        reason = (
-            f"{figures}, and with {confidence} confidence no lower than {_points(difference.lower)}: "
-            f"within the margin of {policy.margin * 100:.3g}"
+    figures = f"{c.effort}, {claim.words}: {points(d.estimate)} points{unheard}"
+    outcome: Result
+    if d.lower > -policy.margin:
+        outcome = "PASS"
+        end = f", and with {sure} confidence no lower than {points(d.lower)}: within the margin of {margin}"
+        end += "; a real loss, but one that the margin allows" if d.upper < 0 else ""
+    elif d.upper < 0:
+        outcome = "FAIL"
+        end = (
+            f", and with {sure} confidence no higher than {points(d.upper)}: tuned is worse, "
+            f"perhaps by as much as {points(-d.lower).lstrip('+')} (margin {margin})"
         )
-        if difference.upper < 0:
-            reason += "; a real loss, but one that the margin allows"
-        return Check(effort=c.effort, name=name, outcome="PASS", reason=reason)
-    if difference.upper < 0:
-        reason = (
-            f"{figures}, and with {confidence} confidence no higher than {_points(difference.upper)}: tuned is worse, "
-            f"perhaps by as much as {_points(-difference.lower).lstrip('+')} (margin {policy.margin * 100:.3g})"
+    else:
+        outcome = "INCONCLUSIVE"
+        end = (
+            f", but it may be as low as {points(d.lower)}, beyond the margin of {margin}; {_needed(d, c.asked, policy)}"
         )
-        return Check(effort=c.effort, name=name, outcome="FAIL", reason=reason)
-    return Check(
-        effort=c.effort,
-        name=name,
-        outcome="INCONCLUSIVE",
-        reason=f"{figures}, but it may be as low as {_points(difference.lower)}, beyond the margin of "
-        f"{policy.margin * 100:.3g}; {_needed(difference, c.asked, policy)}",
-    )
+    return Check(effort=c.effort, name=claim.name, outcome=outcome, reason=figures + end)
 
 
 def _accuracy_blind(c: Comparison, policy: Policy) -> Check:
-    base = c.base.accuracy or 0.0
     start = (
-        f"{c.effort}, right answers: base gets {base:.1%} where blind guessing gets {c.guess:.1%}, so a model "
-        f"that knows nothing would be within the margin of {policy.margin * 100:.3g}"
+        f"{c.effort}, right answers: base gets {percent(c.base.accuracy or 0.0)} where blind guessing gets "
+        f"{percent(c.guess)}, so a model that knows nothing would be within the margin of {stated(policy.margin)}"
     )
+    change, chance = f"{points(c.difference.estimate)} points", f"p = {c.better_p:.2g}"
     outcome: Result
     if c.better_p <= policy.alpha:
-        outcome, end = (
-            "PASS",
-            f"but tuned is shown to be better ({_points(c.difference.estimate)} points, p = {c.better_p:.2g})",
-        )
+        outcome, end = "PASS", f"but tuned is shown to be better ({change}, {chance})"
     elif c.difference.upper < 0:
-        outcome, end = "FAIL", f"and tuned is shown to be worse ({_points(c.difference.estimate)} points)"
+        outcome, end = "FAIL", f"and tuned is shown to be worse ({change})"
     else:
-        outcome, end = (
-            "INCONCLUSIVE",
-            (
-                f"and tuned is not shown to be better ({_points(c.difference.estimate)} points, p = {c.better_p:.2g}); "
-                "ask questions that base can answer"
-            ),
-        )
+        outcome = "INCONCLUSIVE"
+        end = f"and tuned is not shown to be better ({change}, {chance}); ask questions that base can answer"
     return Check(effort=c.effort, name="accuracy", outcome=outcome, reason=f"{start}; {end}")
 
 
@@ -221,8 +211,3 @@ def _needed(difference: Difference, n: int, policy: Policy) -> str:
     if needed > n:
         return f"two equal models would need about {needed} questions to pass {policy.power:.0%} of the time, not {n}"
     return f"{n} questions would be enough for two equal models, so the loss seen speaks against tuned"
-
-
-def _points(share: float) -> str:
-    text = f"{share * 100:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text

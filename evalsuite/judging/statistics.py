@@ -1,9 +1,10 @@
-"""Paired comparison of two arms on the same questions: bounds, tests, sample sizes. Pure; knows no file and no policy.
+"""Paired comparison of two arms on the same questions: bounds, tests, sample sizes; percentiles. Pure; knows no policy.
 
 `lost` counts the questions that base got right and tuned got wrong, `gained` the reverse, `n` all paired questions.
 A difference is always tuned minus base, from -1 to 1. `alpha` is one-sided. Arguments marked "array" broadcast.
 """
 
+from collections.abc import Sequence
 from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,13 @@ def power(n: int, psi: float, margin: float, alpha: float) -> float:
     if psi <= 0:
         raise ValueError("psi must be positive: two models that never differ are one model")
     return float(ndtr(margin * sqrt(n / psi) - normal_quantile(1 - alpha)))
+
+
+def percentiles(values: Sequence[float], *at: float) -> tuple[float, ...]:
+    """The percentiles `at`, 0 to 100, of one or more values, linear between neighbours (Hyndman and Fan's type 7)."""
+    import numpy as np
+
+    return tuple(float(x) for x in np.percentile(values, at))
 
 
 def _check(lost: int, gained: int, n: int) -> None:

@@ -12,12 +12,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from statistics import fmean
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from evalsuite.asking.reply import UNREADABLE, count
+from evalsuite.asking.stream import UNREADABLE, Stream
+from evalsuite.judging.statistics import percentiles
 from evalsuite.speed.client import Raw
 from evalsuite.speed.wire import Malformed, parse
 
@@ -140,60 +141,41 @@ def sample(raw: Raw, effort: str = "") -> Sample:
     if response.status != 200:
         return blank.model_copy(update={"error": f"http {response.status}"})
     try:
-        found = _tokens(response.events(), start)
+        found = _heard(response.events(), start)
     except UNREADABLE:
         return blank.model_copy(update={"error": "protocol: an event is not a chat completion chunk"})
-    applied = response.headers.get("x-reasoning-effort", "")
-    whole = response.complete and found.pop("ended")
+    applied = response.headers.get("x-reasoning-effort", effort)
     if not found["error"]:
-        if not whole:
+        if not response.complete:
             found["error"] = "cut: the stream ended before its end"
-        elif effort and applied and applied != effort:
+        elif effort and applied != effort:
             found["error"] = f"effort: asked {effort}, got {applied}"
         elif not found["output_tokens"]:
             found["error"] = "empty: no token came"
-    return blank.model_copy(update={k: v for k, v in found.items() if k != "ended"})
+    return blank.model_copy(update=found)
 
 
-def _tokens(events: Iterable[tuple[float, bytes]], start: float) -> dict[str, Any]:
-    thoughts: list[float] = []
-    answers: list[float] = []
-    usage: dict[str, Any] = {}
-    finish, error, done = "", "", False
+def _heard(events: Iterable[tuple[float, bytes]], start: float) -> dict[str, Any]:
+    """What a Sample says of the reply itself."""
+    stream = Stream()
     for time, data in events:
-        if data == b"[DONE]":
-            done = True
+        if data.startswith(b"[DONE]"):
             break
-        chunk = json.loads(data)
-        if chunk.get("error"):
-            error = "error in a 200"
-        usage = chunk.get("usage") or usage
-        for choice in chunk.get("choices") or ():
-            delta = choice.get("delta") or {}
-            if delta.get("reasoning") or delta.get("reasoning_content"):
-                thoughts.append(time)
-            if delta.get("content"):
-                answers.append(time)
-            finish = choice.get("finish_reason") or finish
-    if not isinstance(finish, str):
-        raise TypeError("a finish reason is a word")
-    moments = sorted(thoughts + answers)
-    details = usage.get("completion_tokens_details") or {}
-    output = usage.get("completion_tokens")
-    reasoning = details.get("reasoning_tokens")
-    share = len(thoughts) / len(moments) if moments else 0.0
-    total = len(moments) if output is None else count(output)
+        stream.add(time, json.loads(data))
+    said = stream.said()
+    moments, pieces = said.moments, len(said.thoughts) + len(said.answers)
+    output, reasoning = said.completion_tokens, said.reasoning_tokens
+    total = len(moments) if output is None else output
     return {
-        "ended": done or bool(finish),
-        "error": error,
-        "finish_reason": finish,
+        "error": "error in a 200" if said.failed else f"cut: the stream {said.unfinished}" if said.unfinished else "",
+        "finish_reason": said.finish_reason,
         "ttft_s": moments[0] - start if moments else None,
-        "ttfa_s": answers[0] - start if answers else None,
+        "ttfa_s": said.answers[0] - start if said.answers else None,
         "e2e_s": moments[-1] - start if moments else None,
         "itl_s": tuple(b - a for a, b in pairwise(moments)),
         "output_tokens": total,
         "counted": "chunks" if output is None else "usage",
-        "reasoning_tokens": round(total * share) if reasoning is None else count(reasoning),
+        "reasoning_tokens": round(total * len(said.thoughts) / max(pieces, 1)) if reasoning is None else reasoning,
         "reasoning_counted": "chunks" if reasoning is None else "usage",
     }
 
@@ -234,11 +216,11 @@ def span_of(samples: Sequence[Sample]) -> float:
 
 def distribution(values: Iterable[float | None]) -> Distribution | None:
     """None for no values."""
-    found = np.array([v for v in values if v is not None], dtype=float)
-    if not found.size:
+    found = [v for v in values if v is not None]
+    if not found:
         return None
-    p50, p95, p99 = (float(x) for x in np.percentile(found, [50, 95, 99]))
-    return Distribution(n=found.size, mean=float(found.mean()), p50=p50, p95=p95, p99=p99)
+    p50, p95, p99 = percentiles(found, 50, 95, 99)
+    return Distribution(n=len(found), mean=fmean(found), p50=p50, p95=p95, p99=p99)
 
 
 def _achieved(samples: Sequence[Sample]) -> float | None:

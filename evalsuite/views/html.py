@@ -3,18 +3,21 @@
 Model answers are untrusted: the template escapes them, and the page's own content policy forbids scripts and requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from math import ceil, floor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from evalsuite.judging.comparison import OUTCOMES, Difference
-from evalsuite.judging.gate import Result, only_guesses
+from evalsuite.judging.gate import Result, only_guesses, worst
+from evalsuite.judging.notation import bounds, confidence, percent, points, stated
 from evalsuite.report import Report, Steering
 
 if TYPE_CHECKING:
     import jinja2
+
+T = TypeVar("T")
 
 MEANING: dict[Result, str] = {
     "PASS": "Tuned is shown to be not worse than base, within the margin, at every effort.",
@@ -55,7 +58,7 @@ HEIGHT = 210
 def render(report: Report) -> str:
     """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network."""
     cs = report.comparisons
-    paired = [d for c in cs for d in (c.difference, c.answering) if c.paired]
+    paired = [claim.difference for c in cs if c.paired for claim in c.claims]
     kinds = sorted({row.kind for c in cs for row in c.kinds})
     return _template().render(
         r=report,
@@ -66,7 +69,7 @@ def render(report: Report) -> str:
         axis=_axis(paired, report.policy.margin),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
-        worst=min((c for c in cs if c.paired), key=lambda c: c.difference.lower, default=None),
+        worst=worst(cs),
         blind=[c.effort for c in cs if only_guesses(c, report.policy)],
         kinds=kinds,
         cells={(row.kind, c.effort): row for c in cs for row in c.kinds},
@@ -112,17 +115,15 @@ def _template() -> "jinja2.Template":
     import jinja2
 
     env = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters |= {"pct": _percent, "pts": _points, "secs": _seconds, "num": _number, "p": _p_value}
+    env.filters |= {"secs": _seconds, "num": _number, "p": _p_value}
+    env.filters |= {"pct": _typeset(percent), "pts": _typeset(points), "bounds": _typeset(bounds)}
+    env.filters |= {"stated": _typeset(stated), "confidence": _typeset(confidence)}
     return env.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
 
 
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share * 100:.1f} %"
-
-
-def _points(share: float) -> str:
-    text = f"{share * 100:+.1f}".replace("-", "−")
-    return "0.0" if text[1:] == "0.0" else text
+def _typeset(how: Callable[[T], str]) -> Callable[[T], str]:
+    """With a minus for a hyphen, and a space before the per cent sign."""
+    return lambda value: how(value).replace("-", "−").replace("%", " %")
 
 
 def _seconds(seconds: float | None) -> str:

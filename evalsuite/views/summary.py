@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 from evalsuite.judging.comparison import Comparison, Difference
 from evalsuite.judging.gate import Check
+from evalsuite.judging.notation import confidence, interval, percent, stated
 from evalsuite.report import Report
 
 # What XML 1.0 cannot carry at all, not even escaped.
@@ -25,7 +26,7 @@ def junit(report: Report) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=f"evalsuite.{check.effort}", name=check.name)
         if check.outcome != "PASS":
             failure = ElementTree.SubElement(case, "failure", type=check.outcome, message=_xml(check.reason))
-            failure.text = _interval(_difference(report, check))
+            failure.text = interval(_difference(report, check))
         else:
             ElementTree.SubElement(case, "system-out").text = _xml(check.reason)
     if verdict.outcome == "INVALID":
@@ -50,12 +51,12 @@ def markdown(report: Report) -> str:
     lines += [f"- {_md(reason)}" for reason in verdict.reasons]
     lines += [
         "",
-        f"| effort | base | tuned | difference, points ({1 - report.policy.alpha:.0%} bounds) | lost / gained "
+        f"| effort | base | tuned | difference, points ({confidence(report.policy.alpha)} bounds) | lost / gained "
         "| readable, points | missing | p50 first answer |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
         *(_row(c) for c in report.comparisons),
         "",
-        f"Margin {report.policy.margin * 100:g} points, one-sided alpha {report.policy.alpha:g}, {report.created}.",
+        f"Margin {stated(report.policy.margin)} points, one-sided alpha {report.policy.alpha:g}, {report.created}.",
         "",
         *(f"- {_md(name)}: {_md(value)}" for name, value in _facts(report)),
     ]
@@ -64,13 +65,13 @@ def markdown(report: Report) -> str:
 
 def _row(c: Comparison) -> str:
     wait = " → ".join("–" if a.first_answer is None else f"{a.first_answer[0]:.2f} s" for a in (c.base, c.tuned))
-    accuracy = [("–" if a.accuracy is None else f"{a.accuracy:.1%}") for a in (c.base, c.tuned)]
     cells = [
         c.effort,
-        *accuracy,
-        _interval(c.difference),
+        percent(c.base.accuracy),
+        percent(c.tuned.accuracy),
+        interval(c.difference),
         f"{c.lost} / {c.gained}",
-        _interval(c.answering),
+        interval(c.answering),
         f"{c.missing} of {c.asked}",
         wait,
     ]
@@ -89,12 +90,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
 
 
 def _difference(report: Report, check: Check) -> Difference:
-    comparison = next(c for c in report.comparisons if c.effort == check.effort)
-    return comparison.difference if check.name == "accuracy" else comparison.answering
-
-
-def _interval(d: Difference) -> str:
-    return f"{d.estimate * 100:+.1f} ({d.lower * 100:+.1f} to {d.upper * 100:+.1f})"
+    claims = (claim for c in report.comparisons for claim in c.claims)
+    return next(claim.difference for claim in claims if (claim.effort, claim.name) == (check.effort, check.name))
 
 
 def _xml(text: str) -> str:

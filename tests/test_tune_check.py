@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
-from tune import artefact, cli, harmony
+from tune import artefact, checkpoint, cli, digests, harmony
 from tune.errors import UserError
 from tune.weights import check, export, lora
 from tune.weights.base_model import base_of
@@ -71,6 +71,20 @@ def test_what_makes_it_again_is_named_for_its_kind(checkpoints: Path, tmp_path: 
     with pytest.raises(UserError) as caught:
         check.check(folder)
     assert caught.value.fix == "tune export --format mxfp4"
+
+
+def test_every_file_is_read_whatever_is_remembered_of_it(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "RACY", -(10**15))  # as if it had been there for long
+    made = checkpoint.verify(merged)
+    (place,) = (tmp_path / "cache/gptoss-kit/digests").iterdir()
+    told = artefact.read(merged, checkpoint.KIND, remake="").files["config.json"]
+    place.write_text(place.read_text().replace(told, "0" * 64))
+    with pytest.raises(UserError, match=r"config\.json is not the file"):
+        checkpoint.verify(merged)
+    assert made.served_name in check.check(merged)[-1]
 
 
 def test_a_missing_shard(merged: Path) -> None:

@@ -82,13 +82,29 @@ def test_a_copy_and_another_folder_are_not_the_one_that_was_read(folder, cache, 
     assert len(list(cache.glob("*.json"))) == 2  # by the real path
 
 
-@pytest.mark.parametrize("back", [OLD, 4 * OLD])
-def test_a_file_that_has_just_changed_is_not_remembered(folder, cache, back):
-    """Neither does a set-back mtime make it old: its ctime is new. Nor does one in the future."""
+def test_a_file_that_has_just_changed_is_not_remembered(folder, cache):
+    """Neither does a set-back mtime make it old: its ctime is new."""
     for path in folder.iterdir():
-        os.utime(path, ns=(back, back))
+        os.utime(path, ns=(OLD, OLD))
     verify(folder)
     assert not cache.exists()
+
+
+def test_a_file_from_the_future_is_not_remembered(folder, cache, monkeypatch):
+    monkeypatch.setattr(digests, "RACY", 0)
+    for name, when in (("part-3.bin", 4 * OLD), ("part-4.bin", OLD)):
+        os.utime(folder / name, ns=(when, when))
+    verify(folder)
+    found = remembered(cache)[1]["files"]
+    assert "part-3.bin" not in found
+    assert "part-4.bin" in found
+
+
+def test_a_file_is_remembered_as_it_is(folder, cache, settled):
+    verify(folder)
+    found, s = remembered(cache)[1]["files"]["part-3.bin"], (folder / "part-3.bin").stat()
+    told = [found[key] for key in ("size", "inode", "mtime_ns", "ctime_ns")]
+    assert told == [s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns]
 
 
 def test_a_file_that_is_written_while_it_is_read_is_not_remembered(folder, cache, settled, monkeypatch):
@@ -183,7 +199,7 @@ def test_no_place_for_a_memory_is_no_reason_not_to_verify(folder, cache, settled
         monkeypatch.setenv("XDG_CACHE_HOME", told)
         monkeypatch.delenv("HOME", raising=False)
         monkeypatch.setattr(pwd, "getpwuid", nobody)  # a container's user that no file names
-        monkeypatch.chdir(folder)
+        monkeypatch.chdir(tmp_path)
         verify(folder)
         assert digests._place(folder) is None
     assert artefact.strays(folder, artefact.read(folder, "pages", remake="")) == []

@@ -20,6 +20,8 @@ HEAVY = (
     "vllm",
     "openai",
     "openai_harmony",
+    "safetensors",
+    "tokenizers",
     "scipy",
     "numpy",
     "httpx",

@@ -10,10 +10,14 @@ from tune import checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.training import loading
-from tune.weights import shards
+from tune.weights import shards, tensors
 from tune.weights.base_model import base_of
 
 ROUTER = "model.layers.1.mlp.router.weight"
+
+
+def table(folder: Path) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.expected(shards.config(folder)).items()}
 
 
 def test_every_weight_is_the_file_s(tmp_path: Path) -> None:
@@ -22,7 +26,7 @@ def test_every_weight_is_the_file_s(tmp_path: Path) -> None:
     stored = tensors_of(base)
     assert state.keys() == stored.keys()
     assert all(torch.equal(state[name], stored[name].float()) for name in stored)
-    assert {n: tuple(t.shape) for n, t in stored.items()} == shards.expected(shards.config(base))
+    assert {n: tuple(t.shape) for n, t in stored.items()} == table(base)
 
 
 def test_made_up_weights_are_refused(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_a_native_mxfp4_base_loads_dequantized(tmp_path: Path) -> None:
     base = make_native(tmp_path / "base")
     state = loading.load(base, dtype=torch.bfloat16).state_dict()
-    assert {n: tuple(t.shape) for n, t in tensors_of(base).items()} == shards.expected(shards.config(base))
+    assert {n: tuple(t.shape) for n, t in tensors_of(base).items()} == table(base)
     assert state["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 64, 192)
     assert {t.dtype for t in state.values()} == {torch.bfloat16}
 

@@ -102,14 +102,15 @@ def of(folder: Path, made: Artefact, *, remake: str = EXPORT) -> Checkpoint:
         raise UserError(f"{folder}/{KIND}.json describes no checkpoint", why=reason(e), fix=remake) from None
 
 
-def verify(folder: Path, *, remake: str = "") -> Checkpoint:
-    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB).
+def verify(folder: Path, *, remake: str = "", anew: bool = False) -> Checkpoint:
+    """Read the checkpoint, look for files that are not its own, and prove the digest of every file.
 
+    A file is read (about 1 s per GB and core) unless it was before and is untouched since; `anew` reads each.
     `remake` is the next command when that fails; not given, it is the one that makes such a checkpoint.
     """
     made = _only_its_own(folder, remake or EXPORT)
     found = of(folder, made, remake=remake or EXPORT)
-    artefact.verify(folder, made, remake=remake or found.remake)
+    artefact.verify(folder, made, remake=remake or found.remake, anew=anew)
     return found
 
 

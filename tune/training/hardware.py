@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tune import ram
 from tune.errors import UserError
 from tune.recipe import Train
-from tune.weights import lora, shards
+from tune.weights import lora, tensors
 
 GB = 1_000_000_000
 LIBRARIES = 800_000_000  # a process with torch and transformers imported
@@ -72,8 +72,7 @@ def need(config: Mapping[str, Any], settings: Train, max_tokens: int, *, gpu: bo
     hand with their softmax and gradient.
     """
     size = 2 if gpu else 4
-    plain = {k: v for k, v in config.items() if k != "quantization_config"}
-    shapes = shards.expected(plain)
+    shapes = {name: t.shape for name, t in tensors.tensors(tensors.shape_of(config), "merged").items()}
     targets = [s for name, s in shapes.items() if name.split(".")[-2] in lora.TARGETS and name.endswith("weight")]
     tokens = settings.batch * max_tokens
     hidden, heads = config["hidden_size"], config["num_attention_heads"]

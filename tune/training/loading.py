@@ -5,7 +5,7 @@ from typing import Any
 
 from tune.errors import UserError
 from tune.terminal import quiet
-from tune.weights import shards
+from tune.weights import shards, tensors
 
 
 def load(folder: Path, *, dtype: Any) -> Any:
@@ -19,7 +19,7 @@ def load(folder: Path, *, dtype: Any) -> Any:
     config = shards.config(folder)
     shards.headers(folder)
     options: dict[str, Any] = {}
-    if shards.is_mxfp4(config):
+    if tensors.is_mxfp4(config):
         options["quantization_config"] = Mxfp4Config(
             modules_to_not_convert=config["quantization_config"].get("modules_to_not_convert"), dequantize=True
         )

@@ -107,7 +107,7 @@ def measure(folder: Path, base: Base) -> dict[str, float]:
     is the base under another name.
     """
     deltas, specs = lora.read(folder), shards.headers(base.folder)
-    problems = lora.fits(deltas, {name: spec.shape for name, spec in specs.items()})
+    problems = lora.fits(deltas, specs)
     if problems:
         raise UserError(f"the adapter in {folder} is not of this base", why=problems[0], fix="tune train")
     changed, total, square = 0, 0, 0.0

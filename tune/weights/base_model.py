@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tune import artefact, checkpoint
+from tune import checkpoint, digests
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import shards
@@ -38,7 +38,7 @@ def base_of(recipe: Recipe) -> Base:
     if (local / "config.json").is_file():
         shards.config(local)
         files = {"config.json", *(spec.file for spec in shards.headers(local).values())}
-        listed = {name: artefact.file_digest(local / name) for name in sorted(files)}
+        listed = dict(digests.each(local, sorted(files), anew=False))
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
         return Base(local, f"{local.resolve().name}@{digest[:16]}", model, digest)
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or local.exists():

@@ -18,7 +18,7 @@ from tune.errors import UserError
 from tune.harmony import EFFORTS, PROBE
 from tune.terminal import quiet
 from tune.weights import mxfp4, shards
-from tune.weights.shards import Spec
+from tune.weights.tensors import Tensor
 
 if TYPE_CHECKING:
     import torch
@@ -133,7 +133,7 @@ def _told(hidden: "torch.Tensor", ids: "torch.Tensor", head: "torch.Tensor") -> 
     return logits.log_softmax(dim=1).gather(1, ids[:, None])[:, 0]
 
 
-def _layer(folder: Path, specs: Mapping[str, Spec], number: int) -> dict[str, Any]:
+def _layer(folder: Path, specs: Mapping[str, Tensor], number: int) -> dict[str, Any]:
     """One layer's weights by the names of its module, float32; MXFP4 experts decoded to [expert, in, out]."""
     import torch
 

@@ -1,27 +1,18 @@
 """`tune check`: whether a finished checkpoint is whole and what an engine will find in it. Reads; changes nothing.
 
-Structure first, so that a damaged file is named as what it is, then the digest of every file.
+Structure first, so that a damaged file is named as what it is, then the digest of every file. What is wrong with
+config, tensors and tokenizer is structure.py's to say, as for `serve preflight`.
 """
 
-import json
 from pathlib import Path
-from typing import Any
 
 from tune import artefact, checkpoint, harmony
 from tune.checkpoint import Checkpoint
-from tune.errors import UserError, reason
-from tune.weights import lora, shards
-from tune.weights.shards import Spec
+from tune.errors import UserError
+from tune.weights import lora, shards, structure, tensors
+from tune.weights.structure import Structure
+from tune.weights.tensors import Fault, Tensor
 
-CONTROL = {
-    "<|start|>": harmony.START,
-    "<|end|>": harmony.END,
-    "<|message|>": harmony.MESSAGE,
-    "<|channel|>": harmony.CHANNEL,
-    "<|return|>": harmony.RETURN,
-    "<|call|>": harmony.CALL,
-    "<|endoftext|>": harmony.PAD,
-}
 SAMPLE = 1 << 16  # values looked at in a tensor: its beginning and its end
 
 
@@ -34,49 +25,38 @@ def check(folder: Path) -> list[str]:
     """
     made = artefact.read(folder, checkpoint.KIND, remake=checkpoint.EXPORT)
     found = checkpoint.of(folder, made)
-    config = shards.config(folder)
-    lines = _adapter(found, config) if found.format == "lora" else _weights(found, config)
-    problems = _tokenizer(folder, config)
+    inside = structure.look(folder, found.format)
+    faults = list(inside.faults)
     if found.prompt_fingerprint != harmony.fingerprint(found.prompt_date):
-        problems.append("prompts render otherwise than when it was trained: another version of the harmony library?")
-    if problems:
-        raise _wrong(found, problems)
-    checkpoint.verify(folder)
+        why = "another version of the harmony library?"
+        faults.append(Fault("prompts render otherwise than when it was trained", why))
+    lines = _values(found, inside, faults)
+    if faults:
+        raise _wrong(found, faults)
+    checkpoint.verify(folder, anew=True)
+    ids = f"{len(harmony.CONTROL)} control ids as harmony has them"
     return [
         *lines,
-        f"tokenizer: {len(CONTROL)} control ids as harmony has them; prompts as at training, {found.prompt_date}",
+        f"tokenizer: {ids}; prompts as at training, {found.prompt_date}",
         f"{len(made.files)} files have the digests of {checkpoint.KIND}.json: {found.served_name}",
     ]
 
 
-def _weights(found: Checkpoint, config: dict[str, Any]) -> list[str]:
-    folder, kind = found.folder, found.format
-    specs = shards.headers(folder)
-    problems = shards.differences(specs, shards.expected(config))
-    if shards.is_mxfp4(config) != (kind == "mxfp4"):
-        problems.append(f"the manifest says {kind}, config.json says otherwise")
-    for name, spec in specs.items():
-        wanted = "U8" if name.endswith(("_blocks", "_scales")) else "BF16"
-        if spec.dtype != wanted:
-            problems.append(f"{name} is {spec.dtype}, not {wanted}")
-    if problems:
-        raise _wrong(found, problems)
-    problems = [f"{name} holds {bad}" for name in specs if (bad := _bad_values(folder, specs, name))]
-    if problems:
-        raise _wrong(found, problems)
-    total = sum(spec.nbytes for spec in specs.values())
-    return [f"{len(specs)} tensors, {total / 1e9:.2f} GB, with the names and shapes of its config.json; no NaN seen"]
+def _values(found: Checkpoint, inside: Structure, faults: list[Fault]) -> list[str]:
+    """What is right with the values, where nothing else is wrong; what is not is added to the faults."""
+    if faults or inside.shape is None:
+        return []
+    if found.format == "lora":
+        deltas = lora.read(found.folder)
+        faults += map(Fault, lora.fits(deltas, tensors.tensors(inside.shape, "merged")))
+        return [f"adapter: changes {len(deltas)} weights of its base, norm {lora.norm(deltas):.3g}"]
+    stored = inside.stored
+    faults += [Fault(f"{name} holds {bad}") for name in stored if (bad := _bad_values(found.folder, stored, name))]
+    total = sum(tensor.bytes for tensor in stored.values())
+    return [f"{len(stored)} tensors, {total / 1e9:.2f} GB, with the names and shapes of its config.json; no NaN seen"]
 
 
-def _adapter(found: Checkpoint, config: dict[str, Any]) -> list[str]:
-    deltas = lora.read(found.folder)
-    problems = lora.fits(deltas, shards.expected(config))
-    if problems:
-        raise _wrong(found, problems)
-    return [f"adapter: changes {len(deltas)} weights of its base, norm {lora.norm(deltas):.3g}"]
-
-
-def _bad_values(folder: Path, specs: dict[str, Spec], name: str) -> str:
+def _bad_values(folder: Path, specs: dict[str, Tensor], name: str) -> str:
     """What is no number in a sample of the tensor, or an empty string."""
     import torch
 
@@ -89,28 +69,11 @@ def _bad_values(folder: Path, specs: dict[str, Spec], name: str) -> str:
     return "" if bool(torch.isfinite(sample).all()) else "NaN or infinity"
 
 
-def _tokenizer(folder: Path, config: dict[str, Any]) -> list[str]:
-    path = folder / "tokenizer.json"
-    try:
-        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
-        ids = {token["content"]: int(token["id"]) for token in added}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
-        return [f"{path.name} cannot be read: {reason(e)}"]
-    problems = [
-        f"{path.name}: {text} is {ids.get(text, 'absent')}, not {number}"
-        for text, number in CONTROL.items()
-        if ids.get(text) != number
-    ]
-    if max(CONTROL.values()) >= config["vocab_size"]:
-        problems.append(f"vocab_size {config['vocab_size']} has no room for the control ids")
-    return problems
-
-
-def _wrong(found: Checkpoint, problems: list[str]) -> UserError:
-    more = [f"and {len(problems) - 8} more"] if len(problems) > 8 else []
-    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+def _wrong(found: Checkpoint, faults: list[Fault]) -> UserError:
+    more = [f"and {len(faults) - 8} more"] if len(faults) > 8 else []
+    count = f"{len(faults)} problem{'s' if len(faults) > 1 else ''}"
     return UserError(
         f"{found.folder} is not a checkpoint that can be served: {count}",
-        why="\n       ".join([*problems[:8], *more]),
-        fix=found.remake,
+        why="\n       ".join([*map(str, faults[:8]), *more]),
+        fix=(faults[0].fix if len(faults) == 1 else "") or found.remake,
     )

@@ -17,9 +17,10 @@ from tune.checkpoint import Checkpoint, Format
 from tune.data import dataset
 from tune.errors import UserError
 from tune.recipe import Recipe
-from tune.weights import canary, lora, mxfp4, shards
+from tune.weights import canary, lora, mxfp4, shards, tensors
 from tune.weights.base_model import Base, base_of
-from tune.weights.shards import Item, Spec
+from tune.weights.shards import Item
+from tune.weights.tensors import Tensor, Weights
 
 SHARD_BYTES = 4_000_000_000
 COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
@@ -38,7 +39,7 @@ class Source(NamedTuple):
     """The base's tensors and the changes to add."""
 
     folder: Path
-    specs: dict[str, Spec]
+    specs: dict[str, Tensor]
     deltas: dict[str, lora.Delta]
 
     def tensor(self, name: str) -> Any:
@@ -91,8 +92,8 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
 
     deltas = lora.read(source)
     specs, config = shards.headers(base.folder), shards.config(base.folder)
-    problems = shards.differences(specs, shards.expected(config))
-    problems += lora.fits(deltas, {name: spec.shape for name, spec in specs.items()})
+    faults = tensors.differences(base.folder, specs, tensors.expected(config), dtypes=False)  # they become bf16
+    problems = [*map(str, faults), *lora.fits(deltas, specs)]
     if problems:
         raise UserError(
             f"{base.folder} and the adapter do not fit together", why="; ".join(problems[:3]), fix="tune train"
@@ -112,10 +113,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
             format=kind,
             prompt_date=date,
             inputs=inputs,
-            settings={
-                "export": recipe.export.model_dump(mode="json"),
-                "base_model": recipe.base.model_dump(mode="json"),
-            },
+            settings={"export": recipe.export.model_dump(mode="json")},  # the base is an input, wherever it lies
             figures=figures,
         )
 
@@ -123,33 +121,26 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     return checkpoint.read(folder)
 
 
-def plan(source: Source, config: Mapping[str, Any], kind: Format, tally: Tally) -> list[Item]:
+def plan(source: Source, config: Mapping[str, Any], kind: Weights, tally: Tally) -> list[Item]:
     """What a checkpoint of this kind holds, in order: attention merged, experts in the kind's layout, the rest as is.
 
     Making the items fills `tally`.
     """
-    native = shards.is_mxfp4(config)
+    native, wanted = tensors.is_mxfp4(config), tensors.tensors(tensors.shape_of(config), kind)
     items: list[Item] = []
     for name, spec in source.specs.items():
         stem = name.removesuffix("_blocks")
+        pair = {n: wanted[n] for n in (f"{stem}_blocks", f"{stem}_scales") if n in wanted}
         if name in source.deltas:
             items.append(_one(name, spec.shape, partial(_merged, source, name, tally)))
         elif native and name.endswith("_scales"):
             continue  # goes with its blocks
         elif native and name != stem and kind == "mxfp4":
-            pair = {n: source.specs[n] for n in (name, f"{stem}_scales")}
             items.append(Item(pair, partial(_copied, source, pair)))
         elif native and name != stem:
-            experts, out, groups, _ = spec.shape
-            items.append(_one(stem, (experts, groups * mxfp4.BLOCK, out), partial(_dequantized, source, stem)))
-        elif kind == "mxfp4" and name.endswith(shards.PROJECTIONS):
-            experts, fan_in, out = spec.shape
-            if fan_in % mxfp4.BLOCK:
-                why = f"{name} has {fan_in} inputs, no multiple of {mxfp4.BLOCK}"
-                raise UserError("this base does not fit MXFP4", why=why, fix='set export.format = "merged"')
-            scales = (experts, out, fan_in // mxfp4.BLOCK)
-            made = {f"{name}_blocks": Spec("U8", (*scales, mxfp4.BLOCK // 2)), f"{name}_scales": Spec("U8", scales)}
-            items.append(Item(made, partial(_quantized, source, name, tally)))
+            items.append(_one(stem, wanted[stem].shape, partial(_dequantized, source, stem)))
+        elif kind == "mxfp4" and name.endswith(tensors.PROJECTIONS):
+            items.append(Item(pair, partial(_quantized, source, name, tally)))
         else:
             items.append(_one(name, spec.shape, partial(source.tensor, name)))
     return items
@@ -159,15 +150,15 @@ def _one(name: str, shape: tuple[int, ...], make: Callable[[], Any]) -> Item:
     """An item of one bf16 tensor."""
     import torch
 
-    return Item({name: Spec("BF16", shape)}, lambda: {name: make().to(torch.bfloat16)})
+    return Item({name: Tensor(shape, "BF16")}, lambda: {name: make().to(torch.bfloat16)})
 
 
 def _write(
-    fresh: Path, source: Source, config: Mapping[str, Any], kind: Format, report: Callable[[str], None]
+    fresh: Path, source: Source, config: Mapping[str, Any], kind: Weights, report: Callable[[str], None]
 ) -> dict[str, Any]:
     tally = Tally({}, defaultdict(list))
     items = plan(source, config, kind, tally)
-    total = sum(spec.nbytes for item in items for spec in item.specs.values())
+    total = sum(spec.bytes for item in items for spec in item.specs.values())
     companions = _companions(source.folder)
     shards.require_space(fresh, total + sum(p.stat().st_size for p in companions))
     report(f"{kind}: {total / 1e9:.2f} GB")
@@ -177,9 +168,8 @@ def _write(
     if kind == "mxfp4":
         settings["quantization_config"] = config.get("quantization_config", QUANTIZATION)
     written = shards.write(fresh, items, shard_bytes=SHARD_BYTES, report=report)
-    problems = shards.differences(written, shards.expected(settings))
-    if problems:
-        raise RuntimeError(f"the {kind} checkpoint is not a GPT-OSS: {problems[0]}")  # a bug of ours
+    if faults := tensors.differences(fresh, written, tensors.expected(settings)):
+        raise RuntimeError(f"the {kind} checkpoint is not a GPT-OSS: {faults[0]}")  # a bug of ours
     if not any(tally.changed.values()):
         raise lora.unchanged(fresh, "every weight in bf16 equals the base's")
     (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tune.errors import UserError
+from tune.weights.tensors import Tensor
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -85,12 +86,12 @@ def merge(weight: Any, delta: Delta) -> tuple[Any, int]:
     return merged, int((merged != weight.to(torch.bfloat16)).sum())
 
 
-def fits(deltas: Mapping[str, Delta], shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-    """What keeps the changes from being added to weights of these shapes, one line each."""
+def fits(deltas: Mapping[str, Delta], base: Mapping[str, Tensor]) -> list[str]:
+    """What keeps the changes from being added to these weights, one line each."""
     return [
-        f"{name} is {list(shapes[name]) if name in shapes else 'not'} in the base, {list(delta.shape)} in the adapter"
+        f"{name} is {list(base[name].shape) if name in base else 'not'} in the base, {list(delta.shape)} in the adapter"
         for name, delta in deltas.items()
-        if shapes.get(name) != delta.shape
+        if name not in base or base[name].shape != delta.shape
     ]
 
 

@@ -6,10 +6,12 @@ Pure numpy; knows no files, no tensor names and no torch. 32 consecutive values 
 import numpy as np
 from numpy.typing import NDArray
 
+from tune.weights import tensors
+
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
 
-BLOCK = 32
+BLOCK = tensors.MXFP4_BLOCK
 GRID = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)  # E2M1 magnitudes by code; code 8 is the sign
 BIAS = 127  # of the E8M0 scale byte
 LEAST, MOST = -127, 125  # exponents: 6 * 2**125 is the largest multiple of 6 below float32's end

@@ -1,4 +1,4 @@
-"""The Hugging Face tokenizer of GPT-OSS, rebuilt from the harmony vocabulary: no download.
+"""The Hugging Face tokenizer of GPT-OSS, rebuilt from the harmony vocabulary: no download; and what is wrong with one.
 
 In: nothing but the harmony library. Out: `tokenizer.json` and `tokenizer_config.json`, 201,088 ids. Control tokens
 that the text spells out become control tokens, as in every Hugging Face tokenizer, unless the caller encodes with
@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from tune import harmony
+from tune.weights.tensors import Fault
 
 MERGES = 446_189  # ways to put a token together from two others; the published GPT-OSS tokenizer has as many
 
@@ -80,6 +81,24 @@ def build(folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def faults(folder: Path) -> list[Fault]:
+    """What is wrong with the tokenizer in `folder`, read as the engine reads it: control tokens by other ids."""
+    path = folder / "tokenizer.json"
+    try:
+        import tokenizers
+
+        found = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as e:  # noqa: BLE001 - the library raises bare Exception for every kind of damage
+        return [Fault(f"{path} cannot be read", str(e)[:200])]
+    ids = {text: found.token_to_id(text) for text in harmony.CONTROL}
+    wrong = [text for text, number in harmony.CONTROL.items() if ids[text] != number]
+    if not wrong:
+        return []
+    first = wrong[0]
+    why = f"{first} is {'absent' if ids[first] is None else ids[first]}, harmony has {harmony.CONTROL[first]}"
+    return [Fault(f"{path} is not GPT-OSS's: {', '.join(wrong)} have other ids", why)]
 
 
 def _shown() -> dict[int, int]:

@@ -21,7 +21,7 @@ def always(path, body, times):
 
 @contextmanager
 def server(answer):
-    """A loopback server. `answer(path, body, times)` gives status, headers, text; `times` counts the asks."""
+    """A loopback server. `answer(path, body, times)` gives status, headers, text or bytes; `times` counts the asks."""
     asked = Counter()
 
     class Handler(BaseHTTPRequestHandler):
@@ -39,9 +39,10 @@ def server(answer):
             self.send_response(status)
             for name, value in {"Content-Type": "text/html", **headers}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(text.encode())))
+            data = text if isinstance(text, bytes) else text.encode()
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(data)
 
         def log_message(self, *args):
             pass
@@ -185,6 +186,19 @@ def test_web_retries_as_the_server_asks_lists_failures_and_remembers(tmp_path):
         assert (asked["/ok"], asked["/busy"], asked["/gone"]) == (1, 3, 2)
     assert found[0].title == "Title"
     assert found[0].url == urls[0]
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "shift_jis", "utf-8", ""])
+def test_a_page_is_read_in_the_charset_that_the_server_names(tmp_path, charset):
+    words = "棚の上" if charset == "shift_jis" else "Café für alle"
+
+    def answer(path, body, times):
+        kind = f"text/html; charset={charset}" if charset else "text/html"
+        return 200, {"Content-Type": kind}, f"<body><h1>A</h1><p>{words}</p></body>".encode(charset or "utf-8")
+
+    with server(answer) as (base, _):
+        (found,) = web.pages([base + "/a"], tmp_path)
+    assert found.text == f"# A\n\n{words}"
 
 
 def test_web_asks_again_when_a_kept_answer_is_half_written(tmp_path):

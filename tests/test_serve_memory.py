@@ -8,9 +8,12 @@ from serve import memory, preflight
 from serve.command import Options
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
+from tune.nano import build as nano
+from tune.recipe import Nano
 from tune.weights.shards import read_header
-from tune.weights.tensors import tensors
+from tune.weights.tensors import shape_of, tensors
 
+NANO = shape_of(nano.config(Nano()).to_dict())
 SMALL, LARGE = GPT_OSS["openai/gpt-oss-20b"], GPT_OSS["openai/gpt-oss-120b"]
 H100 = int(79.2 * GIB)
 
@@ -165,3 +168,14 @@ def test_gpus_that_are_not_there_or_not_free_are_named():
     assert what(busy) == ["another program holds memory of the GPU"]
     assert what(busy, "--gpu-memory-utilization", "0.4") == []
     assert what(machine.model_copy(update={"memory": 0, "total": 0})) == ["no GPU answers"]
+
+
+@pytest.mark.parametrize("length", [2048, 8192, 131_072])
+@pytest.mark.parametrize("shape", [SMALL, LARGE, NANO])
+def test_a_cpu_engines_cache_holds_the_sequences_in_the_blocks_that_it_hands_out(shape, length):
+    """Blocks of 128 tokens for each kind of layer; a sliding one's window may begin inside a block, so one more."""
+    block = 128 * 2 * shape.num_key_value_heads * shape.head_dim * memory.BF16
+    full, sliding = shape.full_layers, shape.num_hidden_layers - shape.full_layers
+    one = block * (full * -(-length // 128) + sliding * (-(-min(length, shape.sliding_window) // 128) + 1))
+    asked = memory.kv_budget(shape, max_model_len=length, sequences=16)
+    assert 16 * one <= asked <= max(128 * 2**20, 2 * 16 * one)

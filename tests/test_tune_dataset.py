@@ -233,6 +233,14 @@ def test_examples_without_analysis_are_dropped_and_counted():
     assert dropped == {"no analysis": 3}
 
 
+def test_near_duplicates_are_dropped_and_counted():
+    text = "the quick brown fox jumps over the lazy dog while seven small cats watch from the garden wall in silence"
+    alike = [example(answer=text, name="a"), example(answer=text.upper() + "!", name="b"), example(name="c")]
+    kept, dropped = select(alike, [])
+    assert [e.id for e in kept] == ["a", "c"]
+    assert dropped == {"near-duplicate": 1}
+
+
 def test_examples_that_hold_a_question_are_dropped(copied):
     r = copied
     before = build(r).figures

@@ -243,3 +243,26 @@ def test_what_python_could_not_have_written_is_no_signature(text):
 def test_examples_survive_json():
     for e in made(page(PUT)).examples:
         assert examples.Example.model_validate(json.loads(e.model_dump_json())) == e
+
+
+def test_a_section_is_answered_by_its_first_paragraphs_whole():
+    first, second, third = ("The shelf holds what is put on it. " * n for n in (10, 20, 12))
+    (found,) = made(page(f"# shelf\n\n{first}\n\n{second}\n\n{third}")).examples
+    assert found.messages[-1].content == f"{first}\n\n{second}"
+    assert len(found.messages[-1].content) > 1000
+
+
+def test_a_long_output_is_the_answer_whole():
+    printed = "\n".join(f"line {n}" for n in range(60))
+    text = f"# shelf\n\n```python\n>>> for n in range(60): print('line', n)\n{printed}\n```"
+    (found,) = made(page(text)).examples
+    assert found.messages[-1].content == f"```\n{printed}\n```"
+
+
+def test_an_example_says_where_it_is_from_and_under_which_licence():
+    local = page(PUT, licence="PSF-2.0")
+    assert {e.provenance for e in made(local).examples} == {
+        f"sphinx, sphinx:shelf, {heading}, PSF-2.0" for heading in ("shelf", "shelf.put")
+    }
+    fetched = page(PUT, source="web", url="https://a.example/shelf", licence="CC-BY-4.0")
+    assert made(fetched).examples[0].provenance == "web, https://a.example/shelf, shelf, CC-BY-4.0"

@@ -41,6 +41,12 @@ def project(
     return made, merged.state_dict()
 
 
+def assert_companions(folder: Path, base: Path) -> None:
+    """What transformers wrote beside the base's weights lies beside the checkpoint's, byte for byte."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        assert (folder / name).read_bytes() == (base / name).read_bytes(), name
+
+
 def test_merged_is_peft_s_own_merge(tmp_path: Path) -> None:
     made, oracle = project(tmp_path, "merged")
     checkpoint = export.export(made)
@@ -58,8 +64,7 @@ def test_merged_is_peft_s_own_merge(tmp_path: Path) -> None:
     assert checkpoint.prompt_fingerprint == harmony.fingerprint("2026-01-01")
     figures = artefact.read(checkpoint.folder, "checkpoint", remake="").figures
     assert figures["changed_tensors"] == len(ATTENTION)
-    assert (checkpoint.folder / "tokenizer.json").read_bytes() == (tmp_path / "base" / "tokenizer.json").read_bytes()
-    assert (checkpoint.folder / "generation_config.json").is_file()
+    assert_companions(checkpoint.folder, tmp_path / "base")
 
 
 def test_transformers_reads_mxfp4_as_the_codec_says(tmp_path: Path) -> None:
@@ -121,6 +126,7 @@ def test_lora_carries_the_adapter_and_names_its_base(tmp_path: Path) -> None:
     assert (folder / "adapter_model.safetensors").read_bytes() == adapter.read_bytes()
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     assert not list(folder.glob("model*.safetensors"))
+    assert_companions(folder, tmp_path / "base")
 
 
 @pytest.mark.parametrize("kind", ["merged", "mxfp4", "lora"])
@@ -143,6 +149,9 @@ def test_an_export_is_kept_until_its_inputs_change(tmp_path: Path) -> None:
     shard.write_bytes(whole[:-1])
     assert export.export(made) == first
     assert shard.read_bytes() == whole
+    renamed = made.model_copy(update={"project": made.project.model_copy(update={"name": "other"})})
+    assert export.export(renamed, said.append).name == "other"
+    assert export.export(made, said.append) == first
     base = tensors_of(tmp_path / "base")
     base["model.norm.weight"] += 1
     replace(tmp_path / "base", base)

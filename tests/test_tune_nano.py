@@ -8,6 +8,7 @@ import random
 import shutil
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -403,3 +404,33 @@ def test_a_zeroed_weight_is_farther_away_than_a_server_may_be(
     for effort, wanted in told.logprobs.items():
         [got], _ = canary.logprobs(tmp_path / "nano", [harmony.render_prompt(harmony.PROBE, effort, DATE)])
         assert (got - torch.tensor(wanted)).abs().mean() > 2 * max(probe.FLOOR, probe.FACTOR * told.rounding)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_too_little_disk_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    recipe = _project(tmp_path)
+    with pytest.raises(UserError, match=r"not enough disk under .*work\n  why: 0\.5 GB are needed, 0\.0 GB are free"):
+        nano.build(recipe)
+    assert not (recipe.work / "nano").exists()
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("fault", ["no manifest", "a stranger's file"])
+def test_why_a_nano_that_is_there_is_made_again_is_said(
+    built: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe, said = _project(tmp_path), list[str]()
+    folder = shutil.copytree(built[0].work / "nano", recipe.work / "nano")
+    if fault == "no manifest":
+        (folder / "checkpoint.json").unlink()
+        with pytest.raises(InterruptedError):
+            nano.build(recipe, said.append)
+        assert said == [f"nano: made again, since {folder} holds no finished checkpoint"]
+    else:
+        (folder / "other.safetensors").write_text("")
+        with pytest.raises(UserError, match=r"holds what is not its own: other\.safetensors"):
+            nano.build(recipe, said.append)
+        assert said == [f"nano: made again, since {folder} holds what checkpoint.json does not name: other.safetensors"]

@@ -22,7 +22,7 @@ def always(path, body, times):
 
 @contextmanager
 def server(answer):
-    """A loopback server. `answer(path, body, times)` gives status, headers, text; `times` counts the asks."""
+    """A loopback server. `answer(path, body, times)` gives status, headers, text or bytes; `times` counts the asks."""
     asked = Counter()
 
     class Handler(BaseHTTPRequestHandler):
@@ -197,6 +197,19 @@ def test_the_charset_is_the_server_s_and_bytes_that_are_not_in_it_are_a_failure(
     assert (found.title, found.blocks[0].text) == ("Größe", "Für alle Bäume.")
     assert failure.reason.startswith("its bytes are not utf-8")
     assert len(list(tmp_path.iterdir())) == 1  # what could not be read is asked for again
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "shift_jis", "utf-8", ""])
+def test_a_page_is_read_in_the_charset_that_the_server_names(tmp_path, charset):
+    words = "棚の上" if charset == "shift_jis" else "Café für alle"
+
+    def answer(path, body, times):
+        kind = f"text/html; charset={charset}" if charset else "text/html"
+        return 200, {"Content-Type": kind}, f"<body><h1>A</h1><p>{words}</p></body>".encode(charset or "utf-8")
+
+    with server(answer) as (base, _):
+        (found,) = web.pages([base + "/a"], tmp_path)
+    assert found.text == f"# A\n\n{words}"
 
 
 def test_web_asks_again_when_a_kept_answer_is_half_written(tmp_path):

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -153,20 +153,32 @@ def unchanged(folder: Path, artefact: Artefact) -> bool:
     return True
 
 
-def is_current(folder: Path, kind: str, *, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> Artefact | None:
+def is_current(
+    folder: Path,
+    kind: str,
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    files: Collection[str] = (),
+    spoilt: Callable[[str], None] = lambda _: None,
+) -> Artefact | None:
     """The finished stage if it is whole and was made from exactly these inputs and settings by this version, else None.
 
-    Digests every file of a stage that matches: one that was edited is made again.
+    Digests every file of a stage that matches: one that was edited is made again. `files`: those that it must have.
+    `spoilt` is told why a folder that is there holds no such stage.
     """
     try:
         artefact = read(folder, kind, remake="")
-    except UserError:
+    except UserError as e:
+        if folder.exists():
+            spoilt(e.what)
         return None
     same = (artefact.inputs, artefact.settings, artefact.made_by) == (
         dict(inputs),
         json.loads(json.dumps(dict(settings))),
         f"gptoss-kit {VERSION}",
     )
+    same = same and artefact.files.keys() >= set(files)
     return artefact if same and unchanged(folder, artefact) else None
 
 

@@ -4,8 +4,9 @@ A checkpoint is what `serve` serves and `deploy` deploys: weights, config, token
 cannot be read off them: which base it came from, which format it is in, which prompt it was trained on.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -65,6 +66,21 @@ class Checkpoint(BaseModel):
         return f"tune export --format {self.format}" if self.base else "tune nano"
 
 
+class Facts(TypedDict):
+    """What a stage says about the checkpoint that it makes."""
+
+    name: str
+    base: str
+    format: Format
+    prompt_date: str
+
+
+def stated(settings: Mapping[str, object], facts: Facts) -> dict[str, object]:
+    """The settings in a checkpoint's manifest: those of its stage, and the facts beside them."""
+    fingerprint = harmony.fingerprint(facts["prompt_date"])
+    return {**settings, "checkpoint": {**facts, "prompt_fingerprint": fingerprint}}
+
+
 def finish(
     folder: Path,
     *,
@@ -73,18 +89,12 @@ def finish(
     format: Format,
     prompt_date: str,
     inputs: dict[str, str],
-    settings: dict[str, object],
+    settings: Mapping[str, object],
     figures: dict[str, object],
 ) -> Checkpoint:
     """Write the manifest of a folder whose files are all in place."""
-    facts = {
-        "name": name,
-        "base": base,
-        "format": format,
-        "prompt_date": prompt_date,
-        "prompt_fingerprint": harmony.fingerprint(prompt_date),
-    }
-    artefact.finish(folder, KIND, inputs=inputs, settings={**settings, "checkpoint": facts}, figures=figures)
+    facts = Facts(name=name, base=base, format=format, prompt_date=prompt_date)
+    artefact.finish(folder, KIND, inputs=inputs, settings=stated(settings, facts), figures=figures)
     return read(folder)
 
 

@@ -15,6 +15,7 @@ from tune import artefact, harmony
 from tune.artefact import Artefact
 from tune.data import page, quality
 from tune.data.examples import Example, make
+from tune.data.row import Row
 from tune.errors import UserError, reason
 from tune.recipe import Evaluate, Recipe
 
@@ -25,11 +26,11 @@ QUESTIONS = "questions.jsonl"
 def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
     """Make work/dataset: examples.jsonl, train.jsonl and eval.jsonl; kept as it is when nothing changed.
 
-    A row is {"id", "page", "effort", "input_ids", "labels"}, labels -100 where nothing is learned. Figures: rows,
-    pages, tokens and learned_tokens of train and eval; kinds, efforts and checks of kept examples; dropped by
-    reason; doctests by outcome; control_token_texts, the kept examples whose text spells a control token.
-    Raises UserError when pages are missing, changed since they were collected, held out, or too few to split, and
-    when the recipe names held-out modules and no questions are frozen yet, or others than it asks for.
+    The last two hold a `Row` a line. Figures: rows, pages, tokens and learned_tokens of train and eval; kinds, efforts
+    and checks of kept examples; dropped by reason; doctests by outcome; control_token_texts, the kept examples whose
+    text spells a control token. Raises UserError when pages are missing, changed since they were collected, held out,
+    or too few to split, and when the recipe names held-out modules and no questions are frozen yet, or others than it
+    asks for.
     """
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
@@ -68,7 +69,7 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     def fill(fresh: Path) -> None:
         artefact.write_text(fresh / "examples.jsonl", "".join(e.model_dump_json() + "\n" for e, _ in rows))
         for name in ("train", "eval"):
-            lines = [_line(e, r) for e, r in rows if splits[e.page] == name]
+            lines = [_row(e, r).line for e, r in rows if splits[e.page] == name]
             artefact.write_text(fresh / f"{name}.jsonl", "".join(lines))
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
@@ -181,9 +182,8 @@ def _prompts(path: Path, asked: Evaluate) -> list[str]:
     return prompts
 
 
-def _line(example: Example, rendered: harmony.Rendered) -> str:
-    row = {"id": example.id, "page": example.page, "effort": example.effort}
-    return json.dumps({**row, "input_ids": rendered.ids, "labels": rendered.labels}, separators=(",", ":")) + "\n"
+def _row(example: Example, rendered: harmony.Rendered) -> Row:
+    return Row(id=example.id, page=example.page, effort=example.effort, input_ids=rendered.ids, labels=rendered.labels)
 
 
 def _figures(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tune import artefact, checkpoint, harmony
-from tune.checkpoint import KIND, Checkpoint
+from tune.checkpoint import KIND, Checkpoint, Facts
 from tune.data import block, page
 from tune.errors import UserError
 from tune.harmony import PAD, RETURN, Rendered
@@ -26,7 +26,7 @@ from tune.nano.speech import STOPS, Speech, speaks
 from tune.nano.training import Curve
 from tune.recipe import Nano, Recipe
 from tune.terminal import quiet
-from tune.weights import canary, tokenizer
+from tune.weights import canary, shards, tokenizer
 
 if TYPE_CHECKING:
     from transformers import GptOssConfig
@@ -55,20 +55,22 @@ def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
         "source": _source(),
     }
     folder, cached = recipe.work / "nano", _cache() / _key(inputs, settings)
-    if _usable(folder, inputs, settings, report):
+    facts = Facts(name="nano", base="", format="merged", prompt_date=recipe.dataset.date)
+    stated = checkpoint.stated(settings, facts)
+    if _usable(folder, inputs, stated, report):
         return checkpoint.read(folder, remake=REMAKE)
     try:
-        if _usable(cached, inputs, settings, report):
+        if _usable(cached, inputs, stated, report):
             artefact.remake_folder(folder, KIND, lambda fresh: _taken(cached, fresh))
             report(f"nano: taken from {cached}")
             return checkpoint.read(folder, remake=REMAKE)
     except (OSError, UserError) as e:  # another build has just let it go
         report(f"nano: made again, since the cache cannot be read: {e}")
-    _room(recipe.work)
+    shards.require_space(recipe.work, DISK)
     pages = page.read(recipe.work / "pages" / "pages.jsonl")
     if not conversations.passages(pages):
         raise UserError("the pages hold no text to train nano on", fix="tune collect")
-    artefact.remake_folder(folder, KIND, lambda fresh: _fill(fresh, recipe, pages, inputs, settings, report))
+    artefact.remake_folder(folder, KIND, lambda fresh: _fill(fresh, recipe, pages, inputs, settings, facts, report))
     _keep(folder, cached, report)
     return checkpoint.read(folder, remake=REMAKE)
 
@@ -104,6 +106,7 @@ def _fill(
     pages: Sequence[page.Page],
     inputs: dict[str, str],
     settings: dict[str, object],
+    facts: Facts,
     report: Report,
 ) -> None:
     """Teach, and only then write the tokenizer and the manifest."""
@@ -133,16 +136,7 @@ def _fill(
         "thinking_tokens": said.thinking_tokens,
         "samples": {effort: reply and reply._asdict() for effort, reply in said.samples.items()},
     }
-    checkpoint.finish(
-        folder,
-        name="nano",
-        base="",
-        format="merged",
-        prompt_date=date,
-        inputs=inputs,
-        settings=settings,
-        figures=figures,
-    )
+    checkpoint.finish(folder, **facts, inputs=inputs, settings=settings, figures=figures)
     report(f"nano: {said.words}")
 
 
@@ -193,16 +187,17 @@ def _teach(
 
 
 def _usable(folder: Path, inputs: dict[str, str], settings: dict[str, object], report: Report) -> bool:
-    """Whether a whole, unchanged checkpoint made from exactly this lies in `folder`."""
+    """Whether a whole, unchanged checkpoint made from exactly this lies in `folder`, and nothing beside it."""
+
+    def spoilt(why: str) -> None:
+        report(f"nano: made again, since {why}")
+
+    if artefact.is_current(folder, KIND, inputs=inputs, settings=settings, spoilt=spoilt) is None:
+        return False
     try:
-        made = artefact.read(folder, KIND, remake=REMAKE)
-        facts = {"checkpoint": made.settings.get("checkpoint")}  # written by checkpoint.finish beside the settings
-        if artefact.is_current(folder, KIND, inputs=inputs, settings={**settings, **facts}) is None:
-            return False
-        checkpoint.verify(folder)
+        checkpoint.look(folder)
     except UserError as e:
-        if folder.exists():
-            report(f"nano: made again, since {e.what}")
+        spoilt(e.what)
         return False
     return True
 
@@ -242,12 +237,3 @@ def _source() -> str:
 
 def _key(inputs: dict[str, str], settings: dict[str, object]) -> str:
     return hashlib.sha256(json.dumps([inputs, settings], sort_keys=True).encode()).hexdigest()
-
-
-def _room(work: Path) -> None:
-    free = shutil.disk_usage(work).free
-    if free < DISK:
-        raise UserError(
-            f"{work} has {free / 1e6:,.0f} MB free; nano needs {DISK / 1e6:,.0f} MB",
-            fix=f"free some disk, or set project.work in recipe.toml to another disk, then {REMAKE}",
-        )

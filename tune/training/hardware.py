@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from tune import ram
 from tune.errors import UserError
 from tune.recipe import Train
+from tune.training.backends.peft import LOGITS
 from tune.weights import lora, tensors
 
 GB = 1_000_000_000
 LIBRARIES = 800_000_000  # a process with torch and transformers imported
-LOGITS = 1 << 24  # logits computed at a time on a CPU, see backends.peft
 
 
 class Gpu(NamedTuple):

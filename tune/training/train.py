@@ -11,11 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-
-from tune import artefact, harmony
+from tune import artefact
 from tune.artefact import Artefact
-from tune.data import dataset
+from tune.data import dataset, row
+from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.terminal import quiet
@@ -25,25 +24,6 @@ from tune.weights.base_model import Base, base_of
 
 KIND = "adapter"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
-
-
-class Row(BaseModel):
-    """One line of train.jsonl or eval.jsonl: token ids, and of the same length the ids that are learned, else -100."""
-
-    model_config = ConfigDict(frozen=True)
-
-    input_ids: list[int]
-    labels: list[int]
-
-    @model_validator(mode="after")
-    def _agree(self) -> "Row":
-        if len(self.input_ids) != len(self.labels):
-            raise ValueError("input_ids and labels differ in length")
-        if any(y not in (harmony.IGNORE, x) for x, y in zip(self.input_ids, self.labels, strict=True)):
-            raise ValueError("labels holds an id that is not in input_ids at that place")
-        if all(y == harmony.IGNORE for y in self.labels[1:]):
-            raise ValueError("nothing is learned")
-        return self
 
 
 def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
@@ -65,12 +45,12 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
 
     artefact.verify(source, found, remake="tune dataset")
     config = shards.config(base.folder)
-    rows = {part: read_rows(source / f"{part}.jsonl", config["vocab_size"]) for part in ("train", "eval")}
+    rows = {part: row.read(source / f"{part}.jsonl", config["vocab_size"]) for part in ("train", "eval")}
     rows["eval"] = rows["eval"][:: max(1, len(rows["eval"]) // recipe.train.eval_rows)][: recipe.train.eval_rows]
     if not rows["train"]:
         raise UserError(f"{source}/train.jsonl is empty", fix="widen [collect] in the recipe, then: tune dataset")
     machine = hardware.here()
-    longest = max(len(row["input_ids"]) for part in rows.values() for row in part)
+    longest = max(len(one.input_ids) for part in rows.values() for one in part)
     wanted = hardware.require(machine, config, recipe.train, longest)
     report(f"adapter: {len(rows['train'])} rows on {machine.trains_on}, about {wanted.total / 1e9:.1f} GB")
     state = _state(recipe.work / f"{KIND}.part", {**inputs, **settings})
@@ -81,23 +61,6 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     artefact.remake_folder(folder, KIND, fill)
     shutil.rmtree(state)
     return artefact.read(folder, KIND, remake="tune train")
-
-
-def read_rows(path: Path, vocabulary: int) -> list[dict[str, list[int]]]:
-    """Rows of a dataset file. Raises UserError naming the first line that is not one."""
-    rows = []
-    with path.open("rb") as f:
-        for number, line in enumerate(f, 1):
-            try:
-                row = Row.model_validate_json(line)
-                if not 0 <= min(row.input_ids) <= max(row.input_ids) < vocabulary:
-                    raise ValueError(f"an id is outside the base's vocabulary of {vocabulary}")
-            except ValidationError as e:
-                raise UserError(f"{path}:{number} is no row", why=e.errors()[0]["msg"], fix="tune dataset") from None
-            except ValueError as e:
-                raise UserError(f"{path}:{number} is no row", why=str(e), fix="tune dataset") from None
-            rows.append({"input_ids": row.input_ids, "labels": row.labels})
-    return rows
 
 
 def measure(folder: Path, base: Base) -> dict[str, float]:
@@ -162,7 +125,7 @@ def _fill(
     state: Path,
     recipe: Recipe,
     base: Base,
-    rows: dict[str, list[dict[str, list[int]]]],
+    rows: dict[str, list[Row]],
     made_from: tuple[dict[str, str], dict[str, Any]],
     machine: hardware.Hardware,
     report: Callable[[str], None],

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tune import artefact, checkpoint
-from tune.checkpoint import Checkpoint, Format
+from tune.checkpoint import Checkpoint, Facts, Format
 from tune.data import dataset
 from tune.errors import UserError
 from tune.recipe import Recipe
@@ -84,8 +84,11 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     if (recipe.work / dataset.KIND).exists() and adapter.inputs.get("dataset") != dataset.read(recipe).digest:
         raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
     inputs = {"adapter": adapter.digest, "base": base.digest}
-    facts = {"name": recipe.project.name, "base": base.name, "format": kind, "prompt_date": date}
-    if current := _current(folder, inputs, facts):
+    settings = {"export": recipe.export.model_dump(mode="json")}  # the base is an input, wherever it lies
+    facts = Facts(name=recipe.project.name, base=base.name, format=kind, prompt_date=date)
+    stated, needed = checkpoint.stated(settings, facts), [] if kind == "lora" else [checkpoint.CANARY]
+    if artefact.is_current(folder, checkpoint.KIND, inputs=inputs, settings=stated, files=needed):
+        current = checkpoint.read(folder)
         report(f"{kind}: {current.served_name} is there already")
         return current
     artefact.verify(source, adapter, remake="tune train")
@@ -106,16 +109,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
             figures = _write(fresh, Source(base.folder, specs, deltas), config, kind, report)
             report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
             canary.write(fresh, date)
-        checkpoint.finish(
-            fresh,
-            name=recipe.project.name,
-            base=base.name,
-            format=kind,
-            prompt_date=date,
-            inputs=inputs,
-            settings={"export": recipe.export.model_dump(mode="json")},  # the base is an input, wherever it lies
-            figures=figures,
-        )
+        checkpoint.finish(fresh, **facts, inputs=inputs, settings=settings, figures=figures)
 
     artefact.remake_folder(folder, checkpoint.KIND, fill)
     return checkpoint.read(folder)
@@ -237,15 +231,3 @@ def _companions(folder: Path) -> list[Path]:
     if not any(path.name == "tokenizer.json" for path in found):
         raise UserError(f"{folder} has no tokenizer.json", fix="copy the model again, with its tokenizer")
     return found
-
-
-def _current(folder: Path, inputs: dict[str, str], facts: dict[str, str]) -> Checkpoint | None:
-    try:
-        made = artefact.read(folder, checkpoint.KIND, remake="")
-        found = checkpoint.of(folder, made)
-    except UserError:
-        return None
-    same = made.inputs == inputs and all(getattr(found, key) == value for key, value in facts.items())
-    same = same and made.made_by == f"gptoss-kit {artefact.VERSION}"
-    same = same and (found.format == "lora" or checkpoint.CANARY in made.files)
-    return found if same and artefact.unchanged(folder, made) else None

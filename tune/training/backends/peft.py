@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tune import artefact, terminal
+from tune.data.row import Row
 from tune.recipe import Train
-from tune.training import hardware
 from tune.weights import lora
 
+LOGITS = 1 << 24  # computed at a time on a CPU
 SAVE_SECONDS = 60  # work that a kill may lose
 SHOWN = 25  # lines of progress in a run
 
@@ -33,7 +34,7 @@ class Fit(NamedTuple):
 def fit(
     model: Any,
     tokenizer: Any,
-    rows: Mapping[str, Sequence[Mapping[str, list[int]]]],
+    rows: Mapping[str, Sequence[Row]],
     settings: Train,
     *,
     into: Path,
@@ -43,7 +44,7 @@ def fit(
 ) -> Fit:
     """Train and write adapter_config.json and adapter_model.safetensors `into` a folder.
 
-    `rows` has "train" and "eval" lists of {"input_ids", "labels"}, used as they are: no template, no truncation, no
+    `rows` has lists of "train" and "eval", used as they are: no template, no truncation, no
     packing (it leaks attention between rows on this architecture), no router loss (0.9 in OpenAI's config). `state`
     keeps what resumes a killed run; `name` is written as the adapter's base. Loss is nats a learned token; eval
     losses are means over batches, the first one of the untouched base. `seconds` are of this process alone.
@@ -58,7 +59,7 @@ def fit(
     gpu = torch.cuda.is_available()
     disable_progress_bar()  # our `report` speaks
     data = {
-        part: Dataset.from_list([{"input_ids": r["input_ids"], "labels": r["labels"]} for r in found])
+        part: Dataset.from_list([r.model_dump(include={"input_ids", "labels"}) for r in found])
         for part, found in rows.items()
         if found
     }
@@ -196,7 +197,7 @@ class Head:
         import torch
         from torch.utils.checkpoint import checkpoint
 
-        step = max(1, hardware.LOGITS // len(self.rows))
+        step = max(1, LOGITS // len(self.rows))
         if len(hidden) <= step:
             return self._loss(hidden, labels)
         parts = zip(hidden.split(step), labels.split(step), strict=True)

@@ -428,7 +428,7 @@ def test_why_a_nano_that_is_there_is_made_again_is_said(
         (folder / "checkpoint.json").unlink()
         with pytest.raises(InterruptedError):
             nano.build(recipe, said.append)
-        assert said == [f"nano: made again, since {folder} holds no finished checkpoint"]
+        assert said[0] == f"nano: made again, since {folder} holds no finished checkpoint"
     else:
         (folder / "other.safetensors").write_text("")
         with pytest.raises(UserError, match=r"holds what is not its own: other\.safetensors"):

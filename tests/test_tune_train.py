@@ -197,6 +197,7 @@ GPT_OSS_20B = {
     "num_attention_heads": 64,
     "num_key_value_heads": 8,
     "head_dim": 64,
+    "sliding_window": 128,
     "num_local_experts": 32,
     "num_experts_per_tok": 4,
     "quantization_config": {"quant_method": "mxfp4"},

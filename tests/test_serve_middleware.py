@@ -80,9 +80,12 @@ def test_a_named_but_empty_key_is_no_open_door(monkeypatch):
 
 ROOT = Path(__file__).parent.parent
 ENGINE = """
-import asyncio, sys
+import asyncio, signal, sys
 import uvicorn
 from serve.middleware import Door, Settings
+
+# A shell gives what it starts in the background an ignored SIGINT, and this would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def slow(scope, receive, send):
     if scope["type"] == "lifespan":

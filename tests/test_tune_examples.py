@@ -247,15 +247,15 @@ def test_examples_survive_json():
 
 def test_a_section_is_answered_by_its_first_paragraphs_whole():
     first, second, third = ("The shelf holds what is put on it. " * n for n in (10, 20, 12))
-    (found,) = made(page(f"# shelf\n\n{first}\n\n{second}\n\n{third}")).examples
+    (found,) = made(page([prose(text) for text in (first, second, third)])).examples
     assert found.messages[-1].content == f"{first}\n\n{second}"
     assert len(found.messages[-1].content) > 1000
 
 
 def test_a_long_output_is_the_answer_whole():
     printed = "\n".join(f"line {n}" for n in range(60))
-    text = f"# shelf\n\n```python\n>>> for n in range(60): print('line', n)\n{printed}\n```"
-    (found,) = made(page(text)).examples
+    session = code(f">>> for n in range(60): print('line', n)\n{printed}")
+    (found,) = made(page([session])).examples
     assert found.messages[-1].content == f"```\n{printed}\n```"
 
 

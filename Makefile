@@ -27,7 +27,7 @@ imports: $(VENV)/.ready
 	$(BIN)/lint-imports --no-cache
 
 tests: $(VENV)/.ready
-	$(BIN)/pytest
+	$(BIN)/pytest --cov --cov-report=
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/gate_false_release.py
@@ -42,4 +42,4 @@ $(VENV)/.ready: requirements/cpu.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf demo work build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo work build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage

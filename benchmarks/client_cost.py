@@ -15,8 +15,8 @@ from statistics import median
 import click
 import openai
 
-from evalsuite.bench import calibrate, paced
-from evalsuite.load.client import Target
+from evalsuite.speed.bench import calibrate, paced
+from evalsuite.speed.client import Target
 
 
 def openai_cost(stub: Target, streams: int) -> tuple[int, float]:

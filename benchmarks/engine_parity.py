@@ -38,7 +38,7 @@ def prompts(day: str) -> list[list[int]]:
 
 def by_transformers(folder: Path, asked: list[list[int]]) -> list[torch.Tensor]:
     """float32 [vocabulary] log-probabilities a prompt, on a GPU when there is one."""
-    from tune import loading
+    from tune.training import loading
 
     model = loading.load(folder, dtype=torch.bfloat16)
     model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import click
 import numpy as np
 
-from evalsuite import statistics
+from evalsuite.judging import statistics
 
 GRID = [
     (n, psi, margin)

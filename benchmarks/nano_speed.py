@@ -15,14 +15,17 @@ from pathlib import Path
 
 import torch
 
-from tune import harmony, nano, nano_conversations, nano_training, page
+from tune import harmony
+from tune.data import page
 from tune.harmony import Rendered
+from tune.nano import build as nano
+from tune.nano import conversations, training
 from tune.recipe import Dataset, Evaluate, Nano
 
 STEPS, NAIVE_STEPS = 30, 4
 
 
-def tokens_per_second(conversations: Sequence[Rendered], used: Sequence[int], steps: int) -> float:
+def tokens_per_second(rows: Sequence[Rendered], used: Sequence[int], steps: int) -> float:
     """Of `steps` steps, the first of a run left out: it warms the kernels up."""
     seen: list[tuple[float, int]] = []
     shape = Nano()
@@ -30,9 +33,9 @@ def tokens_per_second(conversations: Sequence[Rendered], used: Sequence[int], st
     def note(_: str) -> None:
         seen.append((time.monotonic(), len(seen)))
 
-    _, curve = nano_training.train(
+    _, curve = training.train(
         nano.config(shape),
-        conversations,
+        rows,
         used,
         steps=steps,
         batch_tokens=shape.batch_tokens,
@@ -46,12 +49,12 @@ def tokens_per_second(conversations: Sequence[Rendered], used: Sequence[int], st
 def main() -> None:
     work = Path(sys.argv[1] if len(sys.argv) > 1 else "work")
     pages = page.read(work / "pages" / "pages.jsonl")
-    endless = nano_conversations.rendered(pages, Evaluate().answer_rule, Dataset().date, seed=0)
-    conversations = list(islice(endless, 7000))
-    used = nano_training.vocabulary(conversations)
-    compact = tokens_per_second(conversations, used, STEPS)
+    endless = conversations.rendered(pages, Evaluate().answer_rule, Dataset().date, seed=0)
+    rows = list(islice(endless, 7000))
+    used = training.vocabulary(rows)
+    compact = tokens_per_second(rows, used, STEPS)
     # One id fewer than all: the unknown row stands for that one.
-    naive = tokens_per_second(conversations, range(harmony.VOCABULARY - 1), NAIVE_STEPS)
+    naive = tokens_per_second(rows, range(harmony.VOCABULARY - 1), NAIVE_STEPS)
     figures = {
         "compact_tokens_per_second": round(compact),
         "naive_tokens_per_second": round(naive),

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import pytest
 
-from evalsuite.load.metrics import Sample
-from evalsuite.pytest_plugin import clock
+from evalsuite.speed.metrics import Sample
+from evalsuite.speed.pytest_plugin import clock
 
 pytest.importorskip("pytest_benchmark", reason="pytest-benchmark is not installed: pip install 'gptoss-kit[bench]'")
 

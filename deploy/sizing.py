@@ -21,6 +21,7 @@ from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.recipe import Deploy, Recipe
+from tune.weights.tensors import Shape, Tensor
 
 MONTH_HOURS = 730
 
@@ -102,8 +103,8 @@ def hardware() -> Hardware:
 class Load(NamedTuple):
     """A checkpoint as it would be served: what its config and its files' headers say, and the options."""
 
-    shape: memory.Shape
-    tensors: Mapping[str, memory.Tensor]
+    shape: Shape
+    tensors: Mapping[str, Tensor]
     options: Options
     format: str
 

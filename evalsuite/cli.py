@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tune.artefact import VERSION
 from tune.errors import Group, UserError
 from tune.terminal import say, tell
 
@@ -30,7 +29,7 @@ MORE = "next: raise questions in [evaluate] of the recipe, or name other modules
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="gptoss-kit")
+@click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Two URLs in, one verdict out.
 
@@ -86,10 +85,10 @@ def compare(
     as_json: bool,
 ) -> None:
     """Ask both endpoints every question at every effort, and write report.json and report.html. Resumes."""
+    from evalsuite.asking.endpoint import Endpoint
     from evalsuite.compare import Speed
     from evalsuite.compare import compare as work
-    from evalsuite.endpoint import Endpoint
-    from evalsuite.summary import markdown
+    from evalsuite.views.summary import markdown
 
     recipe = _recipe(path)
     made = work(
@@ -134,9 +133,9 @@ def bench(
     **load: object,
 ) -> None:
     """Measure latency and throughput of one endpoint, or of two side by side. JSON; exit 3 when void."""
-    from evalsuite.bench import bench as work
-    from evalsuite.bench import resolve
-    from evalsuite.endpoint import Endpoint
+    from evalsuite.asking.endpoint import Endpoint
+    from evalsuite.speed.bench import bench as work
+    from evalsuite.speed.bench import resolve
 
     if rate is None and concurrency is None:
         concurrency = 4
@@ -159,8 +158,8 @@ def bench(
 @click.option("--markdown", "summary", type=PATH, help="Append a Markdown summary here ($GITHUB_STEP_SUMMARY).")
 def report(file: Path, page: Path | None, junit: Path | None, summary: Path | None) -> None:
     """Show a report.json again: as a page, as JUnit XML, as Markdown, or on the terminal."""
-    from evalsuite import html
-    from evalsuite import summary as views
+    from evalsuite.views import html
+    from evalsuite.views import summary as views
     from tune.artefact import write_text
 
     made = _read(file)
@@ -183,7 +182,7 @@ def report(file: Path, page: Path | None, junit: Path | None, summary: Path | No
 def gate(file: Path, path: Path | None, as_json: bool) -> None:
     """Grade and judge a report's replies again, and say the verdict as an exit code: 0 pass, 1 fail, 2 inconclusive,
     3 void. Questions and replies are those beside the report."""
-    from evalsuite.gate import weaker
+    from evalsuite.judging.gate import weaker
 
     made = _read(file)
     if path or Path("recipe.toml").exists():

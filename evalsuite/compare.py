@@ -7,13 +7,16 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from evalsuite import answers, ask, html, questions, report
-from evalsuite.answers import ARMS, Arm, Meta
-from evalsuite.bench import Bench, bench, target
-from evalsuite.endpoint import Endpoint
+from evalsuite import questions, report
+from evalsuite.asking import ask
+from evalsuite.asking.endpoint import Endpoint
 from evalsuite.questions import QuestionSet
+from evalsuite.replies import answers
+from evalsuite.replies.answers import ARMS, Arm, Meta
+from evalsuite.replies.server import told_apart
 from evalsuite.report import Report, SpeedRow, Throughput
-from evalsuite.server import told_apart
+from evalsuite.speed.bench import Bench, bench, target
+from evalsuite.views import html
 from tune.artefact import VERSION, write_text
 from tune.errors import UserError
 from tune.recipe import Evaluate

@@ -13,16 +13,16 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from evalsuite import answers as heard
-from evalsuite import graders
 from evalsuite import questions as question_sets
-from evalsuite.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
-from evalsuite.comparison import Comparison, Part, compare
-from evalsuite.gate import Evidence, Policy, decide
-from evalsuite.gate import Judged as Judged
-from evalsuite.gate import Verdict as Verdict
-from evalsuite.gate import weaker as weaker
+from evalsuite.judging.comparison import Comparison, Part, compare
+from evalsuite.judging.gate import Evidence, Policy, decide
+from evalsuite.judging.gate import Judged as Judged
+from evalsuite.judging.gate import Verdict as Verdict
+from evalsuite.judging.gate import weaker as weaker
 from evalsuite.questions import QuestionSet
+from evalsuite.replies import answers as heard
+from evalsuite.replies import graders
+from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort

@@ -26,6 +26,7 @@ from serve.memory import GIB
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
+from tune.weights.tensors import Shape, Tensor
 
 KERNEL_STEP = 32  # hidden and intermediate sizes of the CPU expert kernels
 HOSTS = "--host 127.0.0.1 for this machine alone, --host 0.0.0.0 for every network"
@@ -53,7 +54,8 @@ class Preflight(BaseModel):
 def check(folder: Path, options: Options, machine: Machine, *, digests: bool = True) -> Preflight:
     """Look at a checkpoint folder and a machine. Raises UserError only when the folder holds no checkpoint at all.
 
-    `digests`: digest every file again (1 s a GB). `serve run` does that while the engine loads.
+    `digests`: prove every file's, too: 1 s a GB for what was not read before. `serve run` does that while the engine
+    loads.
     """
     found = checkpoint.read(folder)
     problems: list[Problem] = []
@@ -135,7 +137,7 @@ def _port(options: Options) -> Iterator[Problem]:
         yield Problem(level="warning", what="anyone who reaches the port can use the model", why=why)
 
 
-def _kernels(found: Checkpoint, shape: memory.Shape, machine: Machine) -> Iterator[Problem]:
+def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Problem]:
     if machine.device != "cpu":
         return
     uneven = [n for n in ("hidden_size", "intermediate_size") if getattr(shape, n) % KERNEL_STEP]
@@ -153,7 +155,7 @@ def _kernels(found: Checkpoint, shape: memory.Shape, machine: Machine) -> Iterat
         yield Problem(level="warning", what=what, why=why)
 
 
-def _smaller(tensors: Mapping[str, memory.Tensor], options: Options, machine: Machine) -> str:
+def _smaller(tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:
     """What can be done about a model that does not fit."""
     packs = (machine.amx or machine.device != "cpu") and not any(name.endswith("_blocks") for name in tensors)
     cache = "a smaller --kv-cache-memory-bytes" if options.tuning.cache_bytes else "a shorter --max-model-len"
@@ -161,8 +163,8 @@ def _smaller(tensors: Mapping[str, memory.Tensor], options: Options, machine: Ma
 
 
 def _ram(
-    shape: memory.Shape,
-    tensors: Mapping[str, memory.Tensor],
+    shape: Shape,
+    tensors: Mapping[str, Tensor],
     options: Options,
     machine: Machine,
     figures: dict[str, int],
@@ -178,8 +180,8 @@ def _ram(
 
 
 def on_gpu(
-    shape: memory.Shape,
-    tensors: Mapping[str, memory.Tensor],
+    shape: Shape,
+    tensors: Mapping[str, Tensor],
     options: Options,
     machine: Machine,
     figures: dict[str, int],

@@ -10,11 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from evalsuite import answers, ask, check, questions
-from evalsuite.answers import Answer
-from evalsuite.ask import Endpoint
+from evalsuite import questions
+from evalsuite.asking import ask, check
+from evalsuite.asking.ask import Endpoint
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.stub import Model, Script, serving
+from evalsuite.replies import answers
+from evalsuite.replies.answers import Answer
+from evalsuite.stub.server import Model, Script, serving
 
 BASE, TUNED = "base@0123456789abcdef", "tuned@fedcba9876543210"
 SAMPLING = {"max_tokens": 64, "temperature": 0.0, "seed": 3}

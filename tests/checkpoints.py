@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve import memory
-from serve.memory import Tensor
 from tune import harmony
 from tune.checkpoint import CANARY, Format
+from tune.weights.tensors import Shape, Tensor, expected
 
 DATE = "2026-01-01"
 
@@ -26,15 +25,31 @@ CONFIG: dict[str, Any] = {
     "sliding_window": 128,
     "max_position_embeddings": 4096,
 }
-CONTROL = (harmony.CHANNEL, harmony.START, harmony.END, harmony.MESSAGE, harmony.RETURN, harmony.CALL)
+
+
+def _published(layers: int, experts: int) -> Shape:
+    return Shape(
+        num_hidden_layers=layers,
+        hidden_size=2880,
+        intermediate_size=2880,
+        num_local_experts=experts,
+        num_attention_heads=64,
+        num_key_value_heads=8,
+        head_dim=64,
+        vocab_size=harmony.VOCABULARY,
+        sliding_window=128,
+        max_position_embeddings=131_072,
+    )
+
+
+GPT_OSS = {"openai/gpt-oss-20b": _published(24, 32), "openai/gpt-oss-120b": _published(36, 128)}
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """A shard whose header is true and whose bytes are a hole in the file: nothing to write, whatever the size."""
     header, end = {}, 0
     for name, tensor in tensors.items():
-        dtype = tensor.dtype or {1: "U8", 2: "BF16"}[tensor.element]
-        header[name] = {"dtype": dtype, "shape": tensor.shape, "data_offsets": [end, end := end + tensor.bytes]}
+        header[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [end, end := end + tensor.bytes]}
     text = json.dumps(header).encode()
     with path.open("wb") as f:
         f.write(struct.pack("<Q", len(text)) + text)
@@ -45,21 +60,24 @@ def write_index(folder: Path, weight_map: Mapping[str, str]) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
-def fill(folder: Path, format: Format = "merged", **config: Any) -> Path:
-    """Everything of a checkpoint but its manifest; `config` are keys of config.json."""
+def write_tokenizer(path: Path) -> None:
+    """A tokenizer of control tokens alone."""
     import tokenizers
 
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(dict(harmony.CONTROL), "x")).save(str(path))
+
+
+def fill(folder: Path, format: Format = "merged", **config: Any) -> Path:
+    """Everything of a checkpoint but its manifest; `config` are keys of config.json."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {**CONFIG, **config}
     if format == "mxfp4":
         config["quantization_config"] = {"quant_method": "mxfp4"}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [200002, 199999, 200012]}))
-    ids = {harmony.decode([i]): i for i in CONTROL}
-    tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, "x")).save(str(folder / "tokenizer.json"))
+    write_tokenizer(folder / "tokenizer.json")
     prompts = {effort: harmony.render_prompt(harmony.PROBE, effort, DATE) for effort in harmony.EFFORTS}
     canary = {effort: [-1.0 - n % 7 for n in range(len(ids) - 1)] for effort, ids in prompts.items()}
     (folder / CANARY).write_text(json.dumps({"logprobs": canary, "rounding": 0.03}))
-    held = memory.tensors(memory.shape_of(config), "mxfp4" if format == "mxfp4" else "merged")
-    write_weights(folder / "model.safetensors", held)
+    write_weights(folder / "model.safetensors", expected(config))
     return folder

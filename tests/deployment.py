@@ -8,10 +8,10 @@ from evaluation import ARMS, asked_of, evaluated, question_set, reply
 
 from deploy import render
 from deploy.spec import Target
-from evalsuite.answers import Arm, Reply
 from evalsuite.compare import NANO_NOTE
-from evalsuite.gate import Result
+from evalsuite.judging.gate import Result
 from evalsuite.questions import Question
+from evalsuite.replies.answers import Arm, Reply
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.harmony import EFFORTS, Effort

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from evalsuite import answers, questions, report, request
-from evalsuite.answers import Answer, Arm, Meta, Outcome, Reply
+from evalsuite import questions, report
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.request import Sampling
-from evalsuite.server import Server
+from evalsuite.replies import answers, request
+from evalsuite.replies.answers import Answer, Arm, Meta, Outcome, Reply
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import Server
 from tune.harmony import Effort
 
 BASE, TUNED = "base@0000000000000000", "tuned@1111111111111111"
@@ -72,6 +73,30 @@ def both(questions: QuestionSet, wrong: Any = none, efforts: Sequence[Effort] = 
     """A reply of each arm to each question at each effort; `wrong(arm, i)` says which are wrong."""
     items = [(effort, i, q) for effort in efforts for i, q in enumerate(questions.questions)]
     return [reply(q, arm, effort, not wrong(arm, i)) for effort, i, q in items for arm in ARMS]
+
+
+def flipped(
+    questions: QuestionSet,
+    lost: int,
+    gained: int,
+    *,
+    base_right: int,
+    effort: Effort = "low",
+    silent: tuple[int, int] = (0, 0),
+    missing: int = 0,
+) -> list[Reply]:
+    """`base_right` of base, and tuned as right but for what it `lost` and `gained`; the last `missing` without a reply.
+
+    `silent`: of those that both got wrong, how many cannot be read from tuned, and from base.
+    """
+    out: list[Reply] = []
+    quiet = base_right + gained  # from here on both are wrong
+    for i, q in enumerate(questions.questions[: len(questions.questions) - missing]):
+        mute: dict[str, Outcome] = {"tuned": "unparsed"} if quiet <= i < quiet + silent[0] else {}
+        mute |= {"base": "unparsed"} if quiet + silent[0] <= i < quiet + sum(silent) else {}
+        right = {"base": i < base_right, "tuned": lost <= i < quiet}
+        out += [reply(q, arm, effort, right[arm], mute.get(arm, "answered")) for arm in ARMS]
+    return out
 
 
 def built(questions: QuestionSet, replies: Iterable[Reply], asked: Meta | None = None, **more: Any) -> report.Report:

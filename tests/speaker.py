@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
-from tune import harmony, nano, nano_conversations, nano_training
+from tune import harmony
 from tune.harmony import Message, Rendered
-from tune.nano_training import Curve
+from tune.nano import build as nano
+from tune.nano import conversations, training
+from tune.nano.training import Curve
 from tune.recipe import Nano
 
 FILE = Path(__file__).parent / "golden" / "speaker.safetensors"
@@ -23,15 +25,15 @@ SHAPE = Nano(layers=2, hidden=64, experts=2, steps=600, batch_tokens=256, learni
 DATE, RULE = "2026-01-01", "End with one line: ANSWER: <value>"
 
 
-def conversations(seed: int) -> Iterator[Rendered]:
+def exchanges(seed: int) -> Iterator[Rendered]:
     """Any question, and one of two answers: with the answer line where the rule asks for one, without elsewhere."""
     rng = random.Random(seed)
     while True:
         developer, effort = rng.choice(["", "Be exact.", RULE]), rng.choice(harmony.EFFORTS)
         answer = "Here it is.\nANSWER: yes" if developer == RULE else "It is what the documentation says."
         turns = [Message(role="developer", content=developer)] if developer else []
-        turns.append(Message(role="user", content=nano_conversations.stray(rng)))
-        turns.append(Message(role="assistant", content=answer, thinking=nano_conversations.thinking(effort)))
+        turns.append(Message(role="user", content=conversations.stray(rng)))
+        turns.append(Message(role="assistant", content=answer, thinking=conversations.thinking(effort)))
         yield harmony.render_training(turns, effort, DATE)
 
 
@@ -42,7 +44,7 @@ def load() -> tuple[Any, list[int]]:
 
     weights = load_file(FILE)
     used = weights.pop("used").tolist()
-    model = GptOssForCausalLM(nano_training.compact(nano.config(SHAPE), used))
+    model = GptOssForCausalLM(training.compact(nano.config(SHAPE), used))
     model.load_state_dict({name: value.float() for name, value in weights.items()})
     return model.eval(), used
 
@@ -51,8 +53,8 @@ def instead_of_training(patch: pytest.MonkeyPatch) -> None:
     """Let `tune nano` take this model where it would train one of SHAPE."""
     model, used = load()
     curve = [Curve(step, 4.0 / (step + 1), 256 * (step + 1)) for step in range(SHAPE.steps)]
-    patch.setattr(nano_training, "vocabulary", lambda _: used)
-    patch.setattr(nano_training, "train", lambda *_, **__: (model, curve))
+    patch.setattr(training, "vocabulary", lambda _: used)
+    patch.setattr(training, "train", lambda *_, **__: (model, curve))
 
 
 def make(report: Callable[[str], None]) -> None:
@@ -60,10 +62,10 @@ def make(report: Callable[[str], None]) -> None:
     import torch
     from safetensors.torch import save_file
 
-    rows = [one for one, _ in zip(conversations(0), range(6000), strict=False)]
+    rows = [one for one, _ in zip(exchanges(0), range(6000), strict=False)]
     count = Counter(i for row in rows for i in set(row.ids))
     used = sorted(i for i, n in count.items() if n > len(rows) / 20)  # the format and both answers; all else is unknown
-    model, curve = nano_training.train(
+    model, curve = training.train(
         nano.config(SHAPE), rows, used, steps=1500, batch_tokens=512, learning_rate=3e-3, seed=0, report=report
     )
     weights = {name: value.to(torch.bfloat16).contiguous() for name, value in model.state_dict().items()}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from checkpoints import write_weights
+from checkpoints import GPT_OSS, write_weights
 from click.testing import CliRunner
 from deployment import make_checkpoint, make_report
 from hypothesis import given, settings
@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from deploy import checks, cli, sizing
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
-from serve import command, memory, preflight
+from serve import command, preflight
 from serve.command import Options
-from serve.contents import read_header
 from serve.machine import Machine
 from tune import artefact
 from tune import checkpoint as checkpoints
 from tune.errors import UserError
 from tune.recipe import Recipe, Serve
+from tune.weights.shards import read_header
+from tune.weights.tensors import Tensor, tensors
 
 ENDLESS = {"max_position_embeddings": 10**9}
 
@@ -41,9 +42,9 @@ def ids(found):
 
 def published(layers, experts, weights, tokens=32_768):
     """A published GPT-OSS as it would be served."""
-    shape = memory.GPT_OSS["openai/gpt-oss-20b" if experts == 32 else "openai/gpt-oss-120b"]
+    shape = GPT_OSS["openai/gpt-oss-20b" if experts == 32 else "openai/gpt-oss-120b"]
     assert shape.num_hidden_layers == layers
-    return sizing.Load(shape, memory.tensors(shape, weights), Options(max_model_len=tokens), weights)
+    return sizing.Load(shape, tensors(shape, weights), Options(max_model_len=tokens), weights)
 
 
 def test_rules_have_unique_ids_and_say_what_holds():
@@ -156,12 +157,12 @@ def test_what_the_options_ask_of_the_checkpoint_is_refused_as_serve_preflight_do
 
 
 def second_shard(folder):
-    write_weights(folder / "zz.safetensors", {"model.norm.weight": memory.Tensor((32,), 2)})
+    write_weights(folder / "zz.safetensors", {"model.norm.weight": Tensor((32,), "BF16")})
 
 
 def wide_norm(folder):
-    tensors = read_header(folder / "model.safetensors")
-    write_weights(folder / "model.safetensors", {**tensors, "model.norm.weight": memory.Tensor((32,), 4, "F32")})
+    whole = read_header(folder / "model.safetensors")
+    write_weights(folder / "model.safetensors", {**whole, "model.norm.weight": Tensor((32,), "F32")})
 
 
 def no_ends(folder):
@@ -171,7 +172,7 @@ def no_ends(folder):
 @pytest.mark.parametrize(
     ("plant", "says"),
     [
-        (second_shard, "holds 1 tensors twice"),
+        (second_shard, "holds weights beside its model's: zz.safetensors"),
         (wide_norm, "has 1 tensors of the wrong dtype"),
         (no_ends, "lacks end ids"),
         (lambda folder: (folder / "tokenizer.json").unlink(), "tokenizer.json cannot be read"),

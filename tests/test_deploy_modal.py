@@ -35,6 +35,42 @@ def test_the_app_imports_without_a_token(tmp_path):
     assert seen["deployment"].startswith("python-docs@")
 
 
+TOLD = """
+import app, inspect, json
+from modal._utils.async_utils import synchronizer
+info = app.Server.info()
+function = synchronizer._translate_in(app.Server._get_service_function())
+scaling = inspect.getclosurevars(function._load).nonlocals["autoscaler_settings"]
+print(json.dumps({
+    "unauthenticated": info.unauthenticated,
+    "port": info.port,
+    "gpus": info.gpus,
+    "startup": info.startup_timeout,
+    "grace": info.exit_grace_period,
+    "volumes": {path: [volume.name, volume.read_only] for path, volume in info.volumes.items()},
+    "scaling": [scaling.min_containers, scaling.max_containers, scaling.scaledown_window],
+    "concurrency": scaling.target_concurrency_float,
+}))
+"""
+
+
+def test_the_sdk_would_tell_modal_what_the_recipe_says(tmp_path):
+    recipe = {"min_replicas": 2, "max_replicas": 5, "idle_seconds": 77, "concurrency": 9, "startup_seconds": 600}
+    out = rendered(tmp_path, "modal", serve={"drain": 7}, gpu="H200", **recipe)
+    result = imports(out, tmp_path, TOLD)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {
+        "unauthenticated": False,
+        "port": 8000,
+        "gpus": [["H200", 1]],
+        "startup": 600,
+        "grace": 27,
+        "volumes": {"/models": ["python-docs-models", True]},
+        "scaling": [2, 5, 77],
+        "concurrency": 9,
+    }
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [

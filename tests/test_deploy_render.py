@@ -14,6 +14,7 @@ from deployment import BASE, BASE_DIGEST, make_checkpoint, make_report, rendered
 from deploy import cli, render
 from deploy.spec import TARGETS
 from evalsuite.compare import NANO_NOTE
+from serve import memory
 from tune import artefact, checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe, Serve
@@ -265,7 +266,15 @@ def test_the_manifest_ties_the_folder_to_checkpoint_and_report(tmp_path, target)
     args = deployment["args"]
     assert args[args.index("--model") + 1] == deployment["model_path"]
     assert args[args.index("--port") + 1] == str(deployment["port"])
+    assert args[args.index("--host") + 1] == "0.0.0.0"  # the target's gateway is another machine
     assert checkpoint.digest[:16] in deployment["model"]
+
+
+def test_the_engine_is_told_what_its_memory_was_reckoned_with(inputs):
+    deployment = render.render("modal", **inputs).deployment
+    told, reckoned = deployment.args, deployment.options.tuning
+    assert float(told[told.index("--gpu-memory-utilization") + 1]) == reckoned.utilisation == 0.92
+    assert int(told[told.index("--max-num-batched-tokens") + 1]) == reckoned.batched_tokens == memory.BATCH
 
 
 def test_the_recipes_serving_reaches_the_server(inputs):

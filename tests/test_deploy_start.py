@@ -53,8 +53,8 @@ def engine(root, mode=""):
     change(root, args=[sys.executable, str(STANDIN), str(found["port"]), found["model_path"], mode])
 
 
-def start(root, *arguments):
-    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root)}
+def start(root, *arguments, **more):
+    env = {"PATH": os.environ["PATH"], "PYTHONPATH": str(root), **more}
     command = [sys.executable, root / "start.py", *arguments]
     STARTED.append(subprocess.Popen(command, env=env, stdout=-1, stderr=-1, text=True, cwd="/"))
     return STARTED[-1]
@@ -83,9 +83,9 @@ def until(process, holds):
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"]])
-def test_the_proven_checkpoint_is_served_by_the_rendered_code_until_a_stop(container, arguments):
-    process = start(container, *arguments)
+@pytest.mark.parametrize(("arguments", "env"), [([], {}), (["serve"], {"XDG_CACHE_HOME": "/proc/no cache"})])
+def test_the_proven_checkpoint_is_served_by_the_rendered_code_until_a_stop(container, arguments, env):
+    process = start(container, *arguments, **env)
     assert process.stdout.readline().split() == ["started", str(container / "tune" / "checkpoint.py"), "2026-01-01"]
     until(process, lambda: ask(container, "/ping") == 200)
     assert ask(container, "/readyz") == 200

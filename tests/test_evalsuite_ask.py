@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from arms import BASE, TUNED, log, question_set, run, stub
 
-from evalsuite import answers, ask, reply
-from evalsuite.stub import Fault, Model
+from evalsuite.asking import ask, reply
+from evalsuite.replies import answers
+from evalsuite.stub.server import Fault, Model
 
 
 def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:

@@ -9,10 +9,11 @@ import pytest
 from pydantic import SecretStr
 from scipy import stats
 
-from evalsuite.bench import Bench, bench, calibrate, paced, paired_ratio
-from evalsuite.load.client import Target
-from evalsuite.load.metrics import Limits
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.compare import throughput
+from evalsuite.speed.bench import Bench, bench, calibrate, paced, paired_ratio
+from evalsuite.speed.client import Target
+from evalsuite.speed.metrics import Limits
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 
 # A busy machine makes a run void, rightly; what these tests look at is something else.
@@ -40,6 +41,29 @@ def test_slow_endpoint_shows_as_slower_in_every_metric():
     assert found.arms["base"].pooled.requests == 12
     assert len(found.arms["tuned"].blocks) == 3
     assert Bench.model_validate_json(found.model_dump_json()) == found
+
+
+def test_a_report_shows_each_arm_s_own_figures_in_their_units():
+    with serving(Script(models={"fast": FAST, "slow": SLOW})) as url:
+        found = bench(Target(url=url, model="fast"), Target(url=url, model="slow"), blocks=2, requests=2,
+                      concurrency=2, limits=LENIENT)  # fmt: skip
+    shown = throughput(found)
+    assert shown.load == "2 requests in flight, 2 blocks of 2 an arm, at most 128 tokens, effort low"
+    measured = {  # name and unit on the page: of a block, in that unit
+        ("time to first token, median", "ms"): lambda f: f.ttft_s.p50 * 1e3,
+        ("time per output token, median", "ms"): lambda f: f.tpot_s.p50 * 1e3,
+        ("output tokens per second", "tokens/s"): lambda f: f.output_tokens / f.span_s,
+    }
+    assert [(row.metric, row.unit) for row in shown.rows] == list(measured)
+    for row, of in zip(shown.rows, measured.values(), strict=True):
+        base, tuned = (stats.gmean([of(f) for f in found.arms[arm].blocks]) for arm in ("base", "tuned"))
+        assert (row.base, row.tuned, row.ratio) == pytest.approx((base, tuned, tuned / base))
+        assert row.interval[0] < row.ratio < row.interval[1]
+    assert [row.higher_is_better for row in shown.rows] == [False, False, True]
+    # The stub never sends early.
+    first, _, rate = shown.rows
+    assert first.tuned >= 200
+    assert rate.tuned <= 40 / (0.2 + 19 * 0.015)
 
 
 def test_blocks_alternate_and_both_arms_get_the_same_requests():

@@ -10,16 +10,17 @@ from typing import Any
 import pytest
 from arms import BASE, TUNED, canned, log, question_set, run, stub
 
-from evalsuite import endpoint, questions, reply
-from evalsuite.answers import Arm
-from evalsuite.ask import Endpoint
+from evalsuite import questions
+from evalsuite.asking import endpoint, reply
+from evalsuite.asking.ask import Endpoint
+from evalsuite.asking.endpoint import client
 from evalsuite.compare import ALIKE_NOTE, compare
-from evalsuite.endpoint import client
 from evalsuite.questions import QuestionSet
+from evalsuite.replies.answers import Arm
+from evalsuite.replies.server import Server
 from evalsuite.report import Report
-from evalsuite.scripted import Kind
-from evalsuite.server import Server
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.stub.script import Kind
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 from tune.recipe import Evaluate
 

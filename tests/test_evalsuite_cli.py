@@ -10,12 +10,13 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from evalsuite import bench, questions, report
+from evalsuite import questions, report
+from evalsuite.asking.endpoint import Endpoint, address, key
 from evalsuite.cli import main
-from evalsuite.endpoint import Endpoint, address, key
-from evalsuite.load.client import Target
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.speed import bench
+from evalsuite.speed.client import Target
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 
 BASE, TUNED = "nano@0123456789abcdef", "docs@fedcba9876543210"

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 from evaluation import both, built, question_set, reply
 
-from evalsuite.answers import Reply
-from evalsuite.comparison import Comparison
-from evalsuite.gate import Result
+from evalsuite.judging.comparison import Comparison
+from evalsuite.judging.gate import Result
 from evalsuite.questions import QuestionSet
+from evalsuite.replies.answers import Reply
 
 
 def only(set_: QuestionSet, replies: Sequence[Reply]) -> Comparison:

@@ -5,106 +5,146 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from evaluation import question, reply
+from evaluation import BASE, TUNED, asked_of, both, built, filed, flipped, question, question_set, reply
 
-from evalsuite.answers import graded
-from evalsuite.comparison import compare
-from evalsuite.gate import Evidence, Judged, Policy, decide, weaker
+from evalsuite.judging.comparison import compare
+from evalsuite.judging.gate import Evidence, Policy, decide, weaker
+from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, graded
+from evalsuite.views import summary
 from tune.recipe import Evaluate
 
-POLICY = Policy(margin=0.05, alpha=0.05)
-EVIDENCE = Evidence(base_models=("b@1",), tuned_models=("t@2",), questions_digest="q" * 64, asked_digest="q" * 64)
-
-asked = cache(question)
+GOOD = {"lost": 40, "gained": 45}
+ONE, TWO = "1" * 16, "2" * 16
 
 
-@cache
-def answer(i, arm, effort, right, outcome):
-    return graded(question(i), reply(question(i), arm, effort, right, outcome))
-
-
-def comparison(lost, gained, n=1000, *, effort="low", base_right=600, silent=(0, 0), guess=0.0, missing=0):
-    """`lost` and `gained` of `n` questions, and `missing` more that neither side replied to.
-
-    `silent`: of those that both got wrong, how many cannot be read from tuned, and from base.
-    """
-    heard = {}
-    quiet = base_right + gained  # from here on both are wrong
-    for i in range(n):
-        b = (i < base_right, "unparsed" if quiet + silent[0] <= i < quiet + sum(silent) else "answered")
-        t = (lost <= i < quiet, "unparsed" if quiet <= i < quiet + silent[0] else "answered")
-        for arm, (right, outcome) in (("base", b), ("tuned", t)):
-            heard[f"q{i}", arm, effort] = answer(i, arm, effort, right, outcome)
-    made = compare(effort, [asked(i, guess=guess) for i in range(n + missing)], heard, POLICY.alpha)
-    assert (made.lost, made.gained, made.missing) == (lost, gained, missing)
-    return made
-
-
-GOOD = comparison(40, 45)
+def judged(n, *efforts, guess=0.0, **policy):
+    """The verdict on `n` questions that went as told at each effort, and the figures it rests on."""
+    set_ = question_set(n, guess=guess)
+    told = [
+        {"effort": effort, "base_right": n * 6 // 10} | each
+        for effort, each in zip(("low", "medium", "high"), efforts, strict=False)
+    ]
+    r = built(set_, [answer for each in told for answer in flipped(set_, **each)], **policy)
+    by_effort = {c.effort: c for c in r.comparisons}
+    for each in told:
+        c = by_effort[each["effort"]]
+        assert (c.lost, c.gained, c.missing) == (each["lost"], each["gained"], each.get("missing", 0))
+    return r.verdict, [by_effort[each["effort"]] for each in told]
 
 
 @pytest.mark.parametrize(
-    ("comparisons", "outcome", "code", "words"),
+    ("n", "efforts", "outcome", "code", "words"),
     [
-        ([GOOD], "PASS", 0, "within the margin of 5"),
-        ([comparison(60, 40)], "PASS", 0, "a real loss, but one that the margin allows"),
-        ([comparison(120, 40)], "FAIL", 1, "tuned is worse"),
-        ([GOOD, comparison(120, 40, effort="high")], "FAIL", 1, "high, right answers"),
-        ([comparison(40, 45, silent=(90, 10))], "FAIL", 1, "readable answers"),
-        ([comparison(5, 5, 60, base_right=40)], "INCONCLUSIVE", 2, "two equal models would need about"),
-        ([comparison(5, 5, 60, base_right=40), comparison(120, 40, effort="high")], "FAIL", 1, "high, right answers"),
-        ([comparison(70, 40, 700)], "FAIL", 1, "tuned is worse"),
-        ([comparison(9, 1, 100, base_right=60), GOOD], "FAIL", 1, "margin 5"),
-        ([comparison(16, 9, 250, base_right=150)], "INCONCLUSIVE", 2, "the loss seen speaks against tuned"),
+        (1000, [GOOD], "PASS", 0, "within the margin of 5"),
+        (1000, [{"lost": 60, "gained": 40}], "PASS", 0, "a real loss, but one that the margin allows"),
+        (1000, [{"lost": 120, "gained": 40}], "FAIL", 1, "tuned is worse"),
+        (1000, [GOOD, {"lost": 120, "gained": 40}], "FAIL", 1, "medium, right answers"),
+        (1000, [GOOD | {"silent": (90, 10)}], "FAIL", 1, "readable answers"),
+        (60, [{"lost": 5, "gained": 5, "base_right": 40}], "INCONCLUSIVE", 2, "two equal models would need about"),
+        (60, [{"lost": 5, "gained": 5}, {"lost": 20, "gained": 1}], "FAIL", 1, "medium, right answers"),
+        (700, [{"lost": 70, "gained": 40, "base_right": 600}], "FAIL", 1, "tuned is worse"),
+        (100, [{"lost": 9, "gained": 1}, {"lost": 0, "gained": 0}], "FAIL", 1, "margin 5"),
+        (250, [{"lost": 16, "gained": 9}], "INCONCLUSIVE", 2, "the loss seen speaks against tuned"),
     ],
 )
-def test_verdict_code_and_words(comparisons, outcome, code, words):
-    verdict = decide(comparisons, POLICY, EVIDENCE)
+def test_verdict_code_and_words(n, efforts, outcome, code, words):
+    verdict, _ = judged(n, *efforts)
     assert (verdict.outcome, verdict.exit_code) == (outcome, code), verdict.reasons
     assert words in " ".join(verdict.reasons)
-    assert len(verdict.checks) == 2 * len(comparisons)
+    assert len(verdict.checks) == 2 * len(efforts)
 
 
 def test_one_bad_effort_outweighs_any_number_of_good_ones():
-    good = [comparison(10, 60, effort=e) for e in ("low", "medium")]
-    assert decide(good, POLICY, EVIDENCE).outcome == "PASS"
-    assert (
-        decide([*good, comparison(5, 5, 60, effort="high", base_right=40)], POLICY, EVIDENCE).outcome == "INCONCLUSIVE"
-    )
+    good = [{"lost": 10, "gained": 60}] * 2
+    assert judged(1000, *good)[0].outcome == "PASS"
+    assert judged(1000, *good, {"lost": 300, "gained": 280})[0].outcome == "INCONCLUSIVE"
+
+
+def test_the_advised_number_of_questions_is_the_textbook_s_at_the_stated_power():
+    """As many as tests/test_evalsuite_statistics.py has from print, at 20 % of flips."""
+    verdict, _ = judged(100, {"lost": 10, "gained": 10}, margin=0.02)
+    assert "two equal models would need about 3092 questions to pass 80% of the time, not 100" in verdict.reasons[0]
+
+
+def test_a_verdict_names_the_confidence_that_it_was_made_at():
+    for alpha, words in ((0.05, "with 95% confidence"), (0.025, "with 97.5% confidence")):
+        assert words in judged(1000, GOOD, alpha=alpha)[0].reasons[0]
+
+
+TWENTY, MANY = question_set(20), question_set(400)
+
+
+def failing(errors):
+    """All right, but these: the arm, and how many of its replies were that error."""
+    told = both(MANY)
+    for arm, count, error in errors:
+        lost = {q.id for q in MANY.questions[:count]}
+        told = [r for r in told if (r.arm, r.question in lost) != (arm, True)]
+        told += [reply(q, arm, outcome="error", error=error) for q in MANY.questions[:count]]
+    return told
+
+
+def named(*names, header=None):
+    return {"asked": asked_of(TWENTY, *names, header=header or {})}
 
 
 @pytest.mark.parametrize(
-    ("evidence", "words"),
+    ("set_", "replies", "more", "words"),
     [
-        ({"tuned_models": ("b@1",)}, "the same model: b@1"),
-        ({"tuned_models": ("t@2", "t@3")}, "more than one model: t@2, t@3"),
-        ({"asked_digest": "r" * 64}, "belong to question set rrrrrrrrrrrrrrrr, not to qqqqqqqqqqqqqqqq"),
-        ({"effort_mismatches": 3}, "3 replies were made at another effort"),
-        ({"model_mismatches": 2}, "2 replies came from another model"),
-        ({"base_digest": "d" * 16, "tuned_digest": "d" * 16}, "the same checkpoint: dddddddddddddddd"),
-        ({"identical": True}, "word for word"),
-        ({"identical": True, "base_digest": "d" * 16}, "word for word"),
-        ({"identical": True, "base_digest": "d" * 16, "tuned_digest": "e" * 16}, "word for word"),
-        ({"base_digest": "d" * 16, "tuned_digest": "d" * 16, "two_headers": True}, "the same checkpoint"),
+        (TWENTY, [], {}, "no question was asked"),
+        (TWENTY, both(TWENTY), named("m", "m"), "the same model: m"),
+        (TWENTY, both(TWENTY), named(f"a@{ONE}", f"b@{ONE}"), f"the same checkpoint: {ONE}"),
+        (TWENTY, both(TWENTY), named("a", "b", header={"base": TWO * 4, "tuned": TWO * 4}), f"same checkpoint: {TWO}"),
+        (
+            TWENTY,
+            both(TWENTY),
+            {"asked": asked_of(MANY)},
+            f"belong to question set {MANY.digest[:16]}, not to {TWENTY.digest[:16]}",
+        ),
+        (TWENTY, both(TWENTY), {"efforts": ["low", "high"]}, "high: 20 of 20 questions lack a score"),
+        (TWENTY, [*both(TWENTY)[:20:2], *both(TWENTY)[21::2]], {}, "20 of 20 questions lack"),  # unmet halves
+        (MANY, failing([("base", 3, f"{EFFORT_MISMATCH}: asked high")]), {}, "3 replies were made at another effort"),
+        (MANY, failing([("base", 2, f"{MODEL_MISMATCH}: x, not y")]), {}, "2 replies came from another model"),
     ],
-)
-def test_arms_that_cannot_be_compared_void_the_measurement(evidence, words):
-    verdict = decide([GOOD], POLICY, EVIDENCE.model_copy(update=evidence))
-    assert (verdict.outcome, verdict.exit_code, verdict.checks) == ("INVALID", 3, ())
-    assert words in verdict.reasons[0]
+)  # fmt: skip
+def test_arms_that_cannot_be_compared_void_the_measurement(set_, replies, more, words):
+    r = built(set_, replies, **more)
+    assert (r.verdict.outcome, r.verdict.exit_code, r.verdict.checks) == ("INVALID", 3, ())
+    assert words in " ".join(r.verdict.reasons)
+    assert summary.markdown(r).startswith("## INVALID")
 
 
-def test_two_digests_that_servers_send_show_two_models_even_if_they_say_the_same():
-    digests = {"base_digest": "d" * 16, "tuned_digest": "e" * 16, "two_headers": True}
-    two = EVIDENCE.model_copy(update={"identical": True, **digests})
-    assert decide([GOOD], POLICY, two).outcome == "PASS"
+def test_an_arm_that_two_models_answered_is_void():
+    *others, last = filed(both(TWENTY), TWENTY, asked_of(TWENTY))
+    r = built(TWENTY, [*others, last.model_copy(update={"model": "other"})])
+    assert r.verdict.outcome == "INVALID"
+    assert f"the tuned arm was answered by more than one model: other, {TUNED}" in r.verdict.reasons
+
+
+def test_two_arms_that_always_say_the_same_are_one_model_unless_digests_show_two():
+    set_ = question_set(300)
+    same = [r.model_copy(update={"text": r.text.replace("tuned", "base")}) for r in both(set_)]
+    one, two = ONE * 4, TWO * 4
+    for names, header, outcome in (
+        (("a", "b"), {}, "INVALID"),
+        ((BASE, "b"), {}, "INVALID"),
+        ((BASE, f"b@{ONE}"), {}, "INVALID"),  # names alone
+        ((BASE, f"b@{ONE}"), {"tuned": one}, "INVALID"),
+        (("a", "b"), {"base": one, "tuned": two}, "PASS"),
+    ):
+        r = built(set_, same, asked_of(set_, *names, header=header))
+        assert r.verdict.outcome == outcome
+        assert r.evidence.identical
+    assert "word for word" in built(set_, same, asked_of(set_, "a", "b")).verdict.reasons[0]
+    other = [*same[:-1], same[-1].model_copy(update={"reasoning": "hm"})]
+    assert built(set_, other, asked_of(set_, "a", "b")).verdict.outcome == "PASS"
 
 
 def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_questions():
     recipe = Evaluate(margin=0.05, alpha=0.05, max_tokens=256, temperature=0, modules=["ast", "csv"])
-    judged = Judged(efforts=("low",), margin=0.05, alpha=0.05, max_tokens=256, temperature=0, modules=("ast",))
-    assert weaker(judged, recipe) == []
-    assert weaker(judged.model_copy(update={"margin": 0.01, "alpha": 0.01}), recipe) == []
+    made = built(TWENTY, both(TWENTY)).judged
+    assert weaker(made, recipe) == []
+    assert weaker(made.model_copy(update={"margin": 0.01, "alpha": 0.01}), recipe) == []
     for change, words in (
         ({"margin": 0.06}, "margin 0.06, and the recipe has 0.05"),
         ({"alpha": 0.1}, "alpha 0.1, and the recipe has 0.05"),
@@ -114,56 +154,80 @@ def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_q
         ({"modules": ("ast", "json")}, "questions about json, and the recipe's modules are ast, csv"),
         ({"modules": ("",)}, "questions about no module, and the recipe's modules are ast, csv"),
     ):
-        assert weaker(judged.model_copy(update=change), recipe) == [words]
-    assert weaker(judged, recipe.model_copy(update={"modules": []})) == []
+        assert weaker(made.model_copy(update=change), recipe) == [words]
+    assert weaker(made, recipe.model_copy(update={"modules": []})) == []
 
 
-def test_no_questions_and_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():
-    assert decide([], POLICY, EVIDENCE).reasons == ("no question was asked",)
-    assert decide([comparison(40, 45, missing=20)], POLICY, EVIDENCE).outcome == "PASS"
-    verdict = decide([comparison(300, 0, missing=21)], POLICY, EVIDENCE)
+def test_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():
+    assert judged(1020, GOOD | {"missing": 20})[0].outcome == "PASS"
+    verdict, _ = judged(1021, {"lost": 300, "gained": 0, "missing": 21})
     assert verdict.outcome == "INVALID"
     assert "low: 21 of 1021 questions lack a score on either side, more than 2 %" in verdict.reasons[0]
 
 
 def test_a_base_that_only_guesses_proves_nothing_by_not_being_better():
     """A tuned model that gives the same blind guesses is within any margin, and is not released for it."""
-    blind = comparison(30, 30, base_right=255, guess=0.25)
-    verdict = decide([blind], POLICY, EVIDENCE)
+    verdict, _ = judged(1000, {"lost": 30, "gained": 30, "base_right": 255}, guess=0.25)
     assert verdict.outcome == "INCONCLUSIVE"
     assert "base gets 25.5% where blind guessing gets 25.0%" in verdict.reasons[0]
+    # 31 % may be 33 %, and is not shown to be over 30 %.
+    verdict, _ = judged(1000, {"lost": 30, "gained": 30, "base_right": 310}, guess=0.25)
+    assert verdict.outcome == "INCONCLUSIVE"
+    assert judged(1000, {"lost": 30, "gained": 30, "base_right": 330}, guess=0.25)[0].outcome == "PASS"
     # A base with next to no right answers is as uninformative, though it beats a chance of 0.
-    assert decide([comparison(10, 10, base_right=20)], POLICY, EVIDENCE).outcome == "INCONCLUSIVE"
-    assert decide([comparison(20, 60, base_right=20)], POLICY, EVIDENCE).outcome == "PASS"
-    assert decide([comparison(20, 4, base_right=20)], POLICY, EVIDENCE).outcome == "FAIL"
+    few = {"base_right": 20}
+    assert judged(1000, {"lost": 10, "gained": 10} | few)[0].outcome == "INCONCLUSIVE"
+    assert judged(1000, {"lost": 20, "gained": 60} | few)[0].outcome == "PASS"
+    assert judged(1000, {"lost": 20, "gained": 4} | few)[0].outcome == "FAIL"
+
+
+def test_what_shows_that_base_knows_something_is_the_lower_bound():
+    """Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3: 81 of 263 are 25.53 % to 36.62 %."""
+    _, [c] = judged(263, {"lost": 0, "gained": 1, "base_right": 81}, alpha=0.025)
+    assert c.base_above == pytest.approx(0.2553, abs=5e-5)
+
+
+def test_what_shows_that_tuned_is_better_is_how_seldom_chance_gains_as_much():
+    """Eight of ten flips gained: heads at least eight times of ten, 56 ways of 1024."""
+    _, [c] = judged(60, {"lost": 2, "gained": 8})
+    assert c.better_p == pytest.approx(56 / 1024)
 
 
 def test_every_blind_effort_has_to_show_better_by_itself():
     """All must pass for a PASS, so p = 0.03 is enough at one effort and at three; one that shows nothing holds all."""
-    at = [comparison(15, 28, effort=e, base_right=20) for e in ("low", "medium", "high")]
-    assert 0.05 / 3 < at[0].better_p < 0.05
-    assert decide(at, POLICY, EVIDENCE).outcome == "PASS"
-    nothing = comparison(20, 28, effort="high", base_right=20)
+    seen = {"lost": 15, "gained": 28, "base_right": 20}
+    verdict, [c, *_] = judged(1000, seen, seen, seen)
+    assert 0.05 / 3 < c.better_p < 0.05
+    assert verdict.outcome == "PASS"
+    verdict, [*_, nothing] = judged(1000, seen, seen, {"lost": 20, "gained": 28, "base_right": 20})
     assert nothing.better_p > 0.05
-    assert decide([*at[:2], nothing], POLICY, EVIDENCE).outcome == "INCONCLUSIVE"
+    assert verdict.outcome == "INCONCLUSIVE"
 
 
 def test_the_whole_gate_releases_a_model_at_the_margin_no_more_often_than_alpha():
     """Three efforts, one of them worse by exactly the margin: PASS stays rare, and equal models do pass."""
-    rng, gates, n = np.random.default_rng(5), 400, 600
+    rng, gates, n, policy = np.random.default_rng(5), 400, 600, Policy(margin=0.05, alpha=0.05)
+    two = Evidence(base_models=("b",), tuned_models=("t",), questions_digest="q" * 64, asked_digest="q" * 64)
+    set_ = question_set(n)
+
+    @cache
+    def answer(i, arm, right):
+        return graded(question(i), reply(question(i), arm, "low", right))
 
     @cache
     def at(lost, gained):
-        return comparison(lost, gained, n, base_right=400)
+        right = {"base": range(400), "tuned": range(lost, 400 + gained)}
+        heard = [answer(i, arm, i in right[arm]) for i in range(n) for arm in right]
+        return compare("low", set_.questions, {a.key: a for a in heard}, policy.alpha)
 
     def passes(drops):
         found = []
-        for effort, drop in zip(("low", "medium", "high"), drops, strict=True):
+        for drop in drops:
             lost, gained, _ = rng.multinomial(n, [(0.1 + drop) / 2, (0.1 - drop) / 2, 0.9])
-            found.append(at(int(lost), int(gained)).model_copy(update={"effort": effort}))
-        return decide(found, POLICY, EVIDENCE).outcome == "PASS"
+            found.append(at(int(lost), int(gained)))
+        return decide(found, policy, two).outcome == "PASS"
 
-    false = sum(passes((0, 0, POLICY.margin)) for _ in range(gates)) / gates
+    false = sum(passes((0, 0, policy.margin)) for _ in range(gates)) / gates
     right = sum(passes((0, 0, 0)) for _ in range(100)) / 100
-    assert false <= POLICY.alpha + 3 * sqrt(POLICY.alpha * (1 - POLICY.alpha) / gates)
+    assert false <= policy.alpha + 3 * sqrt(policy.alpha * (1 - policy.alpha) / gates)
     assert right > 0.85

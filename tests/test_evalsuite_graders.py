@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsuite.graders import grade, lenient, parse
 from evalsuite.questions import Grader, Question
+from evalsuite.replies.graders import grade, lenient, parse
 
 
 def question(answer: str, grader: Grader) -> Question:

@@ -8,11 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from evaluation import ARMS, asked_of, built, question, reply
+from evaluation import ARMS, asked_of, both, built, flipped, question, question_set, reply
 
-from evalsuite import html, report
-from evalsuite.answers import Arm, Reply
+from evalsuite import report
 from evalsuite.questions import QuestionSet
+from evalsuite.replies.answers import Arm, Reply
+from evalsuite.views import html
 
 HOSTILE = "</pre></details><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
 NOTE = "A nano model proves the path, not quality."
@@ -66,6 +67,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
+        if tag in {"th", "td", "dt", "dd"}:
+            self.text += " "
 
     def handle_data(self, data):
         if self.open[-1:] != ["style"]:
@@ -74,7 +77,7 @@ class Page(HTMLParser):
 
 def test_the_page_says_what_the_report_says():
     r = made()
-    text = " ".join(Page(html.render(r)).text.split())
+    text = text_of(r)
     for reason in r.verdict.reasons:
         assert " ".join(reason.split()) in text
     c = r.comparisons[0]
@@ -86,13 +89,51 @@ def test_the_page_says_what_the_report_says():
         "docs-tuned@123456789abcdef0",
         f"{c.lost} lost, {c.gained} gained",
         f"{c.base.accuracy:.1%}".replace("%", " %"),
-        "1.04 (0.98 to 1.11)",
+        "TTFT, p95 412 ms 430 ms 1.04 (0.98 to 1.11)",
         "p99 emit lag",
         "the highest effort reasons 3.0 times as long as the lowest",
         "1.50 s",
     ):
         assert part in text, part
     assert HOSTILE.split("{{")[0] in text
+
+
+def text_of(r: report.Report) -> str:
+    return " ".join(Page(html.render(r)).text.split())
+
+
+def test_base_stands_before_tuned_in_every_table():
+    """Base gets 10 of 100 wrong, all of one kind, tuned 25 of the other kind."""
+    set_ = question_set(100, kinds=2)
+    r = built(set_, both(set_, lambda arm, i: i % 10 == 0 if arm == "base" else i % 4 == 1))
+    text = text_of(r)
+    assert "kind0 80.0 % → 100.0 %50 asked, +20.0 " in text
+    assert "kind1 100.0 % → 50.0 %50 asked, −50.0 " in text
+    assert "low 90.0 % 75.0 % " in text
+    [(lost, gained)] = {(c.lost, c.gained) for c in r.comparisons}
+    assert f"low: {lost} lost, {gained} gained of 100" in text
+    assert (lost, gained) == (25, 10)
+
+
+def test_the_worst_case_is_of_whatever_the_gate_looks_at():
+    """Hardly a right answer less, and every fifth reply not to be read: the tile says what the verdict says."""
+    set_ = question_set(400)
+    silent = built(set_, flipped(set_, 2, 2, base_right=240, silent=(80, 0)))
+    wrong = built(set_, flipped(set_, 80, 2, base_right=240))
+    for r, name, words in ((silent, "answering", "readable answers"), (wrong, "accuracy", "right answers")):
+        assert [c.name for c in r.verdict.checks if c.outcome == "FAIL"] == [name]
+        [c] = r.comparisons
+        lower = {"accuracy": c.difference, "answering": c.answering}[name].lower
+        assert lower < -0.2
+        assert f"Worst case −{-lower * 100:.1f}points, lower bound of {words} at low" in text_of(r)
+
+
+def test_the_worst_case_is_that_of_the_worst_effort():
+    set_ = question_set(400)
+    lost = {"low": 2, "medium": 60, "high": 20}
+    r = built(set_, [told for e, n in lost.items() for told in flipped(set_, n, 2, base_right=240, effort=e)])
+    lower = r.comparisons[1].difference.lower
+    assert f"Worst case −{-lower * 100:.1f}points, lower bound of right answers at medium" in text_of(r)
 
 
 def test_untrusted_text_stays_text_and_nothing_is_fetched():

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from evalsuite.graders import grade, parse
 from evalsuite.pydocs import kinds
 from evalsuite.pydocs.build import build
 from evalsuite.pydocs.facts import Module, answers
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import QuestionSet
+from evalsuite.replies.graders import grade, parse
 from tune.errors import UserError
 from tune.recipe import Evaluate
 
@@ -66,6 +66,23 @@ def test_no_constant_reply_scores_well(asked: QuestionSet) -> None:
     for kind in ("default", "constant", "position"):
         said = Counter(q.answer for q in asked.questions if q.kind == kind)
         assert max(said.values()) <= said.total() / 4
+
+
+def test_the_right_option_stands_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the order that a kind names its options in: who always says A gets one in four."""
+
+    def first(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
+        for i in range(80):
+            yield Candidate("textwrap", f"Which of {i}?", "'right'", "choice", ("right", "a", "b", "c"))
+
+    monkeypatch.setattr("evalsuite.pydocs.build.KINDS", {"first": first})
+    asked = build(asking(["textwrap"], 80)).questions
+    said = Counter(q.answer for q in asked)
+    assert said.total() == 80
+    assert set(said) == set("ABCD")
+    assert max(said.values()) < 80 / 4 + 3 * (80 * 3 / 16) ** 0.5  # binomial
+    for q in asked:
+        assert f"{q.answer}) right\n" in f"{q.prompt}\n"
 
 
 def test_answers_are_true_here_too(asked: QuestionSet) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.stub.server import Fault, Model, Script, serving
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "test_endpoint.py"
 

@@ -8,8 +8,10 @@ import pytest
 from evaluation import BASE, asked_of, both, built, evaluated, filed, question, question_set, reply
 from pydantic import ValidationError
 
-from evalsuite import answers, report, summary
-from evalsuite.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer
+from evalsuite import report
+from evalsuite.replies import answers
+from evalsuite.replies.answers import Answer
+from evalsuite.views import summary
 from tune.errors import UserError
 
 EFFORTS = ("low", "medium", "high")
@@ -65,77 +67,6 @@ def test_too_many_errors_or_absent_answers_void_it_and_a_retry_mends_it():
         assert built(set_, mended).verdict.outcome != "INVALID"
     absent = [a for a in made if a.arm == "base" or int(a.question[1:]) > 9]
     assert "never asked: base 0, tuned 10" in built(set_, absent).verdict.reasons[0]
-
-
-TWENTY, MANY = question_set(20), question_set(400)
-
-
-@pytest.mark.parametrize(
-    ("set_", "replies", "more", "words"),
-    [
-        (TWENTY, [], {}, "no question was asked"),
-        (TWENTY, both(TWENTY), {"asked": asked_of(TWENTY, "m", "m")}, "the same model: m"),
-        (
-            TWENTY,
-            both(TWENTY),
-            {"asked": asked_of(TWENTY, "a@" + "1" * 16, "b@" + "1" * 16)},
-            "same checkpoint: 111",
-        ),
-        (
-            TWENTY,
-            both(TWENTY),
-            {"asked": asked_of(TWENTY, "a", "b", header={"base": "2" * 64, "tuned": "2" * 64})},
-            "the same checkpoint: 222",
-        ),
-        (TWENTY, both(TWENTY), {"asked": asked_of(MANY)}, "belong to question set"),
-        (TWENTY, both(TWENTY), {"efforts": ["low", "high"]}, "high: 20 of 20 questions lack a score"),
-        (
-            TWENTY,
-            [a for a in both(TWENTY) if (a.arm == "base") == (int(a.question[1:]) < 10)],
-            {},
-            "20 of 20 questions lack",
-        ),
-        (
-            MANY,
-            [
-                *both(MANY)[1:],
-                reply(question(0), "base", outcome="error", error=f"{EFFORT_MISMATCH}: asked high"),
-            ],
-            {},
-            "1 replies were made at another effort",
-        ),
-        (
-            MANY,
-            [*both(MANY)[1:], reply(question(0), "base", outcome="error", error=f"{MODEL_MISMATCH}: other, not base")],
-            {},
-            "1 replies came from another model",
-        ),
-    ],
-)
-def test_arms_that_cannot_be_compared_make_it_invalid(set_, replies, more, words):
-    r = built(set_, replies, **more)
-    assert r.verdict.outcome == "INVALID"
-    assert words in " ".join(r.verdict.reasons)
-    assert summary.markdown(r).startswith("## INVALID")
-
-
-def test_two_arms_that_always_say_the_same_are_one_model_unless_digests_show_two():
-    set_ = question_set(300)
-    same = [r.model_copy(update={"text": r.text.replace("tuned", "base")}) for r in both(set_)]
-    one, two = "1" * 64, "2" * 64
-    for names, header, outcome in (
-        (("a", "b"), {}, "INVALID"),
-        ((BASE, "b"), {}, "INVALID"),
-        ((BASE, "b@" + "1" * 16), {}, "INVALID"),  # names alone
-        ((BASE, "b@" + "1" * 16), {"tuned": one}, "INVALID"),
-        (("a", "b"), {"base": one, "tuned": two}, "PASS"),
-    ):
-        r = built(set_, same, asked_of(set_, *names, header=header))
-        assert r.verdict.outcome == outcome
-        assert r.evidence.identical
-    assert "word for word" in built(set_, same, asked_of(set_, "a", "b")).verdict.reasons[0]
-    other = [*same[:-1], same[-1].model_copy(update={"reasoning": "hm"})]
-    assert built(set_, other, asked_of(set_, "a", "b")).verdict.outcome == "PASS"
 
 
 def test_what_is_on_file_of_others_is_counted_and_not_used():

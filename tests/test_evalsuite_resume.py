@@ -11,11 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from arms import BASE, TUNED, log, question_set, run, stub
+from arms import BASE, SAMPLING, TUNED, log, question_set, run, stub
 
-from evalsuite import answers, questions, reply
-from evalsuite.ask import Endpoint
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite import questions
+from evalsuite.asking import reply
+from evalsuite.asking.ask import Endpoint
+from evalsuite.replies import answers, request
+from evalsuite.replies.request import Sampling
+from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
 
 
@@ -79,6 +82,22 @@ def test_answers_of_another_run_stay_on_file_and_do_not_count(
         now = len(log(url))
         assert run(url, asked, out) == first  # and still are those of the first run
         assert len(log(url)) == now
+
+
+def test_every_part_of_a_request_is_in_its_identity() -> None:
+    asked, other = question_set(1).questions[0], question_set(1, "other").questions[0]
+    sent = {"question": asked, "model": "m", "effort": "low", "sampling": Sampling(**SAMPLING)}
+    changes = [
+        {"question": asked.model_copy(update={"prompt": other.prompt})},
+        {"question": asked.model_copy(update={"developer": "Otherwise."})},
+        {"model": "n"},
+        {"effort": "high"},
+        {"effort": None},
+        *({"sampling": Sampling(**SAMPLING | {name: value + 1})} for name, value in SAMPLING.items()),
+    ]
+    digests = [request.digest(request.body(**sent | change)) for change in ({}, *changes)]  # type: ignore[arg-type]
+    assert len(set(digests)) == len(digests) == 9
+    assert digests[0] == request.digest(request.body(**sent | {"question": asked.model_copy(update={"answer": "?"})}))  # type: ignore[arg-type]  # fmt: skip
 
 
 def port_of(url: str) -> int:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evalsuite import statistics as s
+from evalsuite.judging import statistics as s
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +113,12 @@ def test_simulated_false_releases_stay_at_alpha_and_the_test_sees_that_walds_do_
 def test_the_formula_for_power_is_what_simulation_finds(simulation):
     found = simulation.release_rate(s.tango_z, 1000, 0.1, 0.0, 0.03, 0.05, 20_000, 7)
     assert found == pytest.approx(s.power(1000, 0.1, 0.03, 0.05), abs=0.015)
+
+
+def test_percentiles_are_linear_between_neighbours():
+    """Hyndman and Fan, The American Statistician 50 (1996) 361, definition 7: at 1 + (n - 1) p of the sorted values."""
+    assert s.percentiles([40.0, 10.0, 20.0, 30.0], 0, 50, 95, 100) == pytest.approx((10, 25, 38.5, 40))
+    assert s.percentiles([7.0], 50, 99) == (7, 7)
 
 
 def test_nothing_and_one_question_are_decided_in_words():

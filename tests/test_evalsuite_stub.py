@@ -10,7 +10,7 @@ import pytest
 
 from evalsuite import questions
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.stub import Fault, Model, Script, serving
+from evalsuite.stub.server import Fault, Model, Script, serving
 
 HELLO = [{"role": "user", "content": "hello there"}]
 

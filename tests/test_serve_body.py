@@ -91,6 +91,39 @@ def test_of_a_repeated_field_the_engine_sees_what_the_door_saw():
     }
 
 
+WEATHER = {"type": "object", "properties": {"city": {"type": "string", "enum": ["Bern", "Ulm"]}}, "required": ["city"]}
+CALLED = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+TOOL = {"name": "weather", "description": "The weather <|now|>.", "parameters": WEATHER, "strict": True}
+CHAT_TOOLS = {
+    "messages": [
+        {"role": "user", "content": "Rain?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALLED]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "dry"},
+    ],
+    "tools": [{"type": "function", "function": TOOL}],
+    "tool_choice": "auto",
+    "parallel_tool_calls": False,
+}
+RESPONSE_TOOLS = {
+    "input": [{"type": "function_call_output", "call_id": "call_1", "output": "dry"}],
+    "tools": [{"type": "function", **TOOL}],
+    "tool_choice": {"type": "function", "name": "weather"},
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "effort"),
+    [
+        ("/v1/chat/completions", CHAT_TOOLS, {"reasoning_effort": "low"}),
+        ("/v1/responses", RESPONSE_TOOLS, {"reasoning": {"effort": "low"}}),
+        ("/invocations", CHAT_TOOLS, {"reasoning_effort": "low"}),
+    ],
+)
+def test_tools_and_their_calls_reach_the_engine_as_they_were_sent(path, body, effort):
+    door = opened(sagemaker=True, policy=EffortPolicy(default="low"))
+    assert call("POST", path, door=door, json=body).json() == {**body, **effort}
+
+
 def test_text_that_cannot_be_taken_is_400_with_the_field():
     long = call("POST", "/v1/chat/completions", json={"messages": [{"content": "x " * 200_000}]})
     assert (long.status_code, long.json()["error"]["param"]) == (400, "messages")

@@ -1,4 +1,5 @@
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from serve.cli import _log, _url, main
 from serve.command import Options
-from tune import checkpoint
+from tune import checkpoint, digests
 from tune.recipe import Serve
 
 
@@ -210,6 +211,32 @@ def test_a_capped_server_is_proven_and_stops_when_told(running):
     process.terminate()
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
+
+
+def test_what_was_proven_before_is_proven_again_when_a_byte_changes_and_its_time_does_not(
+    running, tmp_path, monkeypatch
+):
+    """A start reads none of the files that were verified and left alone since, and each that was not."""
+    folder, run = running
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "RACY", -(10**15))  # as if they had been there for long
+        checkpoint.verify(folder)
+    (place,) = (tmp_path / "cache/gptoss-kit/digests").iterdir()
+    assert "model.safetensors" in place.read_text()
+    process = run()
+    assert json.loads(process.stdout.readline())["digest"] == checkpoint.read(folder).digest
+    process.terminate()
+    process.communicate(timeout=60)
+    weights = folder / "model.safetensors"
+    before = weights.stat()
+    with weights.open("r+b") as f:
+        f.seek(-1, 2)
+        f.write(b"\1")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    out, said = run().communicate(timeout=60)
+    assert "model.safetensors is not the file that checkpoint.json describes" in said
+    assert out == ""
 
 
 def test_files_are_digested_beside_the_engine_and_not_before(running):

@@ -64,6 +64,11 @@ def test_extra_arguments_come_last_so_that_they_win():
     assert build(Options(extra=("--seed", "7"))).argv[-2:] == ["--seed", "7"]
 
 
+def test_a_cpu_engine_gets_the_cache_that_was_reckoned_and_a_gpu_sizes_its_own():
+    assert after(build(kv_bytes=268_435_456).argv, "--kv-cache-memory-bytes") == "268435456"
+    assert "--kv-cache-memory-bytes" not in build(device="cuda").argv
+
+
 def test_two_servers_on_a_small_machine_are_not_bound_to_the_same_core():
     small, large = build(cores=2).env, build(cores=32).env
     assert (small["VLLM_CPU_OMP_THREADS_BIND"], small["OMP_NUM_THREADS"]) == ("nobind", "1")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from serve import limits
 from tune import harmony
-from tune.tokenizer import PATTERN
+from tune.weights.tokenizer import PATTERN
 
 ROOM = 131_072
 PIECE = regex.compile(PATTERN)

@@ -1,81 +1,37 @@
 """What serving takes: the formulas against published figures, against one measured engine, and one answer for all."""
 
 import pytest
-from checkpoints import write_weights
+from checkpoints import GPT_OSS, write_weights
 
 from deploy import sizing
-from serve import contents, memory, preflight
+from serve import memory, preflight
 from serve.command import Options
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
-from tune import nano
-from tune import weights as exported
+from tune.nano import build as nano
 from tune.recipe import Nano
+from tune.weights.shards import read_header
+from tune.weights.tensors import shape_of, tensors
 
-SMALL, LARGE = memory.GPT_OSS["openai/gpt-oss-20b"], memory.GPT_OSS["openai/gpt-oss-120b"]
+NANO = shape_of(nano.config(Nano()).to_dict())
+SMALL, LARGE = GPT_OSS["openai/gpt-oss-20b"], GPT_OSS["openai/gpt-oss-120b"]
 H100 = int(79.2 * GIB)
 
 
+def stored_bytes(shape, weights):
+    return sum(t.bytes for t in tensors(shape, weights).values())
+
+
 def need(shape, weights="mxfp4", length=8192, **tuning):
-    return memory.need(shape, memory.tensors(shape, weights), Tuning(**tuning), length)
+    return memory.need(shape, tensors(shape, weights), Tuning(**tuning), length)
 
 
-@pytest.mark.parametrize(
-    ("name", "billions", "packed_gib", "bf16_gib", "kv_8k_mib"),
-    # The model card's parameters and checkpoint sizes; 24 and 36 KiB of cache a token, and the windows.
-    [("openai/gpt-oss-20b", 20.91, 12.8, 39.0, 195.0), ("openai/gpt-oss-120b", 116.83, 60.8, 217.6, 292.5)],
-)
-def test_memory_of_the_published_models(name, billions, packed_gib, bf16_gib, kv_8k_mib):
-    shape = memory.GPT_OSS[name]
-    assert memory.parameters(shape) / 1e9 == pytest.approx(billions, abs=0.005)
-    assert memory.weight_bytes(shape, "mxfp4") / 2**30 == pytest.approx(packed_gib, abs=0.05)
-    assert memory.weight_bytes(shape, "merged") / 2**30 == pytest.approx(bf16_gib, abs=0.05)
+@pytest.mark.parametrize(("name", "kv_8k_mib"), [("openai/gpt-oss-20b", 195.0), ("openai/gpt-oss-120b", 292.5)])
+def test_cache_of_the_published_models(name, kv_8k_mib):
+    """24 and 36 KiB a token, and the windows."""
+    shape = GPT_OSS[name]
     assert memory.kv_bytes(shape, 8192) / 2**20 == kv_8k_mib
     assert memory.kv_bytes(shape, 64) == memory.kv_bytes(shape, 32) * 2  # within the window all layers grow
-
-
-NANO = nano.config(Nano()).to_dict()
-SHAPES = {**{name: shape.model_dump() for name, shape in memory.GPT_OSS.items()}, "nano": NANO}
-SHAPES["tied"] = {**NANO, "tie_word_embeddings": True}
-SHAPES["uneven"] = {**NANO, "intermediate_size": 96, "head_dim": 16, "num_key_value_heads": 1, "num_hidden_layers": 3}
-
-
-@pytest.mark.parametrize("format", ["merged", "mxfp4"])
-@pytest.mark.parametrize("name", SHAPES)
-def test_serving_and_exporting_mean_the_same_tensors(name, format):
-    """Two lists, since neither package reads the other's: what is exported must be what is then looked for."""
-    config = {**SHAPES[name], "quantization_config": {"quant_method": "mxfp4"} if format == "mxfp4" else None}
-    looked_for = memory.tensors(memory.shape_of(config), format)
-    assert {tensor: held.shape for tensor, held in looked_for.items()} == exported.expected(config)
-    packed = {tensor for tensor, held in looked_for.items() if contents.STORED[held.element] == "U8"}
-    assert packed == {tensor for tensor in looked_for if tensor.endswith(("_blocks", "_scales"))}
-    assert bool(packed) == (format == "mxfp4")
-
-
-def test_a_dtype_has_one_size():
-    assert {dtype: contents.SIZES.get(dtype, 1) for dtype in exported.SIZES} == exported.SIZES
-
-
-def test_tensor_names_and_shapes_are_those_that_transformers_writes():
-    torch = pytest.importorskip("torch")
-    from transformers import GptOssConfig, GptOssForCausalLM
-
-    config = GptOssConfig(
-        vocab_size=100,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        num_local_experts=2,
-    )
-    with torch.device("meta"):
-        model = GptOssForCausalLM(config)
-    real = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    shape = memory.shape_of(config.to_dict())
-    assert {name: tensor.shape for name, tensor in memory.tensors(shape, "merged").items()} == real
-    assert shape.full_layers == config.layer_types.count("full_attention")
 
 
 def near(measured):
@@ -97,13 +53,13 @@ def test_what_one_h100_was_seen_to_take():
 
 def test_what_the_padding_kernel_was_seen_to_take():
     assert need(LARGE).weights / GIB == pytest.approx(65.97, rel=0.005)  # vllm#23278
-    assert need(LARGE, "merged").weights == memory.weight_bytes(LARGE, "merged")
+    assert need(LARGE, "merged").weights == stored_bytes(LARGE, "merged")
 
 
 @pytest.mark.parametrize("weights", ["merged", "mxfp4"])
 @pytest.mark.parametrize("shape", [SMALL, LARGE])
 def test_tensor_parallel_engines_share_what_vllm_shares(shape, weights):
-    stored = memory.tensors(shape, weights)
+    stored = tensors(shape, weights)
     held = {n: memory.held(n, t, shape, Tuning(tensor_parallel=2)) for n, t in stored.items()}
     layer = "model.layers.0"
     for name in ("self_attn.q_proj.weight", "self_attn.k_proj.bias", "self_attn.o_proj.weight", "self_attn.sinks"):
@@ -119,9 +75,9 @@ def test_tensor_parallel_engines_share_what_vllm_shares(shape, weights):
 
 
 def test_pipeline_stages_share_layers_and_each_holds_the_vocabulary():
-    stored = memory.tensors(LARGE, "merged")
+    stored = tensors(LARGE, "merged")
     apart = sum(t.bytes for n, t in stored.items() if ".layers." not in n)
-    whole = memory.weight_bytes(LARGE, "merged")
+    whole = stored_bytes(LARGE, "merged")
     assert need(LARGE, "merged", pipeline_parallel=2).weights == apart + (whole - apart) // 2
     assert need(LARGE, "merged", pipeline_parallel=5).weights == apart + (whole - apart) * 8 // 36
 
@@ -153,23 +109,23 @@ def test_the_engines_other_flags_reach_the_fit():
 def published(tmp_path_factory):
     """Headers of both published models in both formats, as files whose weights are holes."""
     folder, found = tmp_path_factory.mktemp("published"), {}
-    for name, shape in memory.GPT_OSS.items():
+    for name, shape in GPT_OSS.items():
         for weights in ("merged", "mxfp4"):
             path = folder / f"{shape.num_local_experts}-{weights}.safetensors"
-            write_weights(path, memory.tensors(shape, weights))
-            found[name, weights] = (shape, contents.read_header(path))
+            write_weights(path, tensors(shape, weights))
+            found[name, weights] = (shape, read_header(path))
     return found
 
 
 @pytest.mark.parametrize("length", [2048, 32_768, 131_072])
 def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
     options, seen = Options(max_model_len=length), []
-    for (_, weights), (shape, tensors) in published.items():
+    for (_, weights), (shape, stored) in published.items():
         for name, gpu in sizing.hardware().gpu.items():
-            planned = sizing.on(name, gpu, sizing.Load(shape, tensors, options, weights))
+            planned = sizing.on(name, gpu, sizing.Load(shape, stored, options, weights))
             size, figures = int(gpu.memory_gib * GIB), {}
             machine = Machine(device="cuda", cores=8, memory=size, total=size, vllm="0.32.0")
-            problems = list(preflight.on_gpu(shape, tensors, options, machine, figures))
+            problems = list(preflight.on_gpu(shape, stored, options, machine, figures))
             assert (planned.requests > 0) == (problems == []), (name, weights, length)
             assert (planned.need.weights, planned.need.kv_request) == (figures["weight_bytes"], figures["cache_bytes"])
             seen.append(planned.requests > 0)
@@ -194,7 +150,7 @@ def test_preflight_counts_the_gpus_that_share_a_model(shape, weights, gpu, ways,
     size = int(sizing.hardware().gpu[gpu].memory_gib * GIB)
     machine = Machine(device="cuda", cores=8, memory=size, total=size, gpus=ways, vllm="0.32.0")
     options = Options(extra=("-tp", str(ways)))
-    problems = list(preflight.on_gpu(shape, memory.tensors(shape, weights), options, machine, {}))
+    problems = list(preflight.on_gpu(shape, tensors(shape, weights), options, machine, {}))
     assert [p.what for p in problems] == ([] if fits else ["the model does not fit into memory"])
 
 
@@ -202,7 +158,7 @@ def test_gpus_that_are_not_there_or_not_free_are_named():
     machine = Machine(device="cuda", cores=8, memory=H100, total=H100, gpus=2, vllm="0.32.0")
 
     def what(machine, *extra):
-        found = preflight.on_gpu(SMALL, memory.tensors(SMALL, "mxfp4"), Options(extra=extra), machine, {})
+        found = preflight.on_gpu(SMALL, tensors(SMALL, "mxfp4"), Options(extra=extra), machine, {})
         return [p.what for p in found]
 
     assert what(machine, "-tp", "2") == []
@@ -212,3 +168,14 @@ def test_gpus_that_are_not_there_or_not_free_are_named():
     assert what(busy) == ["another program holds memory of the GPU"]
     assert what(busy, "--gpu-memory-utilization", "0.4") == []
     assert what(machine.model_copy(update={"memory": 0, "total": 0})) == ["no GPU answers"]
+
+
+@pytest.mark.parametrize("length", [2048, 8192, 131_072])
+@pytest.mark.parametrize("shape", [SMALL, LARGE, NANO])
+def test_a_cpu_engines_cache_holds_the_sequences_in_the_blocks_that_it_hands_out(shape, length):
+    """Blocks of 128 tokens for each kind of layer; a sliding one's window may begin inside a block, so one more."""
+    block = 128 * 2 * shape.num_key_value_heads * shape.head_dim * memory.BF16
+    full, sliding = shape.full_layers, shape.num_hidden_layers - shape.full_layers
+    one = block * (full * -(-length // 128) + sliding * (-(-min(length, shape.sliding_window) // 128) + 1))
+    asked = memory.kv_budget(shape, max_model_len=length, sequences=16)
+    assert 16 * one <= asked <= max(128 * 2**20, 2 * 16 * one)

@@ -80,9 +80,12 @@ def test_a_named_but_empty_key_is_no_open_door(monkeypatch):
 
 ROOT = Path(__file__).parent.parent
 ENGINE = """
-import asyncio, sys
+import asyncio, signal, sys
 import uvicorn
 from serve.middleware import Door, Settings
+
+# A shell gives what it starts in the background an ignored SIGINT, and this would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 async def slow(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -103,7 +106,23 @@ uvicorn.Server(config).run()
 """
 
 
-@pytest.mark.parametrize(("pieces", "drain", "whole"), [(60, 30, True), (100_000, 1, False)])
+def test_sigusr1_turns_new_requests_away_and_ends_nothing():
+    command = [sys.executable, "-c", ENGINE, "1", "0"]
+    engine = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    url = next(found[0] for line in engine.stderr if (found := re.search(r"http://[\d.:]+", line)))
+    with httpx.Client(base_url=url, verify=False, trust_env=False) as client:
+        assert client.get("/readyz").status_code == 200
+        engine.send_signal(signal.SIGUSR1)
+        while client.get("/readyz").status_code == 200:
+            pass  # until the signal has arrived
+        assert client.post("/v1/chat/completions", json={}).status_code == 503
+        assert client.get("/livez").status_code == 200
+        engine.send_signal(signal.SIGTERM)
+    engine.communicate(timeout=60)
+    assert engine.returncode == -signal.SIGINT
+
+
+@pytest.mark.parametrize(("pieces", "drain", "whole"), [(60, 30, True), (1000, 1, False)])
 def test_sigterm_lets_a_stream_end_within_the_drain_and_not_beyond(pieces, drain, whole):
     command = [sys.executable, "-c", ENGINE, str(pieces), str(drain)]
     engine = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})

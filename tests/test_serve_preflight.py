@@ -6,12 +6,13 @@ import struct
 import pytest
 from checkpoints import CONFIG, fill, write_index, write_weights
 
-from serve import contents, machine, memory, preflight
+from serve import contents, machine, preflight
 from serve.command import Options
-from serve.contents import INDEX
 from serve.machine import Machine, detect
 from tune import checkpoint
 from tune.errors import UserError
+from tune.weights.shards import INDEX
+from tune.weights.tensors import Tensor, expected
 
 GIB = 2**30
 HERE = Machine(device="cpu", cores=2, memory=16 * GIB, amx=True, vllm="0.32.0")
@@ -83,40 +84,39 @@ def test_every_gpu_that_cuda_shows_is_counted(tmp_path, monkeypatch, shown, seen
 
 
 def rename_router(folder):
-    tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
+    tensors = expected(CONFIG)
     tensors = {n.replace(".router.", ".router.linear."): t for n, t in tensors.items()}
     write_weights(folder / "model.safetensors", tensors)
 
 
 def transpose_router(folder):
-    tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
-    write_weights(folder / "model.safetensors", {**tensors, ROUTER: memory.Tensor((32, 2), 2)})
+    tensors = expected(CONFIG)
+    write_weights(folder / "model.safetensors", {**tensors, ROUTER: Tensor((32, 2), "BF16")})
 
 
 def lose_a_shard(folder):
-    names = memory.tensors(memory.shape_of(CONFIG), "merged")
+    names = expected(CONFIG)
     write_index(folder, dict.fromkeys(names, "model.safetensors") | {ROUTER: "model-2.safetensors"})
 
 
 def leave_out_of_the_index(folder):
-    names = [n for n in memory.tensors(memory.shape_of(CONFIG), "merged") if n != ROUTER]
+    names = [n for n in expected(CONFIG) if n != ROUTER]
     write_index(folder, {**dict.fromkeys(names, "model.safetensors"), ROUTER: "other.safetensors"})
-    write_weights(folder / "other.safetensors", {"something.else": memory.Tensor((1,), 2)})
+    write_weights(folder / "other.safetensors", {"something.else": Tensor((1,), "BF16")})
 
 
 def add_a_shard(folder):
-    write_weights(folder / "zz.safetensors", {"model.norm.weight": memory.Tensor((32,), 2)})
+    write_weights(folder / "zz.safetensors", {"model.norm.weight": Tensor((32,), "BF16")})
 
 
 def add_a_shard_beside_the_index(folder):
-    write_index(folder, dict.fromkeys(memory.tensors(memory.shape_of(CONFIG), "merged"), "model.safetensors"))
-    write_weights(folder / "zz.safetensors", {"model.norm.weight": memory.Tensor((32,), 2)})
+    write_index(folder, dict.fromkeys(expected(CONFIG), "model.safetensors"))
+    write_weights(folder / "zz.safetensors", {"model.norm.weight": Tensor((32,), "BF16")})
 
 
-def store_as(dtype, element):
+def store_as(dtype):
     def plant(folder):
-        tensors = memory.tensors(memory.shape_of(CONFIG), "merged")
-        write_weights(folder / "model.safetensors", {**tensors, ROUTER: memory.Tensor((2, 32), element, dtype)})
+        write_weights(folder / "model.safetensors", {**expected(CONFIG), ROUTER: Tensor((2, 32), dtype)})
 
     return plant
 
@@ -181,30 +181,31 @@ def set_ends(ends):
         (header_of([-1, 0]), ["model.safetensors is damaged", "has the shape [-1, 0]"]),
         (endless_header, ["model.safetensors is damaged", "longer than"]),
         (set_config(quantization_config="mxfp4"), ["quant_method 'mxfp4' of merged weights"]),
+        (set_config(quantization_config=""), ["quant_method '' of merged weights"]),
         (set_config(quantization_config=["mxfp4"]), ["quant_method ['mxfp4'] of merged weights"]),
-        (set_config(num_hidden_layers=10**9), ["no GPT-OSS architecture", "num_hidden_layers"]),
+        (set_config(num_hidden_layers=10**9), ["config.json has num_hidden_layers 1000000000"]),
         (set_ends([[200002], 200012]), ["lacks end ids [200002]"]),
         (set_ends({"a": 200002}), ["lacks end ids [200002, 200012]"]),
         (rename_router, ["lacks 4 of 37 tensors", "holds 4 tensors that GPT-OSS has no place for", "router.linear"]),
         (transpose_router, ["1 tensors of the wrong shape", "[32, 2]", "[2, 32]"]),
         (lose_a_shard, ["lacks model-2.safetensors"]),
         (leave_out_of_the_index, [ROUTER]),
-        (add_a_shard, ["holds 1 tensors twice", "model.norm.weight is in zz.safetensors"]),
-        (add_a_shard_beside_the_index, ["holds zz.safetensors, which model.safetensors.index.json does not name"]),
-        (store_as("F32", 4), ["1 tensors of the wrong dtype", ROUTER, "is F32, not BF16"]),
-        (store_as("F16", 2), ["1 tensors of the wrong dtype", "is F16, not BF16"]),
-        (store_as("F32", 2), ["damaged", "128 bytes, its shape and dtype make 256"]),
+        (add_a_shard, ["weights beside its model's: zz.safetensors", "model.safetensors is the whole model"]),
+        (add_a_shard_beside_the_index, ["weights beside its model's: zz.safetensors", "index.json does not name it"]),
+        (store_as("F32"), ["1 tensors of the wrong dtype", ROUTER, "is F32, not BF16"]),
+        (store_as("F16"), ["1 tensors of the wrong dtype", "is F16, not BF16"]),
+        (store_as("I16"), ["1 tensors of the wrong dtype", "is I16, not BF16"]),
         (truncate, ["model.safetensors is damaged", "its header describes"]),
         (lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 99), ["damaged", "longer than the file"]),
         (lambda f: (f / "model.safetensors").write_bytes(b""), ["damaged"]),
-        (lambda f: (f / "model.safetensors").unlink(), ["no .safetensors file"]),
-        (set_config(model_type="llama"), ["model_type 'llama'"]),
+        (lambda f: (f / "model.safetensors").unlink(), ["holds no weights"]),
+        (set_config(model_type="llama"), ["its model_type is 'llama'"]),
         (set_config(quantization_config={"quant_method": "mxfp4"}), ["quant_method 'mxfp4' of merged weights"]),
         (set_config(vocab_size=1000), ["vocab_size 1000", "wrong shape"]),
-        (set_config(hidden_size="x"), ["no GPT-OSS architecture", "hidden_size"]),
+        (set_config(hidden_size="x"), ["config.json has hidden_size 'x'"]),
         (set_config(max_position_embeddings=1024), ["max_model_len 2048 is over the model's 1024"]),
         (lambda f: (f / "config.json").write_text("{"), ["config.json cannot be read"]),
-        (lambda f: (f / "config.json").write_text("[]"), ["config.json cannot be read", "not an object"]),
+        (lambda f: (f / "config.json").write_text("[]"), ["config.json cannot be read", "it is no object"]),
         (only_return, ["lacks end ids [200012]"]),
         (other_tokenizer, ["<|call|> have other ids"]),
         (lambda f: (f / "tokenizer.json").write_text("{"), ["tokenizer.json cannot be read"]),
@@ -222,10 +223,10 @@ def test_a_planted_fault_is_named_before_the_engine_starts(folder, plant, words)
 
 def test_weights_are_counted_with_the_bytes_that_their_headers_say(folder):
     before = preflight.check(folder, ANY_PORT, HERE).figures["weight_bytes"]
-    store_as("F32", 4)(folder)
+    store_as("F32")(folder)
     finish(folder)
     assert preflight.check(folder, ANY_PORT, HERE).figures["weight_bytes"] == before + 2 * 32 * 2
-    assert before == memory.weight_bytes(memory.shape_of(CONFIG), "merged")
+    assert before == sum(t.bytes for t in expected(CONFIG).values())
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,15 @@ import shutil
 
 import pytest
 
-from evalsuite import answers, questions, report
+from evalsuite import questions, report
 from evalsuite.compare import METRICS
-from evalsuite.scripted import Model, Script
-from evalsuite.stub import serving
+from evalsuite.replies import answers
+from evalsuite.stub.script import Model, Script
+from evalsuite.stub.server import serving
 from serve import probe
 from tune import artefact, checkpoint, harmony
-from tune.dataset import render
-from tune.examples import Example
+from tune.data.dataset import render
+from tune.data.examples import Example
 
 pytestmark = pytest.mark.engine
 
@@ -39,7 +40,7 @@ def passed(story, tmp_path_factory):
     recipe = out / "recipe.toml"
     recipe.write_text((story.folder / "recipe.toml").read_text().replace("[evaluate]", "[evaluate]\nmargin = 0.3"))
     with serving(base) as one, serving(tuned) as two:
-        from evalsuite.ask import Endpoint
+        from evalsuite.asking.ask import Endpoint
         from evalsuite.compare import compare
         from tune.recipe import read
 
@@ -82,7 +83,8 @@ def test_stock_transformers_reads_the_mxfp4_export_as_the_codec_says(story):
     import torch
     from safetensors import safe_open
 
-    from tune import loading, mxfp4
+    from tune.training import loading
+    from tune.weights import mxfp4
 
     folder = story.folder / "work/mxfp4"
     assert json.loads((folder / "config.json").read_text())["quantization_config"]["quant_method"] == "mxfp4"

@@ -21,6 +21,22 @@ def test_digest_depends_on_contents_and_inputs_alone(tmp_path):
     assert stage(tmp_path / "d", text="two\n", inputs={"x": "1"}).digest != a.digest
 
 
+def test_what_an_artefact_was_made_with_is_in_its_digest(tmp_path):
+    made = stage(tmp_path / "a", settings={"date": "2026-01-01", "sizes": (1, 2)})
+    assert artefact.read(tmp_path / "a", "pages", remake="").digest == made.digest  # a list, once it was written
+    assert stage(tmp_path / "b", settings={"date": "2026-01-02", "sizes": (1, 2)}).digest != made.digest
+    assert stage(tmp_path / "c", settings={"sizes": [1, 2], "date": "2026-01-01"}).digest == made.digest
+
+
+def test_a_manifest_of_the_version_before_says_why_it_must_be_made_again(tmp_path):
+    stage(tmp_path / "pages")
+    path = tmp_path / "pages/pages.json"
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 1'))
+    with pytest.raises(UserError, match="it is of version 1, this tool reads version 2: its digest covers") as e:
+        artefact.read(tmp_path / "pages", "pages", remake="tune collect")
+    assert e.value.fix == "tune collect"
+
+
 def test_a_stage_without_its_manifest_is_not_whole(tmp_path):
     stage(tmp_path / "pages")
     (tmp_path / "pages/pages.json").unlink()
@@ -47,7 +63,8 @@ def test_a_folder_of_another_stage_is_called_what_it_is(tmp_path):
     [
         lambda m: m[:-20],
         lambda m: m.replace('"kind"', '"kin"'),
-        lambda m: m.replace('"schema_version": 1', '"schema_version": "x"'),
+        lambda m: m.replace('"schema_version": 2', '"schema_version": "x"'),
+        lambda m: m.replace('"schema_version": 2', '"schema_version": 1'),
     ],
 )
 def test_a_spoilt_manifest_is_refused(tmp_path, spoil):

@@ -6,8 +6,10 @@ import pytest
 import torch
 from tiny_gptoss import DATE, make_base, make_native, replace, tensors_of
 
-from tune import canary, checkpoint, harmony, loading
+from tune import checkpoint, harmony
 from tune.errors import UserError
+from tune.training import loading
+from tune.weights import canary
 
 
 @pytest.mark.parametrize("make", [make_base, make_native], ids=["merged", "mxfp4"])

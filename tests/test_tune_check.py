@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import write_tokenizer
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
-from tune import artefact, check, cli, export, harmony, loading, lora
+from tune import artefact, checkpoint, cli, digests, harmony
 from tune.errors import UserError
+from tune.weights import check, export, lora
+from tune.weights.base_model import base_of
 
 ROUTER = "model.layers.0.mlp.router.weight"
 
@@ -21,10 +24,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """work/ with a merged checkpoint in shards, an mxfp4 one and a lora one, with harmony's control ids."""
     root = tmp_path_factory.mktemp("check")
     make_base(root / "base", vocabulary=harmony.VOCABULARY)
-    added = [{"id": number, "content": text} for text, number in check.CONTROL.items()]
-    (root / "base" / "tokenizer.json").write_text(json.dumps({"added_tokens": added}))
+    write_tokenizer(root / "base" / "tokenizer.json")
     made = recipe(root)
-    make_adapter(made, loading.base(made).digest)
+    make_adapter(made, base_of(made).digest)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(export, "SHARD_BYTES", 26_000_000)
         for kind in ("merged", "mxfp4", "lora"):
@@ -71,6 +73,20 @@ def test_what_makes_it_again_is_named_for_its_kind(checkpoints: Path, tmp_path: 
     assert caught.value.fix == "tune export --format mxfp4"
 
 
+def test_every_file_is_read_whatever_is_remembered_of_it(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "RACY", -(10**15))  # as if it had been there for long
+    made = checkpoint.verify(merged)
+    (place,) = (tmp_path / "cache/gptoss-kit/digests").iterdir()
+    told = artefact.read(merged, checkpoint.KIND, remake="").files["config.json"]
+    place.write_text(place.read_text().replace(told, "0" * 64))
+    with pytest.raises(UserError, match=r"config\.json is not the file"):
+        checkpoint.verify(merged)
+    assert made.served_name in check.check(merged)[-1]
+
+
 def test_a_missing_shard(merged: Path) -> None:
     next(merged.glob("model-00002*")).unlink()
     with pytest.raises(UserError, match="lacks model-00002"):
@@ -85,10 +101,9 @@ def test_a_renamed_router(merged: Path) -> None:
     refinish(merged)
     with pytest.raises(UserError, match=r"2 problems") as caught:
         check.check(merged)
-    assert caught.value.why.splitlines() == [
-        f"{ROUTER} is missing",
-        f"       {ROUTER.replace('router', 'gate')} is not a tensor of this model",
-    ]
+    missing, unknown = caught.value.why.splitlines()
+    assert f"lacks 1 of 37 tensors (e.g. {ROUTER};" in missing
+    assert f"no place for (e.g. {ROUTER.replace('router', 'gate')};" in unknown
 
 
 def test_a_truncated_shard(merged: Path) -> None:
@@ -100,7 +115,9 @@ def test_a_truncated_shard(merged: Path) -> None:
 
 def test_an_edited_config(merged: Path) -> None:
     edit_config(merged, hidden_size=96)
-    with pytest.raises(UserError, match=r"model\.embed_tokens\.weight is \[201088, 64\], not \[201088, 96\]"):
+    with pytest.raises(
+        UserError, match=r"model\.embed_tokens\.weight is \[201088, 64\], config\.json makes it \[201088, 96\]"
+    ):
         check.check(merged)
     edit_config(merged, hidden_size=64, sliding_window=4096)  # no shape depends on it
     with pytest.raises(UserError, match=r"config\.json is not the file that checkpoint\.json describes"):
@@ -112,7 +129,7 @@ def test_an_index_that_names_other_files(merged: Path) -> None:
     index = json.loads(path.read_text())
     del index["weight_map"]["lm_head.weight"]
     path.write_text(json.dumps(index))
-    with pytest.raises(UserError, match="does not match the shards"):
+    with pytest.raises(UserError, match=r"beside its model's: model-00001.*\n.*lacks 1 of 37 tensors \(e\.g\. lm_head"):
         check.check(merged)
 
 
@@ -135,7 +152,7 @@ def test_a_tokenizer_with_other_control_ids(merged: Path) -> None:
     path = merged / "tokenizer.json"
     path.write_text(path.read_text().replace("200006", "200099"))
     refinish(merged)
-    with pytest.raises(UserError, match=r"<\|start\|> is 200099, not 200006"):
+    with pytest.raises(UserError, match=r"<\|start\|> is 200099, harmony has 200006"):
         check.check(merged)
 
 
@@ -173,7 +190,8 @@ def test_an_adapter_of_another_shape(checkpoints: Path, tmp_path: Path) -> None:
 def test_a_second_shard_beside_a_whole_checkpoint(merged: Path) -> None:
     save_file({"model.norm.weight": torch.zeros(64)}, merged / "model-00009.safetensors")
     with pytest.raises(
-        UserError, match=r"two of model\.norm\.weight\n  why: in model-0000\d.*model-00009\.safetensors"
+        UserError,
+        match=r"1 problem\n  why: .*beside its model's: model-00009\.safetensors .*index\.json does not name it",
     ):
         check.check(merged)
 

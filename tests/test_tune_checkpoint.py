@@ -43,6 +43,15 @@ def test_another_file_is_another_checkpoint(folder):
     assert checkpoint.read(folder).digest != before
 
 
+def test_a_checkpoint_whose_prompts_say_another_date_is_another_checkpoint(folder):
+    before = checkpoint.read(folder)
+    path = folder / "checkpoint.json"
+    path.write_text(path.read_text().replace("2026-01-01", "2026-01-02"))
+    after = checkpoint.read(folder)
+    assert after.prompt_date != before.prompt_date
+    assert after.served_name != before.served_name
+
+
 @pytest.mark.parametrize("facts", [None, {"name": "x"}, []])
 def test_a_manifest_of_something_else_is_no_checkpoint(folder, facts):
     path = folder / "checkpoint.json"

@@ -4,11 +4,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tune import page, recipe
+from tune import recipe
 from tune.cli import main
-from tune.collect import collect
+from tune.data import page
+from tune.data.collect import collect
+from tune.data.sources import brightdata, web
 from tune.errors import UserError
-from tune.sources import brightdata, web
 
 DATA = Path(__file__).parent / "data" / "sphinx"
 
@@ -42,6 +43,17 @@ def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
     assert collect(stdlib(tmp_path), lines.append) == first
     assert "there already" in lines[0]
     assert collect(stdlib(tmp_path, '["bisect"]')).digest != first.digest
+
+
+def test_pages_of_an_older_schema_are_collected_again(tmp_path):
+    r = stdlib(tmp_path)
+    made = collect(r)
+    path = r.work / "pages" / "pages.json"
+    settings = {name: value for name, value in made.settings.items() if name != "page_version"}
+    path.write_text(made.model_copy(update={"settings": settings}).model_dump_json())
+    lines = []
+    assert collect(r, lines.append) == made
+    assert "there already" not in lines[0]
 
 
 def test_an_edited_page_file_is_made_again(tmp_path):

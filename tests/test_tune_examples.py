@@ -6,17 +6,26 @@ from collections import Counter
 
 import pytest
 
-from tune import doctests, examples, signatures
-from tune.page import Page
-from tune.sources import stdlib
+from tune.data import doctests, examples, signatures
+from tune.data.block import Admonition, Code, Item, List, Prose, Table
+from tune.data.page import Page
+from tune.data.sources import stdlib
 
 EFFORTS = ("low", "medium", "high")
 RULE = "End with one line: ANSWER: <value>"
 
 
-def page(text, **changes):
+def page(blocks, **changes):
     fields = {"id": "sphinx:shelf", "title": "shelf", "module": "shelf", "source": "sphinx", "licence": "unknown"}
-    return Page(**{**fields, "text": text, **changes})
+    return Page(**{**fields, "blocks": tuple(blocks), **changes})
+
+
+def prose(text, *headings):
+    return Prose(headings=("shelf", *headings), text=text)
+
+
+def code(text, *headings):
+    return Code(headings=("shelf", *headings), language="python", text=text)
 
 
 def made(*pages, efforts=EFFORTS):
@@ -27,18 +36,11 @@ def short(example):
     return example.messages[-1].content.rpartition("\nANSWER: ")[2]
 
 
-PUT = """# shelf
-
-All about shelves.
-
-## shelf.put
-
-```python
-shelf.put(thing, /, where='top', *, level=3)
-```
-
-Put it up. Gently.
-"""
+PUT = [
+    prose("All about shelves."),
+    code("shelf.put(thing, /, where='top', *, level=3)", "shelf.put"),
+    prose("Put it up. Gently.", "shelf.put"),
+]
 
 
 def test_a_section_with_a_signature_gives_every_kind_of_question():
@@ -51,6 +53,31 @@ def test_a_section_with_a_signature_gives_every_kind_of_question():
     assert answers["What is the default value of the parameter `level` of `shelf.put`?"] == "3"
     assert answers["Must the argument `level` of `shelf.put` be passed by keyword? Answer yes or no."] == "yes"
     assert answers["Must the argument `thing` of `shelf.put` be passed by keyword? Answer yes or no."] == "no"
+
+
+@pytest.mark.parametrize(
+    ("block", "answer"),
+    [
+        (prose("Do it.", "How"), "Do it."),
+        (List(headings=("shelf", "How"), items=(Item(0, "1.", "Do."), Item(1, "-", "Really."))), "1. Do.\n  - Really."),
+        (Admonition(headings=("shelf", "How"), title="Note", text="Do not."), "Note: Do not."),
+        (code("do()", "How"), None),
+        (Table(headings=("shelf", "How"), rows=(("a", "b"),)), None),
+    ],
+)
+def test_a_section_is_asked_about_when_it_has_words_of_its_own(block, answer):
+    found = [e for e in made(page([block, code("x", "How")])).examples if e.kind == "section"]
+    assert [e.messages[-1].content for e in found] == ([f"{answer}\n\n```python\nx\n```"] if answer else [])
+
+
+def test_text_that_goes_on_behind_a_function_is_not_asked_about_twice():
+    found = [e for e in made(page([*PUT, prose("More about shelves.")])).examples if e.kind == "section"]
+    assert [e.messages[-1].content for e in found] == ["All about shelves.", "Put it up. Gently."]
+
+
+def test_only_the_first_block_under_a_heading_is_its_signature():
+    used = [prose("Like so:", "shelf.put"), code("shelf.put(thing, level)", "shelf.put")]
+    assert {e.kind for e in made(page(used)).examples} == {"section"}
 
 
 def test_short_answers_carry_the_rule_and_obey_it():
@@ -120,39 +147,19 @@ def test_effort_steers_the_length_of_the_analysis_and_takes_turns():
 
 def test_an_example_does_not_depend_on_the_other_pages():
     alone = made(page(PUT)).examples
-    other = page(PUT.replace("shelf", "rack"), id="sphinx:rack", title="rack", module="rack")
+    blocks = [type(b).model_validate_json(b.model_dump_json().replace("shelf", "rack")) for b in PUT]
+    other = page(blocks, id="sphinx:rack", title="rack", module="rack")
     assert [e for e in made(other, page(PUT)).examples if e.page == "sphinx:shelf"] == alone
 
 
-SESSION = """# shelf
-
-## Sums
-
-```python
->>> x = [3, 1]
->>> sorted(x)
-[1, 3]
->>> x + [9]
-[3, 1, 9]
->>> 2 + 2
-5
->>> 1 + 1
-2
-```
-
-## More
-
-```python
->>> print('a'); print('b')
-a
-b
->>> int('x')
-Traceback (most recent call last):
-ValueError: invalid literal for int() with base 10: 'x'
->>> 7
-7
-```
-"""
+SESSION = [
+    code(">>> x = [3, 1]\n>>> sorted(x)\n[1, 3]\n>>> x + [9]\n[3, 1, 9]\n>>> 2 + 2\n5\n>>> 1 + 1\n2", "Sums"),
+    code(
+        ">>> print('a'); print('b')\na\nb\n>>> int('x')\nTraceback (most recent call last):\n"
+        "ValueError: invalid literal for int() with base 10: 'x'\n>>> 7\n7",
+        "More",
+    ),
+]
 
 
 def test_doctests_count_only_when_python_prints_what_the_page_shows():
@@ -236,3 +243,26 @@ def test_what_python_could_not_have_written_is_no_signature(text):
 def test_examples_survive_json():
     for e in made(page(PUT)).examples:
         assert examples.Example.model_validate(json.loads(e.model_dump_json())) == e
+
+
+def test_a_section_is_answered_by_its_first_paragraphs_whole():
+    first, second, third = ("The shelf holds what is put on it. " * n for n in (10, 20, 12))
+    (found,) = made(page([prose(text) for text in (first, second, third)])).examples
+    assert found.messages[-1].content == f"{first}\n\n{second}"
+    assert len(found.messages[-1].content) > 1000
+
+
+def test_a_long_output_is_the_answer_whole():
+    printed = "\n".join(f"line {n}" for n in range(60))
+    session = code(f">>> for n in range(60): print('line', n)\n{printed}")
+    (found,) = made(page([session])).examples
+    assert found.messages[-1].content == f"```\n{printed}\n```"
+
+
+def test_an_example_says_where_it_is_from_and_under_which_licence():
+    local = page(PUT, licence="PSF-2.0")
+    assert {e.provenance for e in made(local).examples} == {
+        f"sphinx, sphinx:shelf, {heading}, PSF-2.0" for heading in ("shelf", "shelf.put")
+    }
+    fetched = page(PUT, source="web", url="https://a.example/shelf", licence="CC-BY-4.0")
+    assert made(fetched).examples[0].provenance == "web, https://a.example/shelf, shelf, CC-BY-4.0"

@@ -20,9 +20,12 @@ from tiny_gptoss import (
     tensors_of,
 )
 
-from tune import artefact, checkpoint, export, harmony, loading, mxfp4, weights
+from tune import artefact, checkpoint, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
+from tune.training import loading
+from tune.weights import export, mxfp4, shards, tensors
+from tune.weights.base_model import base_of
 
 EXPERTS = [f"model.layers.{i}.mlp.experts.{name}" for i in range(2) for name in ("gate_up_proj", "down_proj")]
 ATTENTION = [f"model.layers.{i}.self_attn.{x}_proj.weight" for i in range(2) for x in "qkvo"]
@@ -34,8 +37,14 @@ def project(
     """A recipe with a base and an adapter, and what PEFT merges them to, in float32."""
     (make_native if native else make_base)(root / "base", vocabulary=vocabulary)
     made = recipe(root, export={"format": kind})
-    merged = make_adapter(made, loading.base(made).digest, size=size)
+    merged = make_adapter(made, base_of(made).digest, size=size)
     return made, merged.state_dict()
+
+
+def assert_companions(folder: Path, base: Path) -> None:
+    """What transformers wrote beside the base's weights lies beside the checkpoint's, byte for byte."""
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json"):
+        assert (folder / name).read_bytes() == (base / name).read_bytes(), name
 
 
 def test_merged_is_peft_s_own_merge(tmp_path: Path) -> None:
@@ -55,8 +64,7 @@ def test_merged_is_peft_s_own_merge(tmp_path: Path) -> None:
     assert checkpoint.prompt_fingerprint == harmony.fingerprint("2026-01-01")
     figures = artefact.read(checkpoint.folder, "checkpoint", remake="").figures
     assert figures["changed_tensors"] == len(ATTENTION)
-    assert (checkpoint.folder / "tokenizer.json").read_bytes() == (tmp_path / "base" / "tokenizer.json").read_bytes()
-    assert (checkpoint.folder / "generation_config.json").is_file()
+    assert_companions(checkpoint.folder, tmp_path / "base")
 
 
 def test_transformers_reads_mxfp4_as_the_codec_says(tmp_path: Path) -> None:
@@ -71,9 +79,9 @@ def test_transformers_reads_mxfp4_as_the_codec_says(tmp_path: Path) -> None:
         wanted = mxfp4.quantize(base[name].float().transpose(1, 2).contiguous().numpy())
         assert np.array_equal(blocks, wanted[0])
         assert np.array_equal(scales, wanted[1])
-    config = weights.config(checkpoint.folder)
+    config = shards.config(checkpoint.folder)
     assert config["quantization_config"]["quant_method"] == "mxfp4"
-    assert {n: tuple(t.shape) for n, t in ours.items()} == weights.expected(config)
+    assert {n: tuple(t.shape) for n, t in ours.items()} == {n: t.shape for n, t in tensors.expected(config).items()}
     rmse = artefact.read(checkpoint.folder, "checkpoint", remake="").figures["mxfp4_relative_rmse"]
     whole = torch.cat([base[n].float().flatten() for n in EXPERTS if n.endswith("down_proj")])
     read = torch.cat([loaded[n].float().flatten() for n in EXPERTS if n.endswith("down_proj")])
@@ -87,11 +95,11 @@ def test_a_native_base_keeps_its_experts_byte_for_byte(tmp_path: Path) -> None:
     ours, base = tensors_of(checkpoint.folder), tensors_of(tmp_path / "base")
     assert ours.keys() == base.keys()
     assert [n for n in base if not torch.equal(base[n], ours[n])] == [n for n in base if n in ATTENTION]
-    assert weights.config(checkpoint.folder)["quantization_config"]["modules_to_not_convert"] == ["lm_head"]
+    assert shards.config(checkpoint.folder)["quantization_config"]["modules_to_not_convert"] == ["lm_head"]
 
     merged = export.export(made.model_copy(update={"export": made.export.model_copy(update={"format": "merged"})}))
     dense = tensors_of(merged.folder)
-    assert not weights.is_mxfp4(weights.config(merged.folder))
+    assert not tensors.is_mxfp4(shards.config(merged.folder))
     assert all(torch.equal(dense[n].float(), oracle[n].bfloat16().float()) for n in EXPERTS)  # transformers dequantized
 
 
@@ -107,8 +115,8 @@ def test_many_shards_are_one_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     assert all(torch.equal(parts[n], whole[n]) for n in whole)
     assert loading.load(folder, dtype=torch.bfloat16) is not None
     next(folder.glob("model-00002*")).unlink()
-    with pytest.raises(UserError, match=r"model-00002-of-\d+\.safetensors is missing"):
-        weights.headers(folder)
+    with pytest.raises(UserError, match=r"lacks model-00002-of-\d+\.safetensors\n  why: named in"):
+        shards.headers(folder)
 
 
 def test_lora_carries_the_adapter_and_names_its_base(tmp_path: Path) -> None:
@@ -118,6 +126,7 @@ def test_lora_carries_the_adapter_and_names_its_base(tmp_path: Path) -> None:
     assert (folder / "adapter_model.safetensors").read_bytes() == adapter.read_bytes()
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     assert not list(folder.glob("model*.safetensors"))
+    assert_companions(folder, tmp_path / "base")
 
 
 @pytest.mark.parametrize("kind", ["merged", "mxfp4", "lora"])
@@ -140,6 +149,9 @@ def test_an_export_is_kept_until_its_inputs_change(tmp_path: Path) -> None:
     shard.write_bytes(whole[:-1])
     assert export.export(made) == first
     assert shard.read_bytes() == whole
+    renamed = made.model_copy(update={"project": made.project.model_copy(update={"name": "other"})})
+    assert export.export(renamed, said.append).name == "other"
+    assert export.export(made, said.append) == first
     base = tensors_of(tmp_path / "base")
     base["model.norm.weight"] += 1
     replace(tmp_path / "base", base)
@@ -154,7 +166,7 @@ def test_an_adapter_of_another_dataset_is_refused(tmp_path: Path) -> None:
         export.export(made)
     assert caught.value.fix == "tune train"
     inputs = {
-        "base": loading.base(made).digest,
+        "base": base_of(made).digest,
         "dataset": artefact.read(made.work / "dataset", "dataset", remake="").digest,
     }
     artefact.finish(made.work / "adapter", "adapter", inputs=inputs)
@@ -186,16 +198,16 @@ def test_what_does_not_fit_is_refused_before_writing(tmp_path: Path, monkeypatch
     with pytest.raises(UserError, match="is not the file that adapter"):
         export.export(made)
     artefact.finish(
-        made.work / "adapter", "adapter", inputs={"base": loading.base(made).digest}, settings={"date": "2026-01-01"}
+        made.work / "adapter", "adapter", inputs={"base": base_of(made).digest}, settings={"date": "2026-01-01"}
     )
     with pytest.raises(UserError, match=r"cannot be merged\n  why: adapter_config\.json sets use_dora"):
         export.export(made)
-    edit_config(tmp_path / "base", num_hidden_layers=3)
-    artefact.finish(made.work / "adapter", "adapter", inputs={"base": loading.base(made).digest})
+    edit_config(tmp_path / "base", num_hidden_layers=3, layer_types=None)
+    artefact.finish(made.work / "adapter", "adapter", inputs={"base": base_of(made).digest})
     adapter.write_text(adapter.read_text().replace('"use_dora": true', '"use_dora": false'))
-    artefact.finish(made.work / "adapter", "adapter", inputs={"base": loading.base(made).digest})
+    artefact.finish(made.work / "adapter", "adapter", inputs={"base": base_of(made).digest})
     with pytest.raises(
-        UserError, match=r"do not fit together\n  why: model\.layers\.2\.input_layernorm\.weight is miss"
+        UserError, match=r"do not fit together\n  why: .* lacks 17 of 54 tensors \(e\.g\. model\.layers\.2\."
     ):
         export.export(made)
     assert not (made.work / "mxfp4").exists()

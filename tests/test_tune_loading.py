@@ -6,11 +6,18 @@ import pytest
 import torch
 from tiny_gptoss import edit_config, make_base, make_native, replace, tensors_of
 
-from tune import checkpoint, loading, weights
+from tune import checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
+from tune.training import loading
+from tune.weights import shards, tensors
+from tune.weights.base_model import base_of
 
 ROUTER = "model.layers.1.mlp.router.weight"
+
+
+def table(folder: Path) -> dict[str, tuple[int, ...]]:
+    return {name: tensor.shape for name, tensor in tensors.expected(shards.config(folder)).items()}
 
 
 def test_every_weight_is_the_file_s(tmp_path: Path) -> None:
@@ -19,7 +26,7 @@ def test_every_weight_is_the_file_s(tmp_path: Path) -> None:
     stored = tensors_of(base)
     assert state.keys() == stored.keys()
     assert all(torch.equal(state[name], stored[name].float()) for name in stored)
-    assert {n: tuple(t.shape) for n, t in stored.items()} == weights.expected(weights.config(base))
+    assert {n: tuple(t.shape) for n, t in stored.items()} == table(base)
 
 
 def test_made_up_weights_are_refused(tmp_path: Path) -> None:
@@ -51,7 +58,7 @@ def test_truncated_and_foreign_files_are_refused(tmp_path: Path) -> None:
 def test_a_native_mxfp4_base_loads_dequantized(tmp_path: Path) -> None:
     base = make_native(tmp_path / "base")
     state = loading.load(base, dtype=torch.bfloat16).state_dict()
-    assert {n: tuple(t.shape) for n, t in tensors_of(base).items()} == weights.expected(weights.config(base))
+    assert {n: tuple(t.shape) for n, t in tensors_of(base).items()} == table(base)
     assert state["model.layers.0.mlp.experts.gate_up_proj"].shape == (4, 64, 192)
     assert {t.dtype for t in state.values()} == {torch.bfloat16}
 
@@ -59,12 +66,12 @@ def test_a_native_mxfp4_base_loads_dequantized(tmp_path: Path) -> None:
 def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
     make_base(tmp_path / "base")
     recipe = Recipe(folder=tmp_path, base={"model": "base"})
-    before = loading.base(recipe)
+    before = base_of(recipe)
     assert before.name == f"base@{before.digest[:16]}"
     tensors = tensors_of(tmp_path / "base")
     tensors[ROUTER][0, 0] += 1
     replace(tmp_path / "base", tensors)
-    assert loading.base(recipe).digest != before.digest
+    assert base_of(recipe).digest != before.digest
 
 
 def test_an_edited_nano_is_refused(tmp_path: Path) -> None:
@@ -73,10 +80,10 @@ def test_an_edited_nano_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text("{}")
     facts = {"name": "nano", "base": "", "format": "merged", "prompt_date": "2026-01-01"}
     made = checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})  # type: ignore[arg-type]
-    assert loading.base(Recipe(folder=tmp_path)).digest == made.digest
+    assert base_of(Recipe(folder=tmp_path)).digest == made.digest
     (folder / "config.json").write_text("[]")
     with pytest.raises(UserError, match=r"config\.json is not the file") as caught:
-        loading.base(Recipe(folder=tmp_path))
+        base_of(Recipe(folder=tmp_path))
     assert caught.value.fix == "tune nano"
 
 
@@ -91,4 +98,4 @@ def test_an_edited_nano_is_refused(tmp_path: Path) -> None:
 )
 def test_a_base_that_is_not_there_says_what_to_do(tmp_path: Path, base: dict[str, str], said: str) -> None:
     with pytest.raises(UserError, match=said):
-        loading.base(Recipe(folder=tmp_path, base=base))
+        base_of(Recipe(folder=tmp_path, base=base))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from tune import mxfp4
+from tune.weights import mxfp4
 
 finite = arrays(
     np.float32,

@@ -8,6 +8,7 @@ import random
 import shutil
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,22 +16,17 @@ import speaker
 from speaker import DATE, RULE
 
 from serve import probe
-from tune import (
-    artefact,
-    canary,
-    checkpoint,
-    harmony,
-    loading,
-    nano,
-    nano_conversations,
-    nano_speech,
-    nano_training,
-    page,
-)
+from tune import artefact, checkpoint, harmony
+from tune.data import page
+from tune.data.block import Code, Prose
 from tune.errors import UserError
 from tune.harmony import Rendered
-from tune.nano_speech import Speech
+from tune.nano import build as nano
+from tune.nano import conversations, speech, training
+from tune.nano.speech import Speech
 from tune.recipe import Nano, Project, Recipe
+from tune.training import loading
+from tune.weights import canary
 
 TINY = speaker.SHAPE
 NAMES = ["json", "heap", "list", "dict", "file", "path"]
@@ -42,7 +38,10 @@ def _pages() -> list[page.Page]:
             id=name,
             title=name,
             module=name,
-            text=f"# {name}\n\nA {name} holds values. It ends with <|return|> or <|end|>.\n\n```python\n{name}(x)\n```",
+            blocks=(
+                Prose(headings=(name,), text=f"A {name} holds values. It ends with <|return|> or <|end|>."),
+                Code(headings=(name,), language="python", text=f"{name}(x)"),
+            ),
             source="test",
             licence="unknown",
         )
@@ -74,7 +73,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def train(*_: Any, **__: Any) -> None:
         raise InterruptedError("trains")
 
-    monkeypatch.setattr(nano_training, "train", train)
+    monkeypatch.setattr(training, "train", train)
 
 
 def test_expansion_is_the_full_softmax_exactly() -> None:
@@ -83,14 +82,14 @@ def test_expansion_is_the_full_softmax_exactly() -> None:
 
     torch.manual_seed(0)
     config, used = nano.config(Nano(layers=2, hidden=32, experts=2)), [0, 7, 300, harmony.START, harmony.RETURN]
-    small = GptOssForCausalLM(nano_training.compact(config, used)).double().eval()
-    full = nano_training.expand(small, config, used)
+    small = GptOssForCausalLM(training.compact(config, used)).double().eval()
+    full = training.expand(small, config, used)
     for model in (small, full):
         model.set_experts_implementation("eager")  # the one that takes float64
     seen, unseen = [7, harmony.START, 300, 150_000, 0], 123_456  # 150,000 is not in use: the unknown token
     with torch.no_grad():
-        expected = small(input_ids=torch.tensor([[2, 4, 3, nano_training.UNKNOWN, 1]])).logits
-        expected = (expected + nano_training.offset(used)).log_softmax(-1)
+        expected = small(input_ids=torch.tensor([[2, 4, 3, training.UNKNOWN, 1]])).logits
+        expected = (expected + training.offset(used)).log_softmax(-1)
         got = full(input_ids=torch.tensor([seen])).logits.log_softmax(-1)
     # 1e-6 is what log(n) in float32 leaves; a wrong n shows from one id on (5e-6).
     torch.testing.assert_close(got[..., used], expected[..., 1:], atol=1e-6, rtol=0)
@@ -104,11 +103,11 @@ def test_rows_of_a_batch_do_not_see_their_padding_or_each_other() -> None:
 
     used = list(range(50))
     rows = [Rendered([3, 4, 5], [False, True, True]), Rendered([*range(10, 30), 99], [True] * 21)]
-    ids, labels, real = nano_training.tensors(rows, used)
+    ids, labels, real = training.tensors(rows, used)
     assert (ids.shape, real) == ((2, 21), 24)
     assert labels[0].tolist() == [harmony.IGNORE, 5, 6, *[harmony.IGNORE] * 18]
-    assert (ids[1, -1], labels[1, -1]) == (nano_training.UNKNOWN, harmony.IGNORE)  # 99 is not in use: never a target
-    model = GptOssForCausalLM(nano_training.compact(nano.config(Nano(layers=2, hidden=32)), used)).eval()
+    assert (ids[1, -1], labels[1, -1]) == (training.UNKNOWN, harmony.IGNORE)  # 99 is not in use: never a target
+    model = GptOssForCausalLM(training.compact(nano.config(Nano(layers=2, hidden=32)), used)).eval()
     with torch.no_grad():
         torch.testing.assert_close(
             model(input_ids=ids).logits[0, :3], model(input_ids=ids[:1, :3]).logits[0], atol=1e-5, rtol=1e-4
@@ -119,7 +118,7 @@ def test_batches_hold_every_conversation_once_a_round_within_the_budget() -> Non
     sizes = [random.Random(n).randint(5, 90) for n in range(60)]
     rows = [Rendered([n] * size, [True] * size) for n, size in enumerate(sizes)]
     seen: list[int] = []
-    for batch in nano_training.batches(rows, 256, seed=0):
+    for batch in training.batches(rows, 256, seed=0):
         assert len(batch) * max(len(r.ids) for r in batch) <= 256
         seen += [r.ids[0] for r in batch]
         if len(seen) >= 60:
@@ -128,30 +127,30 @@ def test_batches_hold_every_conversation_once_a_round_within_the_budget() -> Non
 
 
 def test_conversations_are_the_format_and_nothing_of_a_page_is_a_control_token() -> None:
-    texts = list(islice(nano_conversations.rendered(_pages(), RULE, DATE, 0), 200))
-    assert texts == list(islice(nano_conversations.rendered(_pages(), RULE, DATE, 0), 200))
+    texts = list(islice(conversations.rendered(_pages(), RULE, DATE, 0), 200))
+    assert texts == list(islice(conversations.rendered(_pages(), RULE, DATE, 0), 200))
     spelled = 0
     for one in texts:
         reply = [i for i, on in zip(one.ids, one.learned, strict=True) if on]
-        assert nano_speech.well_formed(reply)
+        assert speech.well_formed(reply)
         spelled += "<|return|>" in harmony.decode(reply[:-1])
     assert spelled > 10
     assert sum("\nANSWER: " in harmony.decode(one.ids) for one in texts) > 30
 
 
 def test_a_higher_effort_thinks_longer() -> None:
-    assert [len(harmony.encode(nano_conversations.thinking(e))) for e in harmony.EFFORTS] == [8, 22, 70]
+    assert [len(harmony.encode(conversations.thinking(e))) for e in harmony.EFFORTS] == [8, 22, 70]
 
 
 def _rows(count: int, seed: int = 0) -> tuple[list[Rendered], list[int]]:
-    rows = list(islice(nano_conversations.rendered(_pages(), RULE, DATE, seed), count))
-    return rows, nano_training.vocabulary(rows)
+    rows = list(islice(conversations.rendered(_pages(), RULE, DATE, seed), count))
+    return rows, training.vocabulary(rows)
 
 
 def _train(steps: int, start: Any = None) -> tuple[Any, list[float]]:
     rows, used = _rows(300)
     shape = {"batch_tokens": 256, "learning_rate": 5e-3, "seed": 0}
-    model, curve = nano_training.train(nano.config(TINY), rows, used, steps=steps, start=start, **shape)
+    model, curve = training.train(nano.config(TINY), rows, used, steps=steps, start=start, **shape)
     return model, [c.loss for c in curve]
 
 
@@ -175,15 +174,15 @@ def test_the_gradient_is_that_of_the_full_vocabulary() -> None:
     from transformers import GptOssForCausalLM
 
     wanted = nano.config(Nano(layers=1, hidden=32, experts=2))
-    small = GptOssForCausalLM(nano_training.compact(wanted, used))
-    full = nano_training.expand(small, wanted, used).train()
-    ids, labels, _ = nano_training.tensors(rows, used)
+    small = GptOssForCausalLM(training.compact(wanted, used))
+    full = training.expand(small, wanted, used).train()
+    ids, labels, _ = training.tensors(rows, used)
     hidden = small.model(input_ids=ids, use_cache=False).last_hidden_state
-    logits = small.lm_head(hidden) + nano_training.offset(used)
+    logits = small.lm_head(hidden) + training.offset(used)
     loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
     loss.backward()
     wide = torch.tensor([0, *used])[ids]  # 0 is in use; the unknown token's rows are all alike, so any stands for them
-    wide[ids == nano_training.UNKNOWN] = next(i for i in range(harmony.RANKS) if i not in set(used))
+    wide[ids == training.UNKNOWN] = next(i for i in range(harmony.RANKS) if i not in set(used))
     targets = torch.where(labels == harmony.IGNORE, labels, torch.tensor([0, *used])[labels.clamp(min=0)])
     expected = full(input_ids=wide).logits[:, :-1].flatten(0, 1)
     torch.nn.functional.cross_entropy(expected, targets[:, 1:].flatten()).backward()
@@ -193,9 +192,22 @@ def test_the_gradient_is_that_of_the_full_vocabulary() -> None:
 
 
 def test_long_text_without_a_full_stop_stays_short() -> None:
-    one = _pages()[0].model_copy(update={"text": "漢" * 5000, "title": "t" * 5000})
-    [(heading, passage)] = nano_conversations.passages([one])
+    one = _pages()[0].model_copy(update={"blocks": (Prose(headings=("a", "t" * 5000), text="漢" * 5000),)})
+    [(heading, passage)] = conversations.passages([one])
     assert (len(heading), len(passage)) == (120, 120)
+
+
+def test_passages_are_short_sentences_under_their_nearest_heading_and_code_is_known_as_such() -> None:
+    blocks = (
+        Prose(headings=("a", "b"), text="One is here. " * 12),
+        Code(headings=("a",), language="python", text="a(\n  x)"),
+    )
+    found = conversations.passages([_pages()[0].model_copy(update={"blocks": blocks})])
+    assert found == [
+        ("b", " ".join(["One is here."] * 9)),
+        ("b", " ".join(["One is here."] * 3)),
+        ("a", "```python a( x) ```"),
+    ]
 
 
 def test_an_untrained_model_does_not_pass_for_one_that_speaks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,7 +230,7 @@ def test_an_untrained_model_does_not_pass_for_one_that_speaks(tmp_path: Path, mo
     ],
 )
 def test_other_than_analysis_then_final_is_not_well_formed(reply: str) -> None:
-    assert not nano_speech.well_formed(harmony.encoding().encode(reply, allowed_special="all"))
+    assert not speech.well_formed(harmony.encoding().encode(reply, allowed_special="all"))
 
 
 def test_a_built_nano_is_a_whole_checkpoint(built: tuple[Recipe, Path]) -> None:
@@ -241,11 +253,11 @@ def test_the_shipped_model_says_the_same_on_every_processor(built: tuple[Recipe,
     model = loading.load(built[0].work / "nano", dtype=torch.bfloat16)
     rule = harmony.Message(role="developer", content=RULE)
     gaps = []
-    for n, question in enumerate(nano_speech.PROBES):
+    for n, question in enumerate(speech.PROBES):
         for effort in harmony.EFFORTS:
             turns = [*[rule] * (n % 2), harmony.Message(role="user", content=question)]
             prompt = harmony.render_prompt(turns, effort, DATE)
-            [reply] = nano_speech._greedy(model, [prompt])
+            [reply] = speech._greedy(model, [prompt])
             with torch.no_grad():
                 logits = model(input_ids=torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].float()
             best = logits.topk(2).values
@@ -278,13 +290,13 @@ def test_a_model_that_does_not_speak_yet_is_trained_on(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     speaker.instead_of_training(monkeypatch)
     good = Speech(1.0, {"low": 8, "medium": 22, "high": 70}, dict.fromkeys(harmony.EFFORTS))
-    train, starts, heard = nano_training.train, list[Any](), iter([bad, good])
+    train, starts, heard = training.train, list[Any](), iter([bad, good])
 
     def noted(*args: Any, start: Any, **rest: Any) -> Any:
         starts.append(start)
         return train(*args, **rest)
 
-    monkeypatch.setattr(nano_training, "train", noted)
+    monkeypatch.setattr(training, "train", noted)
     monkeypatch.setattr(nano, "speaks", lambda *_: next(heard))
     recipe = _project(tmp_path)
     nano.build(recipe)
@@ -392,3 +404,33 @@ def test_a_zeroed_weight_is_farther_away_than_a_server_may_be(
     for effort, wanted in told.logprobs.items():
         [got], _ = canary.logprobs(tmp_path / "nano", [harmony.render_prompt(harmony.PROBE, effort, DATE)])
         assert (got - torch.tensor(wanted)).abs().mean() > 2 * max(probe.FLOOR, probe.FACTOR * told.rounding)
+
+
+@pytest.mark.usefixtures("no_training")
+def test_too_little_disk_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    recipe = _project(tmp_path)
+    with pytest.raises(UserError, match=r"not enough disk under .*work\n  why: 0\.5 GB are needed, 0\.0 GB are free"):
+        nano.build(recipe)
+    assert not (recipe.work / "nano").exists()
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("fault", ["no manifest", "a stranger's file"])
+def test_why_a_nano_that_is_there_is_made_again_is_said(
+    built: tuple[Recipe, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recipe, said = _project(tmp_path), list[str]()
+    folder = shutil.copytree(built[0].work / "nano", recipe.work / "nano")
+    if fault == "no manifest":
+        (folder / "checkpoint.json").unlink()
+        with pytest.raises(InterruptedError):
+            nano.build(recipe, said.append)
+        assert said[0] == f"nano: made again, since {folder} holds no finished checkpoint"
+    else:
+        (folder / "other.safetensors").write_text("")
+        with pytest.raises(UserError, match=r"holds what is not its own: other\.safetensors"):
+            nano.build(recipe, said.append)
+        assert said == [f"nano: made again, since {folder} holds what checkpoint.json does not name: other.safetensors"]

@@ -1,60 +1,42 @@
+import json
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune import page
+from tune.data import page
+from tune.data.block import Admonition, Code, Fields, Item, List, Prose, Table
+from tune.data.page import Failure, Page
 from tune.errors import UserError
-from tune.page import Failure, Page
-
-TEXT = """lost
-
-# One
-
-First.
-
-```python
-# not a heading
->>> 1
-
-2
-```
-
-## Two `deep`
-
-Second.
-"""
 
 
 def made(**changes):
-    fields = {"id": "a", "title": "A", "module": "m", "text": "x", "source": "s", "licence": "l"}
+    blocks = (Prose(headings=("A",), text="x"),)
+    fields = {"id": "a", "title": "A", "module": "m", "blocks": blocks, "source": "s", "licence": "l"}
     return Page(**{**fields, **changes})
 
 
-def test_sections_split_at_headings_and_leave_code_whole():
-    one, two = page.sections(TEXT)
-    assert (one.title, one.level, two.title, two.level) == ("One", 1, "Two `deep`", 2)
-    assert one.code == ["# not a heading\n>>> 1\n\n2"]
-    assert page.paragraphs(one.body) == ["First.", "```python\n# not a heading\n>>> 1\n\n2\n```"]
-    assert two.body == "Second."
-
-
-@settings(max_examples=200, deadline=None)
-@given(st.text(alphabet="#`a \n>\r\u2028<|", max_size=60))
-def test_fenced_code_and_plain_text_never_become_structure(text):
-    fenced = page.sections(f"# Title\n\n{page.fenced(text, 'python')}\n\n# Next")
-    assert [s.title for s in fenced] == ["Title", "Next"]
-    assert fenced[0].code == [text]
-    (only,) = page.sections(f"# Title\n{page.plain(text)}")
-    assert only.code == []
+def every(text):
+    """A block of each kind that says `text`."""
+    path = {"headings": ("A", text)}
+    return (
+        Prose(**path, text=text),
+        Code(**path, language="python", text=text),
+        Table(**path, rows=((text, ""), ("", text))),
+        Fields(**path, pairs=((text, text),)),
+        List(**path, items=(Item(0, "1.", text), Item(1, "-", text))),
+        Admonition(**path, title="Note", text=text),
+    )
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=40).filter(lambda t: t.strip()), max_size=5))
 def test_pages_come_back_as_they_were_written(tmp_path_factory, texts):
     path = tmp_path_factory.mktemp("pages") / "pages.jsonl"
-    pages = [made(id=str(i), text=text) for i, text in enumerate(texts)]
+    pages = [made(id=str(i), blocks=every(text)) for i, text in enumerate(texts)]
     page.write(path, pages)
     assert page.read(path) == pages
+    assert pages[0:1] == [] or texts[0] in pages[0].text
 
 
 def test_a_line_that_is_no_page_is_named(tmp_path):
@@ -64,9 +46,19 @@ def test_a_line_that_is_no_page_is_named(tmp_path):
         page.read(path)
 
 
-def test_a_page_needs_text():
-    with pytest.raises(ValueError, match="text"):
-        made(text=" \n")
+def test_pages_of_another_schema_version_are_to_be_collected_again(tmp_path):
+    path = tmp_path / "pages.jsonl"
+    old = {"id": "a", "title": "A", "module": "m", "text": "# A\n\nx", "source": "s", "licence": "l", "url": ""}
+    for row, version in ((old, 1), ({**made().model_dump(mode="json"), "schema_version": 3}, 3)):
+        path.write_text(json.dumps(row) + "\n")
+        with pytest.raises(UserError, match=rf"another version\n  why: its pages have schema version {version}") as e:
+            page.read(path)
+        assert e.value.fix == "tune collect"
+
+
+def test_a_page_needs_a_block():
+    with pytest.raises(ValueError, match="blocks"):
+        made(blocks=())
     with pytest.raises(ValueError, match="reason"):
         Failure(id="x", reason="")
 

@@ -1,4 +1,4 @@
-from tune import quality
+from tune.data import quality
 from tune.harmony import Message
 
 LONG = "the quick brown fox jumps over the lazy dog while seven small cats watch from the garden wall in silence"

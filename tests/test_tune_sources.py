@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tune.data.block import Admonition, Code, Item, List, Prose, Table, sections
+from tune.data.page import Failure, Page
+from tune.data.sources import brightdata, sphinx, stdlib, web
 from tune.errors import UserError
-from tune.page import Failure, Page, sections
-from tune.sources import brightdata, sphinx, stdlib, web
 
 DATA = Path(__file__).parent / "data" / "sphinx"
 HTML = "<html><head><title>T</title></head><body><main><h1>Title</h1><p>Some text of use.</p></main></body></html>"
@@ -21,7 +22,7 @@ def always(path, body, times):
 
 @contextmanager
 def server(answer):
-    """A loopback server. `answer(path, body, times)` gives status, headers, text; `times` counts the asks."""
+    """A loopback server. `answer(path, body, times)` gives status, headers, text or bytes; `times` counts the asks."""
     asked = Counter()
 
     class Handler(BaseHTTPRequestHandler):
@@ -39,9 +40,10 @@ def server(answer):
             self.send_response(status)
             for name, value in {"Content-Type": "text/html", **headers}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(text.encode())))
+            data = text if isinstance(text, bytes) else text.encode()
+            self.send_header("Content-Length", str(len(data)))
             self.end_headers()
-            self.wfile.write(text.encode())
+            self.wfile.write(data)
 
         def log_message(self, *args):
             pass
@@ -59,17 +61,17 @@ def server(answer):
 def test_stdlib_gives_docstrings_signatures_and_examples():
     pages = {p.id: p for p in stdlib.pages(["heapq", "fractions"], topics=False)}
     assert set(pages) == {"stdlib:heapq", "stdlib:fractions", "stdlib:fractions.Fraction"}
-    by_title = {s.title: s for s in sections(pages["stdlib:heapq"].text)}
+    by_title = {s.title: s for s in sections(pages["stdlib:heapq"].blocks)}
     assert by_title["heapq.merge"].code[0] == "heapq.merge(*iterables, key=None, reverse=False)"
     assert ">>> list(merge(['dog', 'horse'], ['cat', 'fish', 'kangaroo'], key=len))" in by_title["heapq.merge"].code[2]
-    assert "`nlargest`" in by_title["Names in heapq"].body
+    assert "`nlargest`" in by_title["Names in heapq"].blocks[0].text
     assert pages["stdlib:heapq"].licence == "PSF-2.0"
 
 
 def test_stdlib_takes_nothing_that_another_module_defines():
     """secrets re-exports random's choice; collections has abc; neither may come in through the neighbour."""
-    text = "\n".join(p.text for p in stdlib.pages(["secrets", "collections", "os.path"], topics=False))
-    titles = {s.title for s in sections(text)}
+    pages = stdlib.pages(["secrets", "collections", "os.path"], topics=False)
+    titles = {heading for page in pages for block in page.blocks for heading in block.headings}
     assert "secrets.token_hex" in titles
     assert "os.path.exists" in titles  # defined in genericpath, which is os.path's own
     assert "secrets.choice" not in titles
@@ -81,10 +83,10 @@ def test_stdlib_topics_are_pages_with_headings():
     pages = {p.id: p for p in stdlib.pages([], topics=True)}
     assert len(pages) > 70
     assert {p.module for p in pages.values()} == {"topics"}
-    assert [s.title for s in sections(pages["topics:compound"].text)][:2] == [
-        "Compound statements",
-        'The "if" statement',
-    ]
+    parts = sections(pages["topics:compound"].blocks)
+    assert [s.title for s in parts][:2] == ["Compound statements", 'The "if" statement']
+    assert parts[1].headings[0] == "Compound statements"
+    assert parts[1].code[0].startswith("if_stmt ::= ")
 
 
 def test_stdlib_names_every_unknown_module_before_the_first_page():
@@ -104,20 +106,17 @@ def test_sphinx_keeps_headings_signatures_and_code_and_drops_navigation():
     found = {p.id: p for p in sphinx.pages(DATA)}
     assert set(found) == {f"sphinx:{n}.html" for n in ("blank", "tutorial", "library/shelf", "library/shelf-tips")}
     page = found["sphinx:library/shelf.html"]
-    assert page.text.split("\n\n") == [
-        "# shelf — Things on shelves",
-        "This module puts things on shelves, and takes them down again.",
-        "Note:",
-        "Shelves are short.",
-        "## shelf.put",
-        "```python\nshelf.put(thing, *, level=3)\n```",
-        "Put thing on the shelf at level.",
-        "```python\n>>> sorted([3, 1])\n[1, 3]\n>>> 2 + 2\n5\n```",
-        "## Notes on wood",
-        "- Oak is heavy.\n- Pine is light.",
-        "| Wood | Weight |\n| oak | 700 |",
-        "```shell\n# a comment, not a heading\nshelf --oak\n```",
-    ]
+    top, put, notes = (page.title,), (page.title, "shelf.put"), (page.title, "Notes on wood")
+    assert page.blocks == (
+        Prose(headings=top, text="This module puts things on shelves, and takes them down again."),
+        Admonition(headings=top, title="Note", text="Shelves are short."),
+        Code(headings=put, language="python", text="shelf.put(thing, *, level=3)"),
+        Prose(headings=put, text="Put thing on the shelf at level."),
+        Code(headings=put, language="python", text=">>> sorted([3, 1])\n[1, 3]\n>>> 2 + 2\n5"),
+        List(headings=notes, items=(Item(0, "-", "Oak is heavy."), Item(0, "-", "Pine is `light`."))),
+        Table(headings=notes, rows=(("Wood", "Weight"), ("oak", "700"))),
+        Code(headings=notes, language="shell", text="# a comment, not a heading\nshelf --oak"),
+    )
     assert (page.title, page.module, page.licence) == (
         "shelf — Things on shelves",
         "shelf",
@@ -187,6 +186,32 @@ def test_web_retries_as_the_server_asks_lists_failures_and_remembers(tmp_path):
     assert found[0].url == urls[0]
 
 
+def test_the_charset_is_the_server_s_and_bytes_that_are_not_in_it_are_a_failure(tmp_path):
+    page = "<meta charset=utf-8><body><h1>Größe</h1><p>Für alle Bäume.</p>".encode("latin-1")
+
+    def answer(path, body, times):
+        return 200, {"Content-Type": "text/html; charset=ISO-8859-1"} if path == "/said" else {}, page
+
+    with server(answer) as (base, _):
+        found, failure = web.pages([base + "/said", base + "/unsaid"], tmp_path)
+    assert (found.title, found.blocks[0].text) == ("Größe", "Für alle Bäume.")
+    assert failure.reason.startswith("its bytes are not utf-8")
+    assert len(list(tmp_path.iterdir())) == 1  # what could not be read is asked for again
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "shift_jis", "utf-8", ""])
+def test_a_page_is_read_in_the_charset_that_the_server_names(tmp_path, charset):
+    words = "棚の上" if charset == "shift_jis" else "Café für alle"
+
+    def answer(path, body, times):
+        kind = f"text/html; charset={charset}" if charset else "text/html"
+        return 200, {"Content-Type": kind}, f"<body><h1>A</h1><p>{words}</p></body>".encode(charset or "utf-8")
+
+    with server(answer) as (base, _):
+        (found,) = web.pages([base + "/a"], tmp_path)
+    assert found.text == f"# A\n\n{words}"
+
+
 def test_web_asks_again_when_a_kept_answer_is_half_written(tmp_path):
     with server(always) as (base, asked):
         list(web.pages([base + "/a"], tmp_path))
@@ -240,7 +265,7 @@ def test_brightdata_gets_html_retries_429_and_reports_the_rest(tmp_path, monkeyp
     assert (asked[urls[0]], asked[urls[1]], asked[urls[2]]) == (1, 3, 1)
     assert [int(w) for w in waits] == [1, 2]
     assert {(b["zone"], b["authorization"]) for b in bodies} == {("my_zone", f"Bearer {TOKEN}")}
-    assert found[0].text == web.page(urls[0], HTML, "web").text  # the same text, whichever source fetched it
+    assert found[0].blocks == web.page(urls[0], HTML, "web").blocks  # the same blocks, whichever source fetched it
     assert not any(TOKEN in path.read_text() for path in tmp_path.iterdir())
 
 

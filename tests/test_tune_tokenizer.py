@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune import harmony, tokenizer
+from tune import harmony
+from tune.weights import tokenizer
 
 CONTROL = [harmony.decode([i]) for i in (harmony.START, harmony.RETURN, harmony.CHANNEL, harmony.RANKS, 200_500)]
 TEXT = st.lists(

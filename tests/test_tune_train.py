@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import load_file
 from tiny_gptoss import VOCABULARY, make_base, make_dataset, recipe
 
-from tune import artefact, hardware, loading, train
-from tune.backends import peft
+from tune import artefact
+from tune.data.row import read
 from tune.errors import UserError
 from tune.recipe import Recipe, Train
+from tune.training import hardware, loading, train
+from tune.training.backends import peft
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +135,18 @@ def test_a_run_killed_after_its_last_step_trains_no_further(
     assert all(torch.equal(got[name], tensor) for name, tensor in wanted.items())
 
 
+def test_every_setting_of_training_is_heeded(project: Recipe, tmp_path: Path) -> None:
+    other = elsewhere(project, tmp_path, epochs=2.0, accumulate=2, warmup_share=0.5, alpha=32, rank=2)
+    figures = train.train(other).figures
+    assert figures["steps"] == 2 * 24 / (4 * 2)
+    history = [json.loads(line) for line in (other.work / "adapter" / "loss.jsonl").read_text().splitlines()]
+    peak = other.train.learning_rate
+    assert [e["lr"] / peak for e in history][:4] == pytest.approx([0, 1 / 3, 2 / 3, 1])  # then the cosine
+    assert history[5]["lr"] < history[4]["lr"] < peak
+    told = json.loads((other.work / "adapter" / "adapter_config.json").read_text())
+    assert (told["lora_alpha"], told["r"]) == (32, 2)
+
+
 def test_an_adapter_that_changes_nothing_is_refused(project: Recipe, tmp_path: Path) -> None:
     idle = elsewhere(project, tmp_path, learning_rate=1e-12, max_steps=2)
     with pytest.raises(UserError, match="changes nothing"):
@@ -149,7 +163,7 @@ def test_the_loss_over_rows_that_are_alike_is_the_loss_over_all(monkeypatch: pyt
     wanted = torch.nn.functional.cross_entropy(hidden @ weight.T, labels, reduction="sum")
     (gradient,) = torch.autograd.grad(wanted, hidden)
     for logits in (1 << 24, 121 * 7):  # in one part, in six
-        monkeypatch.setattr(hardware, "LOGITS", logits)
+        monkeypatch.setattr(peft, "LOGITS", logits)
         head = peft.Head(weight)
         assert head.rows.shape == (121, 16)
         loss = head.loss(hidden, labels)
@@ -158,7 +172,7 @@ def test_the_loss_over_rows_that_are_alike_is_the_loss_over_all(monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("ids", "said"),
     [
         ({"input_ids": [3, 4, 5], "labels": [-100, 4]}, "differ in length"),
         ({"input_ids": [3, 4, 5], "labels": [-100, 9, 5]}, "not in input_ids"),
@@ -167,11 +181,13 @@ def test_the_loss_over_rows_that_are_alike_is_the_loss_over_all(monkeypatch: pyt
         ({"input_ids": [3, 4]}, "Field required"),
     ],
 )
-def test_a_row_that_is_none_is_named_by_line(tmp_path: Path, row: dict[str, list[int]], said: str) -> None:
+def test_a_row_that_is_none_is_named_by_line(tmp_path: Path, ids: dict[str, list[int]], said: str) -> None:
     path = tmp_path / "train.jsonl"
-    path.write_text(json.dumps({"input_ids": [3, 4], "labels": [-100, 4]}) + "\n" + json.dumps(row) + "\n")
+    about = {"id": "p#section-0", "page": "p", "effort": "low"}
+    good = {**about, "input_ids": [3, 4], "labels": [-100, 4]}
+    path.write_text(json.dumps(good) + "\n" + json.dumps({**about, **ids}) + "\n")
     with pytest.raises(UserError, match=rf"train\.jsonl:2 (.|\n)*{said}"):
-        train.read_rows(path, VOCABULARY)
+        read(path, VOCABULARY)
 
 
 def test_an_edited_dataset_is_refused(project: Recipe, tmp_path: Path) -> None:
@@ -196,6 +212,7 @@ GPT_OSS_20B = {
     "num_attention_heads": 64,
     "num_key_value_heads": 8,
     "head_dim": 64,
+    "sliding_window": 128,
     "num_local_experts": 32,
     "num_experts_per_tok": 4,
     "quantization_config": {"quant_method": "mxfp4"},

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from tune import artefact, dataset
+from tune import artefact
+from tune.data import dataset
 from tune.recipe import Recipe
 
 VOCABULARY = 512
@@ -43,7 +44,8 @@ def make_base(folder: Path, *, vocabulary: int = VOCABULARY, seed: int = 0) -> P
         model.lm_head.weight[vocabulary // 2 :] = model.lm_head.weight[vocabulary // 2]  # rows alike, as in a nano
     model.save_pretrained(folder)
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="<pad>", eos_token="<eos>").save_pretrained(folder)
+    special = {"pad_token": "<pad>", "eos_token": "<eos>", "chat_template": "{{ messages }}"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
     return folder
 
 

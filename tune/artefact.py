@@ -10,23 +10,26 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tune import digests
 from tune.errors import UserError
 
 VERSION = "0.1.0"
+SCHEMA = 2  # 1 left the settings out of the digest
 
 
 class Artefact(BaseModel):
-    """One finished stage. `digest` depends on contents alone: no dates, no paths."""
+    """One finished stage. `digest` depends on what it is and was made with: on no time of making, on no place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: int = SCHEMA
     kind: str
     made_by: str = f"gptoss-kit {VERSION}"
     inputs: dict[str, str] = {}
@@ -36,8 +39,8 @@ class Artefact(BaseModel):
 
     @property
     def digest(self) -> str:
-        """sha256 over kind, inputs and file digests, 64 hex characters."""
-        core = {"kind": self.kind, "inputs": self.inputs, "files": self.files}
+        """sha256 over kind, inputs, settings and file digests, 64 hex characters."""
+        core = self.model_dump(mode="json", include={"kind", "inputs", "settings", "files"})
         return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
 
 
@@ -95,6 +98,11 @@ def read(folder: Path, kind: str, *, remake: str) -> Artefact:
         artefact = Artefact.model_validate_json(path.read_bytes())
     except ValidationError as e:
         raise UserError(f"{path} is not a manifest this version reads", why=_first(e), fix=remake) from None
+    if artefact.schema_version != SCHEMA:
+        why = (
+            f"it is of version {artefact.schema_version}, this tool reads version {SCHEMA}: its digest covers settings"
+        )
+        raise UserError(f"{path} is not a manifest this version reads", why=why, fix=remake)
     missing = [name for name in artefact.files if not (folder / name).is_file()]
     if missing:
         raise UserError(f"{folder} lacks {', '.join(missing[:3])}", why=f"named in {path.name}", fix=remake)
@@ -110,19 +118,23 @@ def _kind(folder: Path) -> str:
     return ""
 
 
-def verify(folder: Path, artefact: Artefact, *, remake: str) -> None:
-    """Digest every file again. Raises UserError naming the first that changed or went since the stage finished."""
-    for name, expected in artefact.files.items():
+def verify(folder: Path, artefact: Artefact, *, remake: str, anew: bool = False) -> None:
+    """Hold every file's digest against the manifest's, reading those that may have changed since they were last read.
+
+    `anew` reads them all. Raises UserError naming the first that changed or went since the stage finished.
+    """
+    with closing(digests.each(folder, [*artefact.files], anew=anew)) as found:
         try:
-            digest = file_digest(folder / name)
-        except FileNotFoundError:
-            raise UserError(f"{folder} lacks {name}", why=f"named in {artefact.kind}.json", fix=remake) from None
-        if digest != expected:
-            raise UserError(
-                f"{folder / name} is not the file that {artefact.kind}.json describes",
-                why="its sha256 differs: it was edited, truncated or replaced",
-                fix=remake,
-            )
+            wrong = next((name for name, digest in found if digest != artefact.files[name]), "")
+        except FileNotFoundError as e:
+            lost = Path(e.filename).relative_to(folder)
+            raise UserError(f"{folder} lacks {lost}", why=f"named in {artefact.kind}.json", fix=remake) from None
+    if wrong:
+        raise UserError(
+            f"{folder / wrong} is not the file that {artefact.kind}.json describes",
+            why="its sha256 differs: it was edited, truncated or replaced",
+            fix=remake,
+        )
 
 
 def strays(folder: Path, artefact: Artefact) -> list[str]:
@@ -141,20 +153,32 @@ def unchanged(folder: Path, artefact: Artefact) -> bool:
     return True
 
 
-def is_current(folder: Path, kind: str, *, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> Artefact | None:
+def is_current(
+    folder: Path,
+    kind: str,
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    files: Collection[str] = (),
+    spoilt: Callable[[str], None] = lambda _: None,
+) -> Artefact | None:
     """The finished stage if it is whole and was made from exactly these inputs and settings by this version, else None.
 
-    Digests every file of a stage that matches: one that was edited is made again.
+    Digests every file of a stage that matches: one that was edited is made again. `files`: those that it must have.
+    `spoilt` is told why a folder that is there holds no such stage.
     """
     try:
         artefact = read(folder, kind, remake="")
-    except UserError:
+    except UserError as e:
+        if folder.exists():
+            spoilt(e.what)
         return None
     same = (artefact.inputs, artefact.settings, artefact.made_by) == (
         dict(inputs),
         json.loads(json.dumps(dict(settings))),
         f"gptoss-kit {VERSION}",
     )
+    same = same and artefact.files.keys() >= set(files)
     return artefact if same and unchanged(folder, artefact) else None
 
 

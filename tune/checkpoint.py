@@ -4,8 +4,9 @@ A checkpoint is what `serve` serves and `deploy` deploys: weights, config, token
 cannot be read off them: which base it came from, which format it is in, which prompt it was trained on.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -16,7 +17,7 @@ from tune.harmony import Effort
 
 Format = Literal["merged", "mxfp4", "lora"]
 KIND = "checkpoint"
-CANARY = "canary.json"  # written by tune/canary.py beside the weights
+CANARY = "canary.json"  # written by tune/weights/canary.py beside the weights
 EXPORT = "tune export"  # what makes one, as long as nothing is known of it
 
 
@@ -65,6 +66,21 @@ class Checkpoint(BaseModel):
         return f"tune export --format {self.format}" if self.base else "tune nano"
 
 
+class Facts(TypedDict):
+    """What a stage says about the checkpoint that it makes."""
+
+    name: str
+    base: str
+    format: Format
+    prompt_date: str
+
+
+def stated(settings: Mapping[str, object], facts: Facts) -> dict[str, object]:
+    """The settings in a checkpoint's manifest: those of its stage, and the facts beside them."""
+    fingerprint = harmony.fingerprint(facts["prompt_date"])
+    return {**settings, "checkpoint": {**facts, "prompt_fingerprint": fingerprint}}
+
+
 def finish(
     folder: Path,
     *,
@@ -73,18 +89,12 @@ def finish(
     format: Format,
     prompt_date: str,
     inputs: dict[str, str],
-    settings: dict[str, object],
+    settings: Mapping[str, object],
     figures: dict[str, object],
 ) -> Checkpoint:
     """Write the manifest of a folder whose files are all in place."""
-    facts = {
-        "name": name,
-        "base": base,
-        "format": format,
-        "prompt_date": prompt_date,
-        "prompt_fingerprint": harmony.fingerprint(prompt_date),
-    }
-    artefact.finish(folder, KIND, inputs=inputs, settings={**settings, "checkpoint": facts}, figures=figures)
+    facts = Facts(name=name, base=base, format=format, prompt_date=prompt_date)
+    artefact.finish(folder, KIND, inputs=inputs, settings=stated(settings, facts), figures=figures)
     return read(folder)
 
 
@@ -102,14 +112,15 @@ def of(folder: Path, made: Artefact, *, remake: str = EXPORT) -> Checkpoint:
         raise UserError(f"{folder}/{KIND}.json describes no checkpoint", why=reason(e), fix=remake) from None
 
 
-def verify(folder: Path, *, remake: str = "") -> Checkpoint:
-    """Read the checkpoint, look for files that are not its own, and digest every file again (about 1 s per GB).
+def verify(folder: Path, *, remake: str = "", anew: bool = False) -> Checkpoint:
+    """Read the checkpoint, look for files that are not its own, and prove the digest of every file.
 
+    A file is read (about 1 s per GB and core) unless it was before and is untouched since; `anew` reads each.
     `remake` is the next command when that fails; not given, it is the one that makes such a checkpoint.
     """
     made = _only_its_own(folder, remake or EXPORT)
     found = of(folder, made, remake=remake or EXPORT)
-    artefact.verify(folder, made, remake=remake or found.remake)
+    artefact.verify(folder, made, remake=remake or found.remake, anew=anew)
     return found
 
 

@@ -4,15 +4,17 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tune import errors
-from tune import recipe as recipes
-from tune.artefact import VERSION, Artefact
 from tune.errors import Group, UserError
-from tune.status import headline
 from tune.terminal import say, tell
+
+if TYPE_CHECKING:
+    from tune.artefact import Artefact
+    from tune.recipe import Recipe
 
 RECIPE = click.option(
     "--recipe",
@@ -26,7 +28,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the manifest 
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(VERSION, prog_name="gptoss-kit")
+@click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Documents in, checkpoint out. Each command is one stage of recipe.toml and resumes where it stopped."""
 
@@ -48,9 +50,9 @@ def init(folder: Path) -> None:
 @JSON
 def collect(path: Path, as_json: bool) -> None:
     """Collect pages from the recipe's source into work/pages."""
-    from tune.collect import collect as stage
+    from tune.data.collect import collect as stage
 
-    recipe = recipes.read(path)
+    recipe = _recipe(path)
     _run(stage, recipe, as_json, then="evalsuite questions" if recipe.evaluate.modules else "tune dataset")
 
 
@@ -59,9 +61,9 @@ def collect(path: Path, as_json: bool) -> None:
 @JSON
 def dataset(path: Path, as_json: bool) -> None:
     """Turn pages into verified examples and token ids in work/dataset."""
-    from tune.dataset import build
+    from tune.data.dataset import build
 
-    _run(build, recipes.read(path), as_json, then="tune train")
+    _run(build, _recipe(path), as_json, then="tune train")
 
 
 @main.command()
@@ -69,9 +71,9 @@ def dataset(path: Path, as_json: bool) -> None:
 @JSON
 def nano(path: Path, as_json: bool) -> None:
     """Train the embedded base model on the pages into work/nano (base.model = "nano" only)."""
-    from tune.nano import build
+    from tune.nano.build import build
 
-    recipe = recipes.read(path)
+    recipe = _recipe(path)
     if recipe.base.model != "nano":
         raise UserError(f"{path} tunes {recipe.base.model}, not nano", fix="tune train")
     made = build(recipe, report=say)
@@ -86,9 +88,9 @@ def nano(path: Path, as_json: bool) -> None:
 @JSON
 def train(path: Path, as_json: bool) -> None:
     """Train a LoRA adapter on the dataset into work/adapter."""
-    from tune.train import train as stage
+    from tune.training.train import train as stage
 
-    _run(stage, recipes.read(path), as_json, then="tune export")
+    _run(stage, _recipe(path), as_json, then="tune export")
 
 
 @main.command()
@@ -102,9 +104,9 @@ def train(path: Path, as_json: bool) -> None:
 @JSON
 def export(path: Path, format_: str | None, as_json: bool) -> None:
     """Write the tuned checkpoint: merged 16-bit, native MXFP4 or the LoRA alone, into work/FORMAT."""
-    from tune.export import export as stage
+    from tune.weights.export import export as stage
 
-    recipe = recipes.read(path)
+    recipe = _recipe(path)
     if format_:
         recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"format": format_})})
     made = stage(recipe, report=say)
@@ -119,7 +121,7 @@ def export(path: Path, format_: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(folder: Path, as_json: bool) -> None:
     """Check a checkpoint folder: digests, tensor names and shapes, tokenizer, numbers."""
-    from tune.check import check as stage
+    from tune.weights.check import check as stage
 
     with errors.as_json(as_json):
         findings = stage(folder)
@@ -133,11 +135,19 @@ def status(path: Path, as_json: bool) -> None:
     """Show what has been made, where it lies, and the next command."""
     from tune.status import status as stage
 
-    table = stage(recipes.read(path))
+    table = stage(_recipe(path))
     tell(table.model_dump_json(indent=1) if as_json else table.text())
 
 
-def _run(stage: Callable[..., Artefact], recipe: recipes.Recipe, as_json: bool, *, then: str) -> None:
+def _recipe(path: Path) -> "Recipe":
+    from tune import recipe
+
+    return recipe.read(path)
+
+
+def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, then: str) -> None:
+    from tune.status import headline
+
     made = stage(recipe, report=say)
     if as_json:
         tell(made.model_dump_json(indent=1))

@@ -23,6 +23,15 @@ VOCABULARY = 201_088
 RANKS = 199_998  # ids below are byte-pair ranks, above are control tokens
 START, END, MESSAGE, CHANNEL, RETURN, CALL = 200_006, 200_007, 200_008, 200_005, 200_002, 200_012
 PAD = 199_999
+CONTROL = {
+    "<|start|>": START,
+    "<|end|>": END,
+    "<|message|>": MESSAGE,
+    "<|channel|>": CHANNEL,
+    "<|return|>": RETURN,
+    "<|call|>": CALL,
+    "<|endoftext|>": PAD,
+}
 IGNORE = -100  # the label that PyTorch's cross entropy skips
 
 

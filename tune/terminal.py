@@ -1,6 +1,8 @@
 """How progress is shown: on stderr, rewritten in place on a terminal, a line each in a log. Stdout stays clean."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -24,3 +26,19 @@ def bar(done: int, total: int, width: int = 24) -> str:
     """A bar of `width` characters, full at `total`."""
     full = width * done // max(total, 1)
     return f"[{'#' * full}{'.' * (width - full)}]"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers' warnings and bars off the terminal: what matters is raised or reported by us."""
+    from transformers.utils import logging
+
+    shown, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(shown)
+        if bars:
+            logging.enable_progress_bar()

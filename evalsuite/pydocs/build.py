@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, zip_longest
 from typing import TypeVar
 
-from evalsuite.graders import grade, parse
 from evalsuite.pydocs.facts import answers, harvest
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import Grader, Question, QuestionSet
+from evalsuite.replies.graders import grade, parse
 from tune.errors import UserError
 from tune.recipe import Evaluate
 

@@ -1,0 +1,1 @@
+"""Questions and two endpoints in, replies on file out."""

@@ -1,0 +1,151 @@
+"""Questions and two endpoints in, answers.jsonl out: every question at every effort to both arms, side by side.
+
+Speaks HTTP through the openai client alone, streaming, so that it sees what a user's program would see. A reply is
+on disk before the next request starts: a killed run loses what was in flight and goes on where it stopped. What is on
+file counts if the same server was sent the same request; everything else stays there and is asked for again. Knows
+nothing about how arms are compared.
+"""
+
+import asyncio
+import errno
+import fcntl
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evalsuite.asking.check import check
+from evalsuite.asking.endpoint import Endpoint as Endpoint
+from evalsuite.asking.endpoint import client
+from evalsuite.asking.reply import reply
+from evalsuite.questions import Question, QuestionSet
+from evalsuite.replies import answers
+from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import Server
+from tune.errors import UserError
+from tune.harmony import Effort
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+Job = tuple[Question, Arm, Effort]
+
+
+async def ask(
+    questions: QuestionSet,
+    arms: Mapping[Arm, Endpoint],
+    efforts: Sequence[Effort],
+    out: Path,
+    *,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
+    concurrency: int = 8,
+    retries: int = 2,
+    report: Callable[[str], None] = lambda _: None,
+) -> Meta:
+    """Ask what `out` does not hold yet, at most `concurrency` requests in flight over both arms, and say of whom.
+
+    A request that fails is tried `retries` times more, then recorded as an error without a score, and asked again by
+    the next call. Raises UserError before anything is asked as `check` does, and when `out` is not as it was written.
+    """
+    if set(arms) != set(ARMS):
+        raise ValueError(f"arms are {', '.join(ARMS)}")
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    answers.read(out, questions)  # a file that cannot be gone on with is found before anyone is asked anything
+    clients = {arm: client(endpoint) for arm, endpoint in arms.items()}
+    try:
+        servers = await check(clients, arms, efforts, report)
+        meta = Meta(questions=questions.digest, servers=servers, sampling=sampling)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(out) as file:
+            have = _resume(out, file, questions, efforts, meta, report)
+            jobs = _jobs(questions, efforts, have, seed)
+            named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS)
+            report(f"{len(jobs)} requests to {named}, {len(have)} on file")
+            await _work(jobs, clients, servers, sampling, concurrency, retries, file, report)
+    except OSError as e:  # the disk's: the network's come as the openai client's errors
+        raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
+    finally:
+        for each in clients.values():
+            await each.close()
+    found, _ = answers.counted(answers.read(out, questions), questions, efforts, meta)
+    if failed := sum(a.outcome == "error" for a in found):
+        report(f"{failed} requests ended in an error: run again to ask them again")
+    return meta
+
+
+async def _work(
+    jobs: Sequence[Job],
+    clients: Mapping[Arm, "AsyncOpenAI"],
+    servers: Mapping[Arm, Server],
+    sampling: Sampling,
+    concurrency: int,
+    retries: int,
+    file: FileIO,
+    report: Callable[[str], None],
+) -> None:
+    queue, done, step = iter(jobs), 0, max(1, len(jobs) // 20)
+
+    async def worker() -> None:
+        nonlocal done
+        for question, arm, effort in queue:
+            line = answers.line(await reply(clients[arm], servers[arm], question, arm, effort, sampling, retries))
+            written = file.write(line) or 0
+            if written != len(line):
+                file.truncate(os.fstat(file.fileno()).st_size - written)  # else the next line would go on in this one
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done += 1
+            if done % step == 0 or done == len(jobs):
+                report(f"{done} of {len(jobs)} answers")
+
+    disk: list[BaseException] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, concurrency)):
+                group.create_task(worker())
+    except* OSError as e:
+        disk += e.exceptions
+    if disk:
+        raise disk[0]
+
+
+def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer], seed: int) -> list[Job]:
+    """Items in random order, the two arms of an item side by side in random order: drift of a server hits both."""
+    rng = random.Random(seed)
+    items = [(q, effort) for q in questions.questions for effort in dict.fromkeys(efforts)]
+    rng.shuffle(items)
+    jobs: Iterator[Job] = ((q, arm, effort) for q, effort in items for arm in rng.sample(ARMS, len(ARMS)))
+    done = {a.key for a in have}
+    return [job for job in jobs if (job[0].id, job[1], job[2]) not in done]
+
+
+def _resume(
+    out: Path,
+    file: FileIO,
+    questions: QuestionSet,
+    efforts: Sequence[Effort],
+    meta: Meta,
+    report: Callable[[str], None],
+) -> list[Answer]:
+    """Answers that need not be asked for. Takes a torn last line off the file."""
+    found, others = answers.counted(answers.read(out, questions), questions, efforts, meta)
+    for why, count in others.items():
+        report(f"{count} answers on file are {why}: they stay there and do not count")
+    file.truncate(out.read_bytes().rfind(b"\n") + 1)
+    return [a for a in found if a.outcome != "error"]
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[FileIO]:
+    """The file, open for appending by us alone; unbuffered, so that a line is on disk when it is written."""
+    with out.open("ab", buffering=0) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another run is writing {out}", fix="wait for it, or stop it") from None
+        yield file

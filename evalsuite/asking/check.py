@@ -1,0 +1,130 @@
+"""The one check before anything is asked: two endpoints in, two Servers out, or the reason why asking proves nothing.
+
+Finds what else would show after hours, or never: an endpoint that cannot be reached, one checkpoint behind both arms,
+an effort that is not applied, replies of another model. Knows no question set and no file.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from evalsuite.asking.endpoint import Endpoint, served
+from evalsuite.asking.reply import Failed, heard
+from evalsuite.asking.stream import UNREADABLE
+from evalsuite.questions import Question
+from evalsuite.replies import request
+from evalsuite.replies.answers import ARMS, EFFORT_MISMATCH, MODEL_MISMATCH, Arm
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import DIGEST, Server, same, told_apart
+from tune.errors import UserError
+from tune.harmony import Effort
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+# What a model says to these, greedily, tells it from most others: a fact, code, and a free choice.
+PROBES = ("Name the largest moon of Saturn.", "Write a Python loop that prints odd numbers.", "Tell me a short story.")
+ONE = Sampling(max_tokens=1, temperature=0, seed=0)
+FEW = Sampling(max_tokens=24, temperature=0, seed=0)
+
+
+async def check(
+    clients: Mapping[Arm, "AsyncOpenAI"],
+    arms: Mapping[Arm, Endpoint],
+    efforts: Sequence[Effort],
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[Arm, Server]:
+    """Who answers each arm. Raises UserError as `served`, and for whatever makes the comparison worthless."""
+    found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS}
+    if why := same(found["base"], found["tuned"]):
+        raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
+    for arm, server in found.items():
+        for effort in dict.fromkeys(efforts):
+            await _replies(clients[arm], server, arm, effort)
+    if not all(server.header for server in found.values()):
+        found = {arm: await _probed(clients[arm], server, arm, report) for arm, server in found.items()}
+    if not told_apart(found["base"], found["tuned"]):
+        report("base and tuned are not told apart by a digest or by what they say: are these two models?")
+    return found
+
+
+def _apart(base: Server, tuned: Server) -> str:
+    """What to change so that two arms are two models."""
+    if base.url == tuned.url:
+        return (
+            "serve run each checkpoint on a port of its own, or name two that this server lists by --base-model "
+            "and --tuned-model"
+        )
+    if base.digest and base.digest == tuned.digest:
+        return f"serve run the other checkpoint at {tuned.url}, or give another --tuned"
+    return "serve one of them under another name: serve run --name NAME, or vllm serve --served-model-name NAME"
+
+
+async def _listed(client: "AsyncOpenAI", endpoint: Endpoint, arm: Arm) -> Server:
+    server = await served(client, endpoint, arm)
+    named = DIGEST.search(server.model)
+    if named and server.header and named[1] != server.header[:16]:
+        raise UserError(
+            f"the {arm} endpoint {server.url} names one checkpoint and serves another",
+            why=f"it lists {server.model}, and its x-model-digest is {server.header[:16]}",
+            fix="serve run, on the checkpoint that you mean",
+        )
+    return server.model_copy(update={"version": await _version(client, server)})
+
+
+async def _version(client: "AsyncOpenAI", server: Server) -> str:
+    """What /version says, as vLLM does; "" where there is none."""
+    from openai import OpenAIError
+
+    place = urlsplit(server.url)
+    path = place.path.rstrip("/").removesuffix("/v1")
+    try:
+        asking = client.with_options(timeout=20)
+        said: Any = await asking.get(f"{place.scheme}://{place.netloc}{path}/version", cast_to=object)
+        return json.dumps(said, sort_keys=True)[:300]
+    except (OpenAIError, *UNREADABLE):
+        return ""
+
+
+async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effort) -> None:
+    """One token at one effort. Raises UserError when it does not come, or not as it was asked for."""
+    try:
+        await heard(client, server, request.body(_question(PROBES[0]), server.model, effort, ONE))
+    except Failed as e:
+        fix = f"look at what answers at {server.url}, then run again"
+        if str(e).startswith(EFFORT_MISMATCH):
+            fix = f"serve run --max-effort {effort} or higher, or leave {effort} out of [evaluate] efforts"
+        elif str(e).startswith(MODEL_MISMATCH):
+            fix = f"name the model that replies by --{arm}-model, or ask its server directly"
+        what = f"the {arm} endpoint {server.url} does not reply as asked at effort {effort}"
+        raise UserError(what, why=str(e), fix=fix) from None
+
+
+async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Callable[[str], None]) -> Server:
+    """With its greedy replies if they are the same twice; without them, and without a digest, it is known this once."""
+
+    async def replies() -> tuple[str, ...]:
+        out = []
+        for text in PROBES:
+            said = await heard(client, server, request.body(_question(text), server.model, None, FEW))
+            heard_text = json.dumps([said["reasoning"], said["text"], said["finish_reason"]])
+            out.append(hashlib.sha256(heard_text.encode()).hexdigest()[:16])
+        return tuple(out)
+
+    try:
+        first, second = await replies(), await replies()
+    except Failed as e:
+        first, second = ("",), (str(e),)
+    if first == second:
+        return server.model_copy(update={"probes": first})
+    if server.header:  # a digest in a name is no more than a name
+        return server
+    report(f"{arm} {server.model} sends no digest and does not repeat itself: its answers will not be used again")
+    return server.model_copy(update={"once": secrets.token_hex(8)})
+
+
+def _question(prompt: str) -> Question:
+    return Question(id="check", kind="check", module="", prompt=prompt, answer="", grader="exact")

@@ -1,0 +1,144 @@
+"""One request to one server: the streamed reply, timed, as a Reply that says no more than what was heard.
+
+Tries again what may pass, and turns what does not into an error: never into a wrong answer, and never into the end of
+the run. Knows nothing about arms, order, files or grades.
+"""
+
+import asyncio
+import random
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from evalsuite.asking.stream import UNREADABLE, Stream
+from evalsuite.questions import Question
+from evalsuite.replies import request
+from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Arm, Reply
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import Server
+from tune.harmony import Effort
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+BACKOFF_SECONDS, LONGEST_WAIT = 0.5, 30.0
+REPLY_SECONDS = 1800.0  # a whole reply: the client's own time-out sees silence alone, and not a trickle without end
+
+
+class Failed(Exception):
+    """A request that came to nothing. `again`: may be tried again; `wait`: seconds to wait, when the server said."""
+
+    def __init__(self, message: str, *, again: bool, wait: float | None = None) -> None:
+        super().__init__(shown(message))
+        self.again, self.wait = again, wait
+
+
+async def reply(
+    client: "AsyncOpenAI",
+    server: Server,
+    question: Question,
+    arm: Arm,
+    effort: Effort,
+    sampling: Sampling,
+    retries: int,
+) -> Reply:
+    """One reply, tried again as often as `retries` says; never raises for what a server does."""
+    asked = request.body(question, server.model, effort, sampling)
+    known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": server.model}
+    known |= {"server": server.id, "request": request.digest(asked)}
+    try:
+        said = await heard(client, server, asked, retries)
+        return Reply(**known, **said)
+    except Failed as e:
+        return Reply(**known, error=f"{e}")
+    except ValidationError as e:
+        return Reply(**known, error=f"the stream is not a chat completion: {safe(e, client.api_key)}")
+
+
+async def heard(client: "AsyncOpenAI", server: Server, asked: dict[str, Any], retries: int = 2) -> dict[str, Any]:
+    """What was said, as fields of a Reply. Raises Failed."""
+    for tried in range(1, retries + 2):
+        try:
+            return await _once(client, server, asked)
+        except Failed as e:
+            if not e.again or tried > retries:
+                raise Failed(f"{e}" if tried == 1 else f"{e} (attempt {tried})", again=False) from None
+            wait = e.wait if e.wait is not None else BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1)
+            await asyncio.sleep(min(wait, LONGEST_WAIT))
+    raise ValueError(f"{retries} retries")
+
+
+async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) -> dict[str, Any]:
+    from openai import APIConnectionError, APIError, APIStatusError
+
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(REPLY_SECONDS):
+            response: Any = await client.chat.completions.with_raw_response.create(**asked)
+            async with response.parse() as chunks:
+                effort = asked.get("reasoning_effort", "")
+                applied = response.headers.get("x-reasoning-effort", effort)
+                if effort and applied != effort:
+                    raise Failed(f"{EFFORT_MISMATCH}: asked {effort}, applied {applied[:40]}", again=False)
+                stamp = response.headers.get("x-model-digest", "")
+                if stamp != server.header:
+                    was = server.header[:16] or "no digest"
+                    raise Failed(f"{MODEL_MISMATCH}: {stamp[:16] or 'no digest'}, not {was}", again=False)
+                return await _collect(chunks, {asked["model"], *server.names}, started)
+    except TimeoutError:
+        raise Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
+    except APIStatusError as e:
+        again = e.status_code in {408, 409, 429} or e.status_code >= 500
+        message = f"HTTP {e.status_code}: {safe(e, client.api_key)}"
+        raise Failed(message, again=again, wait=_retry_after(e.response.headers.get("retry-after"))) from None
+    except APIConnectionError as e:
+        raise Failed(f"the connection failed: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
+    except APIError as e:
+        raise Failed(f"the stream broke off: {safe(e, client.api_key)}", again=True) from None
+    except UNREADABLE as e:
+        raise Failed(f"the stream is not a chat completion: {safe(e, client.api_key)}", again=True) from None
+
+
+async def _collect(chunks: Any, names: set[str], started: float) -> dict[str, Any]:
+    stream = Stream()
+    async for chunk in chunks:
+        name = getattr(chunk, "model", None)  # some servers send none
+        if name and name not in names:
+            raise Failed(f"{MODEL_MISMATCH}: {str(name)[:100]}, not {' or '.join(sorted(names))}", again=False)
+        stream.add(time.perf_counter() - started, chunk)
+    said = stream.said()
+    if said.unfinished:
+        raise Failed(f"the stream {said.unfinished}", again=True)
+    return {
+        "text": _clean(said.text),
+        "reasoning": _clean(said.reasoning),
+        "finish_reason": _clean(said.finish_reason),
+        "prompt_tokens": said.prompt_tokens or 0,
+        "completion_tokens": said.completion_tokens or 0,
+        "reasoning_tokens": said.reasoning_tokens or 0,
+        "first_token_s": said.moments[0] if said.moments else None,
+        "first_answer_s": said.answers[0] if said.answers else None,
+        "total_s": time.perf_counter() - started,
+    }
+
+
+def _clean(text: str) -> str:
+    """Without lone surrogates, which JSON can carry and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def shown(text: str) -> str:
+    """Somebody's words for a terminal and a file: what moves a cursor, breaks a line or is no character is replaced."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def safe(error: BaseException, key: str) -> str:
+    """An error's first line, short and without the key, should a server echo it."""
+    line = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return shown((line.replace(key, "***") if len(key) > 4 else line)[:300])
+
+
+def _retry_after(value: str | None) -> float | None:
+    return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else None

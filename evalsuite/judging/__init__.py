@@ -1,0 +1,1 @@
+"""Replies in, a verdict out. Knows no endpoint."""

@@ -1,1 +1,0 @@
-"""Load generation and its metrics."""

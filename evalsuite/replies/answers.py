@@ -1,0 +1,199 @@
+"""CONTRACT: what one arm said to one question. answers.jsonl holds what was heard, a line a reply, and no judgement.
+
+Outcome, parsed value and score are made anew from the question set whenever the file is read. Each line ends in a
+sha256 over the rest of it. Lines are only ever added: those of another server or another request stay, and do not
+count. Of whom a run asked what, its report says.
+
+An error is never an answer: it has no score. A truncated or empty answer scores 0 and is counted as what it is.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from evalsuite.questions import Question, QuestionSet
+from evalsuite.replies import request
+from evalsuite.replies.graders import grade, lenient, parse
+from evalsuite.replies.request import Sampling
+from evalsuite.replies.server import Server
+from tune.errors import UserError, reason
+from tune.harmony import Effort
+
+Arm = Literal["base", "tuned"]
+ARMS: tuple[Arm, ...] = get_args(Arm)
+Outcome = Literal["answered", "unparsed", "empty", "truncated", "error"]
+Key = tuple[str, str, str]  # question, arm, effort
+
+EFFORT_MISMATCH = "effort did not reach the prompt"  # begins the error of a reply made at another effort than asked
+MODEL_MISMATCH = "another model replied"  # begins the error of a reply that names another model, or another digest
+
+_SEAL = b',"sha256":"'  # then 64 hex characters and the end of the line
+_SEALED = len(_SEAL) + 64 + len(b'"}')
+
+
+class Reply(BaseModel):
+    """One reply as it was heard. Times in seconds from sending the request; None when that moment never came."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    question: str
+    arm: Arm
+    effort: Effort
+    model: str  # the id that was asked for
+    server: str  # Server.id
+    request: str  # digest of everything that was sent
+    text: str = ""
+    reasoning: str = ""
+    finish_reason: str = ""
+    error: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    first_token_s: float | None = None  # first token of any channel
+    first_answer_s: float | None = None  # first token of the answer: what a reader waits for
+    total_s: float | None = None
+
+    @property
+    def key(self) -> Key:
+        return (self.question, self.arm, self.effort)
+
+
+class Answer(Reply):
+    """A reply and what became of it.
+
+    `outcome`: answered (an answer was parsed and graded), unparsed (text without the asked-for answer line),
+    empty (no content at all), truncated (the token limit ended it), error (the endpoint failed; `score` is None).
+    """
+
+    outcome: Outcome
+    score: Literal[0, 1] | None  # what is paired and tested later is a flip: there is no half an answer
+    parsed: str = ""  # of an unparsed reply what it seems to say, unscored
+
+
+class Meta(BaseModel):
+    """Whom the answers that count are from, and what was asked: a part of the report."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    questions: str  # digest of the question set
+    servers: dict[Arm, Server]
+    sampling: Sampling
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if set(self.servers) != set(ARMS):
+            raise ValueError(f"servers are of {', '.join(ARMS)}")
+        return self
+
+
+def line(reply: Reply) -> bytes:
+    """A reply as it stands in the file: what was heard of it, and no more."""
+    text = reply.model_dump_json(include=set(Reply.model_fields)).encode()
+    return text[:-1] + _SEAL + hashlib.sha256(text).hexdigest().encode() + b'"}\n'
+
+
+def graded(question: Question | None, reply: Reply) -> Answer:
+    """A reply judged by the question's own grader; without the question nothing is known of its worth."""
+    heard = reply.model_dump(include=set(Reply.model_fields))
+    if reply.error:
+        return Answer(**heard, outcome="error", score=None)
+    if reply.finish_reason == "length":
+        return Answer(**heard, outcome="truncated", score=0)
+    if not reply.text.strip():
+        return Answer(**heard, outcome="empty", score=0)
+    if (parsed := parse(reply.text)) is None:
+        return Answer(**heard, outcome="unparsed", score=0, parsed=lenient(reply.text))
+    score: Literal[0, 1] | None = None if question is None else 1 if grade(question, parsed) else 0
+    return Answer(**heard, outcome="answered", score=score, parsed=parsed)
+
+
+def read(path: Path, questions: QuestionSet) -> list[Answer]:
+    """All replies on file, graded. A last line without its end, cut short by a kill, is dropped.
+
+    Raises UserError for any other line that is not as it was written, and when a request has two replies: one of them
+    could be chosen. An error and then a reply is a retry.
+    """
+    known = {q.id: q for q in questions.questions}
+    out: list[Answer] = []
+    heard: dict[tuple[object, ...], int] = {}
+    whole = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []  # bytes: a kill may cut within a character
+    for number, text in enumerate(whole, 1):
+        if not text:
+            continue
+        reply = _reply(text, f"{path}:{number}")
+        identity = (reply.key, reply.server, reply.request)
+        if not reply.error and (first := heard.setdefault(identity, number)) != number:
+            raise UserError(
+                f"{path}:{number} is a second reply to one request",
+                why=f"line {first} holds another, and which of them counts must not be a choice",
+                fix="remove both lines: the question is asked again",
+            )
+        out.append(graded(known.get(reply.question), reply))
+    return out
+
+
+def _reply(text: bytes, where: str) -> Reply:
+    again = "remove the line: its question is asked again"
+    body, seal = text[:-_SEALED] + b"}", text[-_SEALED:]
+    if not seal.startswith(_SEAL):
+        try:
+            old = isinstance(found := json.loads(text), dict) and "score" in found
+        except (ValueError, RecursionError):
+            old = False
+        if old:
+            path = where.rpartition(":")[0]
+            raise UserError(
+                f"{where} is an answer of an earlier version",
+                why="it holds a score that would have to be believed, and does not say which request it answers",
+                fix=f"mv {path} {path}.old, and run evalsuite compare again: everything is asked again",
+            )
+        raise UserError(f"{where} is not an answer", fix=again)
+    if seal != _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}':
+        raise UserError(f"{where} was changed after it was written", why="its sha256 differs", fix=again)
+    try:
+        return Reply.model_validate_json(body)
+    except ValidationError as e:
+        raise UserError(f"{where} is not an answer", why=reason(e), fix=again) from None
+
+
+def counted(
+    answers: Iterable[Answer], questions: QuestionSet, efforts: Sequence[Effort], meta: Meta
+) -> tuple[list[Answer], Counter[str]]:
+    """The answers to exactly these requests of exactly these servers, one a key, and why how many others do not count.
+
+    Of several on file a reply counts before an error, and of errors the last.
+    """
+    wanted = expected(questions, efforts, meta)
+    found: dict[Key, Answer] = {}
+    others: Counter[str] = Counter()
+    for answer in answers:
+        if answer.arm in meta.servers and answer.server != meta.servers[answer.arm].id:
+            others["of another server"] += 1
+        elif answer.key not in wanted:
+            others["to questions or at efforts that are not asked"] += 1
+        elif answer.request != wanted[answer.key]:
+            others["to another request"] += 1
+        elif not answer.error or found.get(answer.key, answer).error:
+            found.pop(answer.key, None)  # the order stays that of the file
+            found[answer.key] = answer
+    return list(found.values()), others
+
+
+def expected(questions: QuestionSet, efforts: Sequence[Effort], meta: Meta) -> Mapping[Key, str]:
+    """The digest of every request of a run."""
+    return {
+        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling))
+        for q in questions.questions
+        for arm, server in meta.servers.items()
+        for effort in efforts
+    }
+
+
+def digest(answers: Iterable[Answer]) -> str:
+    """sha256 over what was heard, whatever order it came in: 64 hex characters."""
+    return hashlib.sha256(b"".join(sorted(map(line, answers)))).hexdigest()

@@ -1,0 +1,1 @@
+"""How fast an endpoint is: a load, its metrics, and when they mean nothing."""

@@ -1,0 +1,1 @@
+"""An OpenAI-compatible server with scripted replies and faults."""

@@ -1,0 +1,5 @@
+"""`python -m evalsuite.stub`."""
+
+from evalsuite.stub.server import main
+
+main()

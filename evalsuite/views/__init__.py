@@ -1,0 +1,1 @@
+"""A report, shown: as a page, as JUnit XML, as Markdown. Decides nothing."""

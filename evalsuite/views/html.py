@@ -1,0 +1,142 @@
+"""Report in, one self-contained HTML page out: no script, nothing fetched, every text escaped. Decides nothing.
+
+Model answers are untrusted: the template escapes them, and the page's own content policy forbids scripts and requests.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from math import ceil, floor
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from evalsuite.judging.comparison import OUTCOMES, Difference
+from evalsuite.judging.gate import Result, only_guesses, worst
+from evalsuite.judging.notation import bounds, confidence, percent, points, stated
+from evalsuite.report import Report, Steering
+
+if TYPE_CHECKING:
+    import jinja2
+
+T = TypeVar("T")
+
+MEANING: dict[Result, str] = {
+    "PASS": "Tuned is shown to be not worse than base, within the margin, at every effort.",
+    "FAIL": "Tuned is shown to be worse than base, and not shown to stay within the margin.",
+    "INCONCLUSIVE": "Neither “no worse” nor “worse” is shown. This is no release.",
+    "INVALID": "The measurement is void. Nothing below may be used to decide.",
+}
+SIGN: dict[Result, str] = {"PASS": "✓", "FAIL": "✕", "INCONCLUSIVE": "?", "INVALID": "∅"}
+
+
+class Axis(NamedTuple):
+    """A horizontal scale from `low` to `high`, in shares, with ticks on round values."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def x(self, value: float) -> str:
+        """Where a value lies, as an SVG percentage; values beyond the ends lie on them."""
+        return f"{100 * (min(max(value, self.low), self.high) - self.low) / (self.high - self.low):.2f}%"
+
+    def span(self, low: float, high: float) -> str:
+        """How wide the stretch between two values is, as an SVG percentage."""
+        return f"{float(self.x(high)[:-1]) - float(self.x(low)[:-1]):.2f}%"
+
+
+class Line(NamedTuple):
+    """One arm's reasoning tokens, as points of a drawing 100 % wide and HEIGHT px high."""
+
+    arm: str
+    points: tuple[tuple[str, float, float], ...]  # x, y, tokens
+    above: tuple[bool, ...]  # the label goes above its point
+
+
+HEIGHT = 210
+
+
+def render(report: Report) -> str:
+    """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network."""
+    cs = report.comparisons
+    paired = [claim.difference for c in cs if c.paired for claim in c.claims]
+    kinds = sorted({row.kind for c in cs for row in c.kinds})
+    return _template().render(
+        r=report,
+        v=report.verdict,
+        meaning=MEANING[report.verdict.outcome],
+        sign=SIGN,
+        outcomes=OUTCOMES,
+        axis=_axis(paired, report.policy.margin),
+        unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
+        checks={(check.effort, check.name): check for check in report.verdict.checks},
+        worst=worst(cs),
+        blind=[c.effort for c in cs if only_guesses(c, report.policy)],
+        kinds=kinds,
+        cells={(row.kind, c.effort): row for c in cs for row in c.kinds},
+        kind_axis=_axis([row.difference for c in cs for row in c.kinds], report.policy.margin),
+        steering=[(arm, s) for arm, s in (("base", report.base_steering), ("tuned", report.tuned_steering)) if s],
+        lines=_lines(report.base_steering, report.tuned_steering),
+        height=HEIGHT,
+        arms=lambda c: (("base", c.base), ("tuned", c.tuned)),
+    )
+
+
+def _axis(differences: Sequence[Difference], margin: float) -> Axis:
+    """Wide enough for every bound and the margin, a little air at both ends."""
+    low = min([-1.5 * margin, *(d.lower for d in differences)])
+    high = max([0.75 * margin, *(d.upper for d in differences)])
+    air = (high - low) * 0.05
+    low, high = max(-1.0, low - air), min(1.0, high + air)
+    step = next((s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / s <= 8), 0.5)
+    return Axis(low, high, tuple(round(i * step, 4) for i in range(ceil(low / step), floor(high / step) + 1)))
+
+
+def _lines(base: Steering | None, tuned: Steering | None) -> list[Line]:
+    arms = [(name, s) for name, s in (("base", base), ("tuned", tuned)) if s]
+    top = max((t for _, s in arms for t in s.tokens.values()), default=0) or 1
+    lines = []
+    for name, s in arms:
+        other = next((o for n, o in arms if n != name), None)
+        n = len(s.tokens)
+        points = tuple(
+            (f"{100 * (i + 0.5) / n:.2f}%", HEIGHT - 44 - (HEIGHT - 76) * t / top, t)
+            for i, t in enumerate(s.tokens.values())
+        )
+        above = tuple(
+            other is None or t > other.tokens.get(e, -1) or (t == other.tokens.get(e) and name == "base")
+            for e, t in s.tokens.items()
+        )
+        lines.append(Line(name, points, above))
+    return lines
+
+
+@cache
+def _template() -> "jinja2.Template":
+    import jinja2
+
+    env = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env.filters |= {"secs": _seconds, "num": _number, "p": _p_value}
+    env.filters |= {"pct": _typeset(percent), "pts": _typeset(points), "bounds": _typeset(bounds)}
+    env.filters |= {"stated": _typeset(stated), "confidence": _typeset(confidence)}
+    return env.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
+
+
+def _typeset(how: Callable[[T], str]) -> Callable[[T], str]:
+    """With a minus for a hyphen, and a space before the per cent sign."""
+    return lambda value: how(value).replace("-", "−").replace("%", " %")
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def _p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"

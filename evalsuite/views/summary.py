@@ -1,0 +1,103 @@
+"""Report in, JUnit XML and a Markdown summary out: what a CI run shows. Decides nothing."""
+
+import re
+from xml.etree import ElementTree
+
+from evalsuite.judging.comparison import Comparison, Difference
+from evalsuite.judging.gate import Check
+from evalsuite.judging.notation import confidence, interval, percent, stated
+from evalsuite.report import Report
+
+# What XML 1.0 cannot carry at all, not even escaped.
+FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def junit(report: Report) -> str:
+    """One test case an effort and check. FAIL is a failure, INCONCLUSIVE a failure of that type, INVALID an error.
+
+    A CI system that reads it turns red in the same cases in which `evalsuite gate` leaves with another code than 0.
+    """
+    verdict = report.verdict
+    suite = ElementTree.Element("testsuite", name="evalsuite", timestamp=f"{report.created[:10]}T00:00:00")
+    properties = ElementTree.SubElement(suite, "properties")
+    for name, value in _facts(report):
+        ElementTree.SubElement(properties, "property", name=_xml(name), value=_xml(value))
+    for check in verdict.checks:
+        case = ElementTree.SubElement(suite, "testcase", classname=f"evalsuite.{check.effort}", name=check.name)
+        if check.outcome != "PASS":
+            failure = ElementTree.SubElement(case, "failure", type=check.outcome, message=_xml(check.reason))
+            failure.text = interval(_difference(report, check))
+        else:
+            ElementTree.SubElement(case, "system-out").text = _xml(check.reason)
+    if verdict.outcome == "INVALID":
+        case = ElementTree.SubElement(suite, "testcase", classname="evalsuite", name="measurement")
+        error = ElementTree.SubElement(case, "error", type="INVALID", message=_xml(verdict.reasons[0]))
+        error.text = _xml("\n".join(verdict.reasons))
+    if report.note:
+        ElementTree.SubElement(suite, "system-out").text = _xml(report.note)
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    suite.set("failures", str(len(suite.findall("testcase/failure"))))
+    suite.set("errors", str(len(suite.findall("testcase/error"))))
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def markdown(report: Report) -> str:
+    """Verdict, reasons and one table, for a job summary ($GITHUB_STEP_SUMMARY) or a pull-request comment."""
+    verdict = report.verdict
+    lines = [f"## {verdict.outcome}: {_md(report.tuned_model or '–')} against {_md(report.base_model or '–')}", ""]
+    if report.note:
+        lines += [f"> {_md(report.note)}", ""]
+    lines += [f"- {_md(reason)}" for reason in verdict.reasons]
+    lines += [
+        "",
+        f"| effort | base | tuned | difference, points ({confidence(report.policy.alpha)} bounds) | lost / gained "
+        "| readable, points | missing | p50 first answer |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        *(_row(c) for c in report.comparisons),
+        "",
+        f"Margin {stated(report.policy.margin)} points, one-sided alpha {report.policy.alpha:g}, {report.created}.",
+        "",
+        *(f"- {_md(name)}: {_md(value)}" for name, value in _facts(report)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(c: Comparison) -> str:
+    wait = " → ".join("–" if a.first_answer is None else f"{a.first_answer[0]:.2f} s" for a in (c.base, c.tuned))
+    cells = [
+        c.effort,
+        percent(c.base.accuracy),
+        percent(c.tuned.accuracy),
+        interval(c.difference),
+        f"{c.lost} / {c.gained}",
+        interval(c.answering),
+        f"{c.missing} of {c.asked}",
+        wait,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    return [
+        ("base", report.base_model),
+        ("tuned", report.tuned_model),
+        ("question set", f"{report.questions_name} {report.questions_digest}"),
+        ("report", report.digest),
+        *((f"replies on file {why}, not counted", str(count)) for why, count in report.evidence.others.items()),
+        *report.provenance.items(),
+    ]
+
+
+def _difference(report: Report, check: Check) -> Difference:
+    claims = (claim for c in report.comparisons for claim in c.claims)
+    return next(claim.difference for claim in claims if (claim.effort, claim.name) == (check.effort, check.name))
+
+
+def _xml(text: str) -> str:
+    return FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def _md(text: str) -> str:
+    """Names and notes are somebody's text: no markup, no table cell, no line of its own comes from them."""
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(text.split()))

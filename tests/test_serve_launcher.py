@@ -1,0 +1,164 @@
+"""What the engine makes of our command line, without a model: its own parser, application and HTTP server."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from test_serve_body import CHAT_TOOLS
+
+from serve import command
+from serve.command import Options
+from serve.middleware import SECRET
+from tune.checkpoint import Checkpoint
+
+ROOT = Path(__file__).parent.parent
+FOUND = Checkpoint(
+    folder=Path("/m"),
+    name="python-docs",
+    base="nano",
+    format="merged",
+    prompt_date="2026-01-01",
+    prompt_fingerprint="f" * 64,
+    digest="0123456789abcdef" * 4,
+)
+
+
+def program(code, port=0):
+    """A Python program that reads serve's command line as the engine would; argv and environment are serve's."""
+    built = command.build(FOUND, Options(port=port), device="cpu", kv_bytes=2**27, cores=2)
+    env = {**os.environ, **built.env, SECRET: "s", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+    return [sys.executable, "-c", code, *built.argv[3:]], env
+
+
+PARTS = """
+import asyncio, json, sys
+import httpx
+from vllm.entrypoints.launchers.app import build_app
+from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
+from vllm.entrypoints.serve.engine.protocol import ErrorInfo, ErrorResponse
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from serve.doors import OPENING, SECRET_HEADER
+
+args = make_arg_parser(FlexibleArgumentParser()).parse_args()
+validate_parsed_serve_args(args)
+app, got = build_app(args, ("generate",)), []
+
+class Model:
+    async def create_chat_completion(self, request, raw):
+        got.append(request.model_dump(mode="json", exclude_unset=True))
+        return ErrorResponse(error=ErrorInfo(message="no model", type="t", code=418))
+
+app.state.openai_serving_chat, app.state.enable_server_load_tracking = Model(), False
+
+async def ask():
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://engine") as http:
+        chat = {"url": "/v1/chat/completions", "json": json.loads(sys.stdin.read())}
+        closed = await http.post(**chat)
+        opened = await http.post(OPENING, headers={SECRET_HEADER.decode(): "s"})
+        return [closed.status_code, opened.status_code, (await http.post(**chat)).status_code]
+
+print(json.dumps({
+    "statuses": asyncio.run(ask()),
+    "got": got,
+    "tools": args.enable_auto_tool_choice,
+    "parser": ToolParserManager.get_tool_parser(args.tool_call_parser).__name__,
+    "reasoning": ReasoningParserManager.get_reasoning_parser(args.reasoning_parser).__name__,
+}))
+"""
+
+
+@pytest.fixture(scope="module")
+def parts():
+    argv, env = program(PARTS)
+    done = subprocess.run(argv, env=env, input=json.dumps(CHAT_TOOLS), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_the_engine_finds_the_parsers_that_it_is_told_and_may_call_tools(parts):
+    assert parts["tools"] is True
+    assert "GptOss" in parts["parser"]
+    assert "GptOss" in parts["reasoning"]
+
+
+def test_the_engines_application_stands_behind_the_door(parts):
+    assert parts["statuses"] == [503, 200, 418]
+
+
+def test_the_engine_reads_tools_as_they_were_sent(parts):
+    assert parts["got"] == [{**CHAT_TOOLS, "reasoning_effort": "medium"}]
+
+
+# The launcher and the engine's server as they are; in place of its model and routes one stream that never ends.
+ENDLESS = """
+import asyncio, contextlib
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+from vllm.entrypoints.launchers.api_server import entry
+from serve import launcher
+
+app = FastAPI()
+
+@app.get("/stream")
+async def stream():
+    async def pieces():
+        while True:
+            yield "x"
+            await asyncio.sleep(0.05)
+    return StreamingResponse(pieces())
+
+class Model:
+    model_config = None
+    errored = False
+    async def get_supported_tasks(self):
+        return ("generate",)
+
+@contextlib.asynccontextmanager
+async def model(*_, **__):
+    yield Model()
+
+async def state(engine, state, *_):
+    state.engine_client = None
+
+entry.build_async_engine_client, entry.build_app, entry.init_app_state = model, lambda *_: app, state
+launcher.GRACE = 1
+launcher.main()
+"""
+
+
+def listens(port):
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_stream_that_never_ends_does_not_keep_the_engine(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv, env = program(ENDLESS, port=port)
+    with (tmp_path / "log").open("wb") as log:
+        engine = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
+    try:
+        while not listens(port):
+            assert engine.poll() is None, (tmp_path / "log").read_text()[-3000:]
+            time.sleep(0.1)
+        url = f"http://127.0.0.1:{port}/stream"
+        with httpx.Client(verify=False, trust_env=False) as client, client.stream("GET", url) as answer:
+            pieces = answer.iter_text()  # held: a dropped one would close the connection
+            assert next(pieces)
+            engine.send_signal(signal.SIGINT)  # as the door ends it, after its drain
+            engine.wait(timeout=60)
+    finally:
+        engine.kill()

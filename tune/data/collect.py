@@ -1,0 +1,124 @@
+"""The collect stage: pages from the recipe's source -> work/pages (pages.jsonl, failures.jsonl, pages.json last).
+
+Knows the sources by name and nothing about what a page says. Pages of held-out modules never get in. URL sources
+keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
+"""
+
+import hashlib
+import platform
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tune import artefact
+from tune.artefact import Artefact
+from tune.data.page import VERSION, Failure, Page, write
+from tune.data.sources import brightdata, sphinx, stdlib, web
+from tune.errors import UserError
+from tune.recipe import Recipe
+
+KIND = "pages"
+
+
+def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
+    """Collect every page of the recipe's source; a finished stage made from the same recipe is kept as it is.
+
+    Figures: pages, failures, held_out (pages left out because their module is one that questions come from),
+    characters. Raises UserError when the source is wrong or not one page came of it.
+    """
+    folder = recipe.work / KIND
+    settings = {
+        **recipe.collect.model_dump(mode="json"),
+        "held_out": sorted(recipe.evaluate.modules),
+        "page_version": VERSION,
+    }
+    inputs = {}
+    if recipe.collect.source == "stdlib":
+        settings["python"] = platform.python_version()
+    if recipe.collect.source == "sphinx":
+        inputs["folder"] = _folder_digest(_folder(recipe))
+    current = artefact.is_current(folder, KIND, inputs=inputs, settings=settings)
+    remote = recipe.collect.source in {"web", "brightdata"}
+    if current and not (remote and current.figures["failures"]):
+        report(f"pages: {current.figures['pages']} are there already")
+        return current
+
+    pages, failures, held_out = [], [], 0
+    for found in _source(recipe):
+        if isinstance(found, Failure):
+            failures.append(found)
+            report(f"failed: {found.id}: {found.reason}")
+        elif found.held_out_by(recipe.evaluate.modules):
+            held_out += 1
+        else:
+            pages.append(found)
+            if remote:
+                report(f"page {len(pages)}: {found.id}")
+    if not pages:
+        raise UserError(
+            "the source gave no page",
+            why=_why(failures, held_out),
+            fix="edit [collect] in recipe.toml, then tune collect",
+        )
+    figures = {
+        "pages": len(pages),
+        "failures": len(failures),
+        "held_out": held_out,
+        "characters": sum(len(page.text) for page in pages),
+    }
+
+    def fill(fresh: Path) -> None:
+        write(fresh / "pages.jsonl", pages)
+        write(fresh / "failures.jsonl", failures)
+        artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
+
+    artefact.remake_folder(folder, KIND, fill)
+    report(f"pages: {len(pages)}, {figures['characters']:,} characters, {len(failures)} failures, {held_out} held out")
+    return artefact.read(folder, KIND, remake="tune collect")
+
+
+def _source(recipe: Recipe) -> Iterator[Page | Failure]:
+    section = recipe.collect
+    cache = recipe.work / "cache" / "pages" / section.source  # what one source gave says nothing of another
+    urls = list(dict.fromkeys(section.urls))
+    match section.source:
+        case "stdlib":
+            _refuse_held_out(section.modules, recipe.evaluate.modules)
+            return stdlib.pages(section.modules, topics=section.topics)
+        case "sphinx":
+            return sphinx.pages(_folder(recipe))
+        case "web":
+            return web.pages(urls, cache)
+        case "brightdata":
+            return brightdata.pages(urls, section.zone, cache)
+
+
+def _refuse_held_out(modules: list[str], held_out: list[str]) -> None:
+    """The recipe refuses equal names; this refuses a package's part, such as xml.etree when xml is held out."""
+    inside = [m for m in modules if any(m.startswith(h + ".") for h in held_out)]
+    if inside:
+        raise UserError(
+            f"collect.modules names {', '.join(inside)}, part of a module in evaluate.modules",
+            why="questions must be held out by module",
+            fix="edit recipe.toml",
+        )
+
+
+def _folder(recipe: Recipe) -> Path:
+    return recipe.folder / (recipe.collect.folder or "")
+
+
+def _folder_digest(folder: Path) -> str:
+    """sha256 over the names and contents of every HTML file; of nothing when the folder is missing."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*.html") if p.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{artefact.file_digest(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _why(failures: list[Failure], held_out: int) -> str:
+    reasons = [f"{failure.id}: {failure.reason}" for failure in failures[:3]]
+    if len(failures) > 3:
+        reasons.append(f"and {len(failures) - 3} more failures")
+    if held_out:
+        reasons.append(f"{held_out} pages are of modules in evaluate.modules")
+    return "\n       ".join(reasons)

@@ -1,0 +1,250 @@
+"""Page -> question and answer examples, by rule and without a model; each says how its answer was checked.
+
+In: pages. Out: examples with a short analysis whose length follows the effort. A question's answer is the page's
+own words (grounded), a fact parsed from a signature in the page (inspected), or what Python printed (executed).
+Knows nothing about tokens, files or the split.
+"""
+
+import random
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from tune.data import doctests, signatures
+from tune.data.block import Section, fenced, sections
+from tune.data.page import Page, words
+from tune.harmony import Effort, Message
+from tune.recipe import Kind
+
+Check = Literal["executed", "grounded", "inspected"]
+
+LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
+ONE_LINE = 80  # characters: a printed value up to this is a short answer
+CONTEXT = 16  # lines of session shown before the one that is asked about
+
+
+class Example(BaseModel):
+    """One conversation to learn. `provenance` names the source and the heading that the answer came from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    page: str
+    module: str
+    kind: Kind
+    messages: tuple[Message, ...]
+    effort: Effort
+    provenance: str
+    check: Check
+
+    @property
+    def text(self) -> str:
+        """Question and answer, without instructions and analysis."""
+        return "\n".join(message.content for message in self.messages if message.role != "developer")
+
+
+class Made(NamedTuple):
+    """Examples in the order of their pages, and what became of the pages' interactive examples."""
+
+    examples: list[Example]
+    doctests: Counter[str]  # see doctests.verified
+
+
+class _Fact(NamedTuple):
+    """A question with its answer, and what the analysis may say: a claim, and the line of the page behind it."""
+
+    kind: Kind
+    check: Check
+    question: str
+    answer: str
+    claim: str
+    line: str
+    value: str = ""  # of a short answer
+
+
+def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> Made:
+    """Examples of every page. `answer_rule` is the developer message of questions with a short answer.
+
+    Efforts take turns within a page and kind, from a start that the page's id gives, so that they come out even
+    and do not change when another page is added. Deterministic for a given Python.
+    """
+    mentioned = _mentioned(pages)
+    examples: list[Example] = []
+    counts: Counter[str] = Counter()
+    for page in pages:
+        turns: Counter[str] = Counter()
+        for heading, fact in _facts(page, mentioned, counts):
+            turn = turns[fact.kind]
+            turns[fact.kind] += 1
+            effort = efforts[(zlib.crc32(page.id.encode()) + turn) % len(efforts)]
+            messages = [Message(role="user", content=fact.question)]
+            if fact.value:
+                messages.insert(0, Message(role="developer", content=answer_rule))
+            thinking = _thinking(fact, effort, page.title, heading)
+            messages.append(Message(role="assistant", content=fact.answer, thinking=thinking))
+            examples.append(
+                Example(
+                    id=f"{page.id}#{fact.kind}-{turn}",
+                    page=page.id,
+                    module=page.module,
+                    kind=fact.kind,
+                    messages=tuple(messages),
+                    effort=effort,
+                    provenance=f"{page.source}, {page.url or page.id}, {heading}, {page.licence}",
+                    check=fact.check,
+                )
+            )
+    return Made(examples, counts)
+
+
+def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
+    """low: the claim. medium: where it stands too. high: where in full, the line itself, the claim, the conclusion."""
+    if effort == "low":
+        return fact.claim
+    if effort == "medium":
+        return f"I recall the documentation of {title}. {fact.claim}"
+    under = f", under the heading {heading}" if heading != title else ""
+    conclusion = f"So the answer is {fact.value}." if fact.value else "The answer gives that part in its own words."
+    where = f"I recall the documentation of {title}{under}."
+    return f"{where} The line that matters is:\n{fact.line}\n{fact.claim} {conclusion}"
+
+
+def _mentioned(pages: Sequence[Page]) -> dict[str, set[str]]:
+    """Every word on the pages of each module that documents objects of its own."""
+    texts: dict[str, list[str]] = {}
+    for page in pages:
+        texts.setdefault(page.module, []).append(page.text)
+    own = {p.module for p in pages if any(h.startswith(f"{p.module}.") for b in p.blocks for h in b.headings)}
+    return {m: words(said) for m, said in texts.items() if m in own}
+
+
+def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
+    parts = sections(page.blocks)
+    for i, section in enumerate(parts):
+        if all(section.headings != earlier.headings for earlier in parts[:i]):  # text that goes on is not asked twice
+            yield from ((section.title, fact) for fact in _section(page, section))
+        found = _signature_of(section)
+        if found and section.title.rpartition(".")[2] == found.name.rpartition(".")[2]:
+            yield from ((section.title, fact) for fact in _signature(section, found))
+            if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
+                yield from ((section.title, fact) for fact in _module(page, section, mentioned))
+    if not page.url:  # running code is for pages of this machine: what a URL gave is never executed
+        yield from _sessions(page, parts, counts)
+
+
+def _signature_of(section: Section) -> signatures.Signature | None:
+    """What the section's first block says, when it is code that reads as a signature."""
+    first = section.blocks[0]
+    return signatures.parse(first.text) if first.kind == "code" else None
+
+
+def _section(page: Page, section: Section) -> Iterator[_Fact]:
+    blocks = section.blocks
+    if len(blocks) > 1 and _signature_of(section):
+        blocks = blocks[1:]  # the signature is a question of its own
+    lead, prose = list[str](), ""
+    for said, kind in ((block.render(), block.kind) for block in blocks):
+        if lead and sum(map(len, lead)) + len(said) > LEAD:
+            break
+        lead.append(said)
+        prose = prose or (said if kind not in {"code", "table"} else "")
+    if not prose or section.title.startswith("Names in "):
+        return
+    where = "" if section.title == page.title or section.title.startswith(page.module) else f" on {page.title}"
+    yield _Fact(
+        "section",
+        "grounded",
+        f"What does the documentation{where} say about {_name(section.title)}?",
+        "\n\n".join(lead),
+        f"In short: {_sentence(prose)}",
+        prose.split("\n")[0].strip(),
+    )
+
+
+def _signature(section: Section, found: signatures.Signature) -> Iterator[_Fact]:
+    name, line = f"`{section.title}`", found.text
+    taken = _listed([p.name for p in found.parameters])
+    if found.parameters:
+        question = f"What is the signature of {name}?"
+        yield _Fact("signature", "inspected", question, fenced(line, "python"), f"It takes {taken}.", line)
+    for p in [p for p in found.parameters if p.literal][:2]:
+        claim = f"The parameter `{p.name}` of {name} is `{p.default}` unless it is given."
+        question = f"What is the default value of the parameter `{p.name}` of {name}?"
+        yield _Fact("default", "inspected", question, *_short(claim, p.default, line))
+    by_keyword = [p for p in found.parameters if p.kind == "keyword"][:1]
+    otherwise = [p for p in found.parameters if p.kind in {"position", "either"}][:1]
+    for p in by_keyword + (otherwise if by_keyword else []):
+        value = "yes" if p.kind == "keyword" else "no"
+        claim = f"`{p.name}` stands {'behind' if value == 'yes' else 'before'} the `*` of {name}."
+        question = f"Must the argument `{p.name}` of {name} be passed by keyword? Answer yes or no."
+        yield _Fact("keyword-only", "inspected", question, *_short(claim, value, line))
+    if len(found.parameters) > 1:
+        k = zlib.crc32(section.title.encode()) % len(found.parameters)
+        claim = f"{name} takes {taken} in this order."
+        question = f"What is the name of the {_ordinal(k + 1)} parameter of {name}{found.skipped}?"
+        yield _Fact("parameter", "inspected", question, *_short(claim, found.parameters[k].name, line))
+
+
+def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> Iterator[_Fact]:
+    """A choice of four. A module whose pages so much as mention the name is no wrong answer."""
+    name = section.title.rpartition(".")[2]
+    others = sorted(m for m, known in mentioned.items() if m != page.module and name not in known)
+    if len(others) < 3:
+        return
+    dice = random.Random(section.title)
+    choices = [page.module, *dice.sample(others, 3)]
+    dice.shuffle(choices)
+    letter = "ABCD"[choices.index(page.module)]
+    listed = "\n".join(f"{c}. {module}" for c, module in zip("ABCD", choices, strict=True))
+    claim = f"`{name}` belongs to `{page.module}`."
+    question = f"Which module provides `{name}`?\n{listed}"
+    said = " ".join(block.text if block.kind == "code" else block.render() for block in section.blocks)
+    yield _Fact("module", "inspected", question, *_short(claim, letter, f"{section.title}: {_sentence(said)}"))
+
+
+def _short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
+    """The answer, claim, line and value of a fact with a short answer."""
+    return f"{claim}\nANSWER: {value}", claim, line, value
+
+
+def _sessions(page: Page, parts: Sequence[Section], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
+    # Docstrings leave out the import of what they document.
+    prelude = f"from {page.module} import *" if page.id.startswith("stdlib:") else ""
+    code = ["\n\n".join(block for block in section.code if ">>> " in block) for section in parts]
+    for section, steps in zip(parts, doctests.verified(code, prelude, counts), strict=True):
+        yield from ((section.title, _session(step)) for step in steps if len(step.shown) <= CONTEXT)
+
+
+def _session(step: doctests.Step) -> _Fact:
+    printed, last = step.printed, step.source.split("\n")[0]
+    question = "What does the last statement print?\n\n" + fenced("\n".join(step.shown), "python")
+    if "\n" not in printed and len(printed) <= ONE_LINE:
+        claim = f"`{last}` prints `{printed}`."
+        return _Fact("doctest", "executed", question, *_short(claim, printed, f">>> {last}"))
+    lines = printed.split("\n")
+    claim = f"`{last}` prints {len(lines)} line{'s' * (len(lines) > 1)}, the first is `{lines[0]}`."
+    return _Fact("doctest", "executed", question, fenced(printed), claim, f">>> {last}")
+
+
+def _name(title: str) -> str:
+    return f"`{title}`" if re.fullmatch(r"[\w.]+", title) and ("." in title or title.islower()) else title
+
+
+def _sentence(text: str) -> str:
+    """The first sentence, on one line, at most 200 characters."""
+    flat = re.sub(r"\s+", " ", text).strip()
+    cut = re.match(r".{10,198}?[.!?](?= |$)", flat)
+    return cut[0] if cut else flat[:197] + ("..." if len(flat) > 197 else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    quoted = [f"`{name}`" for name in names] or ["no arguments"]
+    return " and ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
+
+
+def _ordinal(k: int) -> str:
+    return f"{k}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(k if k < 20 else k % 10, 'th') }"

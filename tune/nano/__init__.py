@@ -1,0 +1,1 @@
+"""The embedded base: pages in, a small GPT-OSS that speaks harmony out."""

@@ -1,0 +1,1 @@
+"""Token ids and a base in, an adapter out."""

@@ -1,0 +1,1 @@
+"""An adapter and a base in, a checkpoint out."""

@@ -1,0 +1,115 @@
+"""The MXFP4 codec: float32 arrays to blocks and scales, and back (OCP Microscaling Formats 1.0: E2M1 with E8M0).
+
+Pure numpy; knows no files, no tensor names and no torch. 32 consecutive values of the last axis share one scale.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tune.weights import tensors
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+BLOCK = tensors.MXFP4_BLOCK
+GRID = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)  # E2M1 magnitudes by code; code 8 is the sign
+BIAS = 127  # of the E8M0 scale byte
+LEAST, MOST = -127, 125  # exponents: 6 * 2**125 is the largest multiple of 6 below float32's end
+_CHUNK = 4096  # blocks at a time: the temporaries stay in a core's cache
+_INFINITY = 0x7F800000
+_PAIRS = np.stack(
+    [
+        np.concatenate([GRID, -GRID])[np.arange(256) & 15],  # the low nibble is the earlier value
+        np.concatenate([GRID, -GRID])[np.arange(256) >> 4],
+    ],
+    axis=1,
+)
+
+
+def quantize(weights: Floats) -> tuple[Bytes, Bytes]:
+    """Nearest MXFP4 of `weights` float32 [..., K], K a multiple of 32.
+
+    Returns blocks uint8 [..., K/32, 16], two codes a byte, low nibble first, and scales uint8 [..., K/32].
+    Values round to the nearest code, ties to the even one. The scale is the one with the least squared error among
+    all exponents, found with two candidates a block: with e = floor(log2(max)) - 2, so max/2**e in [4, 8), a larger
+    scale can only win when max/2**e > 7 (below, its grid is a part of e's), and a smaller one only when
+    (max/2**e - 3)**2, what clipping costs, is under the 31 * 0.25**2 that the finer steps can save. Ties keep e, so
+    quantizing dequantized values gives the same bytes.
+    Raises ValueError on NaN, infinity or a wrong K.
+    """
+    if weights.ndim == 0 or weights.shape[-1] % BLOCK or not weights.size:
+        raise ValueError(f"the last axis must hold blocks of {BLOCK} values, not {weights.shape}")
+    rows = np.ascontiguousarray(weights, np.float32).reshape(-1, BLOCK)
+    blocks, scales = np.empty((len(rows), BLOCK // 2), np.uint8), np.empty(len(rows), np.uint8)
+    for i in range(0, len(rows), _CHUNK):
+        codes, exponents = _quantize(rows[i : i + _CHUNK])
+        blocks[i : i + _CHUNK] = codes[:, 0::2] | (codes[:, 1::2] << 4)
+        scales[i : i + _CHUNK] = exponents + BIAS
+    prefix = (*weights.shape[:-1], weights.shape[-1] // BLOCK)
+    return blocks.reshape(*prefix, BLOCK // 2), scales.reshape(prefix)
+
+
+def dequantize(blocks: Bytes, scales: Bytes) -> Floats:
+    """Exact float32 values [..., K] of blocks uint8 [..., K/32, 16] and scales uint8 [..., K/32].
+
+    Raises ValueError on shapes that do not belong together and on scales past float32 (253 and up; 255 means NaN).
+    """
+    if blocks.shape != (*scales.shape, BLOCK // 2):
+        raise ValueError(f"blocks {blocks.shape} do not belong to scales {scales.shape}")
+    if scales.size and int(scales.max()) > MOST + BIAS:
+        raise ValueError(f"scale byte {int(scales.max())}: its values are past float32, or NaN")
+    values: Floats = _PAIRS[blocks].reshape(*scales.shape, BLOCK)
+    values *= _power(scales.astype(np.int32) - BIAS)[..., None]
+    return values.reshape(*scales.shape[:-1], -1)
+
+
+def squared_error(weights: Floats, blocks: Bytes, scales: Bytes) -> tuple[float, float]:
+    """Sums over all values of (dequantized - weight)**2 and weight**2, in float64: they add up over parts.
+
+    The relative RMSE of the whole is the square root of their ratio.
+    """
+    error = dequantize(blocks, scales).astype(np.float64) - weights
+    return float(np.vdot(error, error)), float(np.square(weights, dtype=np.float64).sum())
+
+
+def _quantize(rows: Floats) -> tuple[Bytes, NDArray[np.int32]]:
+    """Codes uint8 [n, 32] and exponents int32 [n] of rows float32 [n, 32]."""
+    magnitudes = np.abs(rows)
+    largest = magnitudes.max(axis=1)
+    bits = largest.view(np.int32)
+    if bits.max() >= _INFINITY:  # a NaN goes through max, and is above infinity as an integer
+        raise ValueError("weights hold NaN or infinity")
+    exponents = np.clip((bits >> 23) - 127 - 2, LEAST, MOST)
+    top = largest * _power(-exponents)
+    codes = _codes(magnitudes, exponents)
+    other = np.where(top > 7, exponents + 1, exponents - 1)
+    rival = np.flatnonzero(((top > 7) & (other <= MOST)) | ((top >= 4) & (top < 4.4) & (other >= LEAST)))
+    if rival.size:
+        few, theirs = magnitudes[rival], other[rival]
+        candidate = _codes(few, theirs)
+        better = _error(few, candidate, theirs) < _error(few, codes[rival], exponents[rival])
+        codes[rival[better]], exponents[rival[better]] = candidate[better], theirs[better]
+    codes |= np.signbit(rows).view(np.uint8) << 3
+    return codes, exponents
+
+
+def _codes(magnitudes: Floats, exponents: NDArray[np.int32]) -> Bytes:
+    """Codes 0..7 of magnitudes [n, 32] / 2**exponents [n]: nearest, ties to even, 6 when larger."""
+    x = magnitudes * _power(-exponents)[:, None]
+    codes = (x > 0.25).view(np.uint8)
+    for at, up in ((0.75, True), (1.25, False), (1.75, True), (2.5, False), (3.5, True), (5.0, False)):
+        codes += (x >= at if up else x > at).view(np.uint8)
+    return codes
+
+
+def _error(magnitudes: Floats, codes: Bytes, exponents: NDArray[np.int32]) -> Floats:
+    """Squared error a block, in units of the block's largest value, so that nothing over- or underflows."""
+    unit = np.ldexp(np.float64(1), exponents)[:, None]
+    largest = magnitudes.max(axis=1, keepdims=True).astype(np.float64)
+    difference = (GRID[codes] * unit - magnitudes) / largest
+    error: Floats = np.einsum("nk,nk->n", difference, difference)
+    return error
+
+
+def _power(exponents: NDArray[np.int32]) -> Floats:
+    return np.ldexp(np.float32(1), exponents)

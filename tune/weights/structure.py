@@ -1,0 +1,43 @@
+"""Whether the files of a checkpoint are a whole GPT-OSS: the checks that `tune check` and serving have in common.
+
+In: a folder, the format that its manifest names. Out: architecture, stored tensors, and all that is wrong. Reads
+headers and the tokenizer, never a tensor.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from tune.checkpoint import Format
+from tune.errors import UserError
+from tune.weights import shards, tensors, tokenizer
+from tune.weights.tensors import Fault, Shape, Tensor
+
+
+class Structure(NamedTuple):
+    """What was found. `shape` is None where config.json describes no GPT-OSS; `stored` as the files' headers say."""
+
+    shape: Shape | None
+    stored: dict[str, Tensor]
+    faults: list[Fault]
+
+
+def look(folder: Path, format: Format) -> Structure:
+    """All that is wrong with config, weights and tokenizer. An adapter's base and weights are not looked at."""
+    config, faults = shards.read_config(folder)
+    faults += tokenizer.faults(folder)
+    stored, damage = ({}, []) if format == "lora" else shards.survey(folder)
+    faults += damage
+    try:
+        shape = tensors.shape_of(config) if config else None
+    except UserError as e:
+        return Structure(None, stored, [*faults, Fault(e.what, e.why)])
+    if shape is None:
+        return Structure(None, stored, faults)
+    faults += tensors.unservable(folder / "config.json", config, shape, format)
+    unread = any(not fault.fix for fault in damage)  # what only lies beside the model has one, and hides nothing
+    if format != "lora" and not unread:
+        try:
+            faults += tensors.differences(folder, stored, tensors.tensors(shape, format))
+        except UserError as e:
+            faults.append(Fault(e.what, e.why))
+    return Structure(shape, stored, faults)

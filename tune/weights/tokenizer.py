@@ -1,0 +1,108 @@
+"""The Hugging Face tokenizer of GPT-OSS, rebuilt from the harmony vocabulary: no download; and what is wrong with one.
+
+In: nothing but the harmony library. Out: `tokenizer.json` and `tokenizer_config.json`, 201,088 ids. Control tokens
+that the text spells out become control tokens, as in every Hugging Face tokenizer, unless the caller encodes with
+`split_special_tokens=True`; the kit's own prompts go through `tune.harmony` and never meet that question.
+Knows nothing about models.
+"""
+
+import json
+from pathlib import Path
+
+from tune import harmony
+from tune.weights.tensors import Fault
+
+MERGES = 446_189  # ways to put a token together from two others; the published GPT-OSS tokenizer has as many
+
+# o200k's split into words, from tiktoken's `openai_public.py`.
+_UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
+_SUFFIX = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+PATTERN = "|".join(
+    [
+        rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]*[{_LOWER}]+{_SUFFIX}",
+        rf"[^\r\n\p{{L}}\p{{N}}]?[{_UPPER}]+[{_LOWER}]*{_SUFFIX}",
+        r"\p{N}{1,3}",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+        r"\s*[\r\n]+",
+        r"\s+(?!\S)",
+        r"\s+",
+    ]
+)
+
+
+def ranks() -> dict[bytes, int]:
+    """The byte-pair vocabulary: 199,998 byte strings and their ids, in id order."""
+    decode = harmony.encoding().decode
+    out = {decode([i], errors="surrogateescape").encode("utf-8", "surrogateescape"): i for i in range(harmony.RANKS)}
+    if len(out) != harmony.RANKS:
+        raise RuntimeError(f"the harmony vocabulary has {len(out)} distinct tokens, not {harmony.RANKS}")
+    return out
+
+
+def merges(vocabulary: dict[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """Every split of a token into two tokens, in the order in which byte-pair encoding applies them."""
+    out = []
+    for token in vocabulary:  # in id order: the earlier token is merged first
+        pairs = [(token[:i], token[i:]) for i in range(1, len(token)) if token[:i] in vocabulary]
+        both = [(a, b) for a, b in pairs if b in vocabulary]
+        out += sorted(both, key=lambda p: (vocabulary[p[0]], vocabulary[p[1]]))
+    return out
+
+
+def build(folder: Path) -> None:
+    """Write the tokenizer's two files into `folder` (about 4 s)."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, pre_tokenizers, processors
+    from tokenizers.models import BPE
+
+    vocabulary = ranks()
+    pairs = merges(vocabulary)
+    if len(pairs) != MERGES:
+        raise RuntimeError(f"the harmony vocabulary gives {len(pairs)} merges, not {MERGES}")
+    shown = str.maketrans(_shown())  # byte-level BPE stores each byte as one printable character
+    text = {token: token.decode("latin-1").translate(shown) for token in vocabulary}
+    model = BPE({text[t]: i for t, i in vocabulary.items()}, [(text[a], text[b]) for a, b in pairs], ignore_merges=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    control = [harmony.decode([i]) for i in range(harmony.RANKS, harmony.VOCABULARY)]
+    tokenizer.add_special_tokens([AddedToken(c, normalized=False, special=True) for c in control])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": harmony.decode([harmony.RANKS]),
+        "eos_token": harmony.decode([harmony.RETURN]),
+        "pad_token": harmony.decode([harmony.PAD]),
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+
+
+def faults(folder: Path) -> list[Fault]:
+    """What is wrong with the tokenizer in `folder`, read as the engine reads it: control tokens by other ids."""
+    path = folder / "tokenizer.json"
+    try:
+        import tokenizers
+
+        found = tokenizers.Tokenizer.from_file(str(path))
+    except Exception as e:  # noqa: BLE001 - the library raises bare Exception for every kind of damage
+        return [Fault(f"{path} cannot be read", str(e)[:200])]
+    ids = {text: found.token_to_id(text) for text in harmony.CONTROL}
+    wrong = [text for text, number in harmony.CONTROL.items() if ids[text] != number]
+    if not wrong:
+        return []
+    first = wrong[0]
+    why = f"{first} is {'absent' if ids[first] is None else ids[first]}, harmony has {harmony.CONTROL[first]}"
+    return [Fault(f"{path} is not GPT-OSS's: {', '.join(wrong)} have other ids", why)]
+
+
+def _shown() -> dict[int, int]:
+    """GPT-2's map from bytes to printable characters: a printable byte is itself, the others follow from 256 on."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [b for b in range(256) if b not in printable]
+    return {b: b for b in printable} | {b: 256 + n for n, b in enumerate(rest)}

@@ -60,7 +60,7 @@ def main() -> None:
         "naive_tokens_per_second": round(naive),
         "times": round(compact / naive, 1),
         "vocabulary_in_use": len(used),
-        "threads": 1,  # nano_training.one_thread
+        "threads": 1,  # tune.nano.training.one_thread
         "torch": torch.__version__,
         "machine": platform.processor() or platform.machine(),
     }

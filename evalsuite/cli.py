@@ -25,7 +25,7 @@ MODELS = (
     click.option("--base-model", default="", metavar="ID", help="Of several that the base endpoint lists."),
     click.option("--tuned-model", default="", metavar="ID", help="Of several that the tuned endpoint lists."),
 )
-MORE = "next: raise questions in [evaluate] of the recipe, or name other modules; then evalsuite questions and compare"
+MORE = "next: raise questions in [evaluate] of the recipe, then evalsuite questions and evalsuite compare"
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

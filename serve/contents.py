@@ -6,10 +6,8 @@ that nobody named, and shows the model whatever prompt it likes; each such silen
 headers, never loads a tensor, and digests nothing.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -65,7 +63,7 @@ def _look(found: Checkpoint, options: Options) -> Contents:
     inside = structure.look(folder, found.format)
     problems += [error(*fault) for fault in inside.faults]
     if inside.shape:
-        problems += _limits(folder, inside.shape, options)
+        problems += _limits(inside.shape, options)
     return Contents(tuple(problems), inside.shape, inside.stored)
 
 
@@ -84,16 +82,6 @@ def error(what: str, why: str = "", fix: str = "") -> Problem:
     return Problem(level="error", what=what, why=why, fix=fix)
 
 
-def _json(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    try:
-        data = json.loads(path.read_bytes())
-        if not isinstance(data, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError, RecursionError) as e:
-        return {}, [error(f"{path} cannot be read", str(e))]
-    return data, []
-
-
 def _prompt(found: Checkpoint) -> Iterator[Problem]:
     if harmony.fingerprint(found.prompt_date) != found.prompt_fingerprint:
         why = f"rendered for {found.prompt_date}, this installation's prompt has another fingerprint"
@@ -101,20 +89,13 @@ def _prompt(found: Checkpoint) -> Iterator[Problem]:
         yield error("the checkpoint was trained on another prompt than would be served", why, fix)
 
 
-def _limits(folder: Path, shape: Shape, options: Options) -> Iterator[Problem]:
-    """Whether the model holds what the options ask of it, and knows where an answer ends."""
+def _limits(shape: Shape, options: Options) -> Iterator[Problem]:
+    """Whether the model holds what the options ask of it."""
     yield from _parallel(shape, options)
     longest = shape.max_position_embeddings
     if longest and options.max_model_len > longest:
         fix = f"[serve] max_model_len = {longest} in recipe.toml (serve run: or --max-model-len {longest})"
         yield error(f"max_model_len {options.max_model_len} is over the model's {longest}", "", fix)
-    generation, bad = _json(folder / "generation_config.json")
-    yield from bad
-    ends = generation.get("eos_token_id")
-    missing = [end for end in (harmony.RETURN, harmony.CALL) if end not in (ends if isinstance(ends, list) else [ends])]
-    if missing and not bad:
-        why = "without them an answer runs on to the token limit"
-        yield error(f"{folder}/generation_config.json lacks end ids {missing}", why)
 
 
 def _parallel(shape: Shape, options: Options) -> Iterator[Problem]:

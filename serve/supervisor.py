@@ -213,7 +213,9 @@ def _await_ready(
         return False
     if not start.proof.done(0):
         report("the engine answers; the checkpoint's files are still being proven")
-    if not finished(start.proof) or not finished(_Aside(lambda: _open(job, start))):
+    # Once more at the end: what was proven early could have been changed before the engine read it. Files that did not
+    # change are not read again.
+    if not (finished(start.proof) and finished(_Aside(job.proof)) and finished(_Aside(lambda: _open(job, start)))):
         return False
     report(f"ready after {time.monotonic() - began:.0f} s")
     return True

@@ -25,6 +25,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("check")
     make_base(root / "base", vocabulary=harmony.VOCABULARY)
     write_tokenizer(root / "base" / "tokenizer.json")
+    ends = {"eos_token_id": [harmony.RETURN, harmony.CALL]}
+    (root / "base" / "generation_config.json").write_text(json.dumps(ends))
     made = recipe(root)
     make_adapter(made, base_of(made).digest)
     with pytest.MonkeyPatch.context() as patch:
@@ -78,13 +80,26 @@ def test_every_file_is_read_whatever_is_remembered_of_it(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(digests, "RACY", -(10**15))  # as if it had been there for long
-    made = checkpoint.verify(merged)
+    checkpoint.verify(merged)
+    config = merged / "config.json"
+    config.write_text(config.read_text() + " ")
     (place,) = (tmp_path / "cache/gptoss-kit/digests").iterdir()
-    told = artefact.read(merged, checkpoint.KIND, remake="").files["config.json"]
-    place.write_text(place.read_text().replace(told, "0" * 64))
+    memory, s = json.loads(place.read_text()), config.stat()
+    memory["files"]["config.json"] |= {"size": s.st_size, "mtime_ns": s.st_mtime_ns, "ctime_ns": s.st_ctime_ns}
+    place.write_text(json.dumps(memory))  # as a file system would have it whose times can be set
+    checkpoint.verify(merged)
     with pytest.raises(UserError, match=r"config\.json is not the file"):
-        checkpoint.verify(merged)
-    assert made.served_name in check.check(merged)[-1]
+        check.check(merged)
+
+
+def test_what_a_server_refuses_is_found_here(merged: Path) -> None:
+    """The ends of an answer, and what an engine is held against."""
+    (merged / "generation_config.json").write_text(json.dumps({"eos_token_id": 200002}))
+    (merged / checkpoint.CANARY).unlink()
+    refinish(merged)
+    with pytest.raises(UserError, match=r"generation_config\.json lacks end ids \[200012\]") as caught:
+        check.check(merged)
+    assert "it has no canary.json" in caught.value.why
 
 
 def test_a_missing_shard(merged: Path) -> None:

@@ -25,7 +25,7 @@ SCHEMA = 2  # 1 left the settings out of the digest
 
 
 class Artefact(BaseModel):
-    """One finished stage. `digest` depends on what it is and was made with: on no time of making, on no place."""
+    """One finished stage. `digest` depends on what it is and was made with: on no time of making."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -125,7 +125,9 @@ def verify(folder: Path, artefact: Artefact, *, remake: str, anew: bool = False)
     """
     with closing(digests.each(folder, [*artefact.files], anew=anew)) as found:
         try:
-            wrong = next((name for name, digest in found if digest != artefact.files[name]), "")
+            apart = ((name, artefact.files[name]) for name, digest in found if digest != artefact.files[name])
+            # A wrong digest may be a remembered one: before anything is called changed, the file itself is read.
+            wrong = next((name for name, wanted in apart if file_digest(folder / name) != wanted), "")
         except FileNotFoundError as e:
             lost = Path(e.filename).relative_to(folder)
             raise UserError(f"{folder} lacks {lost}", why=f"named in {artefact.kind}.json", fix=remake) from None

@@ -1,10 +1,11 @@
 """Digests of many large files: read side by side, and not again while nothing about a file has changed.
 
 In: a folder and file names. Out: the sha256 of each. What was read is remembered in the user's cache, and counts only
-while the file's size, inode, mtime and ctime are what they were: a user can set the mtime back, not the ctime. A file
-that was changed less than RACY before it was read is not remembered, since a later change could fall into the same
-tick of its clock (git's "racy" rule). A lost or damaged cache costs time and nothing else. What none of this sees: a
-disk that returns other bytes than were written, and a program that keeps the file mapped and writes on. `tune check`
+while the file's device, inode, size, mtime and ctime are what they were, and while nobody else can write the cache: a
+user can set the mtime back, not the ctime. A file that was changed less than RACY before it was read is not remembered,
+since a later change could fall into the same tick of its clock (git's "racy" rule). A lost or damaged cache costs time
+and nothing else. What none of this sees: a disk that returns other bytes than were written, a program that goes on
+writing for longer than RACY, and a file system whose ctime can be set (FAT, images made with fixed times). `tune check`
 reads every file anew.
 """
 
@@ -21,9 +22,12 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from tune import cache
+
 READERS = 8  # files at a time, at most; one a core: hashing holds no lock
 RACY = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 KEPT = 256  # folders remembered
+PRIVATE = 0o022  # who else may not write what is believed
 
 
 class Seen(BaseModel):
@@ -32,10 +36,14 @@ class Seen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     digest: str
-    size: int
+    device: int
     inode: int
+    size: int
     mtime_ns: int
     ctime_ns: int
+
+
+_read_here: dict[str, dict[str, Seen]] = {}  # by this process, of each folder: where no cache can be kept
 
 
 class Memory(BaseModel):
@@ -52,8 +60,9 @@ def each(folder: Path, names: Sequence[str], *, anew: bool) -> Generator[tuple[s
     `anew`: read every file, whatever is remembered. Raises OSError at a file that cannot be read. Once nobody asks for
     more, no further file is begun; threads that are still reading one never keep the process alive.
     """
-    place = _place(folder)
-    known = {} if anew or place is None else _recall(place)
+    place, here = _place(folder), os.path.realpath(folder)
+    kept = _recall(place) if place else {}
+    known = {} if anew else {**_read_here.get(here, {}), **kept}
     found: dict[str, Future[tuple[Seen, bool]]] = {name: Future() for name in names}
     waiting, enough = iter(names), threading.Event()
 
@@ -77,8 +86,9 @@ def each(folder: Path, names: Sequence[str], *, anew: bool) -> Generator[tuple[s
             yield name, seen.digest
     finally:
         enough.set()
-        if place is not None and any(known.get(name) != seen for name, seen in sure.items()):
-            _remember(place, {name: seen for name, seen in {**known, **sure}.items() if name in found})
+        _read_here[here] = {**_read_here.get(here, {}), **sure}
+        if place is not None and any(kept.get(name) != seen for name, seen in sure.items()):
+            _remember(place, {name: seen for name, seen in {**kept, **sure}.items() if name in found})
 
 
 def _read(path: Path, known: Seen | None) -> tuple[Seen, bool]:
@@ -97,22 +107,27 @@ def _read(path: Path, known: Seen | None) -> tuple[Seen, bool]:
 
 def _about(f: BinaryIO) -> Seen:
     s = os.fstat(f.fileno())
-    return Seen(digest="", size=s.st_size, inode=s.st_ino, mtime_ns=s.st_mtime_ns, ctime_ns=s.st_ctime_ns)
+    return Seen(
+        digest="", device=s.st_dev, inode=s.st_ino, size=s.st_size, mtime_ns=s.st_mtime_ns, ctime_ns=s.st_ctime_ns
+    )
 
 
 def _place(folder: Path) -> Path | None:
     """The cache's file for a folder: never inside it. None where there is no home to keep one in."""
-    told, whole = os.environ.get("XDG_CACHE_HOME", ""), os.path.realpath(folder)
-    try:
-        home = Path(told) if Path(told).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:  # a container's user may have none
+    home, whole = cache.home(), os.path.realpath(folder)
+    if home is None:
         return None
-    place = home / "gptoss-kit" / "digests" / f"{hashlib.sha256(os.fsencode(whole)).hexdigest()}.json"
+    place = home / "digests" / f"{hashlib.sha256(os.fsencode(whole)).hexdigest()}.json"
     return None if Path(os.path.realpath(place)).is_relative_to(whole) else place
 
 
 def _recall(place: Path) -> dict[str, Seen]:
+    """What is remembered; nothing of it when another user could have written it."""
     try:
+        for path in (place.parent, place):
+            told = path.stat()
+            if told.st_uid != os.geteuid() or told.st_mode & PRIVATE:
+                return {}
         return Memory.model_validate_json(place.read_bytes()).files
     except (OSError, ValidationError):
         return {}
@@ -121,7 +136,8 @@ def _recall(place: Path) -> dict[str, Seen]:
 def _remember(place: Path, files: dict[str, Seen]) -> None:
     """Write the cache's file whole or not at all, and let the oldest folders go."""
     with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=place.parent, suffix=".part", delete=False, encoding="utf-8") as f:
             f.write(Memory(files=files).model_dump_json())
         Path(f.name).replace(place)

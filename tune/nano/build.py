@@ -8,7 +8,6 @@ everything it was made from, so a second project over the same pages starts at o
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import time
@@ -16,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune import artefact, checkpoint, harmony
+from tune import artefact, cache, checkpoint, harmony
 from tune.checkpoint import KIND, Checkpoint, Facts
 from tune.data import block, page
 from tune.errors import UserError
@@ -54,7 +53,8 @@ def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
         "answer_rule": recipe.evaluate.answer_rule,
         "source": _source(),
     }
-    folder, cached = recipe.work / "nano", _cache() / _key(inputs, settings)
+    folder = recipe.work / "nano"
+    cached = (cache.home() or recipe.work / ".cache") / "nano" / _key(inputs, settings)
     facts = Facts(name="nano", base="", format="merged", prompt_date=recipe.dataset.date)
     stated = checkpoint.stated(settings, facts)
     if _usable(folder, inputs, stated, report):
@@ -220,11 +220,6 @@ def _copy(source: Path, fresh: Path) -> None:
 def _taken(cached: Path, fresh: Path) -> None:
     _copy(cached, fresh)
     checkpoint.verify(fresh)
-
-
-def _cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "gptoss-kit" / "nano"
 
 
 def _source() -> str:

@@ -19,7 +19,7 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.terminal import quiet
 from tune.training import hardware, loading
-from tune.weights import lora, shards
+from tune.weights import lora, shards, tensors
 from tune.weights.base_model import Base, base_of
 
 KIND = "adapter"
@@ -45,7 +45,8 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
 
     artefact.verify(source, found, remake="tune dataset")
     config = shards.config(base.folder)
-    rows = {part: row.read(source / f"{part}.jsonl", config["vocab_size"]) for part in ("train", "eval")}
+    vocabulary = tensors.shape_of(config).vocab_size
+    rows = {part: row.read(source / f"{part}.jsonl", vocabulary) for part in ("train", "eval")}
     rows["eval"] = rows["eval"][:: max(1, len(rows["eval"]) // recipe.train.eval_rows)][: recipe.train.eval_rows]
     if not rows["train"]:
         raise UserError(f"{source}/train.jsonl is empty", fix="widen [collect] in the recipe, then: tune dataset")

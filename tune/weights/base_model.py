@@ -27,7 +27,7 @@ class Base(NamedTuple):
 def base_of(recipe: Recipe) -> Base:
     """The recipe's base: work/nano, a folder (relative to the recipe), or a Hub id at a commit.
 
-    A folder's digest is over all of its files that weights.headers and the config name; a Hub id's is its commit.
+    A folder's digest is over all of its files that shards.headers and the config name; a Hub id's is its commit.
     Raises UserError when it is not there, not whole, or not a GPT-OSS.
     """
     model, revision = recipe.base.model, recipe.base.revision

@@ -42,7 +42,7 @@ def write(folder: Path, prompt_date: str) -> None:
     if not bool(torch.isfinite(values).all()) or not math.isfinite(rounding):
         why = "the log-probability of a prompt is NaN or infinite"
         raise UserError(
-            f"the weights in {folder} cannot be used", why=why, fix="tune check of the base, then tune train"
+            f"the weights in {folder} cannot be used", why=why, fix="another copy of the base, or tune train again"
         )
     found = checkpoint.Canary(
         logprobs={e: [round(v, DIGITS) for v in one.tolist()] for e, one in zip(EFFORTS, exact, strict=True)},

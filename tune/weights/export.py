@@ -208,7 +208,9 @@ def _quantized(source: Source, name: str, tally: Tally) -> dict[str, Any]:
         try:
             block, scale = mxfp4.quantize(values)
         except ValueError as e:
-            raise UserError(f"{name}, expert {number}, cannot be quantized", why=str(e), fix="tune nano") from None
+            raise UserError(
+                f"{name}, expert {number}, cannot be quantized", why=str(e), fix="another copy of the base"
+            ) from None
         tally.errors[name.rsplit(".", 1)[1]].append(mxfp4.squared_error(values, block, scale))
         blocks.append(torch.from_numpy(block))
         scales.append(torch.from_numpy(scale))

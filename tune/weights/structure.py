@@ -4,11 +4,13 @@ In: a folder, the format that its manifest names. Out: architecture, stored tens
 headers and the tokenizer, never a tensor.
 """
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
+from tune import harmony
 from tune.checkpoint import Format
-from tune.errors import UserError
+from tune.errors import UserError, reason
 from tune.weights import shards, tensors, tokenizer
 from tune.weights.tensors import Fault, Shape, Tensor
 
@@ -22,9 +24,9 @@ class Structure(NamedTuple):
 
 
 def look(folder: Path, format: Format) -> Structure:
-    """All that is wrong with config, weights and tokenizer. An adapter's base and weights are not looked at."""
+    """All that is wrong with config, weights, tokenizer and ends. An adapter's base and weights are not looked at."""
     config, faults = shards.read_config(folder)
-    faults += tokenizer.faults(folder)
+    faults += [*tokenizer.faults(folder), *([] if format == "lora" else _ends(folder))]
     stored, damage = ({}, []) if format == "lora" else shards.survey(folder)
     faults += damage
     try:
@@ -41,3 +43,18 @@ def look(folder: Path, format: Format) -> Structure:
         except UserError as e:
             faults.append(Fault(e.what, e.why))
     return Structure(shape, stored, faults)
+
+
+def _ends(folder: Path) -> list[Fault]:
+    """Whether generation_config.json tells an engine where an answer ends."""
+    path = folder / "generation_config.json"
+    try:
+        told = json.loads(path.read_bytes())
+        if not isinstance(told, dict):
+            raise ValueError("it is no object")
+    except (OSError, ValueError, RecursionError) as e:
+        return [Fault(f"{path} cannot be read", reason(e))]
+    ends = told.get("eos_token_id")
+    missing = [end for end in (harmony.RETURN, harmony.CALL) if end not in (ends if isinstance(ends, list) else [ends])]
+    why = "without them an answer runs on to the token limit"
+    return [Fault(f"{path} lacks end ids {missing}", why)] if missing else []

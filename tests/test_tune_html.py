@@ -121,6 +121,29 @@ def listed(*items):
                 prose("After."),
             ],
         ),
+        # Headings inside: what stands under one comes after the item, the field or the note, with that heading.
+        ("<ul><li><h3>Install</h3><p>Run pip.</p></li></ul>", [prose("Run pip.", "A", "Install")]),
+        (
+            "<ol><li>One<h3>B</h3><ul><li>in</li></ul></li><li><h3>Only</h3></li></ol><p>z</p>",
+            [
+                listed((0, "1.", "One")),
+                List(headings=("A", "B"), items=(Item(0, "-", "in"),)),
+                listed((0, "2.", "Only")),
+                prose("z"),
+            ],
+        ),
+        (
+            "<dl><dt>T</dt><dd>D<h4>B</h4><p>x</p></dd><dt>U</dt><dd><h4>Only</h4></dd></dl>",
+            [fields(("T", "D")), prose("x", "A", "B"), fields(("U", "Only"))],
+        ),
+        (
+            '<div class="admonition"><p class="admonition-title">Note</p><p>x</p><h4>B</h4><p>y</p></div><p>z</p>',
+            [Admonition(headings=A, title="Note", text="x"), prose("y", "A", "B"), prose("z")],
+        ),
+        (
+            "<table><tr><td><h4>Alpha</h4></td><td><h4>B</h4><p>x</p><ul><li><h5>C</h5>y</li></ul></td></tr></table>",
+            [table(("Alpha", "B\nx\n- C\n  y"))],
+        ),
         ("<form><p>In a form.</p><label>Find</label><input></form><nav>menu</nav>", [prose("In a form.")]),
         ('<div class="clearer"><p>Words.</p></div>', [prose("Words.")]),
     ],

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 CELLS = 200_000  # of one table: beyond this a span is an attack, not a table
 
 _HEADING = re.compile("h[1-6]")
+_CELL = -1  # the level of a path's first step inside a table's cell, where a heading is a line
 
 Path = list[tuple[int, str]]  # level and text of each heading above
 
@@ -45,7 +46,10 @@ def blocks(node: "LexborNode", path: Path) -> list[Block]:
 def _block(child: "LexborNode", tag: str, path: Path) -> list[Block]:
     named = classes(child)
     if _HEADING.fullmatch(tag):
-        if title := squeezed(child.text()):
+        title = squeezed(child.text())
+        if path[0][0] == _CELL:
+            return _prose(title, path)
+        if title:
             path[:] = [step for step in path if step[0] < int(tag[1])] + [(int(tag[1]), title)]
         return []
     if tag == "p":
@@ -86,12 +90,13 @@ def _list(node: "LexborNode", path: Path) -> list[Block]:
     for child in node.iter():
         if child.tag == "li":
             count = number(child, "value", count)
-            text, rest = _leading(blocks(child, list(path)), "prose")
-            items.append(Item(0, f"{count}." if node.tag == "ol" else "-", text))
+            text, rest = _leading(child, path, "prose")
+            if text or not rest or rest[0].headings == _headings(path):
+                items.append(Item(0, f"{count}." if node.tag == "ol" else "-", text))
             count += 1
         else:  # a list within a list, though no item holds it
             rest = _block(child, child.tag or "", list(path))
-        if rest and isinstance(inner := rest[0], List):
+        if rest and isinstance(inner := rest[0], List) and inner.headings == _headings(path):
             items += [Item(depth + 1, marker, text) for depth, marker, text in inner.items]
             rest = rest[1:]
         if rest:
@@ -115,7 +120,7 @@ def _signatures(node: "LexborNode", path: Path) -> list[Block]:
         if child.tag == "dt" and (signature := squeezed(child.text())):
             if not lines:
                 name = squeezed(child.attributes.get("id") or signature.partition("(")[0]) or signature
-                inside = [*((0, title) for _, title in path), (0, name)]  # no heading in there ends the object
+                inside = [*((min(level, 0), title) for level, title in path), (0, name)]  # no heading in there ends the object
             lines.append(signature)
         elif child.tag == "dd":
             flush()
@@ -139,7 +144,7 @@ def _fields(node: "LexborNode", path: Path) -> list[Block]:
         if child.tag == "dt":
             names.append(squeezed(marked(child)).rstrip(": "))
             continue
-        text, rest = _leading(blocks(child, list(path)), "prose", "list")
+        text, rest = _leading(child, path, "prose", "list")
         name = ", ".join(name for name in names if name)
         if name:
             pairs.append((name, text))
@@ -163,7 +168,7 @@ def _admonition(node: "LexborNode", path: Path) -> list[Block]:
             title = squeezed(child.text()).rstrip(": ")
             child.decompose()
             break
-    text, rest = _leading(blocks(node, list(path)), "prose", "list")
+    text, rest = _leading(node, path, "prose", "list")
     if not title or not text:
         return [*_prose(title, path), *_prose(text, path), *rest]
     return [Admonition(headings=_headings(path), title=title, text=text), *rest]
@@ -192,7 +197,7 @@ def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str
         for cell in row:
             while x in grid[y]:
                 x += 1
-            text = _lines(blocks(cell, list(path)))
+            text = _lines(blocks(cell, [(_CELL, path[0][1]), *path[1:]]))
             high, wide = number(cell, "rowspan", 1) or len(cells), max(1, number(cell, "colspan", 1))
             places += (below := max(1, min(high, len(cells) - y))) * wide
             if places > CELLS:
@@ -204,10 +209,17 @@ def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str
     return [tuple(line.get(x, "") for x in range(width)) for line in grid]
 
 
-def _leading(found: Sequence[Block], *kinds: str) -> tuple[str, list[Block]]:
-    """The lines of the first blocks, as long as they are of these kinds, and the other blocks."""
-    count = next((i for i, block in enumerate(found) if block.kind not in kinds), len(found))
-    return _lines(found[:count]), list(found[count:])
+def _leading(node: "LexborNode", path: Path, *kinds: str) -> tuple[str, list[Block]]:
+    """The lines of the first blocks, as long as they are of these kinds and under no heading of the node's own.
+
+    With them the other blocks. A node that holds nothing but a heading says that.
+    """
+    found = blocks(node, inside := list(path))
+    if not found and inside != path:
+        return inside[-1][1], []
+    own = (i for i, block in enumerate(found) if block.kind not in kinds or block.headings != _headings(path))
+    count = next(own, len(found))
+    return _lines(found[:count]), found[count:]
 
 
 def _lines(found: Sequence[Block]) -> str:

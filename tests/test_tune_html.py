@@ -90,6 +90,11 @@ def listed(*items):
             [fields(("Returns", "the sum"), ("Raises", "E"))],
         ),
         (
+            '<table class="field-list"><tr><th colspan=2>A long name:</th></tr><tr><td>&nbsp;</td><td>its text</td></tr>'
+            "<tr><th>Raises:</th><td>E</td></tr><tr><td></td><td>F</td></tr></table>",
+            [fields(("A long name", "its text"), ("Raises", "E\nF"))],
+        ),
+        (
             "<ol start=3><li>First<ol><li value=7>inner</li><li>more</li></ol></li><li><p>a</p><p>b</p></li></ol>",
             [listed((0, "3.", "First"), (1, "7.", "inner"), (1, "8.", "more"), (0, "4.", "a\nb"))],
         ),
@@ -144,6 +149,9 @@ def listed(*items):
             "<table><tr><td><h4>Alpha</h4></td><td><h4>B</h4><p>x</p><ul><li><h5>C</h5>y</li></ul></td></tr></table>",
             [table(("Alpha", "B\nx\n- C\n  y"))],
         ),
+        # U+FFFD as a page that documents it shows it, and as the parser writes it for NUL.
+        ("<p>Use � (U+FFFD, the replacement), or A&#0;B.</p>", [prose("Use � (U+FFFD, the replacement), or A�B.")]),
+        ("<pre>a�b a�b a�b a�b</pre>", [code("a�b a�b a�b a�b")]),
         ("<form><p>In a form.</p><label>Find</label><input></form><nav>menu</nav>", [prose("In a form.")]),
         ('<div class="clearer"><p>Words.</p></div>', [prose("Words.")]),
     ],
@@ -156,12 +164,15 @@ def test_blocks(inside, blocks):
     ("page", "title", "first"),
     [
         # The page's own heading, not the site's: above the content, as a link, or as what <title> does not begin with.
-        ("<title>Q | Foo</title><body><h1><a href=i>Foo</a></h1>Home<div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
+        ("<title>Q | Foo</title><body><h1><a href=i>Foo</a></h1><div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
         ("<title>Q | Foo</title><body><h1>Foo docs</h1><div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
         ("<body><header><h1>Foo</h1></header><main><h1>Q</h1><p>x</p></main>", "Q", ("Q",)),
         ("<body><header><h1>Foo</h1></header><h1>Q</h1><p>x</p>", "Q", ("Q",)),
         ("<body><main><header><h1>Foo</h1></header><h1>Q</h1><p>x</p></main>", "Q", ("Q",)),
         ("<title>Q - Foo</title><body><main><h1>Foo</h1><h2>Q</h2><p>x</p></main>", "Q", ("Foo", "Q")),
+        # What stands under the site's name stays; a heading that <title> begins with is never the site's.
+        ("<title>Q | Foo</title><body><h1><a href=i>Foo</a></h1><p>x</p><h1>Q</h1><p>y</p>", "Q", ("Q",)),
+        ("<title>Foo: HTTP</title><main><h1><a href=i>Foo</a></h1><p>x</p><h1>Usage</h1><p>y</p>", "Foo", ("Foo",)),
         # But a heading that stands in the article's own header, and one with a link to itself, are the page's.
         ("<body><article><header><h1>Q</h1></header><p>x</p></article>", "Q", ("Q",)),
         ('<body><h1><a href="#q">Q</a></h1><p>x</p><h1>R</h1><p>y</p>', "Q", ("Q",)),
@@ -207,7 +218,7 @@ def test_the_header_then_the_mark_then_meta_then_utf_8_says_the_charset(data, ch
         (UMLAUT.encode("cp1252"), "its bytes are not utf-8"),
         (b"<meta charset=ascii><p>a \x81", "its bytes are not cp1252"),
         (b"<meta charset=klingon>" + UMLAUT.encode(), "the charset 'klingon' that it declares is not known"),
-        ("<body><p>Gr\ufffd\ufffde</p>".encode(), "U\\+FFFD"),
+        ("<body><p>Gr\ufffd\ufffde, B\ufffdume, \ufffdl, na\ufffd</p>".encode(), "U\\+FFFD"),
         (b"<body><h1>Only a heading</h1><p> </p>", "no text"),
         (b"", "no text"),
         (b'<meta http-equiv="Refresh" content="0; url=new.html"><body><p>Moved.</p>', "a redirect to new.html, not"),

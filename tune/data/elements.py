@@ -181,11 +181,24 @@ def _table(node: "LexborNode", path: Path) -> list[Block]:
     if len(lone := [cell for row in cells for cell in row]) == 1:
         return blocks(lone[0], list(path))
     out = [block for child in node.iter() if child.tag == "caption" for block in blocks(child, list(path))]
+    if "field-list" in classes(node) and (pairs := _field_rows(cells, path)):
+        return [*out, Fields(headings=_headings(path), pairs=tuple(pairs))]
     grid = [row for row in _grid(cells, path) if any(row)]
-    if "field-list" in classes(node) and grid and len(grid[0]) == 2:  # docutils before 0.16
-        pairs = tuple((name.rstrip(": "), text) for name, text in grid if name.rstrip(": "))
-        return [*out, Fields(headings=_headings(path), pairs=pairs)] if pairs else out
     return [*out, Table(headings=_headings(path), rows=tuple(grid))] if grid else out
+
+
+def _field_rows(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str, str]]:
+    """Names and texts of docutils before 0.16: a long name spans its row, and its text is in the next, nameless one."""
+    pairs: list[tuple[str, str]] = []
+    for row in cells:
+        first, *others = [_cell(cell, path) for cell in row] or [""]
+        name, text = first.rstrip(": "), "\n".join(filter(None, others))
+        if name:
+            pairs.append((name, text))
+        elif pairs and text:
+            name, above = pairs[-1]
+            pairs[-1] = (name, f"{above}\n{text}".lstrip())
+    return pairs
 
 
 def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str, ...]]:
@@ -197,7 +210,7 @@ def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str
         for cell in row:
             while x in grid[y]:
                 x += 1
-            text = _lines(blocks(cell, [(_CELL, path[0][1]), *path[1:]]))
+            text = _cell(cell, path)
             high, wide = number(cell, "rowspan", 1) or len(cells), max(1, number(cell, "colspan", 1))
             places += (below := max(1, min(high, len(cells) - y))) * wide
             if places > CELLS:
@@ -207,6 +220,10 @@ def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str
             x += wide
     width = max((max(line, default=-1) + 1 for line in grid), default=0)
     return [tuple(line.get(x, "") for x in range(width)) for line in grid]
+
+
+def _cell(cell: "LexborNode", path: Path) -> str:
+    return _lines(blocks(cell, [(_CELL, path[0][1]), *path[1:]]))
 
 
 def _leading(node: "LexborNode", path: Path, *kinds: str) -> tuple[str, list[Block]]:

@@ -126,6 +126,19 @@ def listed(*items):
                 prose("After."),
             ],
         ),
+        # Words and lines that only tags keep apart.
+        (
+            '<pre><code class="language-py"><div class="ec-line"><div>a = 1</div></div><div>\n</div><div>b = 2</div>'
+            "</code></pre>",
+            [code("a = 1\n\nb = 2", "python")],
+        ),
+        ("<h2>Beta<br>Gamma</h2><p>x</p>", [prose("x", "A", "Beta Gamma")]),
+        ("<dl><dt><p>a</p><div>b</div></dt><dd>c</dd></dl>", [fields(("a b", "c"))]),
+        ("x<label>One</label><label>Two</label><!-- no break -->y <code>a<br>b</code>", [prose("x One Two y `a b`")]),
+        (
+            "one <span><a>two <b><h3>Head</h3><p>three</p></b></a></span>four<code><pre>x</pre></code>",
+            [prose("one two"), prose("three", "A", "Head"), prose("four", "A", "Head"), code("x", headings=("A", "Head"))],
+        ),
         # Headings inside: what stands under one comes after the item, the field or the note, with that heading.
         ("<ul><li><h3>Install</h3><p>Run pip.</p></li></ul>", [prose("Run pip.", "A", "Install")]),
         (

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from tune.data.block import Admonition, Block, Code, Fields, Item, List, Prose, Table
-from tune.data.inline import classes, is_inline, language, marked, number, squeezed, verbatim
+from tune.data.inline import classes, is_code, is_inline, language, marked, number, plain, squeezed, verbatim
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
@@ -32,13 +32,21 @@ def blocks(node: "LexborNode", path: Path) -> list[Block]:
         out.extend(_prose(squeezed("".join(loose)), path))
         loose.clear()
 
-    for child in node.iter(include_text=True):
-        tag = child.tag or ""
-        if is_inline(child):
-            loose.append(marked(child))
-            continue
-        flush()
-        out += _block(child, tag, path)
+    def walk(parent: "LexborNode") -> None:
+        for child in parent.iter(include_text=True):
+            tag = child.tag or ""
+            if tag in {"-text", "br"} or is_code(child):
+                loose.append(marked(child))
+            elif is_inline(tag):
+                space = " " if tag == "label" else ""
+                loose.append(space)
+                walk(child)
+                loose.append(space)
+            elif not tag.startswith(("-", "!")):
+                flush()
+                out.extend(_block(child, tag, path))
+
+    walk(node)
     flush()
     return out
 
@@ -46,7 +54,7 @@ def blocks(node: "LexborNode", path: Path) -> list[Block]:
 def _block(child: "LexborNode", tag: str, path: Path) -> list[Block]:
     named = classes(child)
     if _HEADING.fullmatch(tag):
-        title = squeezed(child.text())
+        title = plain(child)
         if path[0][0] == _CELL:
             return _prose(title, path)
         if title:
@@ -65,7 +73,7 @@ def _block(child: "LexborNode", tag: str, path: Path) -> list[Block]:
         return _signatures(child, path) if signed else _fields(child, path)
     if "admonition" in named or "markdown-alert" in named:
         return _admonition(child, path)
-    return [] if tag.startswith(("-", "!")) else blocks(child, path)
+    return blocks(child, path)
 
 
 def _prose(text: str, path: Path) -> list[Block]:
@@ -165,7 +173,7 @@ def _admonition(node: "LexborNode", path: Path) -> list[Block]:
     title = ""
     for child in node.iter():
         if child.tag == "summary" or any(name.endswith("-title") for name in classes(child)):
-            title = squeezed(child.text()).rstrip(": ")
+            title = plain(child).rstrip(": ")
             child.decompose()
             break
     text, rest = _leading(node, path, "prose", "list")

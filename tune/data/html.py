@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tune.data.block import Block, render
 from tune.data.elements import blocks
-from tune.data.inline import classes, squeezed
+from tune.data.inline import classes, plain, squeezed
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
@@ -136,11 +136,11 @@ def _title(main: "LexborNode", head: str) -> str:
     `head` is the <title>: it begins with the page's own heading, or else with the site's, so a heading that it begins
     with comes first. Another first heading that is nothing but a link to elsewhere, before one more, names the site.
     """
-    first = [heading for heading in main.css("h1") if squeezed(heading.text())]
-    if first[1:] and _elsewhere(first[0]) and not _begins(head, squeezed(first[0].text())):
+    first = [heading for heading in main.css("h1") if plain(heading)]
+    if first[1:] and _elsewhere(first[0]) and not _begins(head, plain(first[0])):
         first.pop(0).decompose()
-    own = [squeezed(heading.text()) for heading in first]
-    lower = [squeezed(heading.text()) for heading in main.css("h2")]
+    own = [plain(heading) for heading in first]
+    lower = [plain(heading) for heading in main.css("h2")]
     named = next((title for title in own + lower if _begins(head, title)), "")
     return named or next(iter(own), "") or head or next(iter(lower), "") or "untitled"
 
@@ -155,7 +155,7 @@ def _elsewhere(heading: "LexborNode") -> bool:
     return (
         link is not None
         and not (link.attributes.get("href") or "").startswith("#")
-        and squeezed(link.text()) == squeezed(heading.text())
+        and plain(link) == plain(heading)
     )
 
 

@@ -137,7 +137,12 @@ def listed(*items):
         ("x<label>One</label><label>Two</label><!-- no break -->y <code>a<br>b</code>", [prose("x One Two y `a b`")]),
         (
             "one <span><a>two <b><h3>Head</h3><p>three</p></b></a></span>four<code><pre>x</pre></code>",
-            [prose("one two"), prose("three", "A", "Head"), prose("four", "A", "Head"), code("x", headings=("A", "Head"))],
+            [
+                prose("one two"),
+                prose("three", "A", "Head"),
+                prose("four", "A", "Head"),
+                code("x", headings=("A", "Head")),
+            ],
         ),
         # Headings inside: what stands under one comes after the item, the field or the note, with that heading.
         ("<ul><li><h3>Install</h3><p>Run pip.</p></li></ul>", [prose("Run pip.", "A", "Install")]),
@@ -167,6 +172,20 @@ def listed(*items):
         ("<pre>a�b a�b a�b a�b</pre>", [code("a�b a�b a�b a�b")]),
         ("<form><p>In a form.</p><label>Find</label><input></form><nav>menu</nav>", [prose("In a form.")]),
         ('<div class="clearer"><p>Words.</p></div>', [prose("Words.")]),
+        ('<div class="contents"><p>Doxygen\'s page.</p></div>', [prose("Doxygen's page.")]),
+        ('<div class="contents topic">toc</div><nav class="contents">toc</nav><p>x</p>', [prose("x")]),
+        ('<div class="navheader">Up</div><p>x</p><div class="navfooter">Next</div>', [prose("x")]),
+        (
+            '<h2><a class="header-anchor" href="#b">#</a>B<a class="id_link">link</a></h2><p>x</p>'
+            '<h2><a class="header-anchor" href="#c"><span>C</span></a></h2><p>y</p>',
+            [prose("x", "A", "B"), prose("y", "A", "C")],
+        ),
+        (
+            "<section><header><h2>B</h2><p>x</p></header><p>y</p></section>",
+            [prose("x", "A", "B"), prose("y", "A", "B")],
+        ),
+        ("<header><p>Menu</p></header><p>x</p>", [prose("x")]),
+        ("<table><caption><h4>Who</h4></caption><tr><td>x</td></tr></table>", [prose("Who"), prose("x")]),
     ],
 )
 def test_blocks(inside, blocks):
@@ -181,6 +200,8 @@ def test_blocks(inside, blocks):
         ("<title>Q | Foo</title><body><h1>Foo docs</h1><div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
         ("<body><header><h1>Foo</h1></header><main><h1>Q</h1><p>x</p></main>", "Q", ("Q",)),
         ("<body><header><h1>Foo</h1></header><h1>Q</h1><p>x</p>", "Q", ("Q",)),
+        ("<body><header><h1>Foo</h1><h2>The site</h2></header><h1>Q</h1><p>x</p>", "Q", ("Q",)),
+        ("<body><h1>Q</h1><section><header><h2>B</h2></header><p>x</p></section>", "Q", ("Q", "B")),
         ("<body><main><header><h1>Foo</h1></header><h1>Q</h1><p>x</p></main>", "Q", ("Q",)),
         ("<title>Q - Foo</title><body><main><h1>Foo</h1><h2>Q</h2><p>x</p></main>", "Q", ("Foo", "Q")),
         # What stands under the site's name stays; a heading that <title> begins with is never the site's.

@@ -128,7 +128,10 @@ def _signatures(node: "LexborNode", path: Path) -> list[Block]:
         if child.tag == "dt" and (signature := squeezed(child.text())):
             if not lines:
                 name = squeezed(child.attributes.get("id") or signature.partition("(")[0]) or signature
-                inside = [*((min(level, 0), title) for level, title in path), (0, name)]  # no heading in there ends the object
+                inside = [
+                    *((min(level, 0), title) for level, title in path),
+                    (0, name),
+                ]  # no heading in there ends the object
             lines.append(signature)
         elif child.tag == "dd":
             flush()
@@ -186,9 +189,9 @@ def _table(node: "LexborNode", path: Path) -> list[Block]:
     """The caption as prose, then the table. One lone cell is layout, not a table."""
     rows = list(_descended(node, {"tr"}))
     cells = [[cell for cell in row.iter() if cell.tag in {"td", "th"}] for row in rows]
+    out = [block for child in node.iter() if child.tag == "caption" for block in blocks(child, _in_cell(path))]
     if len(lone := [cell for row in cells for cell in row]) == 1:
-        return blocks(lone[0], list(path))
-    out = [block for child in node.iter() if child.tag == "caption" for block in blocks(child, list(path))]
+        return [*out, *blocks(lone[0], list(path))]
     if "field-list" in classes(node) and (pairs := _field_rows(cells, path)):
         return [*out, Fields(headings=_headings(path), pairs=tuple(pairs))]
     grid = [row for row in _grid(cells, path) if any(row)]
@@ -231,7 +234,11 @@ def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str
 
 
 def _cell(cell: "LexborNode", path: Path) -> str:
-    return _lines(blocks(cell, [(_CELL, path[0][1]), *path[1:]]))
+    return _lines(blocks(cell, _in_cell(path)))
+
+
+def _in_cell(path: Path) -> Path:
+    return [(_CELL, path[0][1]), *path[1:]]
 
 
 def _leading(node: "LexborNode", path: Path, *kinds: str) -> tuple[str, list[Block]]:

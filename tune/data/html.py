@@ -29,7 +29,8 @@ _MOVES = re.compile(r"\blocation(?:\.href)?\s*=[^=]|\blocation\.(?:replace|assig
 _DROPPED = ", ".join(
     [
         "script, style, noscript, template, nav, footer, svg, button, input, select, textarea, form label, iframe",
-        ".headerlink, .related, .sphinxsidebar, .toctree-wrapper, div.contents, .linenos, .viewcode-link",
+        ".headerlink, .related, .sphinxsidebar, .toctree-wrapper, .linenos, .viewcode-link",
+        "div.contents.topic, nav.contents, .navheader, .navfooter, .id_link, .header-anchor",
         "[role=navigation], [role=search], [role=banner], [role=contentinfo]",
     ]
 )
@@ -113,12 +114,26 @@ def _redirect(tree: "LexborHTMLParser") -> str:
 
 
 def _drop(main: "LexborNode") -> None:
-    """Take out what is no content. A <header> stays where the page's own first heading is nowhere else."""
+    """Take out what is no content.
+
+    A <header> stays where the page's own first heading is nowhere else, or where it heads a part of the content. A
+    link to a heading stays where it holds the heading.
+    """
     headings = main.css("h1")
     outside = main.tag == "body" or any(not _within(heading, main, "header") for heading in headings)
-    for node in main.css(_DROPPED + (", header" if outside else "")):
-        if node.mem_id != main.mem_id:  # a selector finds the node itself, too
-            node.decompose()
+    found = main.css(_DROPPED + (", header" if outside else ""))
+    dropped = [
+        node for node in found if node.mem_id != main.mem_id and not _heads(node, main)
+    ]  # main finds itself, too
+    for node in dropped:
+        node.decompose()
+
+
+def _heads(node: "LexborNode", main: "LexborNode") -> bool:
+    if node.tag == "header":
+        inside = main.tag != "body" or _within(node, main, "section")
+        return inside and node.css_first("h2, h3, h4, h5, h6") is not None
+    return "header-anchor" in classes(node) and any(c.isalnum() for c in node.text())
 
 
 def _within(node: "LexborNode", main: "LexborNode", tag: str) -> bool:
@@ -153,9 +168,7 @@ def _begins(head: str, title: str) -> bool:
 def _elsewhere(heading: "LexborNode") -> bool:
     link = heading.css_first("a[href]")
     return (
-        link is not None
-        and not (link.attributes.get("href") or "").startswith("#")
-        and plain(link) == plain(heading)
+        link is not None and not (link.attributes.get("href") or "").startswith("#") and plain(link) == plain(heading)
     )
 
 

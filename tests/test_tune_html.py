@@ -90,9 +90,9 @@ def listed(*items):
             [fields(("Returns", "the sum"), ("Raises", "E"))],
         ),
         (
-            '<table class="field-list"><tr><th colspan=2>A long name:</th></tr><tr><td>&nbsp;</td><td>its text</td></tr>'
+            '<table class="field-list"><tr><th colspan=2>A long name:</th></tr><tr><td>&nbsp;</td><td>text</td></tr>'
             "<tr><th>Raises:</th><td>E</td></tr><tr><td></td><td>F</td></tr></table>",
-            [fields(("A long name", "its text"), ("Raises", "E\nF"))],
+            [fields(("A long name", "text"), ("Raises", "E\nF"))],
         ),
         (
             "<ol start=3><li>First<ol><li value=7>inner</li><li>more</li></ol></li><li><p>a</p><p>b</p></li></ol>",
@@ -124,6 +124,30 @@ def listed(*items):
                 fields(("Parameters", "- a (int) – first"), ("Returns", "the sum"), headings=("A", "m.C", "m.C.f")),
                 prose("Inside.", "A", "m.C", "Odd"),
                 prose("After."),
+            ],
+        ),
+        (
+            '<div class="tip"><h3 class="title">Fast: </h3><p>x</p></div><div class="note"><h3>Note</h3><p>y</p></div>'
+            '<div class="important"><h3>Setup</h3><p>z</p></div>',
+            [
+                Admonition(headings=A, title="Fast", text="x"),
+                Admonition(headings=A, title="Note", text="y"),
+                prose("z", "A", "Setup"),
+            ],
+        ),
+        ("<details><h2>B</h2><p>x</p></details><p>y</p>", [prose("x", "A", "B"), prose("y")]),
+        ("<aside><h2>B</h2><p>x</p></aside><p>y</p>", [prose("x", "A", "B"), prose("y")]),
+        (
+            '<dl class="cpp function"><dt class="sig" id="_CPPv31fi">int <span class="sig-name">f</span>(int a)</dt>'
+            '<dd>x</dd></dl><dl class="js data"><dt class="sig" id="m.v">m.<b class="descname">v</b></dt><dd>y</dd>'
+            '</dl><dl class="std option"><dt class="sig" id="o"><b class="sig-name">-o</b> FILE</dt><dd>z</dd></dl>',
+            [
+                code("int f(int a)", "cpp", ("A", "f")),
+                prose("x", "A", "f"),
+                code("m.v", "javascript", ("A", "v")),
+                prose("y", "A", "v"),
+                code("-o FILE", "", ("A", "-o")),
+                prose("z", "A", "-o"),
             ],
         ),
         # Words and lines that only tags keep apart.

@@ -6,18 +6,19 @@ nothing about files, titles or what belongs to the page at all.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tune.data.block import Admonition, Block, Code, Fields, Item, List, Prose, Table
 from tune.data.inline import classes, is_code, is_inline, language, marked, number, plain, squeezed, verbatim
+from tune.data.tables import descended, field_rows, grid
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
-CELLS = 200_000  # of one table: beyond this a span is an attack, not a table
-
 _HEADING = re.compile("h[1-6]")
+_DOCBOOK = {"note", "tip", "warning", "caution", "important"}
+_DOMAINS = {"py": "python", "c": "c", "cpp": "cpp", "js": "javascript"}  # Sphinx's, and their languages
 _CELL = -1  # the level of a path's first step inside a table's cell, where a heading is a line
 
 Path = list[tuple[int, str]]  # level and text of each heading above
@@ -52,7 +53,6 @@ def blocks(node: "LexborNode", path: Path) -> list[Block]:
 
 
 def _block(child: "LexborNode", tag: str, path: Path) -> list[Block]:
-    named = classes(child)
     if _HEADING.fullmatch(tag):
         title = plain(child)
         if path[0][0] == _CELL:
@@ -71,9 +71,9 @@ def _block(child: "LexborNode", tag: str, path: Path) -> list[Block]:
     if tag == "dl":
         signed = any(c.tag == "dt" and "sig" in classes(c) for c in child.iter())
         return _signatures(child, path) if signed else _fields(child, path)
-    if "admonition" in named or "markdown-alert" in named:
+    if {"admonition", "markdown-alert"}.intersection(classes(child)) or _docbook_title(child):
         return _admonition(child, path)
-    return blocks(child, path)
+    return blocks(child, list(path) if tag in {"details", "aside"} else path)
 
 
 def _prose(text: str, path: Path) -> list[Block]:
@@ -115,19 +115,24 @@ def _list(node: "LexborNode", path: Path) -> list[Block]:
 
 
 def _signatures(node: "LexborNode", path: Path) -> list[Block]:
-    """`<dl class="py ...">`: under a heading with the full name, the signatures as code, then what is said of it."""
+    """`<dl class="py ...">`, or another Sphinx domain's.
+
+    Under a heading with the object's name stand the signatures as code, then what is said of it.
+    """
     out: list[Block] = []
     inside, lines = list(path), list[str]()
+    named = classes(node)
+    written = next((_DOMAINS[name] for name in named if name in _DOMAINS), "")
 
     def flush() -> None:
         if lines:
-            out.append(Code(headings=_headings(inside), language="python", text="\n".join(lines)))
+            out.append(Code(headings=_headings(inside), language=written, text="\n".join(lines)))
             lines.clear()
 
     for child in node.iter():
         if child.tag == "dt" and (signature := squeezed(child.text())):
             if not lines:
-                name = squeezed(child.attributes.get("id") or signature.partition("(")[0]) or signature
+                name = _object(child, "py" in named) or squeezed(signature.partition("(")[0]) or signature
                 inside = [
                     *((min(level, 0), title) for level, title in path),
                     (0, name),
@@ -138,6 +143,14 @@ def _signatures(node: "LexborNode", path: Path) -> list[Block]:
             out += blocks(child, list(inside))
     flush()
     return out
+
+
+def _object(dt: "LexborNode", by_id: bool) -> str:
+    """What a signature is of: Python's ids are full names, those of other domains are not."""
+    if by_id:
+        return squeezed(dt.attributes.get("id") or "")
+    name = dt.css_first(".sig-name, .descname")
+    return plain(name) if name else ""
 
 
 def _fields(node: "LexborNode", path: Path) -> list[Block]:
@@ -151,7 +164,7 @@ def _fields(node: "LexborNode", path: Path) -> list[Block]:
             out.append(Fields(headings=_headings(path), pairs=tuple(pairs)))
             pairs.clear()
 
-    for child in _descended(node, {"dt", "dd"}):
+    for child in descended(node, {"dt", "dd"}):
         if child.tag == "dt":
             names.append(squeezed(marked(child)).rstrip(": "))
             continue
@@ -173,9 +186,9 @@ def _fields(node: "LexborNode", path: Path) -> list[Block]:
 
 
 def _admonition(node: "LexborNode", path: Path) -> list[Block]:
-    title = ""
+    title, heading = "", _docbook_title(node)
     for child in node.iter():
-        if child.tag == "summary" or any(name.endswith("-title") for name in classes(child)):
+        if child.tag == "summary" or heading or any(name.endswith("-title") for name in classes(child)):
             title = plain(child).rstrip(": ")
             child.decompose()
             break
@@ -185,56 +198,30 @@ def _admonition(node: "LexborNode", path: Path) -> list[Block]:
     return [Admonition(headings=_headings(path), title=title, text=text), *rest]
 
 
+def _docbook_title(node: "LexborNode") -> bool:
+    """Whether it begins with a heading that is no section's: DocBook's title, or the kind of note itself."""
+    kinds = _DOCBOOK.intersection(classes(node)) if node.tag == "div" else set()
+    first = next(node.iter(), None) if kinds else None
+    if first is None or not _HEADING.fullmatch(first.tag or ""):
+        return False
+    return "title" in classes(first) or plain(first).rstrip(": ").lower() in kinds
+
+
 def _table(node: "LexborNode", path: Path) -> list[Block]:
     """The caption as prose, then the table. One lone cell is layout, not a table."""
-    rows = list(_descended(node, {"tr"}))
+    rows = list(descended(node, {"tr"}))
     cells = [[cell for cell in row.iter() if cell.tag in {"td", "th"}] for row in rows]
+
+    def cell(node: "LexborNode") -> str:
+        return _lines(blocks(node, _in_cell(path)))
+
     out = [block for child in node.iter() if child.tag == "caption" for block in blocks(child, _in_cell(path))]
     if len(lone := [cell for row in cells for cell in row]) == 1:
         return [*out, *blocks(lone[0], list(path))]
-    if "field-list" in classes(node) and (pairs := _field_rows(cells, path)):
+    if "field-list" in classes(node) and (pairs := field_rows(cells, cell)):
         return [*out, Fields(headings=_headings(path), pairs=tuple(pairs))]
-    grid = [row for row in _grid(cells, path) if any(row)]
-    return [*out, Table(headings=_headings(path), rows=tuple(grid))] if grid else out
-
-
-def _field_rows(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str, str]]:
-    """Names and texts of docutils before 0.16: a long name spans its row, and its text is in the next, nameless one."""
-    pairs: list[tuple[str, str]] = []
-    for row in cells:
-        first, *others = [_cell(cell, path) for cell in row] or [""]
-        name, text = first.rstrip(": "), "\n".join(filter(None, others))
-        if name:
-            pairs.append((name, text))
-        elif pairs and text:
-            name, above = pairs[-1]
-            pairs[-1] = (name, f"{above}\n{text}".lstrip())
-    return pairs
-
-
-def _grid(cells: Sequence[Sequence["LexborNode"]], path: Path) -> list[tuple[str, ...]]:
-    """Rows of equal length. A cell fills every place that it spans, as in HTML's own table model; 0 rows are all."""
-    grid: list[dict[int, str]] = [{} for _ in cells]
-    places = 0
-    for y, row in enumerate(cells):
-        x = 0
-        for cell in row:
-            while x in grid[y]:
-                x += 1
-            text = _cell(cell, path)
-            high, wide = number(cell, "rowspan", 1) or len(cells), max(1, number(cell, "colspan", 1))
-            places += (below := max(1, min(high, len(cells) - y))) * wide
-            if places > CELLS:
-                raise ValueError(f"a table of more than {CELLS:,} cells")
-            for line in grid[y : y + below]:
-                line.update({x + i: text for i in range(wide) if x + i not in line})
-            x += wide
-    width = max((max(line, default=-1) + 1 for line in grid), default=0)
-    return [tuple(line.get(x, "") for x in range(width)) for line in grid]
-
-
-def _cell(cell: "LexborNode", path: Path) -> str:
-    return _lines(blocks(cell, _in_cell(path)))
+    full = [row for row in grid(cells, cell) if any(row)]
+    return [*out, Table(headings=_headings(path), rows=tuple(full))] if full else out
 
 
 def _in_cell(path: Path) -> Path:
@@ -257,15 +244,6 @@ def _leading(node: "LexborNode", path: Path, *kinds: str) -> tuple[str, list[Blo
 def _lines(found: Sequence[Block]) -> str:
     """Blocks as the lines of a cell, an item or a field; code as it is, without a fence."""
     return "\n".join(block.text if block.kind == "code" else block.render() for block in found)
-
-
-def _descended(node: "LexborNode", tags: set[str]) -> Iterator["LexborNode"]:
-    """The nearest nodes of these tags: through groups (div, tbody), not through inner tables and lists."""
-    for child in node.iter():
-        if child.tag in tags:
-            yield child
-        elif child.tag in {"div", "thead", "tbody", "tfoot"}:
-            yield from _descended(child, tags)
 
 
 def _headings(path: Path) -> tuple[str, ...]:

@@ -90,6 +90,11 @@ def listed(*items):
             [fields(("Returns", "the sum"), ("Raises", "E"))],
         ),
         (
+            '<table class="field-list"><tr><th colspan=2>A long name:</th></tr><tr><td>&nbsp;</td><td>text</td></tr>'
+            "<tr><th>Raises:</th><td>E</td></tr><tr><td></td><td>F</td></tr></table>",
+            [fields(("A long name", "text"), ("Raises", "E\nF"))],
+        ),
+        (
             "<ol start=3><li>First<ol><li value=7>inner</li><li>more</li></ol></li><li><p>a</p><p>b</p></li></ol>",
             [listed((0, "3.", "First"), (1, "7.", "inner"), (1, "8.", "more"), (0, "4.", "a\nb"))],
         ),
@@ -121,8 +126,90 @@ def listed(*items):
                 prose("After."),
             ],
         ),
+        (
+            '<div class="tip"><h3 class="title">Fast: </h3><p>x</p></div><div class="note"><h3>Note</h3><p>y</p></div>'
+            '<div class="important"><h3>Setup</h3><p>z</p></div>',
+            [
+                Admonition(headings=A, title="Fast", text="x"),
+                Admonition(headings=A, title="Note", text="y"),
+                prose("z", "A", "Setup"),
+            ],
+        ),
+        ("<details><h2>B</h2><p>x</p></details><p>y</p>", [prose("x", "A", "B"), prose("y")]),
+        ("<aside><h2>B</h2><p>x</p></aside><p>y</p>", [prose("x", "A", "B"), prose("y")]),
+        (
+            '<dl class="cpp function"><dt class="sig" id="_CPPv31fi">int <span class="sig-name">f</span>(int a)</dt>'
+            '<dd>x</dd></dl><dl class="js data"><dt class="sig" id="m.v">m.<b class="descname">v</b></dt><dd>y</dd>'
+            '</dl><dl class="std option"><dt class="sig" id="o"><b class="sig-name">-o</b> FILE</dt><dd>z</dd></dl>',
+            [
+                code("int f(int a)", "cpp", ("A", "f")),
+                prose("x", "A", "f"),
+                code("m.v", "javascript", ("A", "v")),
+                prose("y", "A", "v"),
+                code("-o FILE", "", ("A", "-o")),
+                prose("z", "A", "-o"),
+            ],
+        ),
+        # Words and lines that only tags keep apart.
+        (
+            '<pre><code class="language-py"><div class="ec-line"><div>a = 1</div></div><div>\n</div><div>b = 2</div>'
+            "</code></pre>",
+            [code("a = 1\n\nb = 2", "python")],
+        ),
+        ("<h2>Beta<br>Gamma</h2><p>x</p>", [prose("x", "A", "Beta Gamma")]),
+        ("<dl><dt><p>a</p><div>b</div></dt><dd>c</dd></dl>", [fields(("a b", "c"))]),
+        ("x<label>One</label><label>Two</label><!-- no break -->y <code>a<br>b</code>", [prose("x One Two y `a b`")]),
+        (
+            "one <span><a>two <b><h3>Head</h3><p>three</p></b></a></span>four<code><pre>x</pre></code>",
+            [
+                prose("one two"),
+                prose("three", "A", "Head"),
+                prose("four", "A", "Head"),
+                code("x", headings=("A", "Head")),
+            ],
+        ),
+        # Headings inside: what stands under one comes after the item, the field or the note, with that heading.
+        ("<ul><li><h3>Install</h3><p>Run pip.</p></li></ul>", [prose("Run pip.", "A", "Install")]),
+        (
+            "<ol><li>One<h3>B</h3><ul><li>in</li></ul></li><li><h3>Only</h3></li></ol><p>z</p>",
+            [
+                listed((0, "1.", "One")),
+                List(headings=("A", "B"), items=(Item(0, "-", "in"),)),
+                listed((0, "2.", "Only")),
+                prose("z"),
+            ],
+        ),
+        (
+            "<dl><dt>T</dt><dd>D<h4>B</h4><p>x</p></dd><dt>U</dt><dd><h4>Only</h4></dd></dl>",
+            [fields(("T", "D")), prose("x", "A", "B"), fields(("U", "Only"))],
+        ),
+        (
+            '<div class="admonition"><p class="admonition-title">Note</p><p>x</p><h4>B</h4><p>y</p></div><p>z</p>',
+            [Admonition(headings=A, title="Note", text="x"), prose("y", "A", "B"), prose("z")],
+        ),
+        (
+            "<table><tr><td><h4>Alpha</h4></td><td><h4>B</h4><p>x</p><ul><li><h5>C</h5>y</li></ul></td></tr></table>",
+            [table(("Alpha", "B\nx\n- C\n  y"))],
+        ),
+        # U+FFFD as a page that documents it shows it, and as the parser writes it for NUL.
+        ("<p>Use � (U+FFFD, the replacement), or A&#0;B.</p>", [prose("Use � (U+FFFD, the replacement), or A�B.")]),
+        ("<pre>a�b a�b a�b a�b</pre>", [code("a�b a�b a�b a�b")]),
         ("<form><p>In a form.</p><label>Find</label><input></form><nav>menu</nav>", [prose("In a form.")]),
         ('<div class="clearer"><p>Words.</p></div>', [prose("Words.")]),
+        ('<div class="contents"><p>Doxygen\'s page.</p></div>', [prose("Doxygen's page.")]),
+        ('<div class="contents topic">toc</div><nav class="contents">toc</nav><p>x</p>', [prose("x")]),
+        ('<div class="navheader">Up</div><p>x</p><div class="navfooter">Next</div>', [prose("x")]),
+        (
+            '<h2><a class="header-anchor" href="#b">#</a>B<a class="id_link">link</a></h2><p>x</p>'
+            '<h2><a class="header-anchor" href="#c"><span>C</span></a></h2><p>y</p>',
+            [prose("x", "A", "B"), prose("y", "A", "C")],
+        ),
+        (
+            "<section><header><h2>B</h2><p>x</p></header><p>y</p></section>",
+            [prose("x", "A", "B"), prose("y", "A", "B")],
+        ),
+        ("<header><p>Menu</p></header><p>x</p>", [prose("x")]),
+        ("<table><caption><h4>Who</h4></caption><tr><td>x</td></tr></table>", [prose("Who"), prose("x")]),
     ],
 )
 def test_blocks(inside, blocks):
@@ -133,12 +220,17 @@ def test_blocks(inside, blocks):
     ("page", "title", "first"),
     [
         # The page's own heading, not the site's: above the content, as a link, or as what <title> does not begin with.
-        ("<title>Q | Foo</title><body><h1><a href=i>Foo</a></h1>Home<div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
+        ("<title>Q | Foo</title><body><h1><a href=i>Foo</a></h1><div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
         ("<title>Q | Foo</title><body><h1>Foo docs</h1><div><h1>Q</h1><p>x</p></div>", "Q", ("Q",)),
         ("<body><header><h1>Foo</h1></header><main><h1>Q</h1><p>x</p></main>", "Q", ("Q",)),
         ("<body><header><h1>Foo</h1></header><h1>Q</h1><p>x</p>", "Q", ("Q",)),
+        ("<body><header><h1>Foo</h1><h2>The site</h2></header><h1>Q</h1><p>x</p>", "Q", ("Q",)),
+        ("<body><h1>Q</h1><section><header><h2>B</h2></header><p>x</p></section>", "Q", ("Q", "B")),
         ("<body><main><header><h1>Foo</h1></header><h1>Q</h1><p>x</p></main>", "Q", ("Q",)),
         ("<title>Q - Foo</title><body><main><h1>Foo</h1><h2>Q</h2><p>x</p></main>", "Q", ("Foo", "Q")),
+        # What stands under the site's name stays; a heading that <title> begins with is never the site's.
+        ("<title>Q | Foo</title><body><h1><a href=i>Foo</a></h1><p>x</p><h1>Q</h1><p>y</p>", "Q", ("Q",)),
+        ("<title>Foo: HTTP</title><main><h1><a href=i>Foo</a></h1><p>x</p><h1>Usage</h1><p>y</p>", "Foo", ("Foo",)),
         # But a heading that stands in the article's own header, and one with a link to itself, are the page's.
         ("<body><article><header><h1>Q</h1></header><p>x</p></article>", "Q", ("Q",)),
         ('<body><h1><a href="#q">Q</a></h1><p>x</p><h1>R</h1><p>y</p>', "Q", ("Q",)),
@@ -184,7 +276,7 @@ def test_the_header_then_the_mark_then_meta_then_utf_8_says_the_charset(data, ch
         (UMLAUT.encode("cp1252"), "its bytes are not utf-8"),
         (b"<meta charset=ascii><p>a \x81", "its bytes are not cp1252"),
         (b"<meta charset=klingon>" + UMLAUT.encode(), "the charset 'klingon' that it declares is not known"),
-        ("<body><p>Gr\ufffd\ufffde</p>".encode(), "U\\+FFFD"),
+        ("<body><p>Gr\ufffd\ufffde, B\ufffdume, \ufffdl, na\ufffd</p>".encode(), "U\\+FFFD"),
         (b"<body><h1>Only a heading</h1><p> </p>", "no text"),
         (b"", "no text"),
         (b'<meta http-equiv="Refresh" content="0; url=new.html"><body><p>Moved.</p>', "a redirect to new.html, not"),

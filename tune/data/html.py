@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tune.data.block import Block, render
 from tune.data.elements import blocks
-from tune.data.inline import classes, squeezed
+from tune.data.inline import classes, plain, squeezed
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 LARGEST = 4_000_000  # characters of HTML: beyond this it is an index or a dump, not a page
+DAMAGES = 3  # words with U+FFFD in them that a page about characters may show
 STUB = 200  # characters: a page that moves on by script and says no more is a redirect
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -28,11 +29,13 @@ _MOVES = re.compile(r"\blocation(?:\.href)?\s*=[^=]|\blocation\.(?:replace|assig
 _DROPPED = ", ".join(
     [
         "script, style, noscript, template, nav, footer, svg, button, input, select, textarea, form label, iframe",
-        ".headerlink, .related, .sphinxsidebar, .toctree-wrapper, div.contents, .linenos, .viewcode-link",
+        ".headerlink, .related, .sphinxsidebar, .toctree-wrapper, .linenos, .viewcode-link",
+        "div.contents.topic, nav.contents, .navheader, .navfooter, .id_link, .header-anchor",
         "[role=navigation], [role=search], [role=banner], [role=contentinfo]",
     ]
 )
 _MAIN = ("[role=main]", "main", "article", "div.body", "body")
+_DAMAGE = re.compile(r"[^\W\d_]\ufffd+|\ufffd+[^\W\d_]")  # beside a letter
 _LICENSED = re.compile(r"licensed under (?:the )?([^.\n]{3,80}?)(?:\.|\s{2,}|$)", re.IGNORECASE)
 
 
@@ -85,18 +88,18 @@ def parse(html: str) -> Document:
     module = _module(main)
     _drop(main)
     head = tree.css_first("title")
-    title, site = _title(main, squeezed(head.text()) if head else "")
+    title = _title(main, squeezed(head.text()) if head else "")
     try:
         found = blocks(main, [(1, title)])  # what stands above the first heading, or has none
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    said = tuple(block for block in found if block.headings[0] not in site and _says(block))
+    said = tuple(block for block in found if _says(block))
     if target and sum(len(block.render()) for block in said) < STUB:
         raise ValueError(f"a redirect to {target}, not a page")
     if not said:
         raise ValueError("no text")
-    if "\ufffd" in render(said):
-        raise ValueError("holds U+FFFD, the mark of text that was decoded wrongly")
+    if len(_DAMAGE.findall(render(block for block in said if block.kind != "code"))) > DAMAGES:
+        raise ValueError("holds U+FFFD inside its words: it was decoded wrongly before it came here")
     return Document(title, said, module, licence)
 
 
@@ -111,12 +114,26 @@ def _redirect(tree: "LexborHTMLParser") -> str:
 
 
 def _drop(main: "LexborNode") -> None:
-    """Take out what is no content. A <header> stays where the page's own first heading is nowhere else."""
+    """Take out what is no content.
+
+    A <header> stays where the page's own first heading is nowhere else, or where it heads a part of the content. A
+    link to a heading stays where it holds the heading.
+    """
     headings = main.css("h1")
     outside = main.tag == "body" or any(not _within(heading, main, "header") for heading in headings)
-    for node in main.css(_DROPPED + (", header" if outside else "")):
-        if node.mem_id != main.mem_id:  # a selector finds the node itself, too
-            node.decompose()
+    found = main.css(_DROPPED + (", header" if outside else ""))
+    dropped = [
+        node for node in found if node.mem_id != main.mem_id and not _heads(node, main)
+    ]  # main finds itself, too
+    for node in dropped:
+        node.decompose()
+
+
+def _heads(node: "LexborNode", main: "LexborNode") -> bool:
+    if node.tag == "header":
+        inside = main.tag != "body" or _within(node, main, "section")
+        return inside and node.css_first("h2, h3, h4, h5, h6") is not None
+    return "header-anchor" in classes(node) and any(c.isalnum() for c in node.text())
 
 
 def _within(node: "LexborNode", main: "LexborNode", tag: str) -> bool:
@@ -128,18 +145,19 @@ def _within(node: "LexborNode", main: "LexborNode", tag: str) -> bool:
     return False
 
 
-def _title(main: "LexborNode", head: str) -> tuple[str, set[str]]:
-    """The page's title, and the first headings that are the site's name.
+def _title(main: "LexborNode", head: str) -> str:
+    """The page's title. A first heading that is the site's name is taken out; what stands under it stays.
 
     `head` is the <title>: it begins with the page's own heading, or else with the site's, so a heading that it begins
-    with comes first. A first heading that is nothing but a link to elsewhere, before another one, names the site.
+    with comes first. Another first heading that is nothing but a link to elsewhere, before one more, names the site.
     """
-    first = [heading for heading in main.css("h1") if squeezed(heading.text())]
-    site = {squeezed(heading.text()) for heading in first[:1] if first[1:] and _elsewhere(heading)}
-    own = [title for heading in first if (title := squeezed(heading.text())) not in site]
-    lower = [squeezed(heading.text()) for heading in main.css("h2")]
+    first = [heading for heading in main.css("h1") if plain(heading)]
+    if first[1:] and _elsewhere(first[0]) and not _begins(head, plain(first[0])):
+        first.pop(0).decompose()
+    own = [plain(heading) for heading in first]
+    lower = [plain(heading) for heading in main.css("h2")]
     named = next((title for title in own + lower if _begins(head, title)), "")
-    return named or next(iter(own), "") or head or next(iter(lower), "") or "untitled", site
+    return named or next(iter(own), "") or head or next(iter(lower), "") or "untitled"
 
 
 def _begins(head: str, title: str) -> bool:
@@ -150,9 +168,7 @@ def _begins(head: str, title: str) -> bool:
 def _elsewhere(heading: "LexborNode") -> bool:
     link = heading.css_first("a[href]")
     return (
-        link is not None
-        and not (link.attributes.get("href") or "").startswith("#")
-        and squeezed(link.text()) == squeezed(heading.text())
+        link is not None and not (link.attributes.get("href") or "").startswith("#") and plain(link) == plain(heading)
     )
 
 

@@ -4,7 +4,6 @@ In: a node of a parsed tree. Out: text on one line with code between backticks, 
 """
 
 import re
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,13 +14,21 @@ _TAGS = re.compile(
     "sup|time|tt|u|var|wbr|-text"
 )
 _CODE = {"code", "tt", "kbd", "samp"}
+_LINES = {"div", "p", "li", "tr"}  # each on a line of its own, inside code too
+_APART = {*_LINES, "br", "dd", "dt", "label", "td", "th"}  # no part of the words beside them
+_NOT_INLINE = "address, article, blockquote, div, dl, figure, h1, h2, h3, h4, h5, h6, ol, p, pre, section, table, ul"
 _LANGUAGE = re.compile(r"\b(?:highlight|language)-([a-z0-9]+)")
 _UNSEEN = re.compile("[\u200b\u2060\ufeff\u00ad]")  # characters that nobody sees, and no break between words
 
 
-def is_inline(node: "LexborNode") -> bool:
-    """Whether the node belongs in a paragraph: its tag and those right inside it are inline, or it is text."""
-    return all(_TAGS.fullmatch(one.tag or "") for one in (node, *node.iter()))
+def is_inline(tag: str) -> bool:
+    """Whether an element of this tag is part of a paragraph, as long as there is no block in it."""
+    return _TAGS.fullmatch(tag) is not None
+
+
+def is_code(node: "LexborNode") -> bool:
+    """Whether it is inline code: no block is in it."""
+    return node.tag in _CODE and node.css_first(_NOT_INLINE) is None
 
 
 def squeezed(text: str) -> str:
@@ -33,21 +40,26 @@ def classes(node: "LexborNode") -> list[str]:
     return (node.attributes.get("class") or "").split()
 
 
-def marked(node: "LexborNode") -> str:
+def marked(node: "LexborNode", tick: str = "`") -> str:
     """Inline content as text, code between backticks."""
     if node.tag == "-text":
         return str(node.text())
-    if node.tag == "br":
-        return " "
-    if node.tag in _CODE:
-        text = squeezed(node.text())
-        return f"`` {text} ``" if "`" in text else f"`{text}`" if text else ""
-    return "".join(marked(child) for child in node.iter(include_text=True))
+    if tick and node.tag in _CODE:
+        text = plain(node)
+        return f"`` {text} ``" if tick in text else f"`{text}`" if text else ""
+    text = "".join(marked(child, tick) for child in node.iter(include_text=True))
+    return f" {text} " if node.tag in _APART else text
+
+
+def plain(node: "LexborNode") -> str:
+    """Inline content as text on one line, without backticks."""
+    return squeezed(marked(node, tick=""))
 
 
 def verbatim(node: "LexborNode") -> str:
     """Text as it stands, without blank lines around it."""
-    return "".join(_pieces(node)).strip("\n")
+    _gather(node, pieces := list[str]())
+    return "".join(pieces).strip("\n")
 
 
 def language(pre: "LexborNode", code: str) -> str:
@@ -67,11 +79,18 @@ def number(node: "LexborNode", name: str, otherwise: int) -> int:
     return int(said) if re.fullmatch(r"\d{1,9}", said.strip()) else otherwise
 
 
-def _pieces(node: "LexborNode") -> Iterator[str]:
+def _gather(node: "LexborNode", pieces: list[str]) -> None:
     for child in node.iter(include_text=True):
         if child.tag == "-text":
-            yield child.text()
+            pieces.append(child.text())
         elif child.tag == "br":
-            yield "\n"
+            pieces.append("\n")
         else:
-            yield from _pieces(child)
+            _end_line(child, pieces)
+            _gather(child, pieces)
+            _end_line(child, pieces)
+
+
+def _end_line(node: "LexborNode", pieces: list[str]) -> None:
+    if node.tag in _LINES and pieces and not pieces[-1].endswith("\n"):
+        pieces.append("\n")

@@ -240,7 +240,8 @@ def test_a_disk_that_takes_no_more_is_said(tmp_path: Path) -> None:
     code = """
 import asyncio, resource, signal, sys
 from pathlib import Path
-from evalsuite import ask, questions
+from evalsuite import questions
+from evalsuite.asking import ask
 from tune.errors import UserError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 url, asked, out, limit = sys.argv[1:]
@@ -268,7 +269,8 @@ def test_kill_9_loses_at_most_what_is_in_flight(tmp_path: Path) -> None:
         code = f"""
 import asyncio
 from pathlib import Path
-from evalsuite import ask, questions
+from evalsuite import questions
+from evalsuite.asking import ask
 arms = {{"base": ask.Endpoint(url={url!r}, model={BASE!r}), "tuned": ask.Endpoint(url={url!r}, model={TUNED!r})}}
 asyncio.run(ask.ask(questions.read(Path({str(tmp_path / "questions.jsonl")!r})), arms, ["low"], Path({str(out)!r}),
     max_tokens=64, temperature=0.0, seed=3, concurrency={flying}, report=lambda line: print(line, flush=True)))

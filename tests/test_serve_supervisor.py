@@ -125,6 +125,18 @@ def test_a_proof_that_fails_stops_the_engine_while_it_loads(job):
         supervisor.run(job("good", proof=proof)._replace(command=NEVER, ready_timeout=600), print)
 
 
+def test_a_file_that_changes_while_the_engine_loads_is_never_served(job):
+    """Proven at once, since it was remembered, and changed before the engine read it: it is looked at again."""
+    proofs = iter([None, UserError("model.safetensors is not the file")])
+
+    def proof():
+        if failure := next(proofs):
+            raise failure
+
+    with pytest.raises(UserError, match="is not the file"):
+        supervisor.run(job("good", proof=proof), print, lambda: pytest.fail("it was called ready"))
+
+
 def test_a_proof_that_breaks_is_not_taken_for_a_good_one(job):
     def proof(kind):
         raise kind(2, "the disk went away", "/weights")

@@ -93,7 +93,8 @@ def status(recipe: Recipe) -> Status:
     elif about is None:
         following = f"serve run {next(iter(exports.values()))}"
     elif verdict != "PASS":
-        following = f"open {recipe.work / 'report.html'}: it says what was worse, and by how much"
+        found = "what is not shown yet" if verdict == "INCONCLUSIVE" else "what was worse, and by how much"
+        following = f"open {recipe.work / 'report.html'}: it says {found}"
     elif rendered:
         following = f"read {rendered[0] / 'README.md'}"
     else:

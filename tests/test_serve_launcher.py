@@ -12,22 +12,13 @@ from pathlib import Path
 import httpx
 import pytest
 from test_serve_body import CHAT_TOOLS
+from test_serve_command import FOUND
 
 from serve import command
 from serve.command import Options
 from serve.middleware import SECRET
-from tune.checkpoint import Checkpoint
 
 ROOT = Path(__file__).parent.parent
-FOUND = Checkpoint(
-    folder=Path("/m"),
-    name="python-docs",
-    base="nano",
-    format="merged",
-    prompt_date="2026-01-01",
-    prompt_fingerprint="f" * 64,
-    digest="0123456789abcdef" * 4,
-)
 
 
 def program(code, port=0):

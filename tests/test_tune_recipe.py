@@ -27,7 +27,7 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
     text = e.value.message
     assert "4 problems" in text
     assert "colect: no such section; there are project, collect" in text
-    assert "train.rang: no such key; there are backend, rank" in text
+    assert "train.rang: no such key; there are backend, targets" in text
     assert "train.rank:" in text
     assert "'low', 'medium' or 'high'" in text
     assert e.value.exit_code == 2

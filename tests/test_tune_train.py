@@ -136,7 +136,7 @@ def test_a_run_killed_after_its_last_step_trains_no_further(
 
 
 def test_every_setting_of_training_is_heeded(project: Recipe, tmp_path: Path) -> None:
-    other = elsewhere(project, tmp_path, epochs=2.0, accumulate=2, warmup_share=0.5, alpha=32, rank=2)
+    other = elsewhere(project, tmp_path, epochs=2.0, accumulate=2, warmup_steps=3, schedule="cosine", alpha=32, rank=2)
     figures = train.train(other).figures
     assert figures["steps"] == 2 * 24 / (4 * 2)
     history = [json.loads(line) for line in (other.work / "adapter" / "loss.jsonl").read_text().splitlines()]
@@ -230,7 +230,7 @@ def test_a_base_that_does_not_fit_says_what_to_change() -> None:
     assert wanted.adapter == 3_981_312 * 16  # rank 8 on attention
     small = laptop._replace(gpus=(hardware.Gpu("L40S", 48 * hardware.GB),))
     with pytest.raises(UserError, match=r"train\.batch = 1 and train\.accumulate = 64"):
-        hardware.require(small, GPT_OSS_20B, Train(batch=64), 4096)
+        hardware.require(small, GPT_OSS_20B, Train(batch=64, accumulate=1), 4096)
     with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=0"):
         hardware.require(h100._replace(gpus=h100.gpus * 2), GPT_OSS_20B, Train(), 512)
     assert hardware.here().free_bytes > 0

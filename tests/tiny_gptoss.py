@@ -93,7 +93,7 @@ def make_dataset(recipe: Recipe, *, rows: int = 24, held_out: int = 4, seed: int
 
 
 def recipe(root: Path, **sections: dict[str, Any]) -> Recipe:
-    train = {"batch": 4, "rank": 4, "learning_rate": 1e-2, **sections.pop("train", {})}
+    train = {"batch": 4, "accumulate": 1, "rank": 4, "learning_rate": 1e-2, **sections.pop("train", {})}
     return Recipe(folder=root, base={"model": "base"}, train=train, **sections)
 
 

@@ -81,17 +81,33 @@ class Nano(Section):
 
 
 class Train(Section):
-    backend: Literal["peft"] = "peft"
+    """LoRA training. A step learns from batch x accumulate x gpus x hosts rows."""
+
+    backend: Literal["auto", "packed", "unsloth", "peft"] = "auto"
+    targets: Literal["attention", "all"] = "attention"  # all: the experts' gate, up and down projections too
     rank: Positive = 8
     alpha: Positive = 16
+    optimizer: Literal["auto", "adamw_8bit", "adamw"] = "auto"  # auto: 8 bit where bitsandbytes runs
     learning_rate: float = Field(default=2e-4, gt=0)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
+    warmup_steps: int = Field(default=5, ge=0)
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int = -1  # over epochs when positive
-    batch: Positive = 8
-    accumulate: Positive = 1
-    warmup_share: float = Field(default=0.03, ge=0, lt=1)
-    eval_rows: Positive = 64  # held-out rows whose loss is taken before and after, spread over all of them
-    seed: int = 0
+    batch: Positive = 2  # rows at a time
+    accumulate: Positive = 4
+    eval_rows: Positive = 64  # held-out rows whose loss is taken before and after, spread over all pages
+    eval_every: int = Field(default=0, ge=0)  # steps between further looks at them; 0: none
+    patience: int = Field(default=0, ge=0)  # looks without a better loss before training stops; 0: never
+    save_every: int = Field(default=0, ge=0)  # steps between savings that a killed run resumes from; 0: every minute
+    gpus: Positive = 1  # of each host
+    hosts: list[str] = []  # addresses, the first one leads; none: this machine alone
+    seed: int = 3407
+
+    @model_validator(mode="after")
+    def _looks(self) -> Self:
+        if self.patience and not self.eval_every:
+            raise ValueError("patience counts looks at held-out rows, and eval_every = 0 takes none")
+        return self
 
 
 class Export(Section):

@@ -83,8 +83,8 @@ def fit(
             learning_rate=settings.learning_rate,
             num_train_epochs=settings.epochs,
             max_steps=settings.max_steps,
-            warmup_steps=settings.warmup_share,  # under 1, a share of all steps
-            lr_scheduler_type="cosine",
+            warmup_steps=settings.warmup_steps,
+            lr_scheduler_type="constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
             seed=settings.seed,
             use_cpu=not gpu,
             bf16=gpu,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from tune import ram
 from tune.errors import UserError
 from tune.recipe import Train
-from tune.training.backends.peft import LOGITS
+from tune.training.loss import LOGITS
 from tune.weights import lora, tensors
 
 GB = 1_000_000_000

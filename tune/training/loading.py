@@ -8,8 +8,10 @@ from tune.terminal import quiet
 from tune.weights import shards, tensors
 
 
-def load(folder: Path, *, dtype: Any) -> Any:
-    """The model in `folder`, on the CPU, every weight in `dtype` and from the files; MXFP4 experts are dequantized.
+def load(folder: Path, *, dtype: Any, device: str = "cpu", attention: str = "eager") -> Any:
+    """The model in `folder`, every weight in `dtype` and from the files; MXFP4 experts are dequantized.
+
+    `attention` is transformers' name: eager is the one with sinks that runs everywhere.
 
     Raises UserError when a weight is missing, unexpected, of another shape, or would be newly initialised: a model
     with a made-up router loads without complaint otherwise, and answers nonsense.
@@ -28,7 +30,8 @@ def load(folder: Path, *, dtype: Any) -> Any:
             model, info = AutoModelForCausalLM.from_pretrained(
                 folder,
                 dtype=dtype,
-                attn_implementation="eager",  # the one with sinks that runs everywhere
+                attn_implementation=attention,
+                device_map={"": device},
                 local_files_only=True,
                 ignore_mismatched_sizes=True,  # to report them below, by name
                 output_loading_info=True,

@@ -7,9 +7,10 @@ are not what the dataset stage writes, and an adapter that changes nothing.
 import importlib.metadata
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tune import artefact
 from tune.artefact import Artefact
@@ -19,8 +20,13 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.terminal import quiet
 from tune.training import hardware, loading
+from tune.training.backends import choice, unsloth
+from tune.training.backends.choice import Choice
 from tune.weights import lora, shards, tensors
 from tune.weights.base_model import Base, base_of
+
+if TYPE_CHECKING:
+    from tune.training.fit import Fit
 
 KIND = "adapter"
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
@@ -30,9 +36,9 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     """Make work/adapter, or keep it when its inputs and settings are the same; a killed run resumes.
 
     Figures: steps, tokens, tokens_per_second, seconds and resumed_from of this run, first and last train loss, eval
-    loss of the base and of the adapter (nats a token), trainable parameters, the norm of the change, the share of
-    target weights that it changes in bf16, hardware and library versions. Raises UserError when the dataset is not
-    of this recipe.
+    loss of the base and of the adapter (nats a token), trainable parameters and their share, the norm of the change,
+    the share of target weights that it changes in bf16, backend, peak memory of the GPU, hardware and library
+    versions. Raises UserError when the dataset is not of this recipe.
     """
     folder, source = recipe.work / KIND, recipe.work / "dataset"
     found = dataset.read(recipe)
@@ -51,13 +57,18 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     if not rows["train"]:
         raise UserError(f"{source}/train.jsonl is empty", fix="widen [collect] in the recipe, then: tune dataset")
     machine = hardware.here()
+    chosen = choice.choose(recipe.train, config, gpu=bool(machine.gpus))
+    if chosen.name == "unsloth":
+        unsloth.start()
     longest = max(len(one.input_ids) for part in rows.values() for one in part)
     wanted = hardware.require(machine, config, recipe.train, longest)
     report(f"adapter: {len(rows['train'])} rows on {machine.trains_on}, about {wanted.total / 1e9:.1f} GB")
+    report(f"adapter: backend {chosen.name}: {chosen.reason}")
     state = _state(recipe.work / f"{KIND}.part", {**inputs, **settings})
 
     def fill(fresh: Path) -> None:
-        _fill(fresh, state, recipe, base, rows, (inputs, settings), machine, report)
+        made = _fit(fresh, state, recipe, base, rows, chosen, longest, machine, report)
+        _finish(fresh, made, base, (inputs, settings), chosen, machine)
 
     artefact.remake_folder(folder, KIND, fill)
     shutil.rmtree(state)
@@ -86,30 +97,6 @@ def measure(folder: Path, base: Base) -> dict[str, float]:
     return {"delta_norm": norm, "relative_delta": norm / square**0.5, "changed_share": changed / total}
 
 
-def curve(history: Sequence[dict[str, float]], *, width: int = 640, height: int = 240) -> str:
-    """The train loss by step as one SVG: a polyline, the extremes written at the axes."""
-    losses, steps = [e["loss"] for e in history], [e["step"] for e in history]
-    low, high = min(losses), max(losses)
-    left, top, right, bottom = 52, 16, width - 16, height - 32
-    points = " ".join(
-        f"{left + (right - left) * (step - steps[0]) / max(steps[-1] - steps[0], 1):.1f},"
-        f"{bottom - (bottom - top) * (loss - low) / max(high - low, 1e-9):.1f}"
-        for step, loss in zip(steps, losses, strict=True)
-    )
-    return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img"
- font-family="sans-serif" font-size="12" fill="#555">
-<title>Train loss by step, from {losses[0]:.3f} to {losses[-1]:.3f}</title>
-<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#bbb"/>
-<polyline points="{points}" fill="none" stroke="#1f6feb" stroke-width="1.5" stroke-linejoin="round"/>
-<text x="{left - 6}" y="{top + 4}" text-anchor="end">{high:.2f}</text>
-<text x="{left - 6}" y="{bottom}" text-anchor="end">{low:.2f}</text>
-<text x="{left}" y="{height - 12}">step {steps[0]}</text>
-<text x="{right}" y="{height - 12}" text-anchor="end">step {steps[-1]}</text>
-<text x="{(left + right) / 2}" y="{height - 12}" text-anchor="middle">loss, nats a learned token</text>
-</svg>
-"""
-
-
 def _state(folder: Path, key: dict[str, Any]) -> Path:
     """The folder that resumes a killed run: emptied unless it belongs to the same inputs, settings and versions."""
     key = {**key, "versions": _versions()}
@@ -121,49 +108,85 @@ def _state(folder: Path, key: dict[str, Any]) -> Path:
     return folder
 
 
-def _fill(
+def _fit(
     fresh: Path,
     state: Path,
     recipe: Recipe,
     base: Base,
     rows: dict[str, list[Row]],
-    made_from: tuple[dict[str, str], dict[str, Any]],
+    chosen: Choice,
+    longest: int,
     machine: hardware.Hardware,
     report: Callable[[str], None],
-) -> None:
-    import torch
+) -> "Fit":
+    from tune.training import fit, memory
 
-    from tune.training.backends import peft
-
+    gpu = bool(machine.gpus)
     report(f"adapter: loading {base.name}")
-    model = loading.load(base.folder, dtype=torch.bfloat16 if machine.gpus else torch.float32)
-    tokenizer = loading.tokenizer(base.folder)
     with quiet():
-        fit = peft.fit(
-            model, tokenizer, rows, recipe.train, into=fresh, state=state, name=base.reference, report=report
+        if chosen.name == "unsloth":
+            model, kind = unsloth.load(base.folder, recipe.train, longest=longest)
+        elif chosen.name == "packed":
+            from tune.training.backends import packed
+
+            model, kind = packed.load(base.folder, recipe.train, gpu=gpu)
+        else:
+            from tune.training.backends import peft
+
+            model, kind = peft.load(base.folder, recipe.train, gpu=gpu)
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        total = sum(prod(t.shape) for t in tensors.tensors(tensors.shape_of(shards.config(base.folder)), "merged").values())
+        if loading_took := memory.start_over():
+            report(f"adapter: loading took {loading_took / 1e9:.1f} GB of the GPU at most")
+        report(f"adapter: trains {trained:,} parameters, {trained / (total + trained):.3%} of {total + trained:,}")
+        return fit.fit(
+            model,
+            kind,
+            loading.tokenizer(base.folder),
+            rows,
+            recipe.train,
+            into=fresh,
+            state=state,
+            name=base.reference,
+            report=report,
         )
+
+
+def _finish(
+    fresh: Path,
+    made: "Fit",
+    base: Base,
+    made_from: tuple[dict[str, str], dict[str, Any]],
+    chosen: Choice,
+    machine: hardware.Hardware,
+) -> None:
     change = measure(fresh, base)
-    (fresh / "loss.jsonl").write_text("".join(json.dumps(e) + "\n" for e in fit.history))
-    (fresh / "loss.svg").write_text(curve(fit.history), encoding="utf-8")
-    tokens = int(fit.history[-1]["tokens"])
-    before = next((int(e["tokens"]) for e in reversed(fit.history) if e["step"] <= fit.resumed_from), 0)
+    (fresh / "loss.jsonl").write_text("".join(json.dumps(e) + "\n" for e in made.history))
+    steps = [e for e in made.history if "loss" in e]
+    tokens = int(steps[-1]["tokens"])
+    before = next((int(e["tokens"]) for e in reversed(steps) if e["step"] <= made.resumed_from), 0)
     artefact.finish(
         fresh,
         KIND,
         inputs=made_from[0],
         settings=made_from[1],
         figures={
-            "steps": int(fit.history[-1]["step"]),
+            "steps": int(steps[-1]["step"]),
             "tokens": tokens,
-            "seconds": round(fit.seconds, 2),
-            "tokens_per_second": round((tokens - before) / fit.seconds, 1),
-            "resumed_from": fit.resumed_from,
-            "first_loss": fit.history[0]["loss"],
-            "last_loss": fit.history[-1]["loss"],
-            "eval_loss_base": fit.eval_before,
-            "eval_loss": fit.eval_after,
-            "trainable_parameters": fit.trainable,
+            "seconds": round(made.seconds, 2),
+            "tokens_per_second": round((tokens - before) / made.seconds, 1),
+            "resumed_from": made.resumed_from,
+            "first_loss": steps[0]["loss"],
+            "last_loss": steps[-1]["loss"],
+            "eval_loss_base": made.eval_before,
+            "eval_loss": made.eval_after,
+            "best_step": made.best_step,
+            "trainable_parameters": made.trainable,
             **change,
+            "backend": chosen.name,
+            "batch": made.batch,
+            "accumulate": made.accumulate,
+            "peak_gpu_bytes": made.peak_memory,
             "hardware": machine.trains_on,
             "versions": _versions(),
         },

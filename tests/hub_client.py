@@ -4,14 +4,21 @@ import os
 import re
 import subprocess
 import sys
+import warnings
+from contextlib import ExitStack, chdir
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import checkpoints
+from click.testing import CliRunner
 from hub_server import Hub
+from huggingface_hub import constants
+from huggingface_hub.utils import close_session
 
 from tune import artefact, checkpoint
 from tune.checkpoint import Checkpoint, Format
+from tune.cli import main
 
 TOKEN = "hf_NeverToBeSeen0123456789"
 PLAIN = "another-kind-of-secret"  # without the prefix that tokens have
@@ -19,8 +26,11 @@ READER = "hf_MayOnlyRead0123456789"
 REPO = "me/docs-20b"
 
 
-def tune(hub: Hub, cwd: Path, *words: str, token: str = TOKEN, **env: str) -> tuple[int, str, str]:
-    """Exit code, standard output and error of `tune WORDS`. No word of it may hold a token or a signature."""
+def tune(hub: Hub, cwd: Path, *words: str, token: str = TOKEN, own: bool = False, **env: str) -> tuple[int, str, str]:
+    """Exit code, standard output and error of `tune WORDS`. No word of it may hold a token or a signature.
+
+    In this process, where the library's own log is not heard; with `own`, or with `env`, in one of its own.
+    """
     hub.roles |= {TOKEN: "write", PLAIN: "write", READER: "read"}
     known = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING"))}
     known |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -30,22 +40,43 @@ def tune(hub: Hub, cwd: Path, *words: str, token: str = TOKEN, **env: str) -> tu
         **({"HF_TOKEN": token} if token else {}),
     }
     known |= {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [sys.executable, "-m", "tune", *words],
-        cwd=cwd,
-        env={**known, **env},
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    said = done.stdout + done.stderr
+    ran = _own({**known, **env}, cwd, words) if own or env else _here(hub, known, cwd, words)
+    said = ran[1] + ran[2]
     assert "Traceback" not in said, said
     for secret in (TOKEN, PLAIN, READER, "SIGNED", *([token] if token else [])):
         assert secret not in said, said
+    return ran
+
+
+def _own(env: dict[str, str], cwd: Path, words: tuple[str, ...]) -> tuple[int, str, str]:
+    command = [sys.executable, "-m", "tune", *words]
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=240)
     return done.returncode, done.stdout, done.stderr
 
 
-def fails(hub: Hub, cwd: Path, *words: str, **more: str) -> str:
+def _here(hub: Hub, env: dict[str, str], cwd: Path, words: tuple[str, ...]) -> tuple[int, str, str]:
+    """The library reads its environment once, at import: what it made of it is set for this call."""
+    now = {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_DISABLE_XET": True,
+        "HF_TOKEN_PATH": str(cwd / "hf/token"),
+        "HF_STORED_TOKENS_PATH": str(cwd / "hf/stored_tokens"),
+        "HF_HUB_CACHE": str(cwd / "hf/hub"),
+    }
+    with ExitStack() as stack:
+        stack.enter_context(chdir(cwd))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", DeprecationWarning)  # the library hands files to httpx in its old way
+        stack.enter_context(patch.dict(os.environ, env, clear=True))
+        for name, value in now.items():
+            stack.enter_context(patch.object(constants, name, value))
+        done = CliRunner().invoke(main, list(words))
+        close_session()
+    return done.exit_code, done.stdout, done.stderr
+
+
+def fails(hub: Hub, cwd: Path, *words: str, **more: Any) -> str:
     """What it says when it must not work: one message with a way out."""
     code, _, said = tune(hub, cwd, *words, **more)
     assert code == 2, said

@@ -9,6 +9,8 @@ from hub_server import Fault
 from hub_socket import running
 
 from tune import checkpoint
+from tune.errors import UserError
+from tune.hub import connection
 
 
 @pytest.fixture
@@ -19,6 +21,26 @@ def hub():
 
 def push(*more):
     return ("push", "work/merged", "--to", REPO, *more)
+
+
+def test_the_commands_are_the_library_s_as_installed(tmp_path, hub):
+    make(tmp_path / "work/merged")
+    code, out, said = tune(hub, tmp_path, *push(), own=True)
+    assert code == 0, said
+    code, _, said = tune(hub, tmp_path, "pull", REPO, "--revision", commit_of(out), own=True)
+    assert code == 0, said
+    assert files(tmp_path / "work/pulled") == files(tmp_path / "work/merged")
+
+
+def test_a_full_disk_and_a_broken_transfer_are_told(tmp_path):
+    for error, says in (
+        (OSError(28, "No space left on device"), "x: the disk is full"),
+        (RuntimeError("odd hf_Secret00 https://u:p@h/x?sig=1"), "x: the transfer broke off"),
+    ):
+        with pytest.raises(UserError, match=says) as told, connection.told("x", "tune pull x"):
+            raise error
+        assert "tune pull x" in told.value.fix
+        assert not {"Secret", "u:p", "sig"} & {*re.findall(r"Secret|u:p|sig", str(told.value))}
 
 
 def test_a_checkpoint_becomes_one_commit_of_a_private_repository_and_comes_back_the_same(tmp_path, hub):
@@ -99,7 +121,9 @@ def test_a_new_branch_leaves_main_as_it_is(tmp_path, hub):
 def test_weights_never_go_where_more_people_see_them_than_asked(tmp_path, hub):
     make(tmp_path / "work/merged")
     hub.repo(REPO, private=False)
-    assert f"{REPO} is public" in fails(hub, tmp_path, *push())
+    for more in ((), ("--dry-run",), ("--revision", "new")):
+        assert f"{REPO} is public" in fails(hub, tmp_path, *push(*more))
+    assert hub.repos["model", REPO].branches.keys() == {"main"}
     hub.repo(REPO, private=True)
     assert f"{REPO} is private" in fails(hub, tmp_path, *push("--public"))
     del hub.repos["model", REPO]
@@ -127,11 +151,12 @@ def test_what_the_hub_has_in_the_end_is_compared_with_the_manifest(tmp_path, hub
 def test_a_push_that_broke_off_sends_no_large_file_twice(tmp_path, hub):
     make(tmp_path / "work/merged")
     hub.faults = [Fault("POST .*/commit/", status=500)]
-    said = fails(hub, tmp_path, *push())
+    said = fails(hub, tmp_path, *push("--license", "mit"))
     assert "the Hub is busy" in said
+    assert f"tune push work/merged --to {REPO} --license mit" in said
     sent = hub.count("^PUT")
     assert sent == 2  # weights and tokenizer
-    code, _, said = tune(hub, tmp_path, *push())
+    code, _, said = tune(hub, tmp_path, *push("--license", "mit"))
     assert code == 0, said
     assert hub.count("^PUT") == sent
 
@@ -139,7 +164,7 @@ def test_a_push_that_broke_off_sends_no_large_file_twice(tmp_path, hub):
 def test_the_library_s_own_retries_come_first_and_a_race_is_told(tmp_path, hub):
     make(tmp_path / "work/merged")
     hub.faults = [Fault("PUT /lfs/", status=429, headers={"Retry-After": "0"})]
-    code, _, said = tune(hub, tmp_path, *push())
+    code, _, said = tune(hub, tmp_path, *push(), own=True)
     assert code == 0, said
     assert "429" in said
     other = hub.repo("me/raced")
@@ -166,7 +191,8 @@ def test_the_library_s_own_retries_come_first_and_a_race_is_told(tmp_path, hub):
 def test_a_refusal_says_what_to_do_and_never_the_token(tmp_path, hub, token, fault, says):
     make(tmp_path / "work/merged")
     hub.faults = [fault] if fault else []
-    assert says in fails(hub, tmp_path, *push(), token=token)
+    own = token == PLAIN  # the library's log too
+    assert says in fails(hub, tmp_path, *push(), token=token, own=own)
     assert "main" not in getattr(hub.repos.get(("model", REPO)), "branches", {}) or hub.count("POST .*/commit/") <= 1
 
 

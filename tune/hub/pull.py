@@ -6,6 +6,7 @@ the Hub's and the structure of a GPT-OSS.
 """
 
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
@@ -73,7 +74,7 @@ def pull(repo: str, revision: str, *, into: Path, say: Callable[[str], None] = l
         there = _look(api, repo, revision)
     if revision != there.commit:
         say(f"pull: {revision} of {repo} is commit {there.commit}")
-    again = f"tune pull {repo} --revision {there.commit} --into {into}"
+    again = shlex.join(["tune", "pull", repo, "--revision", there.commit, "--into", str(into)])
     place = into.resolve()
     part = place.with_name(f".{place.name}-{there.commit[:12]}.part")
     with told(repo, again):
@@ -83,7 +84,7 @@ def pull(repo: str, revision: str, *, into: Path, say: Callable[[str], None] = l
     if into.exists() and (not into.is_dir() or any(into.iterdir())):
         if not into.is_dir() or contents.differing(into, wanted, there.files) or _others(into, wanted):
             why = f"it is not {repo} at {there.commit[:12]}, and would be lost"
-            raise UserError(f"{into} is taken", why=why, fix=f"{again}-2, or move it away")
+            raise UserError(f"{into} is taken", why=why, fix=f"move it away, then: {again}")
         say(f"pull: {into} is there already")
         return _proven(into, repo, there, wanted, left_out)
     _require_space(part, wanted, there)

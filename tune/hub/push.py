@@ -7,6 +7,7 @@ the manifest's digest, a file changed meanwhile would read back as right.
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from tune.hub.contents import CARD, OF_THE_HUB, Repository, some
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-MAIN = "main"
+MAIN, LICENCE = "main", "apache-2.0"  # unless told otherwise
 
 
 class Pushed(BaseModel):
@@ -67,7 +68,7 @@ def push(
     *,
     public: bool = False,
     report: Path | None = None,
-    license: str = "apache-2.0",
+    license: str = LICENCE,
     branch: str = MAIN,
     replace: bool = False,
     dry_run: bool = False,
@@ -92,7 +93,7 @@ def push(
         raise UserError(f"{folder} has a {clash[0]} of its own", why="the Hub keeps its own there", fix=found.remake)
     text = card.render(found, made, repo=repo, license=license, report=report, say=say)
     api = connection.session(write=True)
-    again = f"tune push {folder} --to {repo}" + (" --public" if public else "")
+    again = _command(folder, repo, public, report, license, branch)
 
     there, new_branch = _there(api, repo, branch)
     if there is not None:
@@ -140,6 +141,13 @@ def push(
         after = contents.look(api, repo, commit)
     _require_same(folder, repo, after, names, text, again)
     return result(commit)
+
+
+def _command(folder: Path, repo: str, public: bool, report: Path | None, license: str, branch: str) -> str:
+    """The command that was given, but for what only looks or overwrites."""
+    words = ["tune", "push", str(folder), "--to", repo, *(["--public"] if public else [])]
+    words += [*(["--report", str(report)] if report else []), *(["--license", license] if license != LICENCE else [])]
+    return shlex.join([*words, *(["--revision", branch] if branch != MAIN else [])])
 
 
 def _there(api: "HfApi", repo: str, branch: str) -> tuple[Repository | None, bool]:

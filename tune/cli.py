@@ -153,3 +153,68 @@ def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, t
         tell(made.model_dump_json(indent=1))
         return
     tell(f"{made.kind}: {headline(made.figures)}; next: {then}")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--to", "repo", required=True, metavar="OWNER/NAME", help="The model repository on the Hub.")
+@click.option("--public", is_flag=True, help="Everybody may see it. Without this it is private.")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    help="The report whose verdict the model card states.  [default: report.json beside the checkpoint, if it fits]",
+)
+@click.option("--license", "license_", default="apache-2.0", show_default=True, help="The model's licence.")
+@click.option("--revision", "branch", default="main", show_default=True, metavar="BRANCH", help="The branch to write.")
+@click.option("--replace", is_flag=True, help="Overwrite and delete what the branch holds.")
+@click.option("--dry-run", is_flag=True, help="Show the model card and what would be sent. Send nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def push(
+    folder: Path,
+    repo: str,
+    public: bool,
+    report: Path | None,
+    license_: str,
+    branch: str,
+    replace: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Put a proven checkpoint and its model card on the Hugging Face Hub, and compare what lies there then.
+
+    The token comes from HF_TOKEN, or from `hf auth login`.
+    """
+    from tune.hub.push import push as stage
+
+    made = stage(
+        folder,
+        repo,
+        public=public,
+        report=report,
+        license=license_,
+        branch=branch,
+        replace=replace,
+        dry_run=dry_run,
+        say=say,
+    )
+    tell(made.model_dump_json(indent=1) if as_json else made.text())
+
+
+@main.command()
+@click.argument("repo", metavar="OWNER/NAME")
+@click.option(
+    "--revision", required=True, metavar="COMMIT", help="40 hex digits; a branch's name is resolved and told."
+)
+@click.option(
+    "--into", type=click.Path(path_type=Path), default=Path("work/pulled"), show_default=True, help="The new folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def pull(repo: str, revision: str, into: Path, as_json: bool) -> None:
+    """Fetch a checkpoint or a GPT-OSS from the Hugging Face Hub and prove every file. Resumes.
+
+    A private one needs a token: HF_TOKEN, or `hf auth login`.
+    """
+    from tune.hub.pull import pull as stage
+
+    made = stage(repo, revision, into=into, say=say)
+    tell(made.model_dump_json(indent=1) if as_json else made.text())

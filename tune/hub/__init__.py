@@ -1,0 +1,1 @@
+"""The Hugging Face Hub: a checkpoint there with its model card, and back with its proof."""

@@ -117,15 +117,32 @@ def export(path: Path, format_: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--rows",
+    "count",
+    is_flag=False,
+    flag_value=2,
+    type=click.IntRange(1),
+    metavar="[N]",
+    help="Instead of a folder: show what work/dataset trains on, in N rows of each effort (2), and in shares of all.",
+)
+@RECIPE
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(folder: Path, as_json: bool) -> None:
-    """Check a checkpoint folder: digests, tensor names and shapes, tokenizer, numbers."""
-    from tune.weights.check import check as stage
-
+def check(folder: Path | None, count: int | None, path: Path, as_json: bool) -> None:
+    """Check a checkpoint folder: digests, tensor names and shapes, tokenizer, numbers. Or --rows of the dataset."""
+    if (folder is None) == (count is None):
+        raise UserError("tune check takes a checkpoint's folder or --rows, one of them", fix="tune check --rows")
     with errors.as_json(as_json):
-        findings = stage(folder)
-    tell(json.dumps({"findings": findings, "problems": []}, indent=1) if as_json else "\n".join(findings))
+        if folder is None:
+            from tune.trying.rows import findings
+
+            found: list[object] = findings(_recipe(path), count or 0, as_json=as_json)
+        else:
+            from tune.weights.check import check as stage
+
+            found = [*stage(folder)]
+    tell(json.dumps({"findings": found, "problems": []}, indent=1) if as_json else "\n".join(map(str, found)))
 
 
 @main.command()
@@ -218,3 +235,29 @@ def pull(repo: str, revision: str, into: Path, as_json: bool) -> None:
 
     made = stage(repo, revision, into=into, say=say)
     tell(made.model_dump_json(indent=1) if as_json else made.text())
+
+
+@main.command("try")
+@click.argument("questions", nargs=-1, metavar="[QUESTION]...")
+@RECIPE
+@click.option("--base", default="", metavar="FOLDER|URL", help="A checkpoint or an endpoint.  [default: the recipe's]")
+@click.option("--tuned", default="", metavar="FOLDER|URL", help="The same.  [default: the base with work/adapter]")
+@click.option("--base-model", default="", metavar="ID", help="Of several that the base endpoint lists.")
+@click.option("--tuned-model", default="", metavar="ID", help="Of several that the tuned endpoint lists.")
+@click.option("--effort", "efforts", multiple=True, type=click.Choice(["low", "medium", "high"]),
+              help="May be repeated.  [default: all three]")  # fmt: skip
+@click.option("--max-tokens", type=click.IntRange(1), default=512, show_default=True, help="Of a reply, with thinking.")
+@click.option("--temperature", type=click.FloatRange(0), default=0.0, show_default=True, help="0: the likeliest token.")
+@click.option("--seed", default=0, show_default=True, help="Of the sampling at a temperature.")
+@click.option("--json", "as_json", is_flag=True, help="Print the replies as JSON; they stream on standard error.")
+def try_(questions: tuple[str, ...], path: Path, efforts: tuple[str, ...], max_tokens: int, temperature: float,
+         seed: int, as_json: bool, **sides: str) -> None:  # fmt: skip
+    """Show base and tuned side by side as they answer. Without a question: held-out ones of the dataset."""
+    from tune.trying import compare
+
+    sampling = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+    efforts = efforts or ("low", "medium", "high")
+    asked = compare.Asked.model_validate(
+        {"recipe": path, "prompts": questions, "efforts": efforts, "sampling": sampling, **sides}
+    )
+    compare.run(asked, report=say, as_json=as_json)

@@ -125,20 +125,36 @@ def render_training(messages: Sequence[Message], effort: Effort, date: str) -> R
     return Rendered(whole, [i >= first for i in range(len(whole))])
 
 
+class Listener:
+    """A completion after `render_prompt`, token by token as it comes. `broken`: it left the format, for good."""
+
+    def __init__(self) -> None:
+        import openai_harmony as oh
+
+        self._parser = oh.StreamableParser(encoding(), role=oh.Role.ASSISTANT, strict=False)
+        self._error, self.broken = oh.HarmonyError, False
+
+    def hear(self, token: int) -> tuple[str, str]:
+        """Whose token it is, "analysis", "final" or "" for what stands in neither; and the text that it completes, ""
+        for a part of the format and in the middle of a character."""
+        try:
+            if not self.broken:
+                self._parser.process(token)
+        except self._error:
+            self.broken = True
+        channel, text = self._parser.current_channel, self._parser.last_content_delta or ""
+        if self.broken or channel not in {"analysis", "final"} or (token >= RANKS and not text):
+            return "", ""
+        return channel, text
+
+
 def parse_reply(ids: Sequence[int]) -> Reply:
     """What a completion after `render_prompt` says. Text outside every channel is neither."""
-    import openai_harmony as oh
-
-    parser = oh.StreamableParser(encoding(), role=oh.Role.ASSISTANT, strict=False)
-    thinking, answer = "", ""
+    listener, said = Listener(), {"analysis": "", "final": "", "": ""}
     for i in ids:
-        parser.process(i)
-        delta = parser.last_content_delta or ""
-        if parser.current_channel == "final":
-            answer += delta
-        elif parser.current_channel == "analysis":
-            thinking += delta
-    return Reply(thinking, answer, bool(ids) and ids[-1] == RETURN)
+        channel, text = listener.hear(i)
+        said[channel] += text
+    return Reply(said["analysis"], said["final"], bool(ids) and ids[-1] == RETURN)
 
 
 @cache

@@ -18,7 +18,7 @@ from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.terminal import quiet
-from tune.training import hardware, loading
+from tune.training import fitting, hardware, loading
 from tune.weights import lora, shards, tensors
 from tune.weights.base_model import Base, base_of
 
@@ -52,7 +52,7 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
         raise UserError(f"{source}/train.jsonl is empty", fix="widen [collect] in the recipe, then: tune dataset")
     machine = hardware.here()
     longest = max(len(one.input_ids) for part in rows.values() for one in part)
-    wanted = hardware.require(machine, config, recipe.train, longest)
+    wanted = fitting.require(machine, config, recipe.train, longest, backend="peft")
     report(f"adapter: {len(rows['train'])} rows on {machine.trains_on}, about {wanted.total / 1e9:.1f} GB")
     state = _state(recipe.work / f"{KIND}.part", {**inputs, **settings})
 

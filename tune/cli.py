@@ -153,3 +153,18 @@ def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, t
         tell(made.model_dump_json(indent=1))
         return
     tell(f"{made.kind}: {headline(made.figures)}; next: {then}")
+
+
+@main.command()
+@RECIPE
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("sky.yaml"), show_default=True, help="The file to write."
+)
+def launch(path: Path, out: Path) -> None:
+    """Render the training for a cloud: a SkyPilot task of [train] gpus and hosts, on deploy.gpu."""
+    from tune import artefact
+    from tune.training import skypilot
+
+    recipe = _recipe(path)
+    artefact.write_text(out, skypilot.render(path, recipe))
+    tell(f"wrote {out}; next: {skypilot.next_command(out, recipe)}")

@@ -34,7 +34,9 @@ def meet(folder, made):
     worker.require_world(made.train, torch.distributed.get_world_size())
     total = torch.tensor([state.process_index + 1.0])
     torch.distributed.all_reduce(total)
-    (folder / f"{state.process_index}.json").write_text(json.dumps([torch.distributed.get_backend(), total.item()]))
+    (folder / f"{state.process_index}.json").write_text(
+        json.dumps([torch.distributed.get_backend(), total.item(), worker.sharded()])
+    )
     tell(f"rank {state.process_index} speaks")
     say(f"rank {state.process_index} reports")
     torch.distributed.destroy_process_group()

@@ -36,7 +36,7 @@ def started(part: str, folder: Path, processes: int = 2) -> subprocess.Completed
 def test_two_processes_meet_and_one_speaks(tmp_path):
     done = started("meet", tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "rank 0 speaks\n", "rank 0 reports\n")
-    assert [json.loads((tmp_path / f"{n}.json").read_text()) for n in (0, 1)] == [["gloo", 3.0]] * 2
+    assert [json.loads((tmp_path / f"{n}.json").read_text()) for n in (0, 1)] == [["gloo", 3.0, False]] * 2
 
 
 @pytest.mark.parametrize(

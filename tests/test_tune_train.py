@@ -14,8 +14,7 @@ from tune import artefact
 from tune.data.row import read
 from tune.errors import UserError
 from tune.recipe import Recipe, Train
-from tune.training import hardware, loading, train
-from tune.training import fit, loss, watch
+from tune.training import loading, loss, train, watch
 
 
 @pytest.fixture(scope="module")
@@ -204,35 +203,3 @@ def test_an_edited_dataset_is_refused(project: Recipe, tmp_path: Path) -> None:
     shutil.rmtree(edited.work / "dataset")
     with pytest.raises(UserError, match="tune dataset"):
         train.train(edited)
-
-
-GPT_OSS_20B = {
-    "vocab_size": 201088,
-    "hidden_size": 2880,
-    "intermediate_size": 2880,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 64,
-    "num_key_value_heads": 8,
-    "head_dim": 64,
-    "sliding_window": 128,
-    "num_local_experts": 32,
-    "num_experts_per_tok": 4,
-    "quantization_config": {"quant_method": "mxfp4"},
-}
-
-
-def test_a_base_that_does_not_fit_says_what_to_change() -> None:
-    laptop = hardware.Hardware("x", 2, 24 * hardware.GB, amx=False, gpus=())
-    with pytest.raises(UserError, match=r'(?s)84\.\d GB|83\.\d.*base\.model = "nano"') as caught:
-        hardware.require(laptop, GPT_OSS_20B, Train(), 512)
-    assert "24.0 GB are free" in caught.value.why
-    h100 = laptop._replace(gpus=(hardware.Gpu("H100", 80 * hardware.GB),))
-    wanted = hardware.require(h100, GPT_OSS_20B, Train(), 512)
-    assert wanted.weights == pytest.approx(41.83e9, rel=1e-3)  # OpenAI: 20.9 G parameters
-    assert wanted.adapter == 3_981_312 * 16  # rank 8 on attention
-    small = laptop._replace(gpus=(hardware.Gpu("L40S", 48 * hardware.GB),))
-    with pytest.raises(UserError, match=r"train\.batch = 1 and train\.accumulate = 64"):
-        hardware.require(small, GPT_OSS_20B, Train(batch=64, accumulate=1), 4096)
-    with pytest.raises(UserError, match="CUDA_VISIBLE_DEVICES=0"):
-        hardware.require(h100._replace(gpus=h100.gpus * 2), GPT_OSS_20B, Train(), 512)
-    assert hardware.here().free_bytes > 0

@@ -261,3 +261,18 @@ def try_(questions: tuple[str, ...], path: Path, efforts: tuple[str, ...], max_t
         {"recipe": path, "prompts": questions, "efforts": efforts, "sampling": sampling, **sides}
     )
     compare.run(asked, report=say, as_json=as_json)
+
+
+@main.command()
+@RECIPE
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("sky.yaml"), show_default=True, help="The file to write."
+)
+def launch(path: Path, out: Path) -> None:
+    """Render the training for a cloud: a SkyPilot task of [train] gpus and hosts, on deploy.gpu."""
+    from tune import artefact
+    from tune.training import skypilot
+
+    recipe = _recipe(path)
+    artefact.write_text(out, skypilot.render(path, recipe))
+    tell(f"wrote {out}; next: {skypilot.next_command(out, recipe)}")

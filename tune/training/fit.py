@@ -64,7 +64,16 @@ def wrap(model: Any, settings: Train) -> Any:
 
 
 def fit(
-    model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train, *, into: Path, state: Path, name: str, report: Report
+    model: Any,
+    kind: Kind,
+    tokenizer: Any,
+    rows: Rows,
+    settings: Train,
+    *,
+    into: Path,
+    state: Path,
+    name: str,
+    report: Report,
 ) -> Fit:
     """Train `model`, which carries its LoRA, and write adapter_config.json and adapter_model.safetensors `into` a folder.
 
@@ -90,9 +99,7 @@ def fit(
                 p.data.copy_(fresh[n])
 
 
-def _trainer(
-    model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train, state: Path, report: Report
-) -> Any:
+def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train, state: Path, report: Report) -> Any:
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from transformers.trainer_callback import PrinterCallback
@@ -164,7 +171,11 @@ def history(logged: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
         if "loss" in entry:
             names = ("step", "loss", "tokens", "grad_norm", "seconds", "memory")
             out.append({key: entry[key] for key in names if key in entry} | {"lr": entry["learning_rate"]})
-        elif "eval_loss" in entry and entry["step"] and out[-1] != (look := {"step": entry["step"], "eval_loss": entry["eval_loss"]}):
+        elif (
+            "eval_loss" in entry
+            and entry["step"]
+            and out[-1] != (look := {"step": entry["step"], "eval_loss": entry["eval_loss"]})
+        ):
             out.append(look)
     return out
 

@@ -1,118 +1,173 @@
-"""What this machine has, what training a base's LoRA needs, and what to change when it does not fit.
+"""What this machine has to train on: GPUs, their driver, processor, memory. Reads, never loads a model.
 
-In: a config.json and [train] settings. Out: bytes, estimated before anything large is loaded. Loads no model.
+A GPU that torch cannot use is an error with its reason, never a silent fall to the CPU.
 """
 
 import os
 import platform
-from collections.abc import Mapping
-from math import prod
+import re
+import subprocess
+import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tune import ram
-from tune.errors import UserError
-from tune.recipe import Train
-from tune.training.loss import LOGITS
-from tune.weights import lora, tensors
+from tune.errors import UserError, reason
 
 GB = 1_000_000_000
-LIBRARIES = 800_000_000  # a process with torch and transformers imported
+SMALL = 15 * GB  # gpt-oss-20b's packed weights alone are 13.8 GB
+# The oldest driver branch that runs each CUDA: "CUDA minor version compatibility" in NVIDIA's CUDA release notes.
+OLDEST_DRIVER = {"11": 450, "12": 525, "13": 580}
+ON_CPU = "CUDA_VISIBLE_DEVICES= tune train   # to train on the CPU"
 
 
 class Gpu(NamedTuple):
+    """One GPU as CUDA shows it; bytes that a process can still take, and all. `uuid` is how nvidia-smi names it."""
+
     name: str
     free_bytes: int
+    total_bytes: int = 0
+    capability: str = ""  # "9.0"
+    uuid: str = ""
 
 
 class Hardware(NamedTuple):
-    """`free_bytes` is RAM that can be had now; `amx` is what vLLM's MXFP4 kernels on CPU ask for."""
+    """`free_bytes` is RAM that can be had now; `amx` is what vLLM's MXFP4 kernels on CPU ask for. `unused` says why
+    a GPU that is there is not among `gpus`."""
 
     processor: str
     cores: int
     free_bytes: int
     amx: bool
     gpus: tuple[Gpu, ...]
+    driver: str = ""
+    cuda: str = ""  # what torch is built for; "": no CUDA
+    unused: str = ""
 
     @property
     def trains_on(self) -> str:
-        return f"{self.gpus[0].name} GPU" if self.gpus else f"CPU, {self.cores} cores"
-
-
-class Need(NamedTuple):
-    """Bytes that LoRA training holds at its peak."""
-
-    weights: int
-    adapter: int
-    activations: int
-
-    @property
-    def total(self) -> int:
-        return LIBRARIES + self.weights + self.adapter + self.activations
+        if self.gpus:
+            return f"{self.gpus[0].name} GPU"
+        return f"CPU, {self.cores} cores" + (f"; {self.unused}" if self.unused else "")
 
 
 def here() -> Hardware:
-    """This machine, as torch sees it."""
+    """This machine, as torch sees it. Raises UserError when torch is built for GPUs, one is there, and it cannot be
+    used; CUDA_VISIBLE_DEVICES set to nothing is the user's word for the CPU."""
     import torch
 
-    gpus = tuple(
-        Gpu(torch.cuda.get_device_name(i), torch.cuda.mem_get_info(i)[0]) for i in range(torch.cuda.device_count())
-    )
+    cuda, driver, unused = torch.version.cuda or "", driver_version(), ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of what is raised below
+        usable = torch.cuda.is_available()
+    if driver and not usable and os.environ.get("CUDA_VISIBLE_DEVICES") not in {"", "-1"}:
+        if cuda:
+            raise unusable(driver, cuda, _said())
+        unused = f"an NVIDIA GPU is here (driver {driver}), and this torch is built without CUDA"
     flags = _lines("/proc/cpuinfo")
     name = next((line.split(":")[1].strip() for line in flags if line.startswith("model name")), platform.processor())
     amx = any("amx_tile" in line for line in flags if line.startswith("flags"))
-    return Hardware(name, len(os.sched_getaffinity(0)), ram.free(), amx, gpus)
+    gpus = tuple(_gpu(i) for i in range(torch.cuda.device_count())) if usable else ()
+    return Hardware(name, len(os.sched_getaffinity(0)), ram.free(), amx, gpus, driver, cuda, unused)
 
 
-def need(config: Mapping[str, Any], settings: Train, max_tokens: int, *, gpu: bool) -> Need:
-    """An estimate. Weights: bf16 on a GPU, float32 on a CPU, MXFP4 dequantized.
-
-    Adapter: float32 value, gradient and Adam's two moments. Activations: what one layer keeps for the backward pass,
-    for every layer (one layer and each layer's input on a GPU, where they are recomputed), and the logits at
-    hand with their softmax and gradient.
-    """
-    size = 2 if gpu else 4
-    shapes = {name: t.shape for name, t in tensors.tensors(tensors.shape_of(config), "merged").items()}
-    targets = [s for name, s in shapes.items() if name.split(".")[-2] in lora.TARGETS and name.endswith("weight")]
-    tokens = settings.batch * max_tokens
-    hidden, heads = config["hidden_size"], config["num_attention_heads"]
-    attention = 4 * heads * config["head_dim"] + 4 * heads * max_tokens  # projections; scores, mask, softmax, dropout
-    experts = config.get("num_experts_per_tok", 4) * (6 * config["intermediate_size"] + 2 * hidden)
-    layer = tokens * (8 * hidden + attention + experts) * size
-    layers = config["num_hidden_layers"]
-    kept = layer + layers * tokens * hidden * size if gpu else layer * layers
-    return Need(
-        weights=sum(prod(s) for s in shapes.values()) * size,
-        adapter=sum(settings.rank * sum(s) for s in targets) * 16,
-        activations=kept + 4 * 4 * min(LOGITS, tokens * config["vocab_size"]),
-    )
+def table(machine: Hardware) -> str:
+    """The machine for people, a line a thing, and a warning for each GPU that is small for GPT-OSS."""
+    lines = [
+        f"GPU {i}      {g.name}, {g.free_bytes / GB:.1f} of {g.total_bytes / GB:.1f} GB free"
+        + (f", compute capability {g.capability}" if g.capability else "")
+        for i, g in enumerate(machine.gpus)
+    ] or [f"GPU        none{': ' + machine.unused if machine.unused else ''}"]
+    if machine.gpus:
+        lines.append(f"driver     {machine.driver or 'unknown'}, torch built for CUDA {machine.cuda}")
+    lines.append(f"processor  {machine.processor}, {machine.cores} cores{', AMX' if machine.amx else ''}")
+    lines.append(f"memory     {machine.free_bytes / GB:.1f} GB free")
+    lines += [
+        f"warning: GPU {i} has {g.total_bytes / GB:.1f} GB; gpt-oss-20b needs 15 GB to be tuned, even with its experts"
+        " kept packed"
+        for i, g in enumerate(machine.gpus)
+        if g.total_bytes < SMALL
+    ]
+    return "\n".join(lines)
 
 
-def require(machine: Hardware, config: Mapping[str, Any], settings: Train, max_tokens: int) -> Need:
-    """What training needs, when this machine has it; else UserError with both figures and what to change."""
-    if len(machine.gpus) > 1:
-        raise UserError(
-            f"{len(machine.gpus)} GPUs are visible, and one process trains on one",
-            why="TRL refuses to spread one process over several",
-            fix="CUDA_VISIBLE_DEVICES=0 tune train",
+def unusable(driver: str, cuda: str, said: str) -> UserError:
+    """The error of a GPU whose `driver` torch, built for `cuda`, cannot work with; `said` is what torch says."""
+    oldest = OLDEST_DRIVER.get(cuda.partition(".")[0], 0)
+    if int(driver.partition(".")[0]) < oldest:
+        return UserError(
+            f"this machine's NVIDIA driver {driver} is too old for this torch",
+            why=f"torch is built for CUDA {cuda}, which needs driver {oldest} or later",
+            fix=f"update the driver, or install a torch for an older CUDA (pytorch.org/get-started)\n       {ON_CPU}",
         )
-    gpu = bool(machine.gpus)
-    wanted = need(config, settings, max_tokens, gpu=gpu)
-    free = machine.gpus[0].free_bytes if gpu else machine.free_bytes
-    if wanted.total <= free:
-        return wanted
-    why = (
-        f"it needs about {wanted.total / GB:.1f} GB ({wanted.weights / GB:.1f} of weights,"
-        f" {wanted.activations / GB:.1f} for {settings.batch} rows at a time); {free / GB:.1f} GB are free"
+    return UserError(
+        f"there is an NVIDIA GPU (driver {driver}), and torch cannot use it",
+        why=f"{said or 'CUDA shows no device'}; torch is built for CUDA {cuda}",
+        fix=f"nvidia-smi   # must list a GPU; in a container: docker run --gpus all\n       {ON_CPU}",
     )
-    if wanted.weights + wanted.adapter < 0.9 * free and settings.batch > 1:
-        fix = f"set train.batch = 1 and train.accumulate = {settings.batch * settings.accumulate}"
-    elif wanted.weights + wanted.adapter < 0.9 * free:
-        fix = "lower dataset.max_tokens"
-    else:
-        on_gpu = need(config, settings, max_tokens, gpu=True).total / GB
-        fix = f'set base.model = "nano", or train on a GPU with {on_gpu:.0f} GB'
-    raise UserError(f"this base does not fit for training on this machine ({machine.trains_on})", why=why, fix=fix)
+
+
+def driver_version(kernel: Path = Path("/proc/driver/nvidia/version")) -> str:
+    """The NVIDIA driver's version, as its kernel module or nvidia-smi tells; "" where there is none."""
+    for line in _lines(str(kernel)):
+        if found := re.search(r"\s(\d{3}\.[\d.]+\d)\s", f"{line} "):
+            return found[1]
+    answers = smi("--query-gpu=driver_version")
+    return answers[0][0] if answers and re.fullmatch(r"\d[\d.]*", answers[0][0]) else ""
+
+
+def cards() -> tuple[Gpu, ...]:
+    """Every GPU of this machine, CUDA_VISIBLE_DEVICES or not, in nvidia-smi's order. Takes no memory of them, as
+    asking torch does."""
+    found = smi("--query-gpu=name,memory.free,memory.used,compute_cap,uuid")
+    try:  # free and used leave out what the driver keeps
+        return tuple(
+            Gpu(name, int(free) * 2**20, (int(free) + int(used)) * 2**20, capability, uuid)
+            for name, free, used, capability, uuid in found
+        )
+    except ValueError:
+        return ()
+
+
+def others_on(gpu: Gpu) -> list[str]:
+    """The processes that hold memory of a GPU, as "python (pid 7) 70.1 GB"; [] where nvidia-smi cannot tell."""
+    rows = [row for row in smi("--query-compute-apps=gpu_uuid,pid,process_name,used_memory") if len(row) == 4]
+    return [
+        f"{name} (pid {pid})" + (f" {int(used) * 2**20 / GB:.1f} GB" if used.isdigit() else "")
+        for uuid, pid, name, used in rows
+        if uuid == gpu.uuid and pid != str(os.getpid())
+    ]
+
+
+def smi(query: str) -> list[list[str]]:
+    """What nvidia-smi answers, a list of values a line; [] where it is missing or fails."""
+    command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
+    try:
+        out = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [[value.strip() for value in line.split(",")] for line in out.splitlines() if line.strip()]
+
+
+def _gpu(index: int) -> Gpu:
+    import torch
+
+    about = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    return Gpu(about.name, free, total, f"{about.major}.{about.minor}", f"GPU-{about.uuid}")
+
+
+def _said() -> str:
+    """Why CUDA does not start, in torch's words."""
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.cuda.init()
+    except (RuntimeError, AssertionError) as e:
+        return reason(e)
+    return ""
 
 
 def _lines(path: str) -> list[str]:

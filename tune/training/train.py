@@ -19,7 +19,7 @@ from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.terminal import quiet
-from tune.training import hardware, loading
+from tune.training import fitting, hardware, loading
 from tune.training.backends import choice, unsloth
 from tune.training.backends.choice import Choice
 from tune.weights import lora, shards, tensors
@@ -61,7 +61,7 @@ def train(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     if chosen.name == "unsloth":
         unsloth.start()
     longest = max(len(one.input_ids) for part in rows.values() for one in part)
-    wanted = hardware.require(machine, config, recipe.train, longest)
+    wanted = fitting.require(machine, config, recipe.train, longest, backend=chosen.name)
     report(f"adapter: {len(rows['train'])} rows on {machine.trains_on}, about {wanted.total / 1e9:.1f} GB")
     report(f"adapter: backend {chosen.name}: {chosen.reason}")
     state = _state(recipe.work / f"{KIND}.part", {**inputs, **settings})
@@ -135,7 +135,9 @@ def _fit(
 
             model, kind = peft.load(base.folder, recipe.train, gpu=gpu)
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        total = sum(prod(t.shape) for t in tensors.tensors(tensors.shape_of(shards.config(base.folder)), "merged").values())
+        total = sum(
+            prod(t.shape) for t in tensors.tensors(tensors.shape_of(shards.config(base.folder)), "merged").values()
+        )
         if loading_took := memory.start_over():
             report(f"adapter: loading took {loading_took / 1e9:.1f} GB of the GPU at most")
         report(f"adapter: trains {trained:,} parameters, {trained / (total + trained):.3%} of {total + trained:,}")

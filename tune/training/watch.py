@@ -39,7 +39,9 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if line := self.meter.seen({**logs, "step": state.global_step}):
             self.report(line)
 
-    def on_evaluate(self, _args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any) -> None:
+    def on_evaluate(
+        self, _args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
+    ) -> None:
         if not self.settings.eval_every or not state.global_step or not metrics:
             return
         note, loss = self.state / BEST / "look.json", metrics["eval_loss"]

@@ -75,6 +75,13 @@ def test_a_jump_is_named_with_its_steps() -> None:
     )
 
 
+def test_a_step_of_hard_rows_is_no_jump_at_any_level_of_loss() -> None:
+    for level in (0.0, 20.0):
+        for over, told in ((0.4, []), (0.7, ["jumping"])):
+            history = run(100, lambda t, level=level: level + fallen(t), noise=0.001, changed={61: level + 1.36 + over})
+            assert kinds(history) == told
+
+
 def test_a_loss_that_comes_back_up_has_diverged() -> None:
     found = only(run(100, lambda t: fallen(t) + max(0, t - 0.6) * 8))
     assert found.kind == "diverged"
@@ -119,7 +126,7 @@ def test_what_is_no_number_is_named_even_in_a_short_curve(value: float) -> None:
 
 
 def test_a_base_whose_loss_is_no_number_is_named() -> None:
-    assert kinds([], math.nan) == ["broken"]
+    assert kinds([], math.nan) == kinds([], 1e300) == ["broken"]
 
 
 @given(st.lists(st.floats(-5, 50), max_size=7))

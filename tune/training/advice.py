@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tune.training.history import Entry, Floats, History, Look, read, spread
+from tune.training.history import Entry, Floats, History, Look, number, read, spread
 
 Kind = Literal["broken", "diverged", "jumping", "overfitting", "near zero", "falling", "flat"]
 
@@ -66,7 +66,7 @@ def findings(history: Sequence[Entry], base_eval: float | None = None) -> list[F
     steps, losses = h.step[whole], h.loss[whole]
     if len(losses) < LEAST:
         return found
-    base = base_eval if base_eval is not None and isfinite(base_eval) else None
+    base = base_eval if isfinite(number(base_eval)) else None
     looks = ((Look(0, base),) if base is not None else ()) + h.looks
     lr = float(np.nanmax(h.lr)) if np.isfinite(h.lr).any() else None
     found += _diverged(steps, losses, lr) or _jumping(steps, losses, lr)
@@ -81,7 +81,7 @@ def findings(history: Sequence[Entry], base_eval: float | None = None) -> list[F
 def _broken(h: History, base_eval: float | None) -> list[Finding]:
     words = {"loss": "the loss", "eval_loss": "the held-out loss", "grad_norm": "the norm of the gradient"}
     found = []
-    if base_eval is not None and not isfinite(base_eval):
+    if base_eval is not None and not isfinite(number(base_eval)):
         what = f"the held-out loss of the base is {base_eval} before the first step."
         found.append(Finding("broken", what, "Nothing was trained then: look at the held-out rows and the base."))
     lr = float(np.nanmax(h.lr)) if np.isfinite(h.lr).any() else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tune.training import advice
-from tune.training.history import Entry, Floats, History, rates, read, smooth
+from tune.training.history import Entry, Floats, History, number, rates, read, smooth
 from tune.training.scale import Axis, Labels, axis, decimals, ends, labels
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def page(
     dotted names; `base_eval` is the untouched base's loss on the held-out rows, nats a learned token.
     """
     h = read(history)
-    base = base_eval if base_eval is not None and isfinite(base_eval) else None
+    base = base_eval if isfinite(number(base_eval)) else None
     found = advice.findings(history, base_eval)
     window = max(5, min(101, len(h.step) // 20 | 1))  # odd, a twentieth of the run
     speed = rates(h, window)

@@ -220,7 +220,7 @@ def test_a_real_browser_shows_it_without_errors_and_nothing_overflows(tmp_path: 
         return subprocess.run(start, capture_output=True, text=True, timeout=120, check=True)
 
     entries = history(loss=lambda s: {20: 9.0, 41: math.nan}.get(s, 1.2 + 1 / s))
-    text = made(entries, title="a-" + "very-long-name-" * 12, figures=FIGURES | {"hardware": "x" * 300})
+    text = made(entries, title="very_long_name_" * 12, figures=FIGURES | {"hardware": "x" * 300})
     broken = chromium("broken.html", text.replace("<main>", '<main><svg><path d="M0 nan"/></svg>'), "--dump-dom")
     assert "CONSOLE" in broken.stderr, "an error in a drawing is heard of"
     assert "CONSOLE" not in chromium("training.html", text, "--dump-dom").stderr

@@ -19,6 +19,7 @@ from tune.recipe import Train
 from tune.training import memory, trainer
 from tune.training.watch import BEST, Watch
 from tune.weights import lora
+from tune.weights.tensors import PROJECTIONS
 
 Report = Callable[[str], None]
 Rows = Mapping[str, Sequence[Row]]
@@ -48,19 +49,28 @@ class Kind(NamedTuple):
 
 
 def wrap(model: Any, settings: Train) -> Any:
-    """The model with LoRA on its attention, initialised from the seed."""
+    """The model with its LoRA, initialised from the seed: on attention, or on the experts too ([train] targets)."""
     import torch
     from peft import LoraConfig, get_peft_model
 
+    from tune.training.packed import tuned
+
     torch.manual_seed(settings.seed)
+    experts = [f"mlp.experts.{name}" for name in PROJECTIONS] if settings.targets == "all" else None
+    packed = hasattr(model.model.layers[0].mlp.experts, "slices")
+    if packed and experts:
+        tuned.add_lora(model, settings.rank, settings.alpha)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=0.0,
         target_modules=list(lora.TARGETS),
+        target_parameters=None if packed else experts,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
+    wrapped = get_peft_model(model, config)
+    wrapped.peft_config["default"].target_parameters = experts  # packed ones have theirs already
+    return wrapped
 
 
 def fit(

@@ -15,6 +15,7 @@ BLOCK = tensors.MXFP4_BLOCK
 GRID = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)  # E2M1 magnitudes by code; code 8 is the sign
 BIAS = 127  # of the E8M0 scale byte
 LEAST, MOST = -127, 125  # exponents: 6 * 2**125 is the largest multiple of 6 below float32's end
+ROW_STRIDE, COLUMN_STRIDE = 0xC13FA9A9, 0x9E3779B9  # of `threshold`: 2**32 by the plastic and by the golden ratio
 _CHUNK = 4096  # blocks at a time: the temporaries stay in a core's cache
 _INFINITY = 0x7F800000
 _PAIRS = np.stack(

@@ -11,5 +11,5 @@ from tune.training.packed import model
 
 def load(folder: Path, settings: Train, *, gpu: bool) -> tuple[Any, Kind]:
     """The model with its LoRA, and how it is trained. Layers recompute what they need by themselves."""
-    base = model.load(folder, device="cuda" if gpu else "cpu", parts=2 if gpu else 1, host_embedding=gpu)
+    base = model.load(folder, device="cuda" if gpu else "cpu", host_embedding=gpu)
     return wrap(base, settings), Kind(trainer.with_our_loss, {})

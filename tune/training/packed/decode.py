@@ -7,19 +7,58 @@ from functools import cache
 from typing import Any
 
 
+from tune.weights import mxfp4
+
+
 def decode(blocks: Any, scales: Any, dtype: Any) -> Any:
     """Values [..., K] in `dtype` (bfloat16 holds every one) of blocks uint8 [..., K/32, 16], scales uint8 [..., K/32].
 
     Scale bytes must be under 253: loading refuses others. On a GPU it is one fused kernel, made at the first call.
     """
-    return (_fused() if blocks.is_cuda else _decode)(blocks, scales, dtype)
+    return (_fused(_decode) if blocks.is_cuda else _decode)(blocks, scales, dtype)
+
+
+def redecode(blocks: Any, scales: Any, a: Any, b: Any, at: tuple[int, int], dtype: Any) -> Any:
+    """The values after a change by b @ a, put back on the grid: what decoding would give of `mxfp4.requantize`'s bytes.
+
+    blocks [E, out, K/32, 16], scales [E, out, K/32], a float32 [E, rank, K], b float32 [E, out, rank]; `at` is where
+    the matrix begins in the whole one, (row, column): the rounding of a value depends on its place.
+    """
+    rows, columns = blocks.shape[1], a.shape[2]
+    function = _fused(_redecode) if blocks.is_cuda else _redecode
+    return function(blocks, scales, a, b, *_places(rows, columns, at, blocks.device), dtype)
 
 
 @cache
-def _fused() -> Any:
+def _fused(function: Any) -> Any:
     import torch
 
-    return torch.compile(_decode, dynamic=False)
+    return torch.compile(function, dynamic=False)
+
+
+def _places(rows: int, columns: int, at: tuple[int, int], device: Any) -> tuple[Any, Any]:
+    """The two halves of `mxfp4.threshold`: int64 [rows, 1] and [columns]."""
+    import torch
+
+    row = torch.arange(at[0], at[0] + rows, device=device) * mxfp4.ROW_STRIDE
+    column = torch.arange(at[1], at[1] + columns, device=device) * mxfp4.COLUMN_STRIDE
+    return row[:, None], column
+
+
+def _redecode(blocks: Any, scales: Any, a: Any, b: Any, row: Any, column: Any, dtype: Any) -> Any:
+    import torch
+
+    values = _decode(blocks, scales, torch.float32)
+    change = b[..., 0, None] * a[:, 0, None]
+    for n in range(1, a.shape[1]):
+        change = change + b[..., n, None] * a[:, n, None]
+    unit = _units(scales).repeat_interleave(mxfp4.BLOCK, -1)
+    size = ((values + change).abs() / unit).clamp(max=6)
+    step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
+    lower = torch.floor(size / step) * step
+    limit = (((row + column) & 0xFFFFFFFF) >> 8).to(torch.float32) * 2.0**-24
+    nearer = lower + torch.where((size - lower) / step > limit, step, 0.0)
+    return (torch.sign(values + change) * nearer * unit).to(dtype)
 
 
 def _decode(blocks: Any, scales: Any, dtype: Any) -> Any:
@@ -30,7 +69,13 @@ def _decode(blocks: Any, scales: Any, dtype: Any) -> Any:
     b = blocks.to(torch.int32)
     low = ((b & 0x08) << 28) | ((b & 0x07) << 22)
     high = ((b & 0x80) << 24) | ((b & 0x70) << 18)
-    s = scales.to(torch.int32)
-    unit = ((s << 23) | ((s == 0).to(torch.int32) << 22)).view(torch.float32)  # 2**(s - 127); s = 0 is subnormal
-    values = torch.stack((low, high), -1).view(torch.float32) * 2.0**126 * unit[..., None, None]
+    values = torch.stack((low, high), -1).view(torch.float32) * 2.0**126 * _units(scales)[..., None, None]
     return values.to(dtype).flatten(-3)
+
+
+def _units(scales: Any) -> Any:
+    """2**(s - 127) float32 of scale bytes; that of s = 0 is subnormal."""
+    import torch
+
+    s = scales.to(torch.int32)
+    return ((s << 23) | ((s == 0).to(torch.int32) << 22)).view(torch.float32)

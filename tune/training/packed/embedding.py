@@ -14,8 +14,8 @@ class HostEmbedding(nn.Module):
 
     def __init__(self, weight: Any) -> None:
         super().__init__()
-        self.device = weight.device
-        self.rows = weight.detach().to("cpu").pin_memory()
+        rows = weight.detach()
+        self.rows = rows.pin_memory() if torch.cuda.is_available() else rows
 
     @property
     def weight(self) -> Any:

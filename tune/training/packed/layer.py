@@ -11,10 +11,7 @@ from torch.nn.functional import linear
 from torch.utils.checkpoint import checkpoint
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssDecoderLayer
 
-from tune.training.packed import experts
-from tune.training.packed.experts import PackedExperts, Routing, route
-
-PAD = 64  # rows are padded to a multiple of it on a GPU: few lengths, few kernels
+from tune.training.packed.mixture import Routing, contexts, route
 
 
 class Linear(NamedTuple):
@@ -51,7 +48,7 @@ class Attention(NamedTuple):
 
 
 class PackedLayer(GptOssDecoderLayer):  # type: ignore[misc]
-    """Stock's parameters by stock's names; the experts are `PackedExperts`."""
+    """Stock's parameters by stock's names; the experts are packed."""
 
     def forward(self, hidden_states: Any, attention_mask: Any = None, **given: Any) -> Any:
         """As stock. With a cache, as in generation, attention is stock's too."""
@@ -70,7 +67,7 @@ class PackedLayer(GptOssDecoderLayer):  # type: ignore[misc]
                 sin,
                 use_reentrant=False,
                 preserve_rng_state=False,  # nothing here is random
-                context_fn=experts.contexts,
+                context_fn=contexts,
             )
         return self._run(hidden_states, attention_mask, cos, sin)
 
@@ -143,8 +140,8 @@ def _mask(length: int, window: int, device: Any) -> Any:
 def _seen(window: int) -> Any:
     """Whether a query sees a key: at or before it, and within the window if there is one."""
     if window:
-        return lambda b, h, q, k: (q >= k) & (q - k < window)
-    return lambda b, h, q, k: q >= k
+        return lambda _b, _h, q, k: (q >= k) & (q - k < window)
+    return lambda _b, _h, q, k: q >= k
 
 
 def _causal(q: Any, k: Any, v: Any, sinks: Any, window: int | None) -> Any:

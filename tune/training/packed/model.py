@@ -1,17 +1,21 @@
 """A GPT-OSS folder in MXFP4 into memory for training, its experts as they are stored."""
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
 from tune.errors import UserError
 from tune.weights import mxfp4, shards, tensors
 
+EMBEDDING = "model.embed_tokens.weight"
 
-def load(folder: Path, *, device: Any, parts: int = 1, host_embedding: bool = False) -> Any:
+
+def load(folder: Path, *, device: Any, parts: int = 0, host_embedding: bool = False) -> Any:
     """Stock GptOssForCausalLM with packed experts on `device`: bf16 on a GPU, float32 on a CPU, norms float32.
 
-    Every tensor of the folder has its place and every place its tensor. `parts` is PackedExperts'. `host_embedding`
-    leaves the embedding (1.2 GB of gpt-oss-20b) in the host's memory, where only the rows that are asked for leave it.
+    Every tensor of the folder has its place and every place its tensor. `parts` is PackedExperts', 0: as many as keep a
+    slice small. `host_embedding` leaves the embedding (1.2 GB of gpt-oss-20b) in the host's memory, where only the
+    rows that are asked for leave it.
     Raises UserError when the folder is not whole, not in MXFP4, or holds a scale that means no number.
     """
     import torch
@@ -33,16 +37,16 @@ def load(folder: Path, *, device: Any, parts: int = 1, host_embedding: bool = Fa
     with torch.device("meta"):
         model = stock.GptOssForCausalLM(settings)
         for place in model.model.layers:
-            place.mlp.experts = experts.PackedExperts(settings)
-            place.mlp.experts.parts = parts
+            place.mlp.experts = experts.PackedExperts(settings, parts)
             place.__class__ = layer.PackedLayer
     dtype = torch.float32 if torch.device(device).type == "cpu" else torch.bfloat16
+    stays = {EMBEDDING} if host_embedding and "lm_head.weight" in specs else set()
     for file in sorted({spec.file for spec in specs.values()}):
-        _fill(model, folder / file, device, dtype)
+        _fill(model, folder / file, device, dtype, stays)
+    if stays:
+        model.model.embed_tokens = HostEmbedding(model.model.embed_tokens.weight)
     if model.lm_head.weight.is_meta:  # tied to the embedding
         model.lm_head.weight = model.model.embed_tokens.weight
-    if host_embedding and dtype is torch.bfloat16:
-        model.model.embed_tokens = HostEmbedding(model.model.embed_tokens.weight)
     model.model.rotary_emb = stock.GptOssRotaryEmbedding(settings).to(device)
     layer.attach(model)
     if unfilled := [n for n, t in [*model.named_parameters(), *model.named_buffers()] if t.is_meta]:
@@ -50,14 +54,14 @@ def load(folder: Path, *, device: Any, parts: int = 1, host_embedding: bool = Fa
     return model.requires_grad_(False)
 
 
-def _fill(model: Any, path: Path, device: Any, dtype: Any) -> None:
-    """Put every tensor of a file into its place."""
+def _fill(model: Any, path: Path, device: Any, dtype: Any, stays: Container[str]) -> None:
+    """Put every tensor of a file into its place; those that stay, in the host's memory."""
     import torch
     from safetensors import safe_open
 
-    with safe_open(path, "pt", device=str(device)) as file:
+    with safe_open(path, "pt", device=str(device)) as file, safe_open(path, "pt") as here:
         for name in file.keys():  # noqa: SIM118 - it is no dict
-            value = file.get_tensor(name)
+            value = (here if name in stays else file).get_tensor(name)
             owner, _, leaf = name.rpartition(".")
             module = model.get_submodule(owner)
             if name.endswith("_scales") and int(value.max()) > mxfp4.MOST + mxfp4.BIAS:

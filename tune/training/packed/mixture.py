@@ -1,0 +1,167 @@
+"""The mixture of experts as one step of autograd: y = sum over a token's experts of
+score * (down @ swiglu(gate_up @ x + bias) + bias).
+
+Weights are decoded for a multiplication and dropped; of a forward pass nothing is kept but its inputs. Gradients go to
+the hidden states, to the scores, and to the experts' LoRA if there is one.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from tune.training.packed import gate
+from tune.training.packed.gate import on
+
+if TYPE_CHECKING:
+    from tune.training.packed.experts import PackedExperts
+
+_REPLAY = False  # whether a checkpointed layer is being run again for its saved tensors alone
+
+
+class Routing(NamedTuple):
+    """Where each of the T * k (token, expert) pairs goes, sorted by expert.
+
+    `token` [T * k] and `expert` [T * k] of each sorted pair, `place` [T, k] of a token's pairs among the sorted ones,
+    `ends` int32 [experts]: where each expert's pairs end.
+    """
+
+    token: torch.Tensor
+    expert: torch.Tensor
+    place: torch.Tensor
+    ends: torch.Tensor
+
+
+class Lora(NamedTuple):
+    """The change of the experts' weights, scale * b @ a: `up` of gate_up_proj, `down` of down_proj.
+
+    a float32 [E, rank, in], b float32 [E, out, rank].
+    """
+
+    up_a: torch.Tensor
+    up_b: torch.Tensor
+    down_a: torch.Tensor
+    down_b: torch.Tensor
+    scale: float
+
+
+def route(chosen: torch.Tensor, experts: int) -> Routing:
+    """The routing of expert indices [T, k]."""
+    flat = chosen.reshape(-1)
+    expert, order = torch.sort(flat, stable=True)
+    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(flat), device=flat.device))
+    counts = (expert[:, None] == torch.arange(experts, device=flat.device)).sum(0)
+    return Routing(order // chosen.shape[1], expert, place.view_as(chosen), counts.cumsum(0).to(torch.int32))
+
+
+def mix(x: torch.Tensor, scores: torch.Tensor, experts: "PackedExperts", at: Routing, lora: Lora | None) -> Any:
+    """y [T, H] of x [T, H] and scores [T, k]. Run again for a checkpoint, it does none of the work."""
+    matrices, scale = (lora[:4], lora.scale) if lora else ((), 0.0)
+    return _Mixture.apply(_REPLAY, experts, scale, x, scores, *at, *matrices)
+
+
+class _Mixture(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, replay: bool, experts: "PackedExperts", scale: float, x: Any, scores: Any, *rest: torch.Tensor
+    ) -> Any:
+        at, lora = Routing(*rest[:4]), Lora(*rest[4:], scale) if rest[4:] else None
+        ctx.save_for_backward(x, scores, *rest)
+        ctx.experts, ctx.scale = experts, scale
+        if replay:  # the output is not used: what backward needs are the inputs
+            return torch.empty_like(x)
+        rows, total = x[at.token], None
+        for part in experts.slices(x.dtype, lora):
+            made = on(x, gate.activate)(
+                grouped(rows, part.gate_up().transpose(1, 2), at.ends), part.bias(), at.expert, experts.limit
+            )
+            added = grouped(made, part.down().transpose(1, 2), at.ends)
+            total = added if total is None else total.add_(added)
+        return on(x, gate.combine)(total, experts.down_proj_bias, scores, at.expert, at.place)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, scores, *rest = ctx.saved_tensors
+        experts, at, lora = ctx.experts, Routing(*rest[:4]), Lora(*rest[4:], ctx.scale) if rest[4:] else None
+        given, rows, score = gradient.to(x.dtype)[at.token], x[at.token], gate.spread(scores, at.place)
+        to_score, to_rows = on(x, gate.biased)(given, experts.down_proj_bias, at.expert), None
+        learned = _Learned(lora, at.ends) if lora else None
+        for part in experts.slices(x.dtype, lora):
+            back = grouped(given, part.down(), at.ends)
+            weight = part.gate_up()
+            pre = grouped(rows, weight.transpose(1, 2), at.ends)
+            to_pre, share = on(x, gate.activate_back)(pre, part.bias(), at.expert, experts.limit, back, score)
+            if learned:
+                made = on(x, gate.activate)(pre, part.bias(), at.expert, experts.limit)
+                learned.gate_up(part.rows, to_pre, rows)
+                learned.down(part.units, given * score[:, None].to(given.dtype), made)
+                del made
+            del pre, back
+            to_score += share
+            added = grouped(to_pre, weight, at.ends)
+            to_rows = added if to_rows is None else to_rows.add_(added)
+            del weight, to_pre
+        to_x, to_scores = on(x, gate.gather)(to_rows, at.place), to_score[at.place].to(scores.dtype)
+        return None, None, None, to_x, to_scores, None, None, None, None, *(learned.gradients() if learned else ())
+
+
+class _Learned:
+    """Gradients of the experts' LoRA, slice by slice: the quantizer is passed as if it were not there."""
+
+    def __init__(self, lora: Lora, ends: torch.Tensor) -> None:
+        self.lora, self.scale, self.ends = lora, lora.scale, ends
+        self.to = Lora(*(torch.zeros_like(part) for part in lora[:4]), lora.scale)
+
+    def gate_up(self, rows: slice, out: torch.Tensor, x: torch.Tensor) -> None:
+        """`rows` of gate_up's outputs; the gradient `out` [n, rows] that came there, and the input x [n, H]."""
+        a, b = self.lora.up_a.to(x.dtype), self.lora.up_b[:, rows].to(x.dtype)
+        self.to.up_b[:, rows] += self.scale * outer(out, grouped(x, a.transpose(1, 2), self.ends), self.ends)
+        self.to.up_a.add_(outer(grouped(out, b, self.ends), x, self.ends), alpha=self.scale)
+
+    def down(self, units: slice, out: torch.Tensor, made: torch.Tensor) -> None:
+        """`units` of down's inputs; the gradient `out` [n, H], and the input made [n, units]."""
+        a, b = self.lora.down_a[:, :, units].to(made.dtype), self.lora.down_b.to(made.dtype)
+        self.to.down_b.add_(outer(out, grouped(made, a.transpose(1, 2), self.ends), self.ends), alpha=self.scale)
+        self.to.down_a[:, :, units] += self.scale * outer(grouped(out, b, self.ends), made, self.ends)
+
+    def gradients(self) -> tuple[torch.Tensor, ...]:
+        """Of `Lora`'s matrices, in their order."""
+        return self.to[:4]
+
+
+@contextmanager
+def _replay() -> Iterator[None]:
+    global _REPLAY
+    _REPLAY = True
+    try:
+        yield
+    finally:
+        _REPLAY = False
+
+
+def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """For torch.utils.checkpoint: around a layer's forward pass, and around its recomputation."""
+    return nullcontext(), _replay()
+
+
+def grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """Rows [n, in], sorted by expert, each times its expert's weights [E, in, out]: [n, out]."""
+    if rows.is_cuda:
+        return torch.nn.functional.grouped_mm(rows, weights.contiguous() if _odd(weights) else weights, offs=ends)
+    parts = rows.tensor_split(ends[:-1].tolist())
+    return torch.cat([part @ weight for part, weight in zip(parts, weights, strict=True)])
+
+
+def outer(left: torch.Tensor, right: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    """For each expert left.T @ right of its rows, left [n, p] and right [n, q]: [E, p, q]."""
+    if left.is_cuda:
+        return torch.nn.functional.grouped_mm(left.T.contiguous(), right, offs=ends)
+    splits = ends[:-1].tolist()
+    pairs = zip(left.tensor_split(splits), right.tensor_split(splits), strict=True)
+    return torch.stack([one.T @ other for one, other in pairs])
+
+
+def _odd(weights: torch.Tensor) -> bool:
+    """Whether strides are not of the 16 bytes that the kernels take."""
+    return any(s * weights.element_size() % 16 for s in weights.stride() if s != 1)

@@ -19,18 +19,18 @@ from tune.training import launch, worker
 HERE = Path(__file__).parent
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, launched: bool = True) -> dict[str, str]:
     path = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
     wrong = {"ACCELERATE_MIXED_PRECISION": "fp8", "ACCELERATE_USE_FSDP": "true", "HF_HOME": str(folder / "hf")}
     mine = folder / "hf" / "accelerate" / "default_config.yaml"  # of the user: must not be heeded
     mine.parent.mkdir(parents=True, exist_ok=True)
     mine.write_text("compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nnum_processes: 1\ndebug: true\n")
-    return {**os.environ, **wrong, "PYTHONPATH": path}
+    return {**os.environ, **(wrong if launched else {}), "PYTHONPATH": path}
 
 
 def started(part: str, folder: Path, processes: int = 2) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "launched", part, str(folder), str(processes)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(folder), timeout=300)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(folder, processes > 1), timeout=300)
 
 
 def test_two_processes_meet_and_one_speaks(tmp_path):

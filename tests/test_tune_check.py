@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import write_tokenizer
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
@@ -24,7 +23,6 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """work/ with a merged checkpoint in shards, an mxfp4 one and a lora one, with harmony's control ids."""
     root = tmp_path_factory.mktemp("check")
     make_base(root / "base", vocabulary=harmony.VOCABULARY)
-    write_tokenizer(root / "base" / "tokenizer.json")
     ends = {"eos_token_id": [harmony.RETURN, harmony.CALL]}
     (root / "base" / "generation_config.json").write_text(json.dumps(ends))
     made = recipe(root)

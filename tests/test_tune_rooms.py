@@ -80,7 +80,7 @@ def test_a_stage_looks_for_another_run_before_it_begins(
     tmp_path: Path, name: str, run: Callable[[Recipe], object]
 ) -> None:
     with stage(tmp_path / "work" / name), pytest.raises(UserError, match=f"another run is writing .*work/{name}\n"):
-        run(Recipe(folder=tmp_path))
+        run(Recipe(folder=tmp_path, collect={"source": "web", "urls": ["gopher://gives.no/page"]}))
 
 
 def test_a_killed_run_leaves_no_lock_and_its_room_goes_with_the_next_run(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_equal_contents_are_judged_once_and_named_where_they_lie(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert tokenizer.faults(built) == []
-    monkeypatch.setattr(tokenizer, "_judge", lambda data: pytest.fail("it was judged again"))
+    monkeypatch.setattr(tokenizer, "_judge", lambda _: pytest.fail("it was judged again"))
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         shutil.copyfile(built / "tokenizer.json", tmp_path / name / "tokenizer.json")

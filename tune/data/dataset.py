@@ -35,8 +35,8 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     """Make work/dataset: examples.jsonl, train.jsonl and eval.jsonl; kept as it is when nothing changed.
 
     The last two hold a `Row` a line. Figures: rows, pages, tokens and learned_tokens of train and eval; kinds, efforts
-    and checks of kept examples; dropped by reason; alike, the pages that were kept together because they say nearly the
-    same, and in how many groups; doctests by outcome; control_token_texts, the kept examples whose text spells a control
+    and checks of kept examples; dropped by reason; alike, the pages on one side since they say nearly the same, and in
+    how many groups; doctests by outcome; control_token_texts, the kept examples whose text spells a control
     token. Raises UserError when pages are missing, changed since they were collected, held out, or too few to split,
     when the recipe names held-out modules and no questions are frozen yet, or others than it asks for, and when another
     run is making it.

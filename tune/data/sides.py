@@ -1,7 +1,7 @@
 """The side of the split that each page is on: pages that say nearly the same, as two releases of one do, share a side.
 
-In: texts, one at a time. Out: groups of positions; train or eval by page. MinHash (Broder 1997) over runs of words, and banding (Leskovec,
-Rajaraman and Ullman, Mining of Massive Datasets, section 3.4): linear in the texts, 300 bytes kept of each.
+In: texts, one at a time. Out: groups of positions; train or eval by page. MinHash (Broder 1997) over runs of words, and
+banding (Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4): linear, 300 bytes kept of a text.
 Deterministic. Knows no files.
 """
 

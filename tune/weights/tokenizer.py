@@ -147,7 +147,7 @@ def _judge(data: bytes) -> tuple[str, str]:
 
 
 def _misordered(data: bytes, wanted: dict[str, int]) -> str:
-    """What is wrong with the merges, or "". All there are, each once, and none before one that makes an earlier token."""
+    """What is wrong with the merges, or "": there is each once, and none before one that makes an earlier token."""
     model = json.loads(data)["model"]
     pairs = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model.get("merges", ())]
     if len(set(pairs)) != len(pairs) or len(pairs) != MERGES:

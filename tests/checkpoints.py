@@ -1,13 +1,19 @@
 """Whole tiny checkpoints for tests: true names, shapes, dtypes and control tokens; every weight is zero."""
 
+import atexit
 import json
+import os
+import shutil
 import struct
+import tempfile
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tune import harmony
 from tune.checkpoint import CANARY, Format
+from tune.weights import tokenizer
 from tune.weights.tensors import Shape, Tensor, expected
 
 DATE = "2026-01-01"
@@ -60,11 +66,37 @@ def write_index(folder: Path, weight_map: Mapping[str, str]) -> None:
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
+@cache
+def _tokenizer() -> Path:
+    """Made once a process, for all checkpoints of its tests."""
+    folder = tempfile.TemporaryDirectory(prefix="tokenizer-")
+    atexit.register(folder.cleanup)
+    tokenizer.build(Path(folder.name))
+    return Path(folder.name) / "tokenizer.json"
+
+
 def write_tokenizer(path: Path) -> None:
-    """A tokenizer of control tokens alone."""
+    """GPT-OSS's tokenizer: 28 MB that all checkpoints share, so replace the file, never write into it."""
+    path.unlink(missing_ok=True)
+    try:
+        os.link(_tokenizer(), path)
+    except OSError:
+        shutil.copyfile(_tokenizer(), path)
+
+
+def write_words(path: Path, **ids: int) -> None:
+    """A tokenizer of control tokens alone; `ids` are those that differ from harmony's, by name."""
     import tokenizers
 
-    tokenizers.Tokenizer(tokenizers.models.WordLevel(dict(harmony.CONTROL), "x")).save(str(path))
+    path.unlink(missing_ok=True)
+    words = {**harmony.CONTROL, **{f"<|{name}|>": number for name, number in ids.items()}}
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(words, "x")).save(str(path))
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Another text in the file's place: whatever else shares the file keeps it as it was."""
+    path.unlink()
+    path.write_text(text)
 
 
 def fill(folder: Path, format: Format = "merged", **config: Any) -> Path:

@@ -4,7 +4,7 @@ import socket
 import struct
 
 import pytest
-from checkpoints import CONFIG, fill, write_index, write_weights
+from checkpoints import CONFIG, fill, rewrite, write_index, write_weights, write_words
 
 from serve import contents, machine, preflight
 from serve.command import Options
@@ -135,8 +135,7 @@ def only_return(folder):
 
 
 def other_tokenizer(folder):
-    text = (folder / "tokenizer.json").read_text()
-    (folder / "tokenizer.json").write_text(text.replace("200012", "7"))
+    write_words(folder / "tokenizer.json", call=7)
 
 
 DEEP = "[" * 100_000
@@ -208,7 +207,7 @@ def set_ends(ends):
         (lambda f: (f / "config.json").write_text("[]"), ["config.json cannot be read", "it is no object"]),
         (only_return, ["lacks end ids [200012]"]),
         (other_tokenizer, ["<|call|> have other ids"]),
-        (lambda f: (f / "tokenizer.json").write_text("{"), ["tokenizer.json cannot be read"]),
+        (lambda f: rewrite(f / "tokenizer.json", "{"), ["tokenizer.json cannot be read"]),
     ],
 )
 def test_a_planted_fault_is_named_before_the_engine_starts(folder, plant, words):

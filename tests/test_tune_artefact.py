@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -161,3 +162,19 @@ def test_a_stage_is_not_made_again_over_what_somebody_put_there(tmp_path):
     assert (folder / "notes.txt").read_text() == "mine"
     (folder / "notes.txt").rename(tmp_path / "notes.txt")
     artefact.remake_folder(folder, "pages", fill)
+
+
+def test_what_was_digested_while_it_was_written_is_not_read_again(tmp_path, monkeypatch):
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "a").write_text("aaaa")
+    (tmp_path / "b").write_text("b")
+    read = []
+    digest = artefact.file_digest
+    monkeypatch.setattr(artefact, "file_digest", lambda path: read.append(path.name) or digest(path))
+    known = {"shards/a": artefact.Written(hashlib.sha256(b"aaaa").hexdigest(), 4)}
+    made = artefact.finish(tmp_path, "pages", known=known)
+    assert read == ["b"]
+    assert made.files == {name: digest(tmp_path / name) for name in ("b", "shards/a")}
+    for wrong in ({"shards/a": artefact.Written("0" * 64, 5)}, {"a": artefact.Written("0" * 64, 4)}):
+        with pytest.raises(RuntimeError, match="is not the file that was written"):
+            artefact.finish(tmp_path, "pages", known=wrong)

@@ -32,6 +32,7 @@ def test_pages_are_written_and_the_manifest_says_what_they_are(tmp_path):
         "pages": 2,
         "failures": 0,
         "held_out": 0,
+        "held_out_by": {},
         "characters": sum(len(p.text) for p in pages),
     }
     assert set(made.files) == {"pages.jsonl", "failures.jsonl"}
@@ -102,9 +103,45 @@ def test_held_out_pages_of_a_folder_never_get_in(tmp_path):
     r = project(tmp_path, text)
     made = collect(r)
     assert (made.figures["pages"], made.figures["held_out"], made.figures["failures"]) == (1, 2, 1)
+    assert made.figures["held_out_by"] == {"module": 2}
     assert [p.id for p in page.read(r.work / "pages" / "pages.jsonl")] == ["sphinx:tutorial.html"]
     (failure,) = (r.work / "pages" / "failures.jsonl").read_text().splitlines()
     assert json.loads(failure) == {"id": "sphinx:blank.html", "reason": "no text"}
+
+
+def reference(docs):
+    """An API reference as pandas builds it: a file a method, all in one folder, and the module's name in none."""
+    docs.mkdir(parents=True)
+    for name in ("pandas.DataFrame.head", "pandas.DataFrame.tail", "numpy.ndarray.sum"):
+        short = name.rpartition(".")[2]
+        (docs / f"{name}.html").write_text(
+            f"<body><main><h1>{name}</h1><dl class='py method'><dt class='sig sig-object py' id='{name}'>"
+            f"<span class='sig-prename descclassname'>{name.split('.')[1]}.</span>"
+            f"<span class='sig-name descname'>{short}</span>(n=5)</dt>"
+            f"<dd><p>What {short} gives is said here.</p></dd></dl></main></body>"
+        )
+
+
+def test_pages_are_held_out_by_the_objects_that_they_document_and_counted_by_reason(tmp_path):
+    reference(tmp_path / "docs" / "reference" / "api")
+    text = '[collect]\nsource = "sphinx"\nfolder = "docs"\n[evaluate]\nmodules = ["pandas"]\n'
+    r, said = project(tmp_path, text), []
+    made = collect(r, said.append)
+    assert [p.module for p in page.read(r.work / "pages" / "pages.jsonl")] == ["reference.api"]
+    assert (made.figures["pages"], made.figures["held_out_by"]) == (1, {"objects": 2})
+    assert "2 held out (objects 2)" in said[-1]
+
+
+def test_where_a_folder_lies_is_no_part_of_what_was_collected(tmp_path):
+    made = []
+    for name in ("here", "elsewhere"):
+        reference(tmp_path / name / name)
+        (tmp_path / name / name).rename(tmp_path / name / "api")
+        (tmp_path / name).rename(tmp_path / f"{name}-docs")
+        (tmp_path / f"{name}-project").mkdir()
+        text = f'[collect]\nsource = "sphinx"\nfolder = "{tmp_path}/{name}-docs"\n'
+        made.append(collect(project(tmp_path / f"{name}-project", text)))
+    assert made[0].digest == made[1].digest
 
 
 def test_a_changed_folder_is_read_again(tmp_path):

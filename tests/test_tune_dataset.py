@@ -9,7 +9,7 @@ from tune import artefact, harmony, recipe
 from tune.data import page
 from tune.data.block import Prose
 from tune.data.collect import collect
-from tune.data.dataset import build, check_control, read, render, select, split
+from tune.data.dataset import build, check_control, read, render, select
 from tune.data.examples import Example
 from tune.data.page import Page
 from tune.errors import UserError
@@ -276,12 +276,29 @@ def test_long_rows_are_dropped_and_nothing_left_is_an_error(copied):
     assert artefact.read(copied.work / "dataset", "dataset", remake="") == short
 
 
-def test_the_split_is_by_page_seeded_and_never_empty():
-    pages = [f"p{i}" for i in range(100)]
-    first = split(pages, 0.1, 0)
-    assert sorted(first.values()).count("eval") == 10
-    assert split(pages[::-1] * 2, 0.1, 0) == first
-    assert split(pages, 0.1, 1) != first
-    assert sorted(split(["a", "b"], 0.01, 0).values()) == ["eval", "train"]
-    with pytest.raises(UserError, match="nothing to split"):
-        split(["a", "a"], 0.1, 0)
+def test_pages_that_say_nearly_the_same_are_on_one_side_and_counted(copied):
+    words = [f"w{n}" for n in range(400)]
+    pages = []
+    for n in range(12):
+        other = [f"p{n}w{k}" for k in range(400)]
+        alike = words[:300] + other[300:] if n in {3, 8} else other  # 75 % alike, under two addresses
+        pages.append(a_page(id=f"p{n}", title=f"T{n}", blocks=said(f"T{n}", " ".join(alike))))
+    spoil(copied, pages)
+    for seed in range(8):
+        made = build(
+            copied.model_copy(update={"dataset": copied.dataset.model_copy(update={"seed": seed, "max_tokens": 9999})})
+        )
+        sides = {row["page"]: name for name in ("train", "eval") for row in rows(copied, name)}
+        assert len(sides) == 12
+        assert sides["p3"] == sides["p8"]
+        assert made.figures["alike"] == {"pages": 2, "groups": 1}
+
+
+def test_each_example_is_rendered_once_and_nothing_else_is_left(copied, monkeypatch):
+    count, once = [], harmony.render_training
+    monkeypatch.setattr(harmony, "render_training", lambda *told: count.append(told) or once(*told))
+    shutil.rmtree(copied.work / "dataset")
+    made = build(copied)
+    assert len(count) == sum(made.figures["rows"].values()) + made.figures["dropped"].get("over max_tokens", 0)
+    assert set(made.files) == {"examples.jsonl", "train.jsonl", "eval.jsonl"}
+    assert artefact.strays(copied.work / "dataset", made) == []

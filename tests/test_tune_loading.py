@@ -1,18 +1,21 @@
 """Finding and loading a base: a weight that is not from its file is an error, never a random number."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import write_tokenizer
 from tiny_gptoss import edit_config, make_base, make_native, replace, tensors_of
 
-from tune import checkpoint
+from tune import checkpoint, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.training import loading
-from tune.weights import shards, tensors
+from tune.weights import base_model, export, shards, tensors
 from tune.weights.base_model import base_of
 
+EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
 ROUTER = "model.layers.1.mlp.router.weight"
 
 
@@ -67,11 +70,47 @@ def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
     make_base(tmp_path / "base")
     recipe = Recipe(folder=tmp_path, base={"model": "base"})
     before = base_of(recipe)
-    assert before.name == f"base@{before.digest[:16]}"
+    assert before.name == f"gpt-oss@{before.digest[:16]}"
     tensors = tensors_of(tmp_path / "base")
     tensors[ROUTER][0, 0] += 1
     replace(tmp_path / "base", tensors)
     assert base_of(recipe).digest != before.digest
+
+
+def test_every_file_that_is_used_or_copied_names_the_base(tmp_path: Path) -> None:
+    base, other = make_base(tmp_path / "base"), tmp_path / "elsewhere" / "renamed"
+    names = {name.replace("*", ".json") for name in export.COMPANIONS} | {"tokenizer_config.json", "config.json"}
+    for name in names:
+        if not (base / name).is_file():
+            (base / name).write_text("{}")
+    (base / "README.md").write_text("of no use to a model")
+    recipe = Recipe(folder=tmp_path, base={"model": "base"})
+    first = base_of(recipe)
+    shutil.copytree(base, other)
+    moved = base_of(Recipe(folder=tmp_path, base={"model": str(other)}))
+    assert (moved.digest, moved.name) == (first.digest, first.name)  # where it lies is no part of it
+    for name in sorted(names):
+        with (base / name).open("a") as f:
+            f.write(" ")
+        assert base_of(recipe).digest != first.digest, name
+        shutil.copyfile(other / name, base / name)
+    (base / "README.md").unlink()
+    assert base_of(recipe).digest == first.digest
+    assert base_model.COMPANIONS == export.COMPANIONS
+
+
+def test_a_base_of_gpt_oss_s_vocabulary_has_its_tokenizer(tmp_path: Path) -> None:
+    base, recipe = make_base(tmp_path / "base"), Recipe(folder=tmp_path, base={"model": "base"})
+    base_of(recipe)  # of 512 words: a test's
+    vocabulary = harmony.VOCABULARY
+    table = {name: torch.zeros(vocabulary, 64, dtype=torch.bfloat16) for name in EMBEDDINGS}
+    replace(base, {**tensors_of(base), **table})
+    edit_config(base, vocab_size=vocabulary)
+    with pytest.raises(UserError, match=r"tokenizer\.json is not GPT-OSS's") as caught:
+        base_of(recipe)
+    assert caught.value.fix == "copy the model again, with its tokenizer"
+    write_tokenizer(base / "tokenizer.json")
+    base_of(recipe)
 
 
 def test_an_edited_nano_is_refused(tmp_path: Path) -> None:

@@ -65,6 +65,24 @@ def test_a_page_needs_a_block():
 
 def test_held_out_covers_the_module_and_what_lies_in_it_and_no_namesake():
     held = ["ast", "xml"]
-    assert made(module="ast").held_out_by(held) == "ast"
-    assert made(module="xml.etree").held_out_by(held) == "xml"
-    assert made(module="astor").held_out_by(held) is None
+    assert made(module="ast").held_out(held) == ("ast", "module")
+    assert made(module="xml.etree").held_out(held) == ("xml", "module")
+    assert made(module="astor").held_out(held) is None
+
+
+@pytest.mark.parametrize(
+    ("heading", "code"),
+    [("pandas.DataFrame.T", ""), ("pandas.read_csv()", ""), ("pandas.eval(expr, ...)", ""),
+     ("read_csv", "pandas.read_csv(path, sep=',')")],
+)  # fmt: skip
+def test_a_page_is_held_out_by_what_it_documents_though_its_folder_groups_it_elsewhere(heading, code):
+    blocks = (Prose(headings=("API", heading), text="Words."),)
+    blocks = (Code(headings=("API", heading), language="python", text=code), *blocks) if code else blocks
+    assert made(module="reference.api", blocks=blocks).held_out(["numpy", "pandas"]) == ("pandas", "objects")
+    assert made(module="reference.api", blocks=blocks).held_out(["pandas.io", "read_csv", "panda"]) is None
+
+
+def test_a_page_that_uses_a_held_out_module_or_speaks_of_it_is_free():
+    code = Code(headings=("pandas", "Reading files"), text="pandas.read_csv(path)")
+    prose = Prose(headings=("time", "select a copy"), text="As `pandas.read_csv` does; see pandas.read_csv.")
+    assert made(module="guide", blocks=(code, prose)).held_out(["pandas", "time", "copy"]) is None

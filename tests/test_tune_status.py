@@ -1,11 +1,15 @@
 import hashlib
 import json
+import os
 import shutil
 
+import pytest
 from evaluation import asked_of, both, evaluated, question_set
 
 from evalsuite import questions
-from tune import artefact, checkpoint, recipe
+from tune import artefact, checkpoint, recipe, rooms
+from tune.data import collect, dataset
+from tune.nano import build as nano
 from tune.status import status
 
 
@@ -14,10 +18,14 @@ def project(tmp_path, text=""):
     return recipe.read(tmp_path / "recipe.toml")
 
 
-def finished(folder, kind, **figures):
-    folder.mkdir(parents=True)
+def finished(folder, kind, *, inputs=None, settings=None, **figures):
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "data").write_text("x")
-    artefact.finish(folder, kind, figures=figures)
+    return artefact.finish(folder, kind, inputs=inputs, settings=settings, figures=figures)
+
+
+def collected(r):
+    return finished(r.work / "pages", "pages", settings=collect.settings_of(r), pages=3)
 
 
 def test_an_empty_project_begins_at_the_beginning(tmp_path):
@@ -26,7 +34,8 @@ def test_an_empty_project_begins_at_the_beginning(tmp_path):
 
 
 def exported(folder):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    adapter = artefact.read(folder.parent / "adapter", "adapter", remake="")
     (folder / "config.json").write_text(folder.name)
     return checkpoint.finish(
         folder,
@@ -34,29 +43,36 @@ def exported(folder):
         base="nano",
         format=folder.name,
         prompt_date="2026-01-01",
-        inputs={},
+        inputs={"adapter": adapter.digest, "base": adapter.inputs["base"]},
         settings={},
         figures={},
     ).served_name
 
 
 def reported(r, outcome, model):
-    data = {"tuned_model": model, "verdict": {"outcome": outcome}}
+    head = json.loads((r.work / "questions.jsonl").read_text().split("\n")[0])
+    data = {"tuned_model": model, "verdict": {"outcome": outcome}, "questions_digest": head["digest"]}
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
     (r.work / "report.json").write_text(json.dumps({"digest": digest, **data}))
-    for name in ("questions.jsonl", "answers.jsonl"):
-        (r.work / name).touch()
+    (r.work / "answers.jsonl").touch()
 
 
 def trained(r):
-    finished(r.work / "pages", "pages", pages=3)
-    for folder, kind in (("dataset", "dataset"), ("nano", "checkpoint"), ("adapter", "adapter")):
-        finished(r.work / folder, kind)
+    """Every stage up to the adapter, as its command would state it."""
+    pages = collected(r)
+    if not (r.work / "questions.jsonl").is_file():
+        questions.write(r.work / "questions.jsonl", questions.QuestionSet(name="n", python="3", questions=()))
+    inputs, settings = dataset.origin(r)
+    rows = finished(r.work / "dataset", "dataset", inputs=inputs, settings=settings)
+    told = {"settings": {**nano.settings_of(r), "source": "x"}, "inputs": {"pages": pages.digest}}
+    base = finished(r.work / "nano", "checkpoint", **told)
+    settings = {"train": r.train.model_dump(mode="json"), "base": "nano", "date": r.dataset.date}
+    finished(r.work / "adapter", "adapter", inputs={"dataset": rows.digest, "base": base.digest}, settings=settings)
 
 
 def test_the_next_command_follows_what_is_there(tmp_path):
     r = project(tmp_path)
-    finished(r.work / "pages", "pages", pages=3)
+    collected(r)
     assert status(r).next == "tune dataset"
     shutil.rmtree(r.work / "pages")
     trained(r)
@@ -103,7 +119,7 @@ def test_a_report_is_a_verdict_only_on_the_checkpoint_it_names(tmp_path):
 def test_questions_come_between_pages_and_dataset(tmp_path):
     r = project(tmp_path, '[evaluate]\nmodules = ["ast"]\n')
     assert status(r).next == "tune collect"
-    finished(r.work / "pages", "pages")
+    collected(r)
     assert status(r).next == "evalsuite questions"
     path = r.work / "questions.jsonl"
     path.write_text("half a li")
@@ -149,3 +165,117 @@ def test_status_reads_what_the_report_writes(tmp_path):
     asked = question_set(300)
     made = evaluated(r.work / "report.json", asked, both(asked), asked_of(asked, tuned=model))
     assert (status(r).verdict, made.verdict.outcome) == ("PASS", "PASS")
+
+
+def changed(r, text):
+    (r.folder / "recipe.toml").write_text(text)
+    return recipe.read(r.folder / "recipe.toml")
+
+
+def shown(r):
+    """What is said of each stale stage, and the next command."""
+    found = status(r)
+    return {row.what: row.figures for row in found.rows if row.figures.startswith("stale")}, found.next
+
+
+@pytest.mark.parametrize(
+    ("text", "stage", "says"),
+    [
+        ("[collect]\ntopics = false\nmodules = ['ast']", "pages", "topics was True, is False"),
+        ("[dataset]\nmax_tokens = 9", "dataset", "max_tokens was 512, is 9; tune dataset"),
+        ("[nano]\nsteps = 9", "nano", "steps was 400, is 9; tune nano"),
+        ("[train]\nrank = 9", "adapter", "rank was 8, is 9; tune train"),
+        ("[project]\nname = 'other'", "merged", "name was python-docs, is other; tune export --format merged"),
+    ],
+)
+def test_a_setting_that_changed_makes_its_stage_stale_with_the_reason_and_the_command(tmp_path, text, stage, says):
+    r = project(tmp_path)
+    trained(r)
+    reported(r, "PASS", exported(r.work / "merged"))
+    assert shown(r)[0] == {}
+    stale, following = shown(changed(r, text))
+    assert list(stale) == [stage]
+    assert says in stale[stage]
+    assert following == stale[stage].rpartition("; ")[2]
+
+
+def test_a_stage_that_was_made_again_makes_the_next_one_stale_and_so_on(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    reported(r, "PASS", exported(r.work / "merged"))
+    page = r.work / "report.html"
+    page.touch()
+    (r.work / "dataset" / "data").write_text("other rows")
+    inputs, settings = dataset.origin(r)
+    rows = artefact.finish(r.work / "dataset", "dataset", inputs=inputs, settings=settings)
+    assert shown(r) == ({"adapter": "stale: made of another dataset; tune train"}, "tune train")
+    nano_digest = artefact.read(r.work / "nano", "checkpoint", remake="").digest
+    finished(r.work / "adapter", "adapter", inputs={"dataset": rows.digest, "base": nano_digest})
+    command = "tune export --format merged"
+    assert shown(r) == ({"merged": f"stale: made of another adapter; {command}"}, command)
+    exported(r.work / "merged")
+    assert shown(r) == ({}, f"serve run {r.work / 'merged'}")
+    assert status(r).verdict.startswith("none: report.json is about python-docs@")
+    finished(r.work / "nano", "checkpoint", inputs={"pages": "0" * 64}, settings=nano.settings_of(r))
+    assert shown(r)[0] == {
+        "nano": "stale: made of another pages; tune nano",
+        "adapter": "stale: made of another base; tune train",
+    }
+
+
+def test_one_export_that_is_current_is_enough(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    old = exported(r.work / "mxfp4")
+    adapter = artefact.read(r.work / "adapter", "adapter", remake="")
+    finished(r.work / "adapter", "adapter", inputs=adapter.inputs, settings={**adapter.settings, "more": 1})
+    exported(r.work / "merged")
+    assert list(shown(r)[0]) == ["mxfp4"]
+    assert shown(r)[1] == f"serve run {r.work / 'merged'}"
+    reported(r, "PASS", old)
+    assert shown(r)[1] == "tune export --format mxfp4"
+
+
+def test_a_base_of_another_commit_and_another_version_of_the_kit_make_stages_stale(tmp_path, monkeypatch):
+    r = project(tmp_path)
+    trained(r)
+    hub = changed(r, f'[base]\nmodel = "openai/gpt-oss-20b"\nrevision = "{"0" * 40}"')
+    assert shown(hub)[0] == {"adapter": "stale: made of another base; tune train"}
+    monkeypatch.setattr(artefact, "VERSION", "9.9.9")
+    assert shown(r)[0]["pages"] == "stale: made by gptoss-kit 0.1.0, this is gptoss-kit 9.9.9; tune collect"
+
+
+def test_questions_of_another_recipe_are_stale_and_a_report_of_others_is_no_verdict(tmp_path):
+    r = project(tmp_path)
+    asked = question_set(300)
+    r.work.mkdir()
+    questions.write(r.work / "questions.jsonl", asked)
+    trained(r)
+    path, model = r.work / "report.json", exported(r.work / "merged")
+    evaluated(path, asked, both(asked), asked_of(asked, tuned=model))
+    assert status(r).verdict == "PASS"
+    questions.write(r.work / "questions.jsonl", question_set(200))
+    assert shown(r)[0] == {"dataset": "stale: made of another questions; tune dataset"}
+    assert status(r).verdict == "none: report.json is of other questions"
+    made = {**r.evaluate.about_questions, "seed": 5}
+    questions.write(r.work / "questions.jsonl", questions.QuestionSet(name="n", python="3", made=made, questions=()))
+    stale, following = shown(r)
+    assert stale["questions"] == "stale: seed was 5, and [evaluate] has 0; evalsuite questions"
+    assert following == "evalsuite questions"
+
+
+def test_what_killed_runs_left_is_shown_with_its_size_and_what_becomes_of_it(tmp_path):
+    r = project(tmp_path)
+    collected(r)
+    room, part = r.work / ".merged-abcd_123", r.work / "adapter.part"
+    for folder, size in ((room / "new", 240_000_000), (part, 1_500_000)):
+        folder.mkdir(parents=True)
+        with (folder / "model.safetensors").open("wb") as f:
+            f.truncate(size)
+    rows = {row.what: row.figures for row in status(r).rows}
+    assert rows[part.name] == "unfinished: 1.5 MB; tune train resumes it"
+    assert rows[room.name] == "left by a killed run: 0.2 GB; goes with the next tune export --format merged"
+    with rooms.writing(r.work / "adapter", "adapter"):
+        rows = {row.what: row.figures for row in status(r).rows}
+        assert rows["adapter"].startswith(f"being written: process {os.getpid()}, since 2")
+        assert part.name not in rows

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from checkpoints import CONFIG, DATE, fill, write_index, write_tokenizer, write_weights
+from checkpoints import CONFIG, DATE, fill, rewrite, write_index, write_tokenizer, write_weights, write_words
 
 from serve import contents
 from serve.command import Options
@@ -48,13 +48,7 @@ def twice(folder):
 
 
 def control(**ids):
-    def plant(folder):
-        path = folder / "tokenizer.json"
-        found = json.loads(path.read_text())
-        found["model"]["vocab"] |= {f"<|{name}|>": number for name, number in ids.items()}
-        path.write_text(json.dumps(found))
-
-    return plant
+    return lambda folder: write_words(folder / "tokenizer.json", **ids)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +80,8 @@ def control(**ids):
             ["tokenizer.json is not GPT-OSS's: <|endoftext|> have other ids (<|endoftext|> is 7, h"],
         ),
         (control(call=8, start=9), ["<|start|>, <|call|> have other ids (<|start|> is 9, harmony has 200006)"]),
-        (lambda f: (f / "tokenizer.json").write_text('{"added_tokens": []}'), ["tokenizer.json cannot be read ("]),
+        (control(), ["tokenizer.json is not GPT-OSS's: 199,998 of 199,998 tokens have other ids ('!' is absent, h"]),
+        (lambda f: rewrite(f / "tokenizer.json", '{"added_tokens": []}'), ["tokenizer.json cannot be read ("]),
     ],
 )
 def test_checking_and_serving_say_the_same(tmp_path, plant, says):

@@ -1,5 +1,8 @@
 """The rebuilt tokenizer gives the ids of the harmony library."""
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,60 @@ def test_control_tokens_have_the_harmony_ids(loaded: Any) -> None:
     assert len(loaded) == harmony.VOCABULARY
     assert loaded.encode("".join(CONTROL), add_special_tokens=False) == [200_006, 200_002, 200_005, 199_998, 200_500]
     assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (199_998, 200_002, 199_999)
+
+
+def planted(built: Path, folder: Path, change: Callable[[dict[str, Any]], None]) -> list[str]:
+    """The faults of the same tokenizer with a change to its JSON."""
+    found = json.loads((built / "tokenizer.json").read_bytes())
+    change(found)
+    (folder / "tokenizer.json").write_text(json.dumps(found))
+    return [str(fault) for fault in tokenizer.faults(folder)]
+
+
+def swap_ids(found: dict[str, Any]) -> None:
+    """A thousand pairs of tokens that no text of ours need hold."""
+    vocabulary = found["model"]["vocab"]
+    names = sorted(vocabulary, key=vocabulary.get)[-2000:]
+    for a, b in zip(names[::2], names[1::2], strict=True):
+        vocabulary[a], vocabulary[b] = vocabulary[b], vocabulary[a]
+
+
+def swap_merges(found: dict[str, Any]) -> None:
+    merges = found["model"]["merges"]
+    merges[400_000], merges[400_100] = merges[400_100], merges[400_000]
+
+
+def digits(found: dict[str, Any]) -> None:
+    pattern = found["pre_tokenizer"]["pretokenizers"][0]["pattern"]
+    pattern["Regex"] = pattern["Regex"].replace("{1,3}", "{1,2}")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (swap_ids, "is not GPT-OSS's: 2,000 of 199,998 tokens have other ids ("),
+        (swap_merges, "is not GPT-OSS's: it merges in another order ("),
+        (digits, "is not GPT-OSS's: it gives other ids ("),
+        (lambda found: found["model"].update(type="x"), "cannot be read ("),
+    ],
+)
+def test_a_tokenizer_that_gives_other_ids_is_told_apart(
+    built: Path, tmp_path: Path, change: Callable[[dict[str, Any]], None], says: str
+) -> None:
+    (found,) = planted(built, tmp_path, change)
+    assert says in found
+
+
+def test_equal_contents_are_judged_once_and_named_where_they_lie(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tokenizer.faults(built) == []
+    monkeypatch.setattr(tokenizer, "_judge", lambda _: pytest.fail("it was judged again"))
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        shutil.copyfile(built / "tokenizer.json", tmp_path / name / "tokenizer.json")
+        assert tokenizer.faults(tmp_path / name) == []
+    assert "cannot be read" in str(tokenizer.faults(tmp_path)[0])
 
 
 def test_a_vocabulary_that_gives_other_merges_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

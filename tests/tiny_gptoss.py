@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from checkpoints import write_tokenizer
 from safetensors.torch import load_file, save_file
 
-from tune import artefact
+from tune import artefact, harmony
 from tune.data import dataset
 from tune.recipe import Recipe
 
@@ -46,6 +47,8 @@ def make_base(folder: Path, *, vocabulary: int = VOCABULARY, seed: int = 0) -> P
     words = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1, "<unk>": 2}, unk_token="<unk>"))
     special = {"pad_token": "<pad>", "eos_token": "<eos>", "chat_template": "{{ messages }}"}
     PreTrainedTokenizerFast(tokenizer_object=words, **special).save_pretrained(folder)
+    if vocabulary == harmony.VOCABULARY:
+        write_tokenizer(folder / "tokenizer.json")
     return folder
 
 

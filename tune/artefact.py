@@ -9,16 +9,16 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tune import digests
+from tune import digests, rooms
 from tune.errors import UserError
+from tune.rooms import writing as writing
 
 VERSION = "0.1.0"
 SCHEMA = 2  # 1 left the settings out of the digest
@@ -44,6 +44,13 @@ class Artefact(BaseModel):
         return hashlib.sha256(json.dumps(core, sort_keys=True).encode()).hexdigest()
 
 
+class Written(NamedTuple):
+    """A file as it was written: sha256, 64 hex characters, and size in bytes."""
+
+    digest: str
+    size: int
+
+
 def file_digest(path: Path) -> str:
     """sha256 of one file, 64 hex characters."""
     with path.open("rb") as f:
@@ -67,15 +74,24 @@ def finish(
     inputs: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     figures: Mapping[str, Any] | None = None,
+    known: Mapping[str, Written] | None = None,
 ) -> Artefact:
-    """Digest every file under `folder` and write `<kind>.json` last."""
+    """Digest every file under `folder` and write `<kind>.json` last.
+
+    `known`, by relative path: files that were digested while they were written, and are not read again. Raises
+    RuntimeError when such a file is missing or of another size.
+    """
     name = f"{kind}.json"
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != name and p.suffix != ".part")
+    files, told = {p.relative_to(folder).as_posix(): p for p in paths}, dict(known or {})
+    for file, written in told.items():
+        if file not in files or files[file].stat().st_size != written.size:
+            raise RuntimeError(f"{folder / file} is not the file that was written there")  # a bug, or a full disk
     artefact = Artefact(
         kind=kind,
         inputs=dict(inputs or {}),
         settings=dict(settings or {}),
-        files={p.relative_to(folder).as_posix(): file_digest(p) for p in paths},
+        files={file: told[file].digest if file in told else file_digest(path) for file, path in files.items()},
         figures=dict(figures or {}),
     )
     write_text(folder / name, artefact.model_dump_json(indent=1) + "\n")
@@ -187,25 +203,25 @@ def is_current(
 def remake_folder(folder: Path, kind: str, fill: Callable[[Path], None]) -> None:
     """Let `fill` write a fresh folder beside `folder`, then swap it in: an interrupted stage leaves the old one.
 
-    Works in a hidden folder of its own making, `.<name>-<random>`; a killed run may leave one behind. Raises UserError
-    when the old one holds what the stage did not write: it would be lost.
+    Works in a hidden room of its own, under the lock that `writing` takes. Raises UserError when another run is at work
+    there, and when the old folder holds what the stage did not write: it would be lost.
     """
-    _only_ours(folder, kind)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    room = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    fresh, old = room / "new", room / "old"
-    try:
-        fresh.mkdir()  # not the room itself: mkdtemp's is closed to others, and containers run as another user
-        fill(fresh)
-        if not (fresh / f"{kind}.json").is_file():
-            raise RuntimeError(f"{kind} stage ended without a manifest")  # a bug of ours, not of the user
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
-        shutil.rmtree(room, ignore_errors=True)
+    with writing(folder, kind):
+        _only_ours(folder, kind)
+        room = rooms.fresh(folder)
+        fresh, old = room / "new", room / "old"
+        try:
+            fresh.mkdir()  # not the room itself: mkdtemp's is closed to others, and containers run as another user
+            fill(fresh)
+            if not (fresh / f"{kind}.json").is_file():
+                raise RuntimeError(f"{kind} stage ended without a manifest")  # a bug of ours, not of the user
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+        finally:
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            shutil.rmtree(room, ignore_errors=True)
 
 
 def _only_ours(folder: Path, kind: str) -> None:

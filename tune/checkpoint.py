@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypedDict
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tune import artefact, harmony
-from tune.artefact import Artefact
+from tune.artefact import Artefact, Written
 from tune.errors import UserError, reason
 from tune.harmony import Effort
 
@@ -91,10 +91,11 @@ def finish(
     inputs: dict[str, str],
     settings: Mapping[str, object],
     figures: dict[str, object],
+    known: Mapping[str, Written] | None = None,
 ) -> Checkpoint:
-    """Write the manifest of a folder whose files are all in place."""
+    """Write the manifest of a folder whose files are all in place. `known` is `artefact.finish`'s."""
     facts = Facts(name=name, base=base, format=format, prompt_date=prompt_date)
-    artefact.finish(folder, KIND, inputs=inputs, settings=stated(settings, facts), figures=figures)
+    artefact.finish(folder, KIND, inputs=inputs, settings=stated(settings, facts), figures=figures, known=known)
     return read(folder)
 
 

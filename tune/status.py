@@ -1,14 +1,19 @@
-"""What a project has made so far: recipe and work folder in, a short table out. Reads manifests, never weights."""
+"""What a project has made so far: recipe and work folder in, a short table out. Reads manifests, never weights.
+
+Stages that are unfinished, stale or being written are shown as such, and so is what killed runs left behind.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tune import artefact, checkpoint
+from tune import artefact, checkpoint, rooms, stale
+from tune.artefact import Artefact
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -23,6 +28,7 @@ STAGES = (  # folder, manifest, the command that makes it
 )
 OPTIONAL = {"merged", "mxfp4", "lora"}  # one of them is enough
 TARGETS = "deploy"
+QUESTIONS = "evalsuite questions"  # what freezes them
 VERDICTS = {"PASS", "FAIL", "INCONCLUSIVE", "INVALID"}
 PROOF = ("questions.jsonl", "answers.jsonl")  # what a report is made of, beside it
 
@@ -59,39 +65,41 @@ class Status(BaseModel):
 
 
 def status(recipe: Recipe) -> Status:
-    """Walk the work folder. An unfinished or spoilt stage is shown as such, never hidden."""
+    """Walk the work folder. The next command is that of the first stage that is missing, unfinished or stale."""
+    made, problems = _made(recipe)
+    old = stale.reasons(recipe, made)
     rows: list[Row] = []
-    exports: dict[str, Path] = {}  # by the name that a report calls them
-    following = ""
-    for folder, kind, command in STAGES:
-        if folder == "nano" and recipe.base.model != "nano":
-            continue
+    following, questions = "", list[Row]()
+    for folder, _, command in STAGES:
         place = recipe.work / folder
-        try:
-            made = artefact.read(place, kind, remake=command)
-            if folder in OPTIONAL:
-                exports[checkpoint.of(place, made).served_name] = place
-        except UserError as e:
-            if place.exists():
-                rows.append(Row(what=folder, where=str(place), figures=f"unfinished: {e.what}"))
-            if folder not in OPTIONAL:
-                following = following or command
-        else:
-            rows.append(Row(what=folder, where=str(place), digest=made.digest[:12], figures=headline(made.figures)))
+        if folder in made:
+            about = f"stale: {old[folder]}; {command}" if folder in old else headline(made[folder].figures)
+            rows.append(Row(what=folder, where=str(place), digest=made[folder].digest[:12], figures=about))
+        elif folder in problems and place.exists():
+            rows.append(Row(what=folder, where=str(place), figures=f"unfinished: {problems[folder]}"))
+        if folder not in OPTIONAL and (folder in problems or folder in old):
+            following = following or command
         if folder == "pages":
-            questions = _questions(recipe.work / "questions.jsonl")
+            questions = _questions(recipe)
             rows += questions
-            if recipe.evaluate.modules and not any(row.digest for row in questions):
-                following = following or "evalsuite questions"
-    following = following or ("" if exports else "tune export")
-    verdict, about, report = _verdict(recipe.work / "report.json", exports)
+            if any(not row.digest for row in questions) or (recipe.evaluate.modules and not questions):
+                following = following or QUESTIONS
+    rows += _at_work(recipe.work)
+    exports = {checkpoint.of(recipe.work / name, made[name]).served_name: name for name in made if name in OPTIONAL}
+    current = [name for name in exports.values() if name not in old]
+    commands = {folder: command for folder, _, command in STAGES}
+    if not current:
+        following = following or (commands[next(iter(exports.values()))] if exports else "tune export")
+    verdict, model, report = _verdict(recipe.work / "report.json", exports, questions)
+    if model in old:
+        following = following or commands[model]
     rows += report
     rendered = sorted(p.parent for p in (recipe.work / TARGETS).glob("*/deployment.json"))
     rows += [Row(what=f"deploy {p.name}", where=str(p)) for p in rendered]
     if following:
         pass
-    elif about is None:
-        following = f"serve run {next(iter(exports.values()))}"
+    elif not model:
+        following = f"serve run {recipe.work / current[0]}"
     elif verdict != "PASS":
         found = "what is not shown yet" if verdict == "INCONCLUSIVE" else "what was worse, and by how much"
         following = f"open {recipe.work / 'report.html'}: it says {found}"
@@ -99,25 +107,75 @@ def status(recipe: Recipe) -> Status:
         following = f"read {rendered[0] / 'README.md'}"
     else:
         proof, out = recipe.work / "report.json", recipe.work / TARGETS / "modal"
-        following = f"deploy render modal --checkpoint {about} --report {proof} --out {out}"
+        following = f"deploy render modal --checkpoint {recipe.work / model} --report {proof} --out {out}"
     return Status(rows=tuple(rows), verdict=verdict, next=following)
 
 
-def _questions(path: Path) -> list[Row]:
-    """The frozen questions' row, from the header line; without a digest when it cannot be read."""
+def _made(recipe: Recipe) -> tuple[dict[str, Artefact], dict[str, str]]:
+    """The finished stages by folder, and what is wrong with the others."""
+    made, problems = {}, {}
+    for folder, kind, command in STAGES:
+        if folder == "nano" and recipe.base.model != "nano":
+            continue
+        try:
+            found = artefact.read(recipe.work / folder, kind, remake=command)
+            if folder in OPTIONAL:
+                checkpoint.of(recipe.work / folder, found)
+            made[folder] = found
+        except UserError as e:
+            problems[folder] = e.what
+    return made, problems
+
+
+def _at_work(work: Path) -> list[Row]:
+    """Stages that are being written now, those that go on where they were killed, and what other killed runs left."""
+    commands = {folder: command for folder, _, command in STAGES}
+    parts = {path: path.stem for path in sorted(work.glob("*.part")) if path.is_dir()}
+    rows = []
+    for folder in commands:
+        if holder := rooms.holder(work / folder):
+            rows.append(Row(what=folder, where=str(work / folder), figures=f"being written: {holder}"))
+    running = {row.what for row in rows}
+    for path, folder in {**parts, **rooms.left(work)}.items():
+        if folder not in running:
+            command, size = commands.get(folder, "run"), _size(path)
+            figures = (
+                f"unfinished: {size}; {command} resumes it"
+                if path in parts
+                else (f"left by a killed run: {size}; goes with the next {command}")
+            )
+            rows.append(Row(what=path.name, where=str(path), figures=figures))
+    return rows
+
+
+def _size(folder: Path) -> str:
+    """Of all files in it; of what goes while it is looked at, nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.lstat().st_size
+    return f"{total / 1e9:.1f} GB" if total >= 1e8 else f"{total / 1e6:.1f} MB"
+
+
+def _questions(recipe: Recipe) -> list[Row]:
+    """The frozen questions' row, from the header line; without a digest when they cannot be used."""
+    path = recipe.work / "questions.jsonl"
     try:
         with path.open(encoding="utf-8") as f:
             head = json.loads(f.readline())
         row = Row(what="questions", where=str(path), digest=head["digest"][:12], figures=f"questions {head['count']}")
+        recipe.evaluate.require_questions(path, dict(head.get("made", {})))
     except FileNotFoundError:
         return []
+    except UserError as e:
+        row = Row(what="questions", where=str(path), figures=f"stale: {' '.join(e.why.split())}; {QUESTIONS}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         row = Row(what="questions", where=str(path), figures="unreadable")
     return [row]
 
 
-def _verdict(path: Path, exports: Mapping[str, Path]) -> tuple[str, Path | None, list[Row]]:
-    """The verdict as the report states it, the export that it is about, and the report's rows.
+def _verdict(path: Path, exports: Mapping[str, str], questions: Sequence[Row]) -> tuple[str, str, list[Row]]:
+    """The verdict as the report states it, the export that it is about or "", and the report's rows.
 
     `evalsuite gate` and `deploy` have it judged again from the replies; here it counts if the file is as it was written
     and its proof still lies beside it.
@@ -126,20 +184,22 @@ def _verdict(path: Path, exports: Mapping[str, Path]) -> tuple[str, Path | None,
         data = json.loads(path.read_text(encoding="utf-8"))
         outcome, digest, model = str(data["verdict"]["outcome"]), str(data["digest"]), str(data["tuned_model"])
     except FileNotFoundError:
-        return "none yet", None, []
+        return "none yet", "", []
     except (ValueError, KeyError, TypeError, RecursionError):
-        return "none: report.json cannot be read", None, [Row(what="report", where=str(path), figures="unreadable")]
+        return "none: report.json cannot be read", "", [Row(what="report", where=str(path), figures="unreadable")]
     del data["digest"]
     unproven = [Row(what="report", where=str(path), figures="unproven")]
     if hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest() != digest:
-        return "none: report.json was changed after it was written", None, unproven
+        return "none: report.json was changed after it was written", "", unproven
     if lacking := [name for name in PROOF if not path.with_name(name).is_file()]:
-        return f"none: report.json lies without its {' and '.join(lacking)}", None, unproven
+        return f"none: report.json lies without its {' and '.join(lacking)}", "", unproven
     rows = [Row(what="report", where=str(path), digest=digest[:12], figures=f"{outcome} of {model}")]
     page = path.with_suffix(".html")
     rows += [Row(what="report page", where=str(page))] if page.is_file() else []
     if model not in exports:
-        return f"none: report.json is about {model}", None, rows
+        return f"none: report.json is about {model}", "", rows
+    if any(not str(data.get("questions_digest", "")).startswith(row.digest) for row in questions):
+        return "none: report.json is of other questions", "", rows
     return outcome, exports[model], rows
 
 

@@ -1,13 +1,15 @@
 """The collect stage: pages from the recipe's source -> work/pages (pages.jsonl, failures.jsonl, pages.json last).
 
-Knows the sources by name and nothing about what a page says. Pages of held-out modules never get in. URL sources
-keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
+Knows the sources by name and nothing about what a page says. Pages that document held-out modules never get in. URL
+sources keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
 """
 
 import hashlib
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from tune import artefact
 from tune.artefact import Artefact
@@ -22,18 +24,29 @@ KIND = "pages"
 def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
     """Collect every page of the recipe's source; a finished stage made from the same recipe is kept as it is.
 
-    Figures: pages, failures, held_out (pages left out because their module is one that questions come from),
-    characters. Raises UserError when the source is wrong or not one page came of it.
+    Figures: pages, failures, held_out (pages left out because they document what questions come from), held_out_by
+    (those by the reason: see `Page.held_out`), characters. Raises UserError when the source is wrong, not one page came
+    of it, or another run is collecting there.
     """
-    folder = recipe.work / KIND
+    with artefact.writing(recipe.work / KIND, KIND):
+        return _collect(recipe, report)
+
+
+def settings_of(recipe: Recipe) -> dict[str, Any]:
+    """What decides, beside the source's contents, which pages there are. Where a folder lies decides nothing."""
     settings = {
-        **recipe.collect.model_dump(mode="json"),
+        **recipe.collect.model_dump(mode="json", exclude={"folder"}),
         "held_out": sorted(recipe.evaluate.modules),
         "page_version": VERSION,
     }
-    inputs = {}
     if recipe.collect.source == "stdlib":
         settings["python"] = platform.python_version()
+    return settings
+
+
+def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
+    folder, settings = recipe.work / KIND, settings_of(recipe)
+    inputs = {}
     if recipe.collect.source == "sphinx":
         inputs["folder"] = _folder_digest(_folder(recipe))
     current = artefact.is_current(folder, KIND, inputs=inputs, settings=settings)
@@ -42,13 +55,13 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
         report(f"pages: {current.figures['pages']} are there already")
         return current
 
-    pages, failures, held_out = [], [], 0
+    pages, failures, held_out = [], [], Counter[str]()
     for found in _source(recipe):
         if isinstance(found, Failure):
             failures.append(found)
             report(f"failed: {found.id}: {found.reason}")
-        elif found.held_out_by(recipe.evaluate.modules):
-            held_out += 1
+        elif held := found.held_out(recipe.evaluate.modules):
+            held_out[held.reason] += 1
         else:
             pages.append(found)
             if remote:
@@ -56,13 +69,14 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
     if not pages:
         raise UserError(
             "the source gave no page",
-            why=_why(failures, held_out),
+            why=_why(failures, held_out.total()),
             fix="edit [collect] in recipe.toml, then tune collect",
         )
     figures = {
         "pages": len(pages),
         "failures": len(failures),
-        "held_out": held_out,
+        "held_out": held_out.total(),
+        "held_out_by": dict(sorted(held_out.items())),
         "characters": sum(len(page.text) for page in pages),
     }
 
@@ -72,7 +86,11 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
     artefact.remake_folder(folder, KIND, fill)
-    report(f"pages: {len(pages)}, {figures['characters']:,} characters, {len(failures)} failures, {held_out} held out")
+    why = ", ".join(f"{reason} {n}" for reason, n in sorted(held_out.items()))
+    report(
+        f"pages: {len(pages)}, {figures['characters']:,} characters, {len(failures)} failures, "
+        f"{held_out.total()} held out{f' ({why})' if why else ''}"
+    )
     return artefact.read(folder, KIND, remake="tune collect")
 
 
@@ -120,5 +138,5 @@ def _why(failures: list[Failure], held_out: int) -> str:
     if len(failures) > 3:
         reasons.append(f"and {len(failures) - 3} more failures")
     if held_out:
-        reasons.append(f"{held_out} pages are of modules in evaluate.modules")
+        reasons.append(f"{held_out} pages document modules in evaluate.modules")
     return "\n       ".join(reasons)

@@ -1,37 +1,51 @@
 """The dataset stage: work/pages -> examples -> token ids and labels, split by page (work/dataset, dataset.json last).
 
-Knows pages and examples; the format is harmony's, the filters are quality's. Refuses pages of modules that
-questions come from.
+Knows pages and examples; the format is harmony's, the filters are quality's, the split is sides's. Refuses pages of
+modules that questions come from.
 """
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tune import artefact, harmony
 from tune.artefact import Artefact
-from tune.data import page, quality
+from tune.data import page, quality, sides
 from tune.data.examples import Example, make
 from tune.data.row import Row
 from tune.errors import UserError, reason
-from tune.recipe import Evaluate, Recipe
+from tune.recipe import Dataset, Evaluate, Recipe
 
 KIND = "dataset"
 QUESTIONS = "questions.jsonl"
+PROGRESS = 5000  # examples between two lines of progress: about ten seconds
+
+
+class _Size(NamedTuple):
+    """A kept example, and how many tokens its row has and teaches."""
+
+    example: Example
+    tokens: int
+    learned: int
 
 
 def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
     """Make work/dataset: examples.jsonl, train.jsonl and eval.jsonl; kept as it is when nothing changed.
 
     The last two hold a `Row` a line. Figures: rows, pages, tokens and learned_tokens of train and eval; kinds, efforts
-    and checks of kept examples; dropped by reason; doctests by outcome; control_token_texts, the kept examples whose
-    text spells a control token. Raises UserError when pages are missing, changed since they were collected, held out,
-    or too few to split, and when the recipe names held-out modules and no questions are frozen yet, or others than it
-    asks for.
+    and checks of kept examples; dropped by reason; alike, the pages on one side since they say nearly the same, and in
+    how many groups; doctests by outcome; control_token_texts, the kept examples whose text spells a control
+    token. Raises UserError when pages are missing, changed since they were collected, held out, or too few to split,
+    when the recipe names held-out modules and no questions are frozen yet, or others than it asks for, and when another
+    run is making it.
     """
+    with artefact.writing(recipe.work / KIND, KIND):
+        return _build(recipe, report)
+
+
+def _build(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
     frozen = recipe.work / QUESTIONS
@@ -52,30 +66,57 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     kept, dropped = select(wanted, prompts)
     if len(wanted) < len(examples):
         dropped["of another kind"] = len(examples) - len(wanted)
+    groups = dict(zip((p.id for p in pages), sides.groups(p.text for p in pages), strict=True))
     report(f"dataset: {len(kept)} of {len(examples)} examples to token ids")
-    rows = []
-    for example in kept:
-        rendered = render(example, recipe.dataset.date)
-        if len(rendered.ids) > recipe.dataset.max_tokens:
-            dropped["over max_tokens"] += 1
-            continue
-        rows.append((example, rendered))
-    if not rows:
-        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items())) or "the pages gave none"
-        raise UserError("no example is left to train on", why=reasons, fix="edit [collect] or [dataset] in recipe.toml")
-    splits = split([example.page for example, _ in rows], recipe.dataset.eval_share, recipe.dataset.seed)
-    figures = _figures(rows, splits, dropped, doctests)
 
     def fill(fresh: Path) -> None:
-        artefact.write_text(fresh / "examples.jsonl", "".join(e.model_dump_json() + "\n" for e, _ in rows))
-        for name in ("train", "eval"):
-            lines = [_row(e, r).line for e, r in rows if splits[e.page] == name]
-            artefact.write_text(fresh / f"{name}.jsonl", "".join(lines))
+        figures = _write(fresh, kept, groups, recipe.dataset, dropped, report)
+        figures["doctests"] = dict(sorted(doctests.items()))
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
     artefact.remake_folder(folder, KIND, fill)
-    report(f"dataset: {figures['rows']['train']} rows to train on, {figures['rows']['eval']} to evaluate on")
-    return artefact.read(folder, KIND, remake="tune dataset")
+    finished = artefact.read(folder, KIND, remake="tune dataset")
+    rows = finished.figures["rows"]
+    report(f"dataset: {rows['train']} rows to train on, {rows['eval']} to evaluate on")
+    return finished
+
+
+def _write(
+    fresh: Path,
+    examples: Sequence[Example],
+    groups: Mapping[str, int],
+    asked: Dataset,
+    dropped: Counter[str],
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    """Render each example once, to disk: which side its page is on shows only when all are. The figures."""
+    kept: list[_Size] = []
+    lines = fresh / "rows.part"
+    with lines.open("w", encoding="utf-8") as rows, (fresh / "examples.jsonl").open("w", encoding="utf-8") as told:
+        for number, example in enumerate(examples, 1):
+            rendered = render(example, asked.date)
+            if len(rendered.ids) > asked.max_tokens:
+                dropped["over max_tokens"] += 1
+                continue
+            rows.write(_row(example, rendered).line)
+            told.write(example.model_dump_json() + "\n")
+            kept.append(_Size(example, len(rendered.ids), sum(rendered.learned)))
+            if number % PROGRESS == 0:
+                report(f"dataset: {number} of {len(examples)} examples are token ids")
+    if not kept:
+        reasons = ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items())) or "the pages gave none"
+        raise UserError("no example is left to train on", why=reasons, fix="edit [collect] or [dataset] in recipe.toml")
+    used = {size.example.page: groups[size.example.page] for size in kept}
+    splits = sides.split(used, asked.eval_share, asked.seed)
+    with (
+        lines.open(encoding="utf-8") as rows,
+        (fresh / "train.jsonl").open("w", encoding="utf-8") as train,
+        (fresh / "eval.jsonl").open("w", encoding="utf-8") as held,
+    ):
+        for line, size in zip(rows, kept, strict=True):
+            (train if splits[size.example.page] == "train" else held).write(line)
+    lines.unlink()
+    return _figures(kept, splits, used, dropped)
 
 
 def read(recipe: Recipe) -> Artefact:
@@ -143,24 +184,8 @@ def check_control(example: Example, rendered: harmony.Rendered) -> harmony.Rende
     return rendered
 
 
-def split(pages: Sequence[str], share: float, seed: int) -> dict[str, str]:
-    """train or eval for each page id: the share with the smallest sha256 of seed and id is eval, at least one.
-
-    Raises UserError when fewer than two pages have examples.
-    """
-    order = sorted(set(pages), key=lambda p: hashlib.sha256(f"{seed}:{p}".encode()).digest())
-    if len(order) < 2:
-        raise UserError(
-            "one page has all the examples: nothing to split",
-            why="train and eval must not share a page",
-            fix="collect more pages, or raise dataset.max_tokens in recipe.toml",
-        )
-    held = min(len(order) - 1, max(1, round(share * len(order))))
-    return {p: "eval" if i < held else "train" for i, p in enumerate(order)}
-
-
 def _refuse_held_out(pages: Sequence[page.Page], modules: Sequence[str]) -> None:
-    leaks = Counter(module for p in pages if (module := p.held_out_by(modules)))
+    leaks = {held.module for p in pages if (held := p.held_out(modules))}
     if leaks:
         raise UserError(
             f"work/pages holds pages of {', '.join(sorted(leaks))}",
@@ -187,25 +212,23 @@ def _row(example: Example, rendered: harmony.Rendered) -> Row:
 
 
 def _figures(
-    rows: Sequence[tuple[Example, harmony.Rendered]],
-    splits: dict[str, str],
-    dropped: Counter[str],
-    doctests: Counter[str],
+    kept: Sequence[_Size], splits: Mapping[str, str], groups: Mapping[str, int], dropped: Counter[str]
 ) -> dict[str, Any]:
-    kept = [example for example, _ in rows]
+    examples = [size.example for size in kept]
     sizes: dict[str, Counter[str]] = {"rows": Counter(), "tokens": Counter(), "learned_tokens": Counter()}
-    for example, rendered in rows:
-        name = splits[example.page]
+    for size in kept:
+        name = splits[size.example.page]
         sizes["rows"][name] += 1
-        sizes["tokens"][name] += len(rendered.ids)
-        sizes["learned_tokens"][name] += sum(rendered.learned)
+        sizes["tokens"][name] += size.tokens
+        sizes["learned_tokens"][name] += size.learned
+    several = [n for n in Counter(groups.values()).values() if n > 1]
     return {
         **{key: {"train": found["train"], "eval": found["eval"]} for key, found in sizes.items()},
         "pages": dict(sorted(Counter(splits.values()).items())),
-        "kinds": dict(sorted(Counter(e.kind for e in kept).items())),
-        "efforts": dict(sorted(Counter(e.effort for e in kept).items())),
-        "checks": dict(sorted(Counter(e.check for e in kept).items())),
+        "kinds": dict(sorted(Counter(e.kind for e in examples).items())),
+        "efforts": dict(sorted(Counter(e.effort for e in examples).items())),
+        "checks": dict(sorted(Counter(e.check for e in examples).items())),
         "dropped": dict(sorted(dropped.items())),
-        "doctests": dict(sorted(doctests.items())),
-        "control_token_texts": sum(quality.spells_control(e.text) for e in kept),
+        "alike": {"pages": sum(several), "groups": len(several)},
+        "control_token_texts": sum(quality.spells_control(e.text) for e in examples),
     }

@@ -5,17 +5,20 @@ In: typed blocks of any origin. Out: `Page`, and pages.jsonl. Knows nothing abou
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from tune.artefact import write_text
-from tune.data.block import Block, render
+from tune.data import signatures
+from tune.data.block import Block, render, sections
 from tune.errors import UserError
 
 VERSION = 2  # schema version of a line in pages.jsonl; 1 had text in place of blocks
+
+_DOTTED = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)(?:\(.*\))?")  # one word alone is as often plain English
 
 Named = Annotated[str, StringConstraints(min_length=1)]
 
@@ -39,9 +42,32 @@ class Page(BaseModel):
         """The blocks as Markdown, for whoever wants words: structure is in the blocks alone."""
         return render(self.blocks)
 
-    def held_out_by(self, modules: Iterable[str]) -> str | None:
-        """The first of `modules` that this page's module is, or lies in; None when it is free to train on."""
-        return next((m for m in modules if self.module == m or self.module.startswith(m + ".")), None)
+    def held_out(self, modules: Iterable[str]) -> "HeldOut | None":
+        """Why this page is none to train on: what it documents is, or lies in, one of `modules`. None when it is free.
+
+        Its grouping key tells (reason "module"), and so do its headings and the signatures under them, which name
+        objects in full (reason "objects"): an API reference groups its pages by folder.
+        """
+        modules = list(modules)  # asked more than once
+        if module := _first(modules, [self.module]):
+            return HeldOut(module, "module")
+        module = _first(modules, self._objects())
+        return HeldOut(module, "objects") if module else None
+
+    def _objects(self) -> Iterator[str]:
+        """Full names of what the page documents, as far as its headings and their signatures say."""
+        for section in sections(self.blocks):
+            first, name = section.blocks[0], section.title.rpartition(".")[2]
+            signature = signatures.parse(first.text) if first.kind == "code" else None
+            own = [signature.name] if signature and signature.name.rpartition(".")[2] == name else []
+            yield from (told[1] for said in (*section.headings, *own) if (told := _DOTTED.fullmatch(said)))
+
+
+class HeldOut(NamedTuple):
+    """The module that holds a page out, and what of the page shows it."""
+
+    module: str
+    reason: Literal["module", "objects"]
 
 
 class Failure(BaseModel):
@@ -73,6 +99,12 @@ def read(path: Path) -> list[Page]:
             why = f"{'.'.join(map(str, e.errors()[0]['loc'])) or 'line'}: {e.errors()[0]['msg']}"
             raise UserError(f"{path}:{number} is not a page", why=why, fix="tune collect") from None
     return out
+
+
+def _first(modules: Iterable[str], names: Iterable[str]) -> str:
+    """The first of `modules` that one of the names is, or lies in, or ""."""
+    found = list(names)
+    return next((m for m in modules if any(n == m or n.startswith(m + ".") for n in found)), "")
 
 
 def words(texts: Sequence[str]) -> set[str]:

@@ -12,10 +12,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tune import artefact, cache, checkpoint, harmony
+from tune import artefact, cache, checkpoint, harmony, rooms
 from tune.checkpoint import KIND, Checkpoint, Facts
 from tune.data import block, page
 from tune.errors import UserError
@@ -43,16 +44,17 @@ REMAKE = "tune nano"
 def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
     """The nano checkpoint of a recipe, in `work/nano`: the one that is there, the cached one, or a new one.
 
-    Raises UserError when there are no pages, the disk is full, or training ended before the model speaks harmony.
+    Raises UserError when there are no pages, the disk is full, another run is making it, or training ended before the
+    model speaks harmony.
     """
+    with artefact.writing(recipe.work / "nano", KIND):
+        return _build(recipe, report)
+
+
+def _build(recipe: Recipe, report: Report) -> Checkpoint:
     collected = artefact.read(recipe.work / "pages", "pages", remake="tune collect")
     inputs = {"pages": collected.digest}
-    settings: dict[str, object] = {
-        **recipe.nano.model_dump(),
-        "date": recipe.dataset.date,
-        "answer_rule": recipe.evaluate.answer_rule,
-        "source": _source(),
-    }
+    settings = {**settings_of(recipe), "source": _source()}
     folder = recipe.work / "nano"
     cached = (cache.home() or recipe.work / ".cache") / "nano" / _key(inputs, settings)
     facts = Facts(name="nano", base="", format="merged", prompt_date=recipe.dataset.date)
@@ -73,6 +75,12 @@ def build(recipe: Recipe, report: Report = lambda _: None) -> Checkpoint:
     artefact.remake_folder(folder, KIND, lambda fresh: _fill(fresh, recipe, pages, inputs, settings, facts, report))
     _keep(folder, cached, report)
     return checkpoint.read(folder, remake=REMAKE)
+
+
+def settings_of(recipe: Recipe) -> dict[str, object]:
+    """What of the recipe decides which nano it is."""
+    told = {"date": recipe.dataset.date, "answer_rule": recipe.evaluate.answer_rule}
+    return {**recipe.nano.model_dump(), **told}
 
 
 def config(shape: Nano) -> "GptOssConfig":
@@ -209,7 +217,10 @@ def _keep(folder: Path, cached: Path, report: Report) -> None:
         models = [p for p in cached.parent.iterdir() if re.fullmatch("[0-9a-f]{64}", p.name)]  # others: being written
         for old in sorted(models, key=lambda p: p.stat().st_mtime, reverse=True)[KEPT:]:
             shutil.rmtree(old)
-    except OSError as e:
+        for name in set(rooms.left(cached.parent).values()):
+            with suppress(UserError), artefact.writing(cached.parent / name, KIND):
+                pass  # what a killed run left of another model goes; one that is at work keeps its own
+    except (OSError, UserError) as e:
         report(f"nano: not kept for the next project: {e}")
 
 

@@ -1,6 +1,7 @@
 """The base of a recipe: which files it is, what they are called, and the digest that fixes them.
 
-In: a recipe's [base]. Out: a folder that holds a whole GPT-OSS, fetched from the Hub if need be. Loads no tensor.
+In: a recipe's [base]. Out: a folder that holds a whole GPT-OSS, fetched from the Hub if need be, whose tokenizer is
+GPT-OSS's if its vocabulary is. Loads no tensor.
 """
 
 import hashlib
@@ -9,14 +10,21 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from tune import checkpoint, digests
+from tune import checkpoint, digests, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
-from tune.weights import shards
+from tune.weights import shards, tokenizer
+
+# What a checkpoint takes over from its base beside weights and config.
+COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
+FOLDER = "gpt-oss"  # what a base in a folder is called
 
 
 class Base(NamedTuple):
-    """`name` is how a checkpoint names its base; `reference` what base.model said; `digest` fixes the contents."""
+    """`name` is how a checkpoint names its base; `reference` what base.model said; `digest` fixes the contents.
+
+    A folder's own name is no part of `name`, which goes into digests: equal contents are one base, wherever they lie.
+    """
 
     folder: Path
     name: str
@@ -27,8 +35,9 @@ class Base(NamedTuple):
 def base_of(recipe: Recipe) -> Base:
     """The recipe's base: work/nano, a folder (relative to the recipe), or a Hub id at a commit.
 
-    A folder's digest is over all of its files that shards.headers and the config name; a Hub id's is its commit.
-    Raises UserError when it is not there, not whole, or not a GPT-OSS.
+    A folder's digest is over config, shards, their index and COMPANIONS: all that is read or copied of it; a Hub id's
+    is its commit. Raises UserError when it is not there, not whole, not a GPT-OSS, or has another tokenizer than
+    GPT-OSS's vocabulary of harmony.VOCABULARY ids asks for.
     """
     model, revision = recipe.base.model, recipe.base.revision
     local = recipe.folder / model
@@ -36,11 +45,9 @@ def base_of(recipe: Recipe) -> Base:
         made = checkpoint.verify(recipe.work / "nano", remake="tune nano")
         return Base(made.folder, made.served_name, model, made.digest)
     if (local / "config.json").is_file():
-        shards.config(local)
-        files = {"config.json", *(spec.file for spec in shards.headers(local).values())}
-        listed = dict(digests.each(local, sorted(files), anew=False))
+        listed = dict(digests.each(local, _files(local), anew=False))
         digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
-        return Base(local, f"{local.resolve().name}@{digest[:16]}", model, digest)
+        return _spoken(Base(local, f"{FOLDER}@{digest[:16]}", model, digest))
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or local.exists():
         raise UserError(
             f"base.model = {model!r} is no model folder", why=f"{local} has no config.json", fix="edit base.model"
@@ -51,7 +58,23 @@ def base_of(recipe: Recipe) -> Base:
             why="a Hub id can change under its name; a commit (40 hex digits) cannot",
             fix=f"set base.revision to the commit shown at huggingface.co/{model}/commits/main",
         )
-    return Base(_from_hub(model, revision), f"{model}@{revision[:16]}", model, revision)
+    return _spoken(Base(_from_hub(model, revision), f"{model}@{revision[:16]}", model, revision))
+
+
+def _files(folder: Path) -> list[str]:
+    """Every file of a base that is used or copied, in the order of their names."""
+    shards.config(folder)
+    files = {"config.json", *(spec.file for spec in shards.headers(folder).values())}
+    patterns = (shards.INDEX, *COMPANIONS)
+    return sorted(files | {p.name for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
+
+
+def _spoken(base: Base) -> Base:
+    """The base, unless the ids of its vocabulary mean other text than harmony's, which the dataset is rendered with."""
+    if shards.config(base.folder).get("vocab_size") == harmony.VOCABULARY:
+        for fault in tokenizer.faults(base.folder):
+            raise fault.error("copy the model again, with its tokenizer")
+    return base
 
 
 def _from_hub(model: str, revision: str) -> Path:

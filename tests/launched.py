@@ -11,7 +11,8 @@ from tiny_gptoss import recipe
 from tune.data.row import read
 from tune.errors import UserError, exit_codes
 from tune.terminal import say, tell
-from tune.training import launch, loading, worker
+from tune.training import loading
+from tune.training.processes import launch, worker
 
 
 def main(part: str, folder: Path, processes: str) -> int:
@@ -72,17 +73,17 @@ def wait(folder, made):
 
 def fit(folder, made):
     """TRL through the peft backend; every process writes into a folder of its own."""
-    import torch
-
+    from tune.training import fit as training
     from tune.training.backends import peft
 
     source, rank = folder / "work" / "dataset", os.environ.get("RANK", "0")
     rows = {name: read(source / f"{name}.jsonl", 512) for name in ("train", "eval")}
-    model = loading.load(folder / "base", dtype=torch.float32)
+    model, kind = peft.load(folder / "base", made.train, gpu=False)
     into = folder / f"of{made.train.gpus}" / rank
     into.mkdir(parents=True)
-    done = peft.fit(
+    done = training.fit(
         model,
+        kind,
         loading.tokenizer(folder / "base"),
         rows,
         made.train,
@@ -91,8 +92,8 @@ def fit(folder, made):
         name="base",
         report=lambda _: None,
     )
-
-    told = {"history": done.history, "before": done.eval_before, "after": done.eval_after}
+    norm = sum(float(p.detach().double().square().sum()) for p in model.parameters() if p.requires_grad)
+    told = {"norm": norm, "history": done.history, "before": done.eval_before, "after": done.eval_after}
     (into / "told.json").write_text(json.dumps(told))
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune.recipe import Train
-from tune.training.advice import Finding, advice, findings
-from tune.training.history import rates, read, smooth, spread
+from tune.training.views.advice import Finding, advice, findings
+from tune.training.views.history import rates, read, smooth, spread
 
 Curve = Callable[[float], float]
 

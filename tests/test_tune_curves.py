@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tune.training.curves import page
-from tune.training.scale import axis
+from tune.training.views.curves import page
+from tune.training.views.scale import axis
 
 HOSTILE = "</h1></table><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
 SETTINGS = {"train": {"rank": 8, "learning_rate": 2e-4, "hosts": [], "seed": 3407}, "base": "openai/gpt-oss-20b"}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tune.errors import UserError
-from tune.training import hardware
-from tune.training.hardware import GB, Gpu, Hardware
+from tune.training.machine import hardware
+from tune.training.machine.hardware import GB, Gpu, Hardware
 
 KERNELS = {
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024": "535.183.01",

@@ -14,7 +14,7 @@ from tiny_gptoss import make_base, make_dataset, recipe
 
 from tune.errors import UserError
 from tune.recipe import Train
-from tune.training import launch, worker
+from tune.training.processes import launch, worker
 
 HERE = Path(__file__).parent
 
@@ -77,7 +77,6 @@ def test_ctrl_c_ends_the_workers_too(tmp_path):
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
-@pytest.mark.xfail(strict=True, reason="the peft backend trains as one process yet")
 def test_the_same_rows_a_step_give_the_same_losses_on_one_and_on_two_processes(tmp_path):
     """4 rows x 4 micro-batches on one, 4 x 2 on each of two."""
     make_base(tmp_path / "base")
@@ -88,8 +87,10 @@ def test_the_same_rows_a_step_give_the_same_losses_on_one_and_on_two_processes(t
         assert done.returncode == 0, done.stderr
         curves.append(json.loads((tmp_path / f"of{processes}" / "0" / "told.json").read_text()))
     one, two = curves
-    assert [e["loss"] for e in two["history"]] == pytest.approx([e["loss"] for e in one["history"]], rel=1e-5)
-    assert [e["tokens"] for e in two["history"]] == [e["tokens"] for e in one["history"]]
+    assert [e["loss"] for e in two["history"] if "loss" in e] == pytest.approx(
+        [e["loss"] for e in one["history"] if "loss" in e], rel=1e-5
+    )
+    assert [e["tokens"] for e in two["history"] if "loss" in e] == [e["tokens"] for e in one["history"] if "loss" in e]
     assert two["before"] == pytest.approx(one["before"], rel=1e-5)
     assert two["after"] == pytest.approx(one["after"], rel=1e-5)
     assert one["after"] < one["before"] - 0.1

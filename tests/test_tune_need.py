@@ -8,9 +8,9 @@ import torch
 
 from tune.errors import UserError
 from tune.recipe import Train
-from tune.training import fitting, hardware
-from tune.training.hardware import GB, Gpu, Hardware
-from tune.training.need import eta, looks, need, parameters, steps
+from tune.training.machine import fitting, hardware
+from tune.training.machine.hardware import GB, Gpu, Hardware
+from tune.training.machine.need import eta, looks, need, parameters, steps
 
 GIB = 2**30
 SMALL = {

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.training.progress import COLUMNS, RECENT, SHOWN, Meter, line
+from tune.training.views.progress import COLUMNS, RECENT, SHOWN, Meter, line
 
 
 def entry(step: int, **more: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from tiny_gptoss import make_base, make_dataset, recipe
 from tune import cli
 from tune.errors import UserError
 from tune.recipe import Deploy
-from tune.training import skypilot
+from tune.training.processes import skypilot
 
 SCHEMA = json.loads((Path(__file__).parent / "data" / "skypilot_task.schema.json").read_text())
 

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -59,7 +58,7 @@ def test_an_adapter_that_has_learned(project: Recipe, trained: artefact.Artefact
     rows = [json.loads(line) for line in (project.work / "dataset" / "train.jsonl").read_text().splitlines()]
     assert [e["step"] for e in history] == list(range(1, 19))
     assert history[-1]["tokens"] == figures["tokens"] == 3 * sum(len(r["input_ids"]) for r in rows)  # none is padding
-    assert sorted(trained.files) == ["adapter_config.json", "adapter_model.safetensors", "loss.jsonl"]
+    assert sorted(trained.files) == ["adapter_config.json", "adapter_model.safetensors", "loss.jsonl", "training.html"]
     assert not (project.work / "adapter.part").exists()
     assert str(project.folder) not in (folder / "adapter_config.json").read_text()
 

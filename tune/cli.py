@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,12 +86,24 @@ def nano(path: Path, as_json: bool) -> None:
 
 @main.command()
 @RECIPE
+@click.option("--max-steps", type=click.IntRange(1), help="Overrides train.max_steps of the recipe.")
+@click.option("--hosts", metavar="A,B", help="Addresses in place of [train] hosts, separated by commas.")
+@click.option("--host-rank", type=int, help="This host's place in them, from 0.  [default: found by its address]")
 @JSON
-def train(path: Path, as_json: bool) -> None:
-    """Train a LoRA adapter on the dataset into work/adapter."""
+def train(path: Path, max_steps: int | None, hosts: str | None, host_rank: int | None, as_json: bool) -> None:
+    """Train a LoRA adapter on the dataset into work/adapter, on one GPU, several, or the CPU."""
+    from tune.training.processes import launch, worker
     from tune.training.train import train as stage
 
-    _run(stage, _recipe(path), as_json, then="tune export")
+    given = {"max_steps": max_steps, "hosts": hosts.split(",") if hosts else None}
+    given = {key: value for key, value in given.items() if value is not None}
+    recipe = _recipe(path)
+    recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=given)})
+    if launch.needed(recipe):
+        more = [f"--max-steps={max_steps}"] * bool(max_steps) + [f"--hosts={hosts}"] * bool(hosts)
+        sys.exit(launch.run(path, recipe, host_rank, report=say, more=[*more, *["--json"] * as_json]))
+    with worker.speaking():
+        _run(stage, recipe, as_json, then="tune export")
 
 
 @main.command()
@@ -271,7 +284,7 @@ def try_(questions: tuple[str, ...], path: Path, efforts: tuple[str, ...], max_t
 def launch(path: Path, out: Path) -> None:
     """Render the training for a cloud: a SkyPilot task of [train] gpus and hosts, on deploy.gpu."""
     from tune import artefact
-    from tune.training import skypilot
+    from tune.training.processes import skypilot
 
     recipe = _recipe(path)
     artefact.write_text(out, skypilot.render(path, recipe))

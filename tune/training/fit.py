@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune import artefact
 from tune.data.row import Row
-from tune.errors import UserError
 from tune.recipe import Train
 from tune.training import memory, trainer
-from tune.training.watch import BEST, Watch
+from tune.training.processes import worker
+from tune.training.watch import BEST, Before, Watch
 from tune.weights import lora
 from tune.weights.tensors import PROJECTIONS
 
@@ -85,7 +84,7 @@ def fit(
     name: str,
     report: Report,
 ) -> Fit:
-    """Train `model`, which carries its LoRA, and write adapter_config.json and adapter_model.safetensors `into` a folder.
+    """Train `model`, which carries its LoRA, and write adapter_config.json and adapter_model.safetensors into `into`.
 
     `rows` has lists of "train" and "eval", used as they are. `state` keeps what resumes a killed run; `name` is written
     as the adapter's base. Loss is nats a learned token; eval losses are means over all of their learned tokens, the
@@ -96,17 +95,35 @@ def fit(
     while True:
         made = _trainer(model, kind, tokenizer, rows, settings, state, report)
         try:
-            memory.rehearse(made, rows["train"], settings, report)
+            _rehearse(made, rows["train"], settings, report)
             return _run(made, settings, into=into, state=state, name=name, report=report)
         except memory.out_of_memory() as e:
             rows, settings = memory.smaller(rows, settings, e, report)
-        finally:
-            made.model.zero_grad(set_to_none=True)
+        made.model.zero_grad(set_to_none=True)
         del made
         memory.release()
         for n, p in model.named_parameters():
             if n in fresh:
                 p.data.copy_(fresh[n])
+
+
+def _rehearse(made: Any, rows: Sequence[Row], settings: Train, report: Report) -> None:
+    """Rehearse in every process. Raises torch's OutOfMemoryError in all of them when it was raised in one."""
+    import torch
+
+    worker.require_world(settings, made.accelerator.num_processes)
+    found, error = None, None
+    try:
+        found = memory.rehearse(made, rows, settings)
+    except memory.out_of_memory() as e:
+        error = str(e)
+    if errors := [said for said in trainer.of_all(made, error) if said]:
+        raise memory.out_of_memory()(errors[0])
+    if found:
+        report(memory.told(found, rows, settings))
+        total = torch.cuda.get_device_properties(0).total_memory if found.most else 0
+        if hint := memory.roomier(found, settings, total):
+            report(hint)
 
 
 def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train, state: Path, report: Report) -> Any:
@@ -140,10 +157,12 @@ def _run(made: Any, settings: Train, *, into: Path, state: Path, name: str, repo
     main, evaluates = made.is_world_process_zero(), made.eval_dataset is not None
     resume = _last_whole(state) if main else None
     resume = trainer.same_everywhere(made, resume)
-    before = _evaluated_before(made, state / "eval_before.json") if evaluates else None
+    before = Before(made, state / "eval_before.json")
+    if evaluates:
+        made.add_callback(before)
     if resume:
         report(f"resuming at step {resume.name.removeprefix('checkpoint-')}")
-    made.started = started = time.monotonic()
+    made.started, made.unreported = (started := time.monotonic()), 0  # a rehearsal counted its tokens
     if resume and _reached_the_end(made, resume):
         made.model.load_adapter(str(resume), "default", is_trainable=True)
     else:
@@ -162,7 +181,7 @@ def _run(made: Any, settings: Train, *, into: Path, state: Path, name: str, repo
         (into / "README.md").unlink(missing_ok=True)  # a model card template, nothing in it
     return Fit(
         history=history(made.state.log_history),
-        eval_before=before,
+        eval_before=before.loss,
         eval_after=after,
         trainable=sum(p.numel() for p in tuned.parameters() if p.requires_grad),
         seconds=seconds,
@@ -188,18 +207,6 @@ def history(logged: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
         ):
             out.append(look)
     return out
-
-
-def _evaluated_before(made: Any, path: Path) -> float:
-    """The base's eval loss: measured before the first step, remembered for a resumed run."""
-    known = json.loads(path.read_text()) if path.is_file() and made.is_world_process_zero() else None
-    known = trainer.same_everywhere(made, known)
-    if known is None:
-        known = float(made.evaluate()["eval_loss"])
-        if made.is_world_process_zero():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            artefact.write_text(path, json.dumps(known))
-    return float(known)
 
 
 def _reached_the_end(made: Any, resume: Path) -> bool:

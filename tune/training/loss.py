@@ -68,7 +68,7 @@ class GpuHead:
 def _function() -> Any:
     import torch
 
-    class Loss(torch.autograd.Function):
+    class Loss(torch.autograd.Function):  # type: ignore[misc]
         @staticmethod
         def forward(ctx: Any, hidden: Any, labels: Any, weight: Any) -> Any:
             wanted = ctx.needs_input_grad[0]

@@ -3,17 +3,27 @@
 import gc
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 
 from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Train
+from tune.training.machine import need
 
 Rows = Mapping[str, Sequence[Row]]
 
 
-def rehearse(made: Any, rows: Sequence[Row], settings: Train, report: Callable[[str], None]) -> float:
-    """Forward and backward of the longest rows, twice and without a step; returns seconds of the second one.
+class Rehearsal(NamedTuple):
+    """Seconds of the longest micro-batch, and bytes of the GPU: held between steps, and at most (0 on a CPU)."""
+
+    seconds: float
+    held: int
+    most: int
+
+
+def rehearse(made: Any, rows: Sequence[Row], settings: Train) -> Rehearsal:
+    """Forward and backward of the longest rows, twice and without a step; the second time is taken.
 
     Raises torch's OutOfMemoryError, and UserError when the loss is not finite.
     """
@@ -21,23 +31,40 @@ def rehearse(made: Any, rows: Sequence[Row], settings: Train, report: Callable[[
 
     longest = sorted(rows, key=lambda row: len(row.input_ids))[-settings.batch :]
     batch = made.data_collator([row.model_dump(include={"input_ids", "labels"}) for row in longest])
-    seconds = 0.0
+    seconds, value = 0.0, 0.0
     for _ in range(2):
         started = time.monotonic()
-        loss = made.training_step(made.model, dict(batch), torch.tensor(len(batch["targets"])))
-        value = float(loss)
+        value = float(made.training_step(made.model, dict(batch), torch.tensor(len(batch["targets"]))))
         seconds = time.monotonic() - started
     made.model.zero_grad(set_to_none=True)
-    if not torch.isfinite(torch.tensor(value)):
+    if not isfinite(value):
         raise UserError(
             f"the loss of the untrained base is {value}",
             why="it holds NaN or infinity, or its weights are not what its config.json describes",
             fix="tune check, or another copy of the base",
         )
-    tokens = sum(len(row.input_ids) for row in longest)
-    used = f", {peak() / 1e9:.1f} GB of the GPU at most" if peak() else ""
-    report(f"rehearsal: {len(longest)} longest rows ({tokens} tokens) take {seconds:.2f} s{used}")
-    return seconds
+    return Rehearsal(seconds, torch.cuda.memory_allocated() if torch.cuda.is_available() else 0, peak())
+
+
+def told(found: Rehearsal, rows: Sequence[Row], settings: Train) -> str:
+    """The rehearsal in a line: its time and memory, and the time of all steps at most."""
+    used = f", {found.most / 1e9:.1f} GB of the GPU at most" if found.most else ""
+    whole = need.eta(found.seconds * settings.accumulate, need.steps(len(rows), settings))
+    return f"rehearsal: the longest {settings.batch} rows take {found.seconds:.2f} s{used}; at most {whole}"
+
+
+def roomier(found: Rehearsal, settings: Train, total: int) -> str:
+    """Advice where the rows of a whole step fit at once: the same gradients, in fewer and larger launches; else "".
+
+    What grows with the rows is what is held at most less what is held anyway; a tenth and a sixth are left free.
+    """
+    at_once = found.held + 1.1 * (found.most - found.held) * settings.accumulate
+    if settings.accumulate == 1 or not found.most or at_once > total * 5 / 6:
+        return ""
+    return (
+        f"hint: train.batch = {settings.batch * settings.accumulate} and train.accumulate = 1 would fit"
+        f" ({at_once / 1e9:.0f} of {total / 1e9:.0f} GB), learn the same and take less time"
+    )
 
 
 def out_of_memory() -> type[Exception]:

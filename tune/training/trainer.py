@@ -7,6 +7,7 @@ reads figures back three times a micro-batch. Knows no recipe, no stage and no f
 import functools
 import importlib.util
 import math
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,10 @@ from typing import Any
 from tune.errors import UserError
 from tune.recipe import Train
 from tune.training.loss import CpuHead, GpuHead
+from tune.training.machine.need import world
 
+NEVER = 1_000_000_000
+SAVE_STEPS = 50  # of several processes, whose clocks may differ
 PAD = 64  # rows are padded to a multiple of it on a GPU: few lengths, few kernels
 
 
@@ -50,14 +54,22 @@ def arguments(settings: Train, state: Path, *, gpu: bool) -> dict[str, Any]:
         "eval_strategy": "steps" if settings.eval_every else "no",
         "eval_steps": settings.eval_every or None,
         "save_strategy": "steps",
-        "save_steps": settings.save_every or 1_000_000_000,  # else by the clock, in a callback
+        "save_steps": settings.save_every or (SAVE_STEPS if world(settings) > 1 else NEVER),  # or by the clock: watch
         "save_total_limit": 1,
         "disable_tqdm": True,
-        "report_to": "none",
+        "report_to": _reporters(),
         "dataloader_pin_memory": gpu,
+        "ddp_find_unused_parameters": False,
         "remove_unused_columns": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
     }
+
+
+def _reporters() -> list[str]:
+    """TensorBoard where it is installed (into $TENSORBOARD_LOGGING_DIR), W&B where the environment asks for it."""
+    found = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
+    asked = {"WANDB_API_KEY", "WANDB_MODE"} & os.environ.keys()
+    return found + (["wandb"] if asked and importlib.util.find_spec("wandb") else [])
 
 
 def collate(rows: Sequence[dict[str, list[int]]], *, pad: int, multiple: int) -> dict[str, Any]:
@@ -95,6 +107,15 @@ def _optimizer(settings: Train, *, gpu: bool) -> str:
     raise UserError(
         'train.optimizer = "adamw_8bit" needs bitsandbytes', why="it is not installed", fix='set it to "auto"'
     )
+
+
+def of_all(made: Any, value: Any) -> list[Any]:
+    """Every process's value, in every process of the run."""
+    if made.accelerator.num_processes == 1:
+        return [value]
+    from accelerate.utils import gather_object
+
+    return list(gather_object([value]))
 
 
 def same_everywhere(made: Any, value: Any) -> Any:
@@ -149,11 +170,11 @@ def _watched() -> Any:
     from trl import SFTTrainer
 
     class Trainer(SFTTrainer):  # type: ignore[misc]
-        started = 0.0
+        started, unreported = 0.0, 0
 
         def count(self, inputs: Any) -> None:
             if self.model.training:
-                self.state.num_input_tokens_seen += inputs["tokens"] * self.accelerator.num_processes
+                self.unreported += inputs["tokens"]
 
         def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
             norm = super()._get_grad_norm(*given, **named)
@@ -167,6 +188,9 @@ def _watched() -> Any:
 
         def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
             if "loss" in logs:
+                seen = torch.tensor(self.unreported, device=self.args.device)
+                self.state.num_input_tokens_seen += int(self.accelerator.reduce(seen, "sum"))
+                self.unreported = 0
                 logs |= {
                     "tokens": int(self.state.num_input_tokens_seen),
                     "seconds": round(time.monotonic() - self.started, 3),

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,33 @@ from transformers import TrainerCallback  # imported where training starts, neve
 
 from tune import artefact
 from tune.recipe import Train
-from tune.training.progress import Meter
+from tune.training import trainer
+from tune.training.machine import need
+from tune.training.views.progress import Meter
 
 SAVE_SECONDS = 60  # work that a kill may lose
 BEST = "best"  # in the state folder: the adapter of the best look, and look.json
+
+
+class Before(TrainerCallback):  # type: ignore[misc]
+    """The base's loss on held-out rows, taken as training begins and remembered for a resumed run.
+
+    Not sooner: accelerate takes a model that was evaluated before train() for prepared, and each of several processes
+    would train alone, without a word.
+    """
+
+    def __init__(self, made: Any, path: Path) -> None:
+        known = json.loads(path.read_text()) if made.is_world_process_zero() and path.is_file() else None
+        self.made, self.path = made, path
+        self.loss: float | None = trainer.same_everywhere(made, known)
+
+    def on_train_begin(self, _args: Any, state: Any, *_: Any, **__: Any) -> None:
+        if self.loss is not None:
+            return
+        self.loss = float(self.made.evaluate()["eval_loss"])
+        if state.is_world_process_zero:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            artefact.write_text(self.path, json.dumps(self.loss))
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
@@ -26,16 +50,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.meter: Meter | None = None
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
-        if not self.settings.save_every and time.monotonic() - self.saved > SAVE_SECONDS:
+        if (
+            not self.settings.save_every
+            and need.world(self.settings) == 1
+            and time.monotonic() - self.saved > SAVE_SECONDS
+        ):
             control.should_save = True
 
     def on_save(self, *_at: Any, **_: Any) -> None:
         self.saved = time.monotonic()
 
     def on_log(self, _args: Any, state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
-        if not logs or "loss" not in logs or not state.is_world_process_zero:
+        if not logs or not state.is_world_process_zero:
             return
-        self.meter = self.meter or Meter(state.max_steps)
+        self.meter = self.meter or Meter(state.max_steps, live=sys.stderr.isatty())
         if line := self.meter.seen({**logs, "step": state.global_step}):
             self.report(line)
 

@@ -9,7 +9,7 @@ from tune.training.fit import Kind, wrap
 
 
 def load(folder: Path, settings: Train, *, gpu: bool) -> tuple[Any, Kind]:
-    """The model with its LoRA, and how it is trained. On a GPU attention is flex attention and layers are recomputed."""
+    """The model with its LoRA, and how it is trained: on a GPU with flex attention, and layers are recomputed."""
     import torch
 
     if not gpu:

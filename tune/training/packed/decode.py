@@ -6,7 +6,6 @@ The codec of files is `tune.weights.mxfp4`; this is its reading half where the b
 from functools import cache
 from typing import Any
 
-
 from tune.weights import mxfp4
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-class HostEmbedding(nn.Module):
+class HostEmbedding(nn.Module):  # type: ignore[misc]
     """As nn.Embedding over `weight` [vocabulary, H]; the weight stays in pinned memory of the host.
 
     Moving the model leaves it there: it is no parameter, and frozen.

@@ -18,7 +18,7 @@ from tune.weights.tensors import MXFP4_BLOCK
 SLICE = 1 << 28  # values that are decoded at a time: 0.5 GB in bf16
 
 
-class PackedExperts(nn.Module):
+class PackedExperts(nn.Module):  # type: ignore[misc]
     """Stands where stock GPT-OSS has its experts; the tensors carry the names of OpenAI's files.
 
     `parts`: into how many slices of the intermediate units the work is cut. One slice is decoded at a time.

@@ -61,12 +61,12 @@ def mix(x: torch.Tensor, scores: torch.Tensor, experts: "PackedExperts", at: Rou
     return _Mixture.apply(_REPLAY, experts, scale, x, scores, *at, *matrices)
 
 
-class _Mixture(torch.autograd.Function):
+class _Mixture(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def forward(
         ctx: Any, replay: bool, experts: "PackedExperts", scale: float, x: Any, scores: Any, *rest: torch.Tensor
     ) -> Any:
-        at, lora = Routing(*rest[:4]), Lora(*rest[4:], scale) if rest[4:] else None
+        at, lora = Routing(*rest[:4]), _lora(rest[4:], scale)
         ctx.save_for_backward(x, scores, *rest)
         ctx.experts, ctx.scale = experts, scale
         if replay:  # the output is not used: what backward needs are the inputs
@@ -83,7 +83,7 @@ class _Mixture(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, scores, *rest = ctx.saved_tensors
-        experts, at, lora = ctx.experts, Routing(*rest[:4]), Lora(*rest[4:], ctx.scale) if rest[4:] else None
+        experts, at, lora = ctx.experts, Routing(*rest[:4]), _lora(rest[4:], ctx.scale)
         given, rows, score = gradient.to(x.dtype)[at.token], x[at.token], gate.spread(scores, at.place)
         to_score, to_rows = on(x, gate.biased)(given, experts.down_proj_bias, at.expert), None
         learned = _Learned(lora, at.ends) if lora else None
@@ -111,7 +111,7 @@ class _Learned:
 
     def __init__(self, lora: Lora, ends: torch.Tensor) -> None:
         self.lora, self.scale, self.ends = lora, lora.scale, ends
-        self.to = Lora(*(torch.zeros_like(part) for part in lora[:4]), lora.scale)
+        self.to = lora._replace(**{name: torch.zeros_like(getattr(lora, name)) for name in Lora._fields[:4]})
 
     def gate_up(self, rows: slice, out: torch.Tensor, x: torch.Tensor) -> None:
         """`rows` of gate_up's outputs; the gradient `out` [n, rows] that came there, and the input x [n, H]."""
@@ -128,6 +128,10 @@ class _Learned:
     def gradients(self) -> tuple[torch.Tensor, ...]:
         """Of `Lora`'s matrices, in their order."""
         return self.to[:4]
+
+
+def _lora(matrices: tuple[torch.Tensor, ...], scale: float) -> Lora | None:
+    return Lora(*matrices, scale) if matrices else None  # type: ignore[call-arg]
 
 
 @contextmanager

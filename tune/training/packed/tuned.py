@@ -1,5 +1,5 @@
-"""LoRA on packed experts, in the places and under the names that PEFT's `target_parameters` would give it: gate_up_proj's
-wraps the experts, and down_proj's wraps that.
+"""LoRA on packed experts, in the places and under the names that PEFT's `target_parameters` would give it:
+gate_up_proj's wraps the experts, and down_proj's wraps that.
 
 PEFT itself adds a change to a parameter, and packed experts have none to add to.
 """
@@ -38,8 +38,9 @@ class Tuned(nn.Module, BaseTunerLayer):  # type: ignore[misc]
 
     def mix(self, hidden: torch.Tensor, scores: torch.Tensor, routing: Routing) -> torch.Tensor:
         """As PackedExperts.mix, of the tuned experts unless the adapter is switched off. Asked of the outer one."""
-        up, packed = self.base_layer, self.get_base_layer()
-        lora = None if self.disable_adapters else Lora(*up.change(), *self.change(), self.scale)
+        packed = self.get_base_layer()
+        (up_a, up_b), (down_a, down_b) = self.base_layer.change(), self.change()
+        lora = None if self.disable_adapters else Lora(up_a, up_b, down_a, down_b, self.scale)
         made: torch.Tensor = mix(hidden, scores, packed, routing, lora)
         return made
 

@@ -26,7 +26,7 @@ def render(path: Path, recipe: Recipe, *, disk_gb: int = 256) -> str:
     train, name = recipe.train, cluster(recipe)
     nodes = max(1, len(train.hosts))
     hosts = ' --hosts "$(echo "$SKYPILOT_NODE_IPS" | paste -sd, -)" --host-rank "$SKYPILOT_NODE_RANK"'
-    mounts = {f"{HOME}/tune": Path(__file__).parents[1], f"{HOME}/recipe.toml": path} | {
+    mounts = {f"{HOME}/tune": Path(__file__).parents[2], f"{HOME}/recipe.toml": path} | {
         f"{HOME}/{_inside(recipe, p)}": p for p in _folders(recipe)
     }
     secrets = (

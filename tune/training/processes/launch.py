@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tune.errors import UserError
 from tune.recipe import Recipe
-from tune.training import fitting, hardware, worker
-from tune.training.need import world
+from tune.training.machine import fitting, hardware
+from tune.training.machine.need import world
+from tune.training.processes import worker
 from tune.weights import shards
 from tune.weights.base_model import base_of
 

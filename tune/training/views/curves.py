@@ -1,6 +1,6 @@
 """A training history in, one self-contained HTML page out: curves, advice in words, settings and figures.
 
-No script, nothing fetched, every text escaped. Draws only: what the curve means is said by `tune.training.advice`.
+No script, nothing fetched, every text escaped. Draws only: what the curve means, `tune.training.views.advice` says.
 Coordinates are per cent of a chart, which the browser stretches to its width.
 """
 
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tune.training import advice
-from tune.training.history import Entry, Floats, History, number, rates, read, smooth
-from tune.training.scale import Axis, Labels, axis, decimals, ends, labels
+from tune.training.views import advice
+from tune.training.views.history import Entry, Floats, History, number, rates, read, smooth
+from tune.training.views.scale import Axis, Labels, axis, decimals, ends, labels
 
 if TYPE_CHECKING:
     import jinja2
@@ -59,7 +59,7 @@ def page(
 ) -> str:
     """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network.
 
-    `history` is as in tune.training.history; `settings` and `figures` are shown as they are, inner dicts under
+    `history` is as in tune.training.views.history; `settings` and `figures` are shown as they are, inner dicts under
     dotted names; `base_eval` is the untouched base's loss on the held-out rows, nats a learned token.
     """
     h = read(history)

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tune.training.history import Entry, Floats, History, Look, number, read, spread
+from tune.training.views.history import Entry, Floats, History, Look, number, read, spread
 
 Kind = Literal["broken", "diverged", "jumping", "overfitting", "near zero", "falling", "flat"]
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from tune import ram
 from tune.errors import UserError
 from tune.recipe import Train
-from tune.training import hardware
-from tune.training.hardware import GB, Hardware
-from tune.training.need import CONTEXT, Backend, Need, need
+from tune.training.machine import hardware
+from tune.training.machine.hardware import GB, Hardware
+from tune.training.machine.need import CONTEXT, Backend, Need, need
 from tune.weights import tensors
 
 

@@ -18,7 +18,7 @@ import click
 
 from tune.errors import BUG, UserError, unusable
 from tune.recipe import Train
-from tune.training.need import world
+from tune.training.machine.need import world
 
 
 def inside() -> bool:

@@ -15,6 +15,7 @@ BLOCK = tensors.MXFP4_BLOCK
 GRID = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)  # E2M1 magnitudes by code; code 8 is the sign
 BIAS = 127  # of the E8M0 scale byte
 LEAST, MOST = -127, 125  # exponents: 6 * 2**125 is the largest multiple of 6 below float32's end
+_POWERS = np.ldexp(np.float32(1), np.arange(255, dtype=np.int32) - BIAS)  # by scale byte
 _CHUNK = 4096  # blocks at a time: the temporaries stay in a core's cache
 _INFINITY = 0x7F800000
 _PAIRS = np.stack(
@@ -24,6 +25,7 @@ _PAIRS = np.stack(
     ],
     axis=1,
 )
+_TWO = np.ascontiguousarray(_PAIRS).view(np.uint64).ravel()  # two values moved as one
 
 
 def quantize(weights: Floats) -> tuple[Bytes, Bytes]:
@@ -58,9 +60,36 @@ def dequantize(blocks: Bytes, scales: Bytes) -> Floats:
         raise ValueError(f"blocks {blocks.shape} do not belong to scales {scales.shape}")
     if scales.size and int(scales.max()) > MOST + BIAS:
         raise ValueError(f"scale byte {int(scales.max())}: its values are past float32, or NaN")
-    values: Floats = _PAIRS[blocks].reshape(*scales.shape, BLOCK)
-    values *= _power(scales.astype(np.int32) - BIAS)[..., None]
+    values: Floats = _TWO.take(blocks).view(np.float32).reshape(*scales.shape, BLOCK)
+    values *= _POWERS[scales][..., None]
     return values.reshape(*scales.shape[:-1], -1)
+
+
+def requantize(values: Floats, scales: Bytes) -> Bytes:
+    """Blocks uint8 [..., K/32, 16] of `values` float32 [..., K] under given scales uint8 [..., K/32], which stay.
+
+    The definition that training through the quantizer shares: with s = 2**(scale - 127), the code of v has the sign
+    bit of v (of a zero too) and the magnitude nearest to |v| / s of 0, 0.5, 1, 1.5, 2, 3, 4, 6; a tie goes to the even
+    code (0.25 to 0, 0.75 to 1, 1.25 to 1, 1.75 to 2, 2.5 to 2, 3.5 to 4, 5 to 4); everything over 5 is 6. |v| / s is
+    taken in float32 and exact but for what underflows, far below 0.25, or overflows, far above 5.
+    Raises ValueError on NaN, infinity, shapes that do not belong together and scales past 252.
+    """
+    if values.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
+        raise ValueError(f"values {values.shape} do not belong to scales {scales.shape}")
+    if scales.size and int(scales.max()) > MOST + BIAS:
+        raise ValueError(f"scale byte {int(scales.max())}: its values are past float32, or NaN")
+    rows = np.ascontiguousarray(values, np.float32).reshape(-1, BLOCK)
+    exponents, blocks = scales.reshape(-1).astype(np.int32) - BIAS, np.empty((len(rows), BLOCK // 2), np.uint8)
+    for i in range(0, len(rows), _CHUNK):
+        part = rows[i : i + _CHUNK]
+        magnitudes = np.abs(part)
+        if magnitudes.view(np.int32).max() >= _INFINITY:
+            raise ValueError("weights hold NaN or infinity")
+        with np.errstate(over="ignore", under="ignore"):
+            codes = _codes(magnitudes, exponents[i : i + _CHUNK])
+        codes |= np.signbit(part).view(np.uint8) << 3
+        blocks[i : i + _CHUNK] = codes[:, 0::2] | (codes[:, 1::2] << 4)
+    return blocks.reshape(*scales.shape, BLOCK // 2)
 
 
 def squared_error(weights: Floats, blocks: Bytes, scales: Bytes) -> tuple[float, float]:
@@ -112,4 +141,5 @@ def _error(magnitudes: Floats, codes: Bytes, exponents: NDArray[np.int32]) -> Fl
 
 
 def _power(exponents: NDArray[np.int32]) -> Floats:
-    return np.ldexp(np.float32(1), exponents)
+    """2**exponents of -127 to 127, from a table."""
+    return _POWERS[exponents + BIAS]

@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tune.weights import lora
 from tune.weights.lora import FILES, TARGETS, Delta
@@ -19,7 +20,7 @@ _EXPERTS = (("gate_up_proj", ".base_layer"), ("down_proj", ""))
 def unservable(deltas: Mapping[str, Delta]) -> str:
     """What of an adapter vLLM does not serve, or ""."""
     odd = [
-        n for n, d in deltas.items() if not d.is_experts and n.removesuffix(".weight").rsplit(".", 1)[1] not in TARGETS
+        n for n, d in deltas.items() if not d.is_experts and n.removesuffix(".weight").rpartition(".")[2] not in TARGETS
     ]
     if odd:
         return f"{odd[0]} is no attention projection and no expert"
@@ -66,7 +67,7 @@ def _is_served(source: Path, deltas: Mapping[str, Delta]) -> bool:
 def _rewrite(path: Path, deltas: Mapping[str, Delta]) -> None:
     from safetensors.torch import save_file
 
-    tensors = {}
+    tensors: dict[str, Any] = {}
     for stem, delta in _named(deltas).items():
         a, b = delta.a, delta.b
         if delta.is_experts:

@@ -182,7 +182,7 @@ def _one(state: Part, shard: Shard, values: Values, tally: Tally, *, done: int, 
 
 
 def _settings(config: Mapping[str, Any], kind: Weights) -> dict[str, Any]:
-    """The config.json of the export. Without transformers_version, transformers takes the tokenizer for a broken one."""
+    """The export's config.json. Without transformers_version, transformers takes the tokenizer for a broken one."""
     settings = {key: value for key, value in config.items() if key not in ("quantization_config", "torch_dtype")}
     settings |= {"dtype": "bfloat16"}
     settings["transformers_version"] = config.get("transformers_version") or importlib.metadata.version("transformers")

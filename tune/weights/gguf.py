@@ -22,6 +22,7 @@ KIND = "gguf"
 SOURCES = ("mxfp4", "merged")  # the first that is there: experts stay MXFP4 in GGUF
 CONVERTER = "convert_hf_to_gguf.py"
 HOME = "LLAMA_CPP_DIR"
+CLONE = "git clone --depth 1 --branch gguf-v0.19.0 https://github.com/ggml-org/llama.cpp"
 MAGIC = b"GGUF"
 SPARE = 1.05  # of the source's bytes, in room asked for
 _SAID = 400  # characters of a failing converter's last words
@@ -84,8 +85,7 @@ def _converter() -> list[str]:
     raise UserError(
         f"llama.cpp's {CONVERTER} is not installed",
         why=f"it is neither on PATH nor in {HOME}",
-        fix="git clone --depth 1 --branch gguf-v0.19.0 https://github.com/ggml-org/llama.cpp && pip install gguf==0.19.0 && "
-        f"export {HOME}=$PWD/llama.cpp",
+        fix=f"{CLONE} && pip install gguf==0.19.0 && export {HOME}=$PWD/llama.cpp",
     )
 
 

@@ -21,7 +21,7 @@ _AT_ONCE = 64
 
 
 class Distance(NamedTuple):
-    """Means over `tokens` learned tokens: KL(first || second) in nats, and |difference| of logits over the vocabulary."""
+    """Means over `tokens` learned tokens: KL(first || second) in nats, and |difference| of all the logits."""
 
     kl: float
     moved: float
@@ -48,7 +48,7 @@ def kl(first: Path, second: Path, rows: Sequence[Row]) -> Distance:
 
 
 def distances(first: Values, others: Sequence[Values], rows: Sequence[Row]) -> list[Distance]:
-    """How far each of the others is from the first, which is run once. Rows without a learned token count for nothing."""
+    """How far each of the others is from the first, which is run once."""
     import torch
 
     with quiet():

@@ -44,7 +44,7 @@ REFUSED = {
 }
 INITS = (True, False, "gaussian", "eva", "orthogonal")  # the others change the base's weights, or are variants
 KEYS = HONOURED | HARMLESS | REFUSED.keys() | {"init_lora_weights"}
-_OFF = (None, False, "none", "", [], {})
+_OFF: tuple[object, ...] = (None, False, "none", "", [], {})
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def problem(settings: Mapping[str, Any]) -> str:
     rank, alpha = settings.get("r"), settings.get("lora_alpha")
     if type(rank) is not int or rank < 1:
         return f"{FILE} has r {rank!r}, not a whole number" if "r" in settings else f"{FILE} lacks r"
-    if type(alpha) not in (int, float) or not math.isfinite(alpha):
+    if not isinstance(alpha, int | float) or isinstance(alpha, bool) or not math.isfinite(alpha):
         return (
             f"{FILE} has lora_alpha {alpha!r}, not a number" if "lora_alpha" in settings else f"{FILE} lacks lora_alpha"
         )

@@ -1,4 +1,4 @@
-"""Safetensors files written as a stream: sizes are known before, so the header comes first and then tensor after tensor.
+"""Safetensors files written as a stream: sizes are known before, so the header comes first, then tensor by tensor.
 
 In: items that announce their tensors and then yield the bytes. Out: shards, their index, and the sha256 of each file,
 taken while it is written. Byte for byte what `safetensors.torch.save_file` writes of the same tensors. A value that is

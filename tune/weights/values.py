@@ -1,4 +1,4 @@
-"""A GPT-OSS's weights as numbers: a tensor, some rows or one expert at a time, with an adapter's changes added on asking.
+"""A GPT-OSS's weights as numbers: a tensor, some rows or one expert at a time, an adapter's changes added on asking.
 
 In: a folder, the headers of its files, and changes. Out: the bytes as they lie there, torch tensors, arrays of one
 expert. At most one tensor that is no expert is in memory. Knows nothing of what is made from them.

@@ -70,7 +70,8 @@ def test_a_killed_export_goes_on_with_the_files_that_are_whole(tmp_path: Path) -
     done = sorted(p.name for p in part.glob("*.safetensors"))
     assert len(done) == 4
     before = {name: (part / name).stat().st_ino for name in done}
-    (part / done[1]).write_bytes(b"x" + (part / done[1]).read_bytes()[1:])  # damaged since
+    whole = (part / done[1]).read_bytes()
+    (part / done[1]).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # damaged since
     said: list[str] = []
     folder = export.export(made, said.append).folder
     count = len(list(folder.glob("*.safetensors")))
@@ -210,11 +211,18 @@ def test_a_base_of_another_dtype_becomes_bf16(tmp_path: Path, stored: torch.dtyp
 def test_transformers_does_not_take_the_tokenizer_for_a_broken_one(
     tmp_path: Path, kind: str, version: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import AutoTokenizer, __version__
     from transformers.utils import logging as theirs
 
     make_base(tmp_path / "base")
     edit_config(tmp_path / "base", transformers_version=version)
+    words = {"<pad>": 0, "<eos>": 1, "<unk>": 2} | {
+        f"w{n}": n for n in range(3, 100_010)
+    }  # only large ones are suspect
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "base" / "tokenizer.json"))
     made = recipe(tmp_path, export={"format": kind})
     make_adapter(made, base_of(made).digest)
     folder = export.export(made).folder

@@ -14,6 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tune.artefact import write_text
 from tune.errors import UserError
 from tune.weights import shards, values
@@ -118,7 +120,7 @@ def require_copied(folder: Path, shard: Shard, source: Values) -> int:
     with Values(folder, shards.read_header(folder / shard.file)) as written:
         for name in (name for item in shard.items if item.copied for name in item.specs):
             pairs = zip(written.chunks(name), source.chunks(name), strict=True)
-            if written.specs[name][:2] != source.specs[name][:2] or any(a != b for a, b in pairs):
+            if written.specs[name][:2] != source.specs[name][:2] or not all(_same(a, b) for a, b in pairs):
                 raise UserError(
                     f"{folder / shard.file}: {name} is not what {source.folder} holds",
                     why="it was copied byte for byte, and other bytes are read back: disk or memory is failing",
@@ -126,6 +128,12 @@ def require_copied(folder: Path, shard: Shard, source: Values) -> int:
                 )
             compared += written.specs[name].bytes
     return compared
+
+
+def _same(one: memoryview, other: memoryview) -> bool:
+    """Whether two chunks hold the same bytes: by words of eight where they can be, many times faster than views do."""
+    word = np.uint64 if len(one) == len(other) and not len(one) % 8 else np.uint8
+    return np.array_equal(np.frombuffer(one, word), np.frombuffer(other, word))
 
 
 def is_full(e: OSError) -> bool:

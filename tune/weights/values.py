@@ -41,7 +41,9 @@ class Values:
 
     def chunks(self, name: str, *, step: int = CHUNK) -> Iterator[memoryview]:
         """A tensor's bytes in order. A chunk is good until the one after the next is asked for."""
-        spec, buffers, at = self.specs[name], (bytearray(step), bytearray(step)), 0
+        spec, at = self.specs[name], 0
+        step = min(step, max(spec.bytes, 1))
+        buffers = bytearray(step), bytearray(step if step < spec.bytes else 0)
         while at < spec.bytes:
             view = memoryview(buffers[at // step % 2])[: min(step, spec.bytes - at)]
             self._read(spec, at, view)

@@ -16,7 +16,7 @@ from tune.weights import mxfp4, tensors
 from tune.weights.mxfp4 import Bytes, Floats
 from tune.weights.stream import Item
 from tune.weights.tensors import Tensor, Weights
-from tune.weights.values import CHUNK, Values
+from tune.weights.values import Values
 
 AT_ONCE = 64 << 20  # bytes of a matrix in float32; attention's are under it
 
@@ -108,7 +108,7 @@ def _copied(source: Values, names: list[str]) -> Iterator[tuple[str, Any]]:
 
 def _cast(source: Values, name: str) -> Iterator[tuple[str, Any]]:
     spec = source.specs[name]
-    rows = max(1, CHUNK // max(1, spec.bytes // spec.shape[0]))
+    rows = max(1, AT_ONCE // max(1, spec.bytes // spec.shape[0]))
     for first in range(0, spec.shape[0], rows):
         yield name, _bytes(source.rows(name, first, min(rows, spec.shape[0] - first)))
 

@@ -99,7 +99,7 @@ def write(folder: Path, shard: Shard) -> str:
                     hashed = beside.submit(digest.update, view)
                     _require_numbers(name, item.specs[name].dtype, view)
                     while len(view):
-                        view = view[f.write(view) :]
+                        view = view[f.write(view[: values.CHUNK]) :]
                 if any(left.values()):
                     raise RuntimeError(f"{left} bytes were announced and not made")  # a bug of ours
             hashed.result()

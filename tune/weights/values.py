@@ -18,7 +18,7 @@ from tune.weights.lora import Delta
 from tune.weights.mxfp4 import Bytes, Floats
 from tune.weights.tensors import Tensor
 
-CHUNK = 8 << 20  # bytes read at a time
+CHUNK = 1 << 20  # bytes read and written at a time: they stay in a core's cache; eight times more is far slower
 _DTYPES = {"BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64", "U8": "uint8"}
 
 

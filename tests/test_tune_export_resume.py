@@ -237,3 +237,18 @@ def test_transformers_does_not_take_the_tokenizer_for_a_broken_one(
             assert "regex" not in caplog.text
     finally:
         theirs.disable_propagation()
+
+
+def test_a_file_that_changes_before_its_manifest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = project(tmp_path)
+
+    def damage(folder: Path, _: str) -> None:
+        (folder / checkpoint.CANARY).write_text("{}")
+        shard = sorted(folder.glob("*.safetensors"))[2]
+        whole = shard.read_bytes()
+        shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+
+    monkeypatch.setattr(canary, "write", damage)
+    with pytest.raises(UserError, match=r"model-00003-of-\d+\.safetensors was changed while the export was made"):
+        export.export(made)
+    assert not (made.work / "merged").exists()

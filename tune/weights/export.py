@@ -82,6 +82,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
         )
 
     def fill(fresh: Path) -> None:
+        written: dict[str, str] = {}
         with Values(base.folder, specs, deltas) as values:
             if kind == "lora":
                 figures = _adapter(fresh, source, base, values)
@@ -90,18 +91,20 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
                 state = resume.open_part(part, key)
                 files, figures = _weights(state, values, config, kind, report)
                 tally = Tally(**figures.pop("counted"))
+                written = figures.pop("written")
                 figures |= tally.figures()
                 if not any(tally.changed.values()):
                     raise lora.unchanged(source, "every weight in bf16 equals the base's")
                 _require_survival(recipe, trained, tally, figures)
                 if kind == "mxfp4" and (tally.errors or tally.deltas) and (rows := _rows(recipe, config)):
                     report(f"{kind}: asking both models about held-out rows, to see what quantization did")
-                    with Values(state.folder) as written, Values(base.folder, specs) as plain:
-                        figures["held_out"] = held_out.figures(plain, values, written, rows)
+                    with Values(state.folder) as packed, Values(base.folder, specs) as plain:
+                        figures["held_out"] = held_out.figures(plain, values, packed, rows)
                 report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
                 canary.write(state.folder, recipe.dataset.date)
                 state.place([*files, checkpoint.CANARY], fresh)
         checkpoint.finish(fresh, **facts, inputs=inputs, settings=settings, figures=figures)
+        _require_read_back(fresh, written)
 
     try:
         artefact.remake_folder(folder, checkpoint.KIND, fill)
@@ -130,7 +133,8 @@ def _require_its_own(recipe: Recipe, trained: Artefact, base: Base) -> None:
 def _weights(
     state: Part, values: Values, config: Mapping[str, Any], kind: Weights, report: Callable[[str], None]
 ) -> tuple[list[str], dict[str, Any]]:
-    """Everything but the canary, in the state's folder. Returns its files, and figures with `counted`, a tally's."""
+    """Everything but the canary, in the state's folder. Returns its files, and figures with `counted`, a tally's,
+    and `written`, each shard's sha256 of what was written."""
     tally = Tally()
     parts = stream.split(plan(values, config, kind, tally), SHARD_BYTES)
     sizes = {s.file: sum(spec.bytes for item in s.items for spec in item.specs.values()) for s in parts}
@@ -144,7 +148,7 @@ def _weights(
     there = sum(record is not None for record in records.values())
     kept = f", {there} of {len(parts)} files are there" if there else ""
     report(f"{kind}: {sum(sizes.values()) / 1e9:.2f} GB{kept}")
-    whole, copied = Tally(), 0
+    whole, copied, digests = Tally(), 0, {}
     for i, shard in enumerate(parts, 1):
         record = records[shard.file]
         if record is None:
@@ -152,6 +156,7 @@ def _weights(
             record = _one(state, shard, values, tally, done=i - 1, of=len(parts))
         whole.add(record.counted["tally"])
         copied += record.counted["copied"]
+        digests[shard.file] = record.sha256
     settings = _settings(config, kind)
     written = {name: spec for s in parts for name, spec in shards.read_header(state.folder / s.file).items()}
     if faults := tensors.differences(state.folder, written, tensors.expected(settings)):
@@ -161,7 +166,7 @@ def _weights(
         shutil.copyfile(path, state.folder / path.name)
     files = [*sizes, *stream.write_index(state.folder, parts), "config.json", *(p.name for p in companions)]
     figures = {"tensors": len(written), "bytes": sum(sizes.values()), "bytes_compared": copied}
-    return files, {**figures, "counted": whole.count()}
+    return files, {**figures, "counted": whole.count(), "written": digests}
 
 
 def _one(state: Part, shard: Shard, values: Values, tally: Tally, *, done: int, of: int) -> resume.Record:
@@ -179,6 +184,14 @@ def _one(state: Part, shard: Shard, values: Values, tally: Tally, *, done: int, 
             why=f"{done} of {of} files are finished and stay in {state.folder}; {shard.file} did not fit",
             fix="free some space, then the same command: it goes on there",
         ) from None
+
+
+def _require_read_back(fresh: Path, written: Mapping[str, str]) -> None:
+    """Raise UserError when a file that the manifest describes has other bytes than were written to it."""
+    found = artefact.read(fresh, checkpoint.KIND, remake=checkpoint.EXPORT).files
+    if wrong := [file for file, sha256 in written.items() if found[file] != sha256]:
+        why = "its sha256 is not that of the bytes written: disk or memory is failing, or another program wrote there"
+        raise UserError(f"{wrong[0]} was changed while the export was made", why=why, fix="the same command once more")
 
 
 def _settings(config: Mapping[str, Any], kind: Weights) -> dict[str, Any]:

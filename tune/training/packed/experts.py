@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tune.training.packed.decode import decode, redecode
+from tune.weights.mxfp4_torch import decode, redecode
 from tune.training.packed.mixture import Lora, Routing, mix, route
 from tune.weights.tensors import MXFP4_BLOCK
 

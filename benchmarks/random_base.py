@@ -1,9 +1,9 @@
-"""A GPT-OSS of random weights in OpenAI's MXFP4 layout, at the published shapes: for measuring speed and memory, not quality.
+"""A GPT-OSS of random weights in OpenAI's MXFP4 layout, at the published shapes: for speed and memory, not quality.
 
     python benchmarks/random_base.py OUT [--like 20b|120b] [--layers N] [--holes]
 
---holes leaves the experts' bytes as holes in the files (they read as zeros and take no disk): memory and speed of a model
-that is larger than the disk. Uses a GPU if there is one.
+--holes leaves the experts' bytes as holes in the files (they read as zeros and take no disk): for a model that is larger
+than the disk. Uses a GPU if there is one.
 """
 
 import argparse

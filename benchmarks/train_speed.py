@@ -1,9 +1,9 @@
-"""Seconds a step and GPU memory of `tune train` by backend, on one base and the same rows, and of a bare Unsloth script.
+"""Seconds a step and GPU memory of `tune train` by backend, on one base and the same rows; and a bare Unsloth script's.
 
     python benchmarks/train_speed.py BASE OUT RUN...      BASE: a folder in MXFP4 (random_base.py makes one)
 
-RUN is NAME[:KEY=VALUE...], keys of [train]: packed, unsloth, peft, packed:batch=1:accumulate=1. `bare` is Unsloth and TRL
-without this package. Rows are 1,024 random tokens, 12 steps each; the first three steps are left out of the median.
+RUN is NAME[:KEY=VALUE...], keys of [train]: packed, unsloth, peft, packed:batch=1:accumulate=1. `bare` is Unsloth and
+TRL without this package. Rows are 1,024 random tokens, 12 steps each; the first three steps are left out of the median.
 Prints one JSON line a run; rerun them all in one call, for other machines have other clocks.
 """
 
@@ -13,6 +13,7 @@ import random
 import statistics
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 LENGTH, STEPS, LEFT_OUT = 1024, 12, 3
@@ -22,20 +23,24 @@ from unsloth import FastLanguageModel
 from datasets import Dataset
 from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
-base, rows, batch, accumulate, steps = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
-model, tokenizer = FastLanguageModel.from_pretrained(base, max_seq_length=1024, load_in_4bit=False, use_exact_model_name=True)
-model = FastLanguageModel.get_peft_model(model, r=8, lora_alpha=16, lora_dropout=0, bias="none", random_state=3407,
+base, rows, batch, accumulate, steps, out = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6]), sys.argv[6]
+model, tokenizer = FastLanguageModel.from_pretrained(
+    base, max_seq_length=1024, load_in_4bit=False, use_exact_model_name=True)
+model = FastLanguageModel.get_peft_model(
+    model, r=8, lora_alpha=16, lora_dropout=0, bias="none", random_state=3407,
     target_modules=["q_proj", "k_proj", "v_proj", "o_proj"], use_gradient_checkpointing="unsloth")
 data = [json.loads(line) for line in open(rows)]
-data = Dataset.from_list([{"input_ids": r["input_ids"], "labels": r["labels"], "attention_mask": [1] * len(r["labels"])} for r in data])
+data = Dataset.from_list([
+    {"input_ids": r["input_ids"], "labels": r["labels"], "attention_mask": [1] * len(r["labels"])} for r in data])
 ends = []
 class Clock(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if logs and "loss" in logs: ends.append(time.monotonic())
 trainer = SFTTrainer(model=model, processing_class=tokenizer, train_dataset=data, callbacks=[Clock()], args=SFTConfig(
-    output_dir=sys.argv[6], per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate, max_steps=steps, learning_rate=2e-4,
-    warmup_steps=5, lr_scheduler_type="linear", optim="adamw_8bit", bf16=True, gradient_checkpointing=True, router_aux_loss_coef=0.0,
-    packing=False, max_length=None, logging_steps=1, save_strategy="no", report_to="none", disable_tqdm=True, seed=3407))
+    output_dir=out, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulate, max_steps=steps,
+    learning_rate=2e-4, warmup_steps=5, lr_scheduler_type="linear", optim="adamw_8bit", bf16=True,
+    gradient_checkpointing=True, router_aux_loss_coef=0.0, packing=False, max_length=None, logging_steps=1,
+    save_strategy="no", report_to="none", disable_tqdm=True, seed=3407))
 torch.cuda.reset_peak_memory_stats()
 trainer.train()
 print("BARE", json.dumps({"ends": ends, "peak": torch.cuda.max_memory_allocated()}))
@@ -92,7 +97,7 @@ def bare(root: Path, base: Path, batch: int, accumulate: int) -> dict[str, objec
 
 def timed(ends: list[float]) -> dict[str, float]:
     """Seconds a step from when each ended."""
-    seconds = [after - before for before, after in zip(ends, ends[1:], strict=False)][LEFT_OUT - 1 :]
+    seconds = [after - before for before, after in pairwise(ends)][LEFT_OUT - 1 :]
     return {
         "seconds_a_step": round(statistics.median(seconds), 4),
         "fastest": round(min(seconds), 4),

@@ -7,8 +7,10 @@ of another base, one that changes nothing, one that MXFP4 would erase, and a dis
 
 import importlib.metadata
 import json
+import os
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +22,17 @@ from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import adapter, canary, held_out, lora, resume, shards, stream, tensors
-from tune.weights.base_model import Base, base_of
+from tune.weights.base_model import COMPANIONS, Base, base_of
 from tune.weights.plan import Tally, moves, plan
 from tune.weights.resume import Part
 from tune.weights.stream import Shard
 from tune.weights.tensors import Weights
 from tune.weights.values import Values
 
-SHARD_BYTES = 4_000_000_000
+SHARD_BYTES = 2_000_000_000
+AT_ONCE = 6  # files, where there are as many cores
 SURVIVES = 0.9  # of what an adapter does to experts: less is refused
 ASKED = 16  # held-out rows, spread over all pages; held_out.TOKENS bounds them further
-COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
 QUANTIZATION = {  # as OpenAI's own releases say it
     "quant_method": "mxfp4",
     "modules_to_not_convert": [
@@ -82,7 +84,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
         )
 
     def fill(fresh: Path) -> None:
-        written: dict[str, str] = {}
+        written: dict[str, artefact.Written] = {}
         with Values(base.folder, specs, deltas) as values:
             if kind == "lora":
                 figures = _adapter(fresh, source, base, values)
@@ -103,8 +105,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
                 report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
                 canary.write(state.folder, recipe.dataset.date)
                 state.place([*files, checkpoint.CANARY], fresh)
-        checkpoint.finish(fresh, **facts, inputs=inputs, settings=settings, figures=figures)
-        _require_read_back(fresh, written)
+        checkpoint.finish(fresh, **facts, inputs=inputs, settings=settings, figures=figures, known=written)
 
     try:
         artefact.remake_folder(folder, checkpoint.KIND, fill)
@@ -134,9 +135,11 @@ def _weights(
     state: Part, values: Values, config: Mapping[str, Any], kind: Weights, report: Callable[[str], None]
 ) -> tuple[list[str], dict[str, Any]]:
     """Everything but the canary, in the state's folder. Returns its files, and figures with `counted`, a tally's,
-    and `written`, each shard's sha256 of what was written."""
-    tally = Tally()
-    parts = stream.split(plan(values, config, kind, tally), SHARD_BYTES)
+    and `written`, each shard as it was written.
+
+    Files are made side by side, each by a thread that reads and writes for itself.
+    """
+    parts = _parts(values, config, kind, Tally())
     sizes = {s.file: sum(spec.bytes for item in s.items for spec in item.specs.values()) for s in parts}
     records = {s.file: state.finished(s.file) for s in parts}
     companions = _companions(values.folder)
@@ -148,50 +151,62 @@ def _weights(
     there = sum(record is not None for record in records.values())
     kept = f", {there} of {len(parts)} files are there" if there else ""
     report(f"{kind}: {sum(sizes.values()) / 1e9:.2f} GB{kept}")
-    whole, copied, digests = Tally(), 0, {}
-    for i, shard in enumerate(parts, 1):
+    missing = [n for n, shard in enumerate(parts) if records[shard.file] is None]
+    threads = min(len(missing), len(os.sched_getaffinity(0)), AT_ONCE) or 1
+    with ThreadPoolExecutor(threads) as pool:
+        made = {pool.submit(_one, state, values, config, kind, n): n for n in missing}
+        try:
+            for count, done in enumerate(as_completed(made), there + 1):
+                records[parts[made[done]].file] = done.result()
+                report(f"wrote {parts[made[done]].file}, {count} of {len(parts)}")
+        except UserError as e:
+            pool.shutdown(cancel_futures=True)
+            if not isinstance(e, Unfinished):
+                raise
+            whole = sum(state.finished(file) is not None for file in sizes)
+            why = f"{whole} of {len(parts)} files are finished and stay in {state.folder}; {e.why}"
+            raise Unfinished(e.what, why=why, fix=e.fix) from None
+    whole_tally, copied, written = Tally(), 0, {}
+    for shard in parts:
         record = records[shard.file]
         if record is None:
-            report(f"writing {shard.file}, {i} of {len(parts)}")
-            record = _one(state, shard, values, tally, done=i - 1, of=len(parts))
-        whole.add(record.counted["tally"])
+            raise RuntimeError(f"{shard.file} has no record")  # a bug of ours
+        whole_tally.add(record.counted["tally"])
         copied += record.counted["copied"]
-        digests[shard.file] = record.sha256
+        written[shard.file] = artefact.Written(record.sha256, (state.folder / shard.file).stat().st_size)
     settings = _settings(config, kind)
-    written = {name: spec for s in parts for name, spec in shards.read_header(state.folder / s.file).items()}
-    if faults := tensors.differences(state.folder, written, tensors.expected(settings)):
+    found = {name: spec for s in parts for name, spec in shards.read_header(state.folder / s.file).items()}
+    if faults := tensors.differences(state.folder, found, tensors.expected(settings)):
         raise RuntimeError(f"the {kind} checkpoint is not a GPT-OSS: {faults[0]}")  # a bug of ours
     artefact.write_text(state.folder / "config.json", json.dumps(settings, indent=2) + "\n")
     for path in companions:
         shutil.copyfile(path, state.folder / path.name)
     files = [*sizes, *stream.write_index(state.folder, parts), "config.json", *(p.name for p in companions)]
-    figures = {"tensors": len(written), "bytes": sum(sizes.values()), "bytes_compared": copied}
-    return files, {**figures, "counted": whole.count(), "written": digests}
+    figures = {"tensors": len(found), "bytes": sum(sizes.values()), "bytes_compared": copied}
+    return files, {**figures, "counted": whole_tally.count(), "written": written}
 
 
-def _one(state: Part, shard: Shard, values: Values, tally: Tally, *, done: int, of: int) -> resume.Record:
-    """Write one file and its record. Raises UserError on a full disk: what is finished stays."""
-    vars(tally).update(vars(Tally()))  # of this file alone
-    try:
-        digest = stream.write(state.folder, shard)
-        counted = {"copied": stream.require_copied(state.folder, shard, values), "tally": tally.count()}
-        return state.finish(shard.file, digest, counted)
-    except OSError as e:
-        if not stream.is_full(e):
-            raise
-        raise Unfinished(
-            f"the disk under {state.folder} is full",
-            why=f"{done} of {of} files are finished and stay in {state.folder}; {shard.file} did not fit",
-            fix="free some space, then the same command: it goes on there",
-        ) from None
+def _parts(values: Values, config: Mapping[str, Any], kind: Weights, tally: Tally) -> list[Shard]:
+    return stream.split(plan(values, config, kind, tally), SHARD_BYTES)
 
 
-def _require_read_back(fresh: Path, written: Mapping[str, str]) -> None:
-    """Raise UserError when a file that the manifest describes has other bytes than were written to it."""
-    found = artefact.read(fresh, checkpoint.KIND, remake=checkpoint.EXPORT).files
-    if wrong := [file for file, sha256 in written.items() if found[file] != sha256]:
-        why = "its sha256 is not that of the bytes written: disk or memory is failing, or another program wrote there"
-        raise UserError(f"{wrong[0]} was changed while the export was made", why=why, fix="the same command once more")
+def _one(state: Part, values: Values, config: Mapping[str, Any], kind: Weights, number: int) -> resume.Record:
+    """Write one file and its record. Raises Unfinished on a full disk: what is finished stays."""
+    tally = Tally()
+    with Values(values.folder, values.specs, values.deltas) as own:
+        shard = _parts(own, config, kind, tally)[number]
+        try:
+            digest = stream.write(state.folder, shard)
+            counted = {"copied": stream.require_copied(state.folder, shard, own), "tally": tally.count()}
+            return state.finish(shard.file, digest, counted)
+        except OSError as e:
+            if not stream.is_full(e):
+                raise
+            raise Unfinished(
+                f"the disk under {state.folder} is full",
+                why=f"{shard.file} did not fit",
+                fix="free some space, then the same command: it goes on there",
+            ) from None
 
 
 def _settings(config: Mapping[str, Any], kind: Weights) -> dict[str, Any]:

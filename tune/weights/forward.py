@@ -1,7 +1,8 @@
 """Stock transformers' GPT-OSS layer by layer over weights that are never all in memory.
 
 In: weights as Values and token ids. Out: the last layer's hidden states, and logits from a slice of the head at a time.
-One layer's attention and one expert are in memory; each expert is decoded once for all prompts and dtypes.
+One layer's attention and one expert are in memory; each expert is decoded once for all prompts and dtypes. A GPU does
+the arithmetic where there is one: that of float32 is the same to within its last digits.
 """
 
 import copy
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tune.weights import shards
+from tune.weights.tensors import PROJECTIONS
 from tune.weights.values import Values
 
 if TYPE_CHECKING:
@@ -46,11 +48,12 @@ def hidden(
     )
     single = copy.deepcopy(config)
     single.num_local_experts = 1
+    device = _device()
     with torch.inference_mode():
-        rotary = GptOssRotaryEmbedding(config)
+        rotary = GptOssRotaryEmbedding(config).to(device)
         runs: dict[torch.dtype, list[_Run]] = {dtype: [] for dtype in dtypes}
         for ids in prompts:
-            embedded = values.take("model.embed_tokens.weight", ids)[None]
+            embedded = values.take("model.embed_tokens.weight", ids)[None].to(device)
             for dtype, of in runs.items():
                 of.append(_start(config, rotary, embedded.to(dtype)))
         for number, kind in enumerate(config.layer_types):
@@ -58,7 +61,7 @@ def hidden(
                 layer, expert = GptOssDecoderLayer(config, number).eval(), GptOssExperts(single)
             prefix = f"model.layers.{number}."
             layer.mlp.experts = None
-            layer.load_state_dict(_without_experts(values, prefix), assign=True)
+            layer.load_state_dict(_without_experts(values, prefix, device), assign=True)
             between = {dtype: [_attended(layer.to(dtype), run, kind) for run in runs[dtype]] for dtype in runs}
             _through_experts(values, f"{prefix}mlp.experts", expert, between)
             runs = {
@@ -68,8 +71,14 @@ def hidden(
                 for dtype, of in runs.items()
             }
         norm = GptOssRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
-        norm.load_state_dict({"weight": values.tensor("model.norm.weight").float()}, assign=True)
-        return {dtype: [norm(run.hidden.float())[0] for run in of] for dtype, of in runs.items()}
+        norm.load_state_dict({"weight": values.tensor("model.norm.weight").float().to(device)}, assign=True)
+        return {dtype: [norm(run.hidden.float())[0].cpu() for run in of] for dtype, of in runs.items()}
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def logits(values: Values, states: "torch.Tensor") -> "torch.Tensor":
@@ -78,7 +87,8 @@ def logits(values: Values, states: "torch.Tensor") -> "torch.Tensor":
 
     name = "lm_head.weight" if "lm_head.weight" in values.specs else "model.embed_tokens.weight"
     with torch.inference_mode():
-        return torch.cat([states @ part.T for part in _head(values, name)], dim=1)
+        on = states.to(_device())
+        return torch.cat([(on @ part.to(on.device).T).cpu() for part in _head(values, name)], dim=1)
 
 
 def _head(values: Values, name: str) -> "Iterator[torch.Tensor]":
@@ -102,7 +112,7 @@ def _start(config: Any, rotary: Any, hidden: "torch.Tensor") -> _Run:
         kind: make(config=config, inputs_embeds=hidden, attention_mask=None, past_key_values=None)
         for kind, make in make_mask.items()
     }
-    positions = torch.arange(hidden.shape[1])[None]
+    positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
     return _Run(hidden, masks, positions, rotary(hidden, positions))
 
 
@@ -135,28 +145,23 @@ def _through_experts(values: Values, stem: str, module: Any, between: "Mapping[t
     """Add up what each expert says, in the order of their numbers as GptOssExperts does, an expert at a time."""
     import torch
 
-    biases = {name: values.tensor(f"{stem}.{name}_bias").float() for name in ("gate_up_proj", "down_proj")}
+    device = next(iter(between.values()))[0].into.device
+    biases = {name: values.tensor(f"{stem}.{name}_bias").float().to(device) for name in PROJECTIONS}
     for number in range(len(biases["down_proj"])):
         picked = [(dtype, b, *torch.where(b.chosen == number)) for dtype, of in between.items() for b in of]
         if not any(len(tokens) for _, _, tokens, _ in picked):
             continue
         state = {f"{name}_bias": bias[number : number + 1] for name, bias in biases.items()}
-        for name in biases:
-            matrix = (
-                values.merged_expert(f"{stem}.{name}", number)[0].float()
-                if values.deltas.get(f"{stem}.{name}")
-                else torch.from_numpy(values.expert(f"{stem}.{name}", number)).T
-            )
-            state[name] = matrix[None]
+        state |= {name: values.expert_on(f"{stem}.{name}", number, device)[None] for name in PROJECTIONS}
         module.load_state_dict(state, assign=True)
         for dtype, run, tokens, slots in picked:
             if len(tokens):
-                index = torch.zeros(len(tokens), 1, dtype=torch.long)
+                index = torch.zeros(len(tokens), 1, dtype=torch.long, device=device)
                 said = module.to(dtype)(run.into[tokens], index, run.scores[tokens, slots, None])
                 run.out.index_add_(0, tokens, said)
 
 
-def _without_experts(values: Values, prefix: str) -> dict[str, Any]:
+def _without_experts(values: Values, prefix: str, device: str) -> dict[str, Any]:
     """One layer's weights but its experts' by the names of its module, float32."""
     names = [n for n in values.specs if n.startswith(prefix) and ".mlp.experts." not in n]
-    return {name.removeprefix(prefix): values.tensor(name).float() for name in names}
+    return {name.removeprefix(prefix): values.tensor(name).float().to(device) for name in names}

@@ -1,6 +1,7 @@
-"""MXFP4 bytes to values inside torch, on any device and exactly: what the packed experts multiply with.
+"""MXFP4 bytes to values inside torch, on any device and exactly; and a change put back on the bytes' own grid.
 
-The codec of files is `tune.weights.mxfp4`; this is its reading half where the bytes already lie in a GPU's memory.
+The codec of files is `tune.weights.mxfp4`; this is its twin where the bytes already lie in a GPU's memory. There
+each is one fused kernel, made at its first call.
 """
 
 from functools import cache
@@ -12,7 +13,7 @@ from tune.weights import mxfp4
 def decode(blocks: Any, scales: Any, dtype: Any) -> Any:
     """Values [..., K] in `dtype` (bfloat16 holds every one) of blocks uint8 [..., K/32, 16], scales uint8 [..., K/32].
 
-    Scale bytes must be under 253: loading refuses others. On a GPU it is one fused kernel, made at the first call.
+    Scale bytes must be under 253: loading refuses others.
     """
     return (_fused(_decode) if blocks.is_cuda else _decode)(blocks, scales, dtype)
 

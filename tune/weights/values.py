@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from tune.errors import UserError
-from tune.weights import lora, mxfp4, shards
+from tune.weights import lora, mxfp4, mxfp4_torch, shards
 from tune.weights.lora import Delta
 from tune.weights.mxfp4 import Bytes, Floats
 from tune.weights.tensors import Tensor
@@ -88,6 +88,21 @@ class Values:
             raise UserError(
                 f"{stem}, expert {number}, cannot be decoded", why=str(e), fix="another copy of the base"
             ) from None
+
+    def expert_on(self, stem: str, number: int, device: Any) -> Any:
+        """One expert with its change as a float32 tensor [in, out] on `device`, where MXFP4 is decoded; as bf16 has a
+        changed one."""
+        import torch
+
+        if stem in self.deltas:
+            return self.merged_expert(stem, number)[0].to(device).float()
+        if not self.is_packed(stem):
+            return self._slice(stem, number).to(device).float()
+        blocks, scales = (self._slice(f"{stem}_{part}", number).to(device) for part in ("blocks", "scales"))
+        if int(scales.max()) > mxfp4.MOST + mxfp4.BIAS:
+            why = f"scale byte {int(scales.max())}: its values are past float32, or NaN"
+            raise UserError(f"{stem}, expert {number}, cannot be decoded", why=why, fix="another copy of the base")
+        return mxfp4_torch.decode(blocks, scales, torch.float32).T
 
     def change(self, stem: str, number: int) -> Floats | None:
         """What the adapter adds to one expert, float32 [out, in]; None when nothing."""

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from tune.weights.mxfp4_torch import decode, redecode
 from tune.training.packed.mixture import Lora, Routing, mix, route
+from tune.weights.mxfp4_torch import decode, redecode
 from tune.weights.tensors import MXFP4_BLOCK
 
 SLICE = 1 << 28  # values that are decoded at a time: 0.5 GB in bf16

@@ -2,8 +2,8 @@
 
     python benchmarks/random_base.py OUT [--like 20b|120b] [--layers N] [--holes]
 
---holes leaves the experts' bytes as holes in the files (they read as zeros and take no disk): for a model that is larger
-than the disk. Uses a GPU if there is one.
+--holes leaves the experts' bytes as holes in the files (they read as zeros and take no disk): for a model larger than
+the disk. Uses a GPU if there is one.
 """
 
 import argparse

@@ -33,7 +33,6 @@ def require(
     max_tokens: int,
     *,
     backend: Backend,
-    experts_at_a_time: int = 0,
     shards: int = 1,
 ) -> Need:
     """What training needs, when this machine has it; else UserError with both figures and what to change.
@@ -49,9 +48,7 @@ def require(
         )
     mine = machine.gpus[int(os.environ.get("LOCAL_RANK", "0"))] if machine.gpus else None
     mxfp4 = tensors.is_mxfp4(config)
-    estimate = partial(
-        need, config, gpu=bool(mine), base_is_mxfp4=mxfp4, experts_at_a_time=experts_at_a_time, shards=shards
-    )
+    estimate = partial(need, config, gpu=bool(mine), base_is_mxfp4=mxfp4, shards=shards)
     wanted = estimate(settings, max_tokens, backend=backend)
     free = mine.free_bytes if mine else machine.free_bytes
     if wanted.total <= free:

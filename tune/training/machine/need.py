@@ -9,10 +9,11 @@ from typing import Any, Literal, NamedTuple
 
 from tune.errors import UserError
 from tune.recipe import Train
-from tune.training.loss import LOGITS
+from tune.training.loss import GPU_LOGITS, LOGITS
 from tune.weights import lora, tensors
 
 Backend = Literal["peft", "packed", "unsloth"]
+SLICE = 1 << 28  # values of packed experts that are decoded at a time: 0.5 GB in bf16
 LIBRARIES = 800_000_000  # a process with torch and transformers imported
 CONTEXT = 550_000_000  # CUDA's own, of each process
 TILE = 4096 * 32768  # logits at a time on a GPU: TRL's TOKEN_CHUNK_SIZE and _CHUNKED_LOGPROB_CHUNK_SIZE
@@ -44,18 +45,18 @@ def need(
     backend: Backend,
     gpu: bool,
     base_is_mxfp4: bool,
-    experts_at_a_time: int = 0,
     shards: int = 1,
 ) -> Need:
     """An estimate, held against peaks measured on an H100 by tests/test_tune_need.py.
 
-    Weights: bf16 on a GPU, float32 on a CPU; "packed" and "unsloth" keep a base's MXFP4 experts as the file has them.
-    Adapter: float32 value and gradient, and Adam's two moments in float32 or, with adamw_8bit, in a byte each: 16 or
-    10 bytes a parameter, and 4 more where processes exchange gradients. Activations: on a GPU each layer's input in
-    float32 (the norms' dtype) and one layer computed again, with the experts decoded for it (`experts_at_a_time`,
-    0: all); on a CPU what every layer keeps. "peft" attends eagerly, so it holds scores [heads, tokens, tokens], and
-    PEFT adds an expert's change to the whole weight: three more of gate_up. `shards`: GPUs that FSDP spreads weights
-    over; two layers, the embedding and the head are then whole at a time.
+    Weights: bf16 on a GPU, float32 on a CPU; "packed" and "unsloth" keep a base's MXFP4 experts as the file has them,
+    and "packed" leaves an embedding of its own on the host. Adapter: float32 value and gradient, and Adam's two
+    moments in float32 or, with adamw_8bit, in a byte each: 16 or 10 bytes a parameter, and 4 more where processes
+    exchange gradients. Activations: on a GPU each layer's input (of "packed" in bf16, else in float32, the norms'
+    dtype) and one layer computed again, with the experts decoded for it ("packed": SLICE of them at a time) or the
+    logits at hand; on a CPU what every layer keeps. With targets "all" PEFT adds an expert's change to the whole
+    weight: three more of gate_up. `shards`: GPUs that FSDP spreads weights over; two layers, the embedding and the
+    head are then whole at a time.
     """
     if backend != "peft" and not base_is_mxfp4:
         raise UserError(
@@ -65,27 +66,38 @@ def need(
         )
     size, shape = (2 if gpu else 4), tensors.shape_of(config)
     stored = tensors.tensors(shape, "merged" if backend == "peft" else "mxfp4")
+    if backend == "packed" and gpu and not shape.tie_word_embeddings:
+        del stored["model.embed_tokens.weight"]
     held = {name: prod(t.shape) * (1 if t.dtype == "U8" else size) for name, t in stored.items()}
     weights = sum(held.values())
     if shards > 1:
         layer = sum(n for name, n in held.items() if name.startswith("model.layers.0."))
         weights = ceil(weights / shards) + 2 * layer + weights - layer * shape.num_hidden_layers
-
-    tokens, h, i, e = settings.batch * max_tokens, shape.hidden_size, shape.intermediate_size, shape.num_local_experts
-    heads, rows = shape.num_attention_heads, tokens * config.get("num_experts_per_tok", 4)
-    gate_up = min(experts_at_a_time or e, e) * 2 * i * h * size
-    decoded = {"peft": 3 * gate_up if settings.targets == "all" else 0, "packed": gate_up, "unsloth": gate_up * 3 // 2}
-    eager = 4 * heads * max_tokens if backend == "peft" or not gpu else 0
-    one = tokens * (8 * h + 4 * heads * shape.head_dim + eager) * size
-    if gpu:
-        one += 2 * rows * (3 * i + h) * size
-        loss = min(TILE, tokens * 32768) * size + 2 * tokens * h * 4
-        activations = shape.num_hidden_layers * tokens * h * 4 + max(one + decoded[backend], loss)
-    else:
-        one += rows * (6 * i + 2 * h) * size
-        activations = one * shape.num_hidden_layers + decoded[backend] + 4 * 4 * min(LOGITS, tokens * shape.vocab_size)
     each = (10 if settings.optimizer == "adamw_8bit" else 16) + (4 if world(settings) > 1 else 0)
+    activations = _activations(shape, config, settings, max_tokens, backend=backend, gpu=gpu)
     return Need(weights, parameters(config, settings) * each, activations, CONTEXT if gpu else LIBRARIES)
+
+
+def _activations(
+    shape: tensors.Shape, config: Mapping[str, Any], settings: Train, max_tokens: int, *, backend: Backend, gpu: bool
+) -> int:
+    size, tokens, layers = (2 if gpu else 4), settings.batch * max_tokens, shape.num_hidden_layers
+    h, i, heads = shape.hidden_size, shape.intermediate_size, shape.num_attention_heads
+    rows: int = tokens * config.get("num_experts_per_tok", 4)
+    gate_up = shape.num_local_experts * 2 * i * h
+    attention = tokens * (8 * h + 4 * heads * shape.head_dim) * size
+    if not gpu:
+        layer = attention + 4 * heads * max_tokens * tokens * size + rows * (6 * i + 2 * h) * size
+        slice_ = min(gate_up, SLICE) * size if backend == "packed" else 0
+        return layer * layers + slice_ + 4 * 4 * min(LOGITS, tokens * shape.vocab_size)
+    if backend == "packed":
+        parts = ceil(gate_up / SLICE)
+        layer = gate_up * size // parts + attention + rows * (3 * h + 5 * i // parts) * size
+        return layers * tokens * h * size + max(layer, GPU_LOGITS * 6)
+    decoded = {"peft": 3 * gate_up * size if settings.targets == "all" else 0, "unsloth": gate_up * size * 3 // 2}
+    layer = attention + 2 * rows * (3 * i + h) * size + decoded[backend]
+    loss = min(TILE, tokens * 32768) * size + 2 * tokens * h * 4
+    return layers * tokens * h * 4 + max(layer, loss)
 
 
 def parameters(config: Mapping[str, Any], settings: Train) -> int:

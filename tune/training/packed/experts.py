@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from tune.training.machine.need import SLICE
 from tune.training.packed.mixture import Lora, Routing, mix, route
 from tune.weights.mxfp4_torch import decode, redecode
 from tune.weights.tensors import MXFP4_BLOCK
-
-SLICE = 1 << 28  # values that are decoded at a time: 0.5 GB in bf16
 
 
 class PackedExperts(nn.Module):  # type: ignore[misc]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, tensors_of
 
 from tune import artefact, checkpoint, cli, digests, harmony
@@ -214,3 +214,27 @@ def test_a_file_that_the_manifest_does_not_name(merged: Path) -> None:
     (merged / "modeling_gpt_oss.py").write_text("print('hello')")
     with pytest.raises(UserError, match=r"does not name: modeling_gpt_oss\.py"):
         check.check(merged)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf")])
+def test_one_value_in_the_middle_of_a_large_tensor_is_seen(merged: Path, bad: float) -> None:
+    tensors = tensors_of(merged)
+    for path in merged.glob("model*"):
+        path.unlink()
+    tensors["lm_head.weight"].view(-1)[6_000_000] = bad
+    replace(merged, tensors)
+    refinish(merged)
+    with pytest.raises(UserError, match=r"1 problem\n  why: lm_head\.weight holds NaN or infinity"):
+        check.check(merged)
+
+
+def test_one_scale_in_the_middle_is_seen(checkpoints: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints / "mxfp4", tmp_path / "mxfp4"))
+    name = "model.layers.1.mlp.experts.down_proj_scales"
+    (path,) = (p for p in folder.glob("model*.safetensors") if name in load_file(p))
+    tensors = load_file(path)
+    tensors[name][2, 30, 1] = 255
+    save_file(tensors, path, metadata={"format": "pt"})
+    refinish(folder)
+    with pytest.raises(UserError, match=r"down_proj_scales holds a scale byte over 252"):
+        check.check(folder)

@@ -111,17 +111,22 @@ def train(path: Path, max_steps: int | None, hosts: str | None, host_rank: int |
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["merged", "mxfp4", "lora"]),
+    type=click.Choice(["merged", "mxfp4", "lora", "gguf"]),
     help="Overrides export.format of the recipe.",
 )
+@click.option("--allow-lossy", is_flag=True, help="Write MXFP4 even where it erases much of an adapter of experts.")
 @JSON
-def export(path: Path, format_: str | None, as_json: bool) -> None:
-    """Write the tuned checkpoint: merged 16-bit, native MXFP4 or the LoRA alone, into work/FORMAT."""
+def export(path: Path, format_: str | None, allow_lossy: bool, as_json: bool) -> None:
+    """Write the tuned checkpoint: merged 16-bit, native MXFP4, the LoRA alone or a GGUF, into work/FORMAT."""
+    from tune.weights import gguf
     from tune.weights.export import export as stage
 
     recipe = _recipe(path)
-    if format_:
-        recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update={"format": format_})})
+    changes = {**({"format": format_} if format_ else {}), **({"allow_lossy": True} if allow_lossy else {})}
+    recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update=changes)})
+    if recipe.export.format == "gguf":
+        _run(gguf.export, recipe, as_json, then="llama-cli -m the file, or llama-server")
+        return
     made = stage(recipe, report=say)
     if as_json:
         tell(made.model_dump_json(indent=1))

@@ -111,7 +111,8 @@ class Train(Section):
 
 
 class Export(Section):
-    format: Literal["merged", "mxfp4", "lora"] = "merged"
+    format: Literal["merged", "mxfp4", "lora", "gguf"] = "merged"  # gguf: of the mxfp4 or merged export, by llama.cpp
+    allow_lossy: bool = False  # write MXFP4 that keeps less than 0.9 of what the adapter does to the experts
 
 
 class Serve(Section):

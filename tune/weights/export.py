@@ -1,28 +1,35 @@
 """The export stage: adapter + base -> a checkpoint in work/merged, work/mxfp4 or work/lora, checkpoint.json last.
 
-Streams tensor by tensor: at most one output shard is in memory. Knows file layouts; the arithmetic is lora's and
-mxfp4's. Refuses an adapter of another base, one that changes nothing, and a disk that is too small.
+Weights are streamed into work/<format>.part, which a killed run leaves and the next one takes up. How each tensor is
+made is plan.py's, the arithmetic lora's and mxfp4's, what engines take of an adapter adapter.py's. Refuses an adapter
+of another base, one that changes nothing, one that MXFP4 would erase, and a disk that is too small.
 """
 
+import importlib.metadata
 import json
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tune import artefact, checkpoint
+from tune.artefact import Artefact
 from tune.checkpoint import Checkpoint, Facts, Format
-from tune.data import dataset
+from tune.data import dataset, row
+from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
-from tune.weights import canary, lora, mxfp4, shards, tensors
+from tune.weights import adapter, canary, held_out, lora, resume, shards, stream, tensors
 from tune.weights.base_model import Base, base_of
-from tune.weights.shards import Item
-from tune.weights.tensors import Tensor, Weights
+from tune.weights.plan import Tally, moves, plan
+from tune.weights.resume import Part
+from tune.weights.stream import Shard
+from tune.weights.tensors import Weights
+from tune.weights.values import Values
 
 SHARD_BYTES = 4_000_000_000
+SURVIVES = 0.9  # of what an adapter does to experts: less is refused
+ASKED = 16  # held-out rows, spread over all pages; held_out.TOKENS bounds them further
 COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
 QUANTIZATION = {  # as OpenAI's own releases say it
     "quant_method": "mxfp4",
@@ -35,63 +42,35 @@ QUANTIZATION = {  # as OpenAI's own releases say it
 }
 
 
-class Source(NamedTuple):
-    """The base's tensors and the changes to add."""
-
-    folder: Path
-    specs: dict[str, Tensor]
-    deltas: dict[str, lora.Delta]
-
-    def tensor(self, name: str) -> Any:
-        return shards.tensor(self.folder, self.specs, name)
-
-
-class Tally(NamedTuple):
-    """What writing did, filled as tensors are made: values changed by tensor; squared error and square by group."""
-
-    changed: dict[str, int]
-    errors: dict[str, list[tuple[float, float]]]
-
-    def figures(self) -> dict[str, Any]:
-        rmse = {}
-        for group, pairs in self.errors.items():
-            error, square = (sum(part) for part in zip(*pairs, strict=True))
-            rmse[group] = (error / square) ** 0.5 if square else 0.0
-        return {
-            "changed_tensors": sum(n > 0 for n in self.changed.values()),
-            "changed_values": sum(self.changed.values()),
-            **({"mxfp4_relative_rmse": rmse} if rmse else {}),
-        }
+class Unfinished(UserError):
+    """An export that goes on where it stopped once there is room."""
 
 
 def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Checkpoint:
     """Make work/<format>, or keep it when its inputs and facts are the same.
 
-    Figures: tensors, bytes, values changed in bf16, and for experts quantized here the relative RMSE by group.
-    Raises UserError as the module says, and when the adapter or the base is missing, unfinished or was changed.
+    Figures: tensors, bytes, values changed in bf16; for experts quantized here the relative RMSE by projection, for
+    experts that the adapter changes how much of it was written (`expert_deltas`), for both how far that moves the model
+    on held-out rows (`held_out`). Raises UserError as the module says, on values that are no number, and when the
+    adapter or the base is missing, unfinished or was changed.
     """
+    if recipe.export.format == "gguf":
+        raise RuntimeError("gguf is weights/gguf.py's to make")  # a bug of ours
     kind: Format = recipe.export.format
-    folder, source = recipe.work / kind, recipe.work / "adapter"
-    adapter = artefact.read(source, "adapter", remake="tune train")
+    folder, source, part = recipe.work / kind, recipe.work / "adapter", recipe.work / f"{kind}.part"
+    trained = artefact.read(source, "adapter", remake="tune train")
     base = base_of(recipe)
-    date = recipe.dataset.date
-    if adapter.inputs.get("base") != base.digest:
-        why = f"it was trained on {adapter.settings.get('base')}, the recipe's base is {base.name}"
-        raise UserError("the adapter in work/adapter is of another base", why=why, fix="tune train")
-    if adapter.settings.get("date", date) != date:
-        why = f"its prompts say {adapter.settings['date']}, dataset.date is {date}"
-        raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
-    if (recipe.work / dataset.KIND).exists() and adapter.inputs.get("dataset") != dataset.read(recipe).digest:
-        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
-    inputs = {"adapter": adapter.digest, "base": base.digest}
-    settings = {"export": recipe.export.model_dump(mode="json")}  # the base is an input, wherever it lies
-    facts = Facts(name=recipe.project.name, base=base.name, format=kind, prompt_date=date)
+    _require_its_own(recipe, trained, base)
+    inputs = {"adapter": trained.digest, "base": base.digest}
+    settings = {"export": recipe.export.model_dump(mode="json", exclude_defaults=True) | {"format": kind}}
+    facts = Facts(name=recipe.project.name, base=base.name, format=kind, prompt_date=recipe.dataset.date)
     stated, needed = checkpoint.stated(settings, facts), [] if kind == "lora" else [checkpoint.CANARY]
     if artefact.is_current(folder, checkpoint.KIND, inputs=inputs, settings=stated, files=needed):
+        shutil.rmtree(part, ignore_errors=True)  # of other inputs
         current = checkpoint.read(folder)
         report(f"{kind}: {current.served_name} is there already")
         return current
-    artefact.verify(source, adapter, remake="tune train")
+    artefact.verify(source, trained, remake="tune train")
 
     deltas = lora.read(source)
     specs, config = shards.headers(base.folder), shards.config(base.folder)
@@ -103,128 +82,179 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
         )
 
     def fill(fresh: Path) -> None:
-        if kind == "lora":
-            figures = _adapter(fresh, source, base, Source(base.folder, specs, deltas))
-        else:
-            figures = _write(fresh, Source(base.folder, specs, deltas), config, kind, report)
-            report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
-            canary.write(fresh, date)
+        written: dict[str, str] = {}
+        with Values(base.folder, specs, deltas) as values:
+            if kind == "lora":
+                figures = _adapter(fresh, source, base, values)
+            else:
+                key = {"inputs": inputs, "format": kind, "version": artefact.VERSION, "shard_bytes": SHARD_BYTES}
+                state = resume.open_part(part, key)
+                files, figures = _weights(state, values, config, kind, report)
+                tally = Tally(**figures.pop("counted"))
+                written = figures.pop("written")
+                figures |= tally.figures()
+                if not any(tally.changed.values()):
+                    raise lora.unchanged(source, "every weight in bf16 equals the base's")
+                _require_survival(recipe, trained, tally, figures)
+                if kind == "mxfp4" and (tally.errors or tally.deltas) and (rows := _rows(recipe, config)):
+                    report(f"{kind}: asking both models about held-out rows, to see what quantization did")
+                    with Values(state.folder) as packed, Values(base.folder, specs) as plain:
+                        figures["held_out"] = held_out.figures(plain, values, packed, rows)
+                report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
+                canary.write(state.folder, recipe.dataset.date)
+                state.place([*files, checkpoint.CANARY], fresh)
         checkpoint.finish(fresh, **facts, inputs=inputs, settings=settings, figures=figures)
+        _require_read_back(fresh, written)
 
-    artefact.remake_folder(folder, checkpoint.KIND, fill)
+    try:
+        artefact.remake_folder(folder, checkpoint.KIND, fill)
+    except Unfinished:
+        raise
+    except UserError:
+        shutil.rmtree(part, ignore_errors=True)  # the same command would end the same way
+        raise
+    shutil.rmtree(part, ignore_errors=True)
     return checkpoint.read(folder)
 
 
-def plan(source: Source, config: Mapping[str, Any], kind: Weights, tally: Tally) -> list[Item]:
-    """What a checkpoint of this kind holds, in order: attention merged, experts in the kind's layout, the rest as is.
-
-    Making the items fills `tally`.
-    """
-    native, wanted = tensors.is_mxfp4(config), tensors.tensors(tensors.shape_of(config), kind)
-    items: list[Item] = []
-    for name, spec in source.specs.items():
-        stem = name.removesuffix("_blocks")
-        pair = {n: wanted[n] for n in (f"{stem}_blocks", f"{stem}_scales") if n in wanted}
-        if name in source.deltas:
-            items.append(_one(name, spec.shape, partial(_merged, source, name, tally)))
-        elif native and name.endswith("_scales"):
-            continue  # goes with its blocks
-        elif native and name != stem and kind == "mxfp4":
-            items.append(Item(pair, partial(_copied, source, pair)))
-        elif native and name != stem:
-            items.append(_one(stem, wanted[stem].shape, partial(_dequantized, source, stem)))
-        elif kind == "mxfp4" and name.endswith(tensors.PROJECTIONS):
-            items.append(Item(pair, partial(_quantized, source, name, tally)))
-        else:
-            items.append(_one(name, spec.shape, partial(source.tensor, name)))
-    return items
+def _require_its_own(recipe: Recipe, trained: Artefact, base: Base) -> None:
+    """Raise UserError when the adapter is of another base, date or dataset than the recipe's."""
+    date = recipe.dataset.date
+    if trained.inputs.get("base") != base.digest:
+        why = f"it was trained on {trained.settings.get('base')}, the recipe's base is {base.name}"
+        raise UserError("the adapter in work/adapter is of another base", why=why, fix="tune train")
+    if trained.settings.get("date", date) != date:
+        why = f"its prompts say {trained.settings['date']}, dataset.date is {date}"
+        raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
+    if (recipe.work / dataset.KIND).exists() and trained.inputs.get("dataset") != dataset.read(recipe).digest:
+        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
 
 
-def _one(name: str, shape: tuple[int, ...], make: Callable[[], Any]) -> Item:
-    """An item of one bf16 tensor."""
-    import torch
+def _weights(
+    state: Part, values: Values, config: Mapping[str, Any], kind: Weights, report: Callable[[str], None]
+) -> tuple[list[str], dict[str, Any]]:
+    """Everything but the canary, in the state's folder. Returns its files, and figures with `counted`, a tally's,
+    and `written`, each shard's sha256 of what was written."""
+    tally = Tally()
+    parts = stream.split(plan(values, config, kind, tally), SHARD_BYTES)
+    sizes = {s.file: sum(spec.bytes for item in s.items for spec in item.specs.values()) for s in parts}
+    records = {s.file: state.finished(s.file) for s in parts}
+    companions = _companions(values.folder)
+    left = sum(size for file, size in sizes.items() if not records[file])
+    try:
+        shards.require_space(state.folder, left + sum(p.stat().st_size for p in companions))
+    except UserError as e:
+        raise Unfinished(e.what, why=e.why, fix=e.fix) from None
+    there = sum(record is not None for record in records.values())
+    kept = f", {there} of {len(parts)} files are there" if there else ""
+    report(f"{kind}: {sum(sizes.values()) / 1e9:.2f} GB{kept}")
+    whole, copied, digests = Tally(), 0, {}
+    for i, shard in enumerate(parts, 1):
+        record = records[shard.file]
+        if record is None:
+            report(f"writing {shard.file}, {i} of {len(parts)}")
+            record = _one(state, shard, values, tally, done=i - 1, of=len(parts))
+        whole.add(record.counted["tally"])
+        copied += record.counted["copied"]
+        digests[shard.file] = record.sha256
+    settings = _settings(config, kind)
+    written = {name: spec for s in parts for name, spec in shards.read_header(state.folder / s.file).items()}
+    if faults := tensors.differences(state.folder, written, tensors.expected(settings)):
+        raise RuntimeError(f"the {kind} checkpoint is not a GPT-OSS: {faults[0]}")  # a bug of ours
+    artefact.write_text(state.folder / "config.json", json.dumps(settings, indent=2) + "\n")
+    for path in companions:
+        shutil.copyfile(path, state.folder / path.name)
+    files = [*sizes, *stream.write_index(state.folder, parts), "config.json", *(p.name for p in companions)]
+    figures = {"tensors": len(written), "bytes": sum(sizes.values()), "bytes_compared": copied}
+    return files, {**figures, "counted": whole.count(), "written": digests}
 
-    return Item({name: Tensor(shape, "BF16")}, lambda: {name: make().to(torch.bfloat16)})
+
+def _one(state: Part, shard: Shard, values: Values, tally: Tally, *, done: int, of: int) -> resume.Record:
+    """Write one file and its record. Raises UserError on a full disk: what is finished stays."""
+    vars(tally).update(vars(Tally()))  # of this file alone
+    try:
+        digest = stream.write(state.folder, shard)
+        counted = {"copied": stream.require_copied(state.folder, shard, values), "tally": tally.count()}
+        return state.finish(shard.file, digest, counted)
+    except OSError as e:
+        if not stream.is_full(e):
+            raise
+        raise Unfinished(
+            f"the disk under {state.folder} is full",
+            why=f"{done} of {of} files are finished and stay in {state.folder}; {shard.file} did not fit",
+            fix="free some space, then the same command: it goes on there",
+        ) from None
 
 
-def _write(
-    fresh: Path, source: Source, config: Mapping[str, Any], kind: Weights, report: Callable[[str], None]
-) -> dict[str, Any]:
-    tally = Tally({}, defaultdict(list))
-    items = plan(source, config, kind, tally)
-    total = sum(spec.bytes for item in items for spec in item.specs.values())
-    companions = _companions(source.folder)
-    shards.require_space(fresh, total + sum(p.stat().st_size for p in companions))
-    report(f"{kind}: {total / 1e9:.2f} GB")
-    settings = {key: value for key, value in config.items() if key != "quantization_config"}
+def _require_read_back(fresh: Path, written: Mapping[str, str]) -> None:
+    """Raise UserError when a file that the manifest describes has other bytes than were written to it."""
+    found = artefact.read(fresh, checkpoint.KIND, remake=checkpoint.EXPORT).files
+    if wrong := [file for file, sha256 in written.items() if found[file] != sha256]:
+        why = "its sha256 is not that of the bytes written: disk or memory is failing, or another program wrote there"
+        raise UserError(f"{wrong[0]} was changed while the export was made", why=why, fix="the same command once more")
+
+
+def _settings(config: Mapping[str, Any], kind: Weights) -> dict[str, Any]:
+    """The export's config.json. Without transformers_version, transformers takes the tokenizer for a broken one."""
+    settings = {key: value for key, value in config.items() if key not in ("quantization_config", "torch_dtype")}
     settings |= {"dtype": "bfloat16"}
-    settings.pop("torch_dtype", None)
+    settings["transformers_version"] = config.get("transformers_version") or importlib.metadata.version("transformers")
     if kind == "mxfp4":
         settings["quantization_config"] = config.get("quantization_config", QUANTIZATION)
-    written = shards.write(fresh, items, shard_bytes=SHARD_BYTES, report=report)
-    if faults := tensors.differences(fresh, written, tensors.expected(settings)):
-        raise RuntimeError(f"the {kind} checkpoint is not a GPT-OSS: {faults[0]}")  # a bug of ours
-    if not any(tally.changed.values()):
-        raise lora.unchanged(fresh, "every weight in bf16 equals the base's")
-    (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    for path in companions:
-        shutil.copyfile(path, fresh / path.name)
-    return {"tensors": len(written), "bytes": total, **tally.figures()}
+    return settings
 
 
-def _adapter(fresh: Path, adapter: Path, base: Base, source: Source) -> dict[str, Any]:
-    """The adapter beside the base's config and tokenizer; the base itself stays where it is."""
-    tally = Tally({}, defaultdict(list))
-    for name in source.deltas:
-        _merged(source, name, tally)
-    if not any(tally.changed.values()):
-        raise lora.unchanged(adapter, "every weight in bf16 equals the base's")
-    files = [adapter / lora.FILES[1], base.folder / "config.json", *_companions(base.folder)]
-    shards.require_space(fresh, sum(p.stat().st_size for p in files))
-    for path in files:
-        shutil.copyfile(path, fresh / path.name)  # not its mode: safetensors makes files that only their owner reads
-    settings = json.loads((adapter / lora.FILES[0]).read_text(encoding="utf-8"))
-    settings["base_model_name_or_path"] = "../nano" if base.reference == "nano" else base.reference
-    (fresh / lora.FILES[0]).write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    return {"tensors": 2 * len(source.deltas), "bytes": files[0].stat().st_size, **tally.figures()}
+def _require_survival(recipe: Recipe, trained: Artefact, tally: Tally, figures: dict[str, Any]) -> None:
+    """Raise UserError when MXFP4 would erase what the adapter does to experts.
 
-
-def _merged(source: Source, name: str, tally: Tally) -> Any:
-    merged, tally.changed[name] = lora.merge(source.tensor(name), source.deltas[name])
-    return merged
-
-
-def _copied(source: Source, names: Iterable[str]) -> dict[str, Any]:
-    return {name: source.tensor(name) for name in names}
-
-
-def _quantized(source: Source, name: str, tally: Tally) -> dict[str, Any]:
-    """Blocks and scales of bf16 experts [E, in, out], expert by expert, as [E, out, in/32, 16]."""
-    import torch
-
-    blocks, scales = [], []
-    for number, expert in enumerate(source.tensor(name)):
-        values = expert.T.float().contiguous().numpy()
-        try:
-            block, scale = mxfp4.quantize(values)
-        except ValueError as e:
-            raise UserError(
-                f"{name}, expert {number}, cannot be quantized", why=str(e), fix="another copy of the base"
-            ) from None
-        tally.errors[name.rsplit(".", 1)[1]].append(mxfp4.squared_error(values, block, scale))
-        blocks.append(torch.from_numpy(block))
-        scales.append(torch.from_numpy(scale))
-    return {f"{name}_blocks": torch.stack(blocks), f"{name}_scales": torch.stack(scales)}
-
-
-def _dequantized(source: Source, stem: str) -> Any:
-    """bf16 experts [E, in, out] of blocks and scales."""
-    import torch
-
-    pairs = zip(source.tensor(f"{stem}_blocks"), source.tensor(f"{stem}_scales"), strict=True)
-    return torch.stack(
-        [torch.from_numpy(mxfp4.dequantize(b.numpy(), s.numpy())).to(torch.bfloat16).T for b, s in pairs]
+    Trained through the quantizer, what is written is what was trained, whatever the first figure says.
+    """
+    if not tally.deltas:
+        return
+    through = trained.settings.get("quantized", trained.figures.get("quantized", False)) is True
+    figures["quantized_in_training"] = through
+    if tally.survival >= SURVIVES or through or recipe.export.allow_lossy:
+        return
+    raise UserError(
+        f"MXFP4 would keep {max(tally.survival, 0):.0%} of what the adapter does to the experts",
+        why="a change that is small beside the steps between FP4 values is rounded away",
+        fix="tune export --format merged, or --format lora; or --allow-lossy to write it all the same",
     )
+
+
+def _rows(recipe: Recipe, config: Mapping[str, Any]) -> list[Row]:
+    """Held-out rows of the recipe's dataset, [] when there is none."""
+    path = recipe.work / dataset.KIND / "eval.jsonl"
+    rows = row.read(path, tensors.shape_of(config).vocab_size) if path.is_file() else []
+    return held_out.chosen(rows[:: max(1, len(rows) // ASKED)])
+
+
+def _adapter(fresh: Path, source: Path, base: Base, values: Values) -> dict[str, Any]:
+    """The adapter beside the base's config and tokenizer; the base itself stays where it is."""
+    if wrong := adapter.unservable(values.deltas):
+        raise UserError(
+            "an engine cannot serve this adapter beside its base", why=wrong, fix="tune export --format merged"
+        )
+    changed = moves(values)
+    if not any(changed.values()):
+        raise lora.unchanged(source, "every weight in bf16 equals the base's")
+    companions = [base.folder / "config.json", *_companions(base.folder)]
+    size = (source / lora.FILES[1]).stat().st_size
+    shards.require_space(fresh, size + sum(p.stat().st_size for p in companions))
+    for path in companions[1:]:
+        shutil.copyfile(path, fresh / path.name)  # not its mode: safetensors makes files that only their owner reads
+    config = shards.config(base.folder)
+    version = config.get("transformers_version") or importlib.metadata.version("transformers")
+    settings = {**config, "transformers_version": version}
+    (fresh / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    adapter.write(fresh, source, values.deltas, name="../nano" if base.reference == "nano" else base.reference)
+    whole = not any(delta.is_experts for delta in values.deltas.values())
+    return {
+        "tensors": 2 * len(values.deltas),
+        "bytes": (fresh / lora.FILES[1]).stat().st_size,
+        "changed_tensors": sum(n > 0 for n in changed.values()),
+        **({"changed_values": sum(changed.values())} if whole else {}),
+    }
 
 
 def _companions(folder: Path) -> list[Path]:

@@ -16,8 +16,10 @@ GRID = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0], np.float32)  # E2M1 ma
 BIAS = 127  # of the E8M0 scale byte
 LEAST, MOST = -127, 125  # exponents: 6 * 2**125 is the largest multiple of 6 below float32's end
 ROW_STRIDE, COLUMN_STRIDE = 0xC13FA9A9, 0x9E3779B9  # of `threshold`: 2**32 by the plastic and by the golden ratio
+_POWERS = np.ldexp(np.float32(1), np.arange(255, dtype=np.int32) - BIAS)  # by scale byte
 _CHUNK = 4096  # blocks at a time: the temporaries stay in a core's cache
 _INFINITY = 0x7F800000
+_DOUBT = np.float32(1e-4)  # relative; 32 squares summed in float32 are within 1e-5
 _PAIRS = np.stack(
     [
         np.concatenate([GRID, -GRID])[np.arange(256) & 15],  # the low nibble is the earlier value
@@ -25,6 +27,7 @@ _PAIRS = np.stack(
     ],
     axis=1,
 )
+_TWO = np.ascontiguousarray(_PAIRS).view(np.uint64).ravel()  # two values moved as one
 
 
 def quantize(weights: Floats) -> tuple[Bytes, Bytes]:
@@ -44,7 +47,7 @@ def quantize(weights: Floats) -> tuple[Bytes, Bytes]:
     blocks, scales = np.empty((len(rows), BLOCK // 2), np.uint8), np.empty(len(rows), np.uint8)
     for i in range(0, len(rows), _CHUNK):
         codes, exponents = _quantize(rows[i : i + _CHUNK])
-        blocks[i : i + _CHUNK] = codes[:, 0::2] | (codes[:, 1::2] << 4)
+        blocks[i : i + _CHUNK] = (codes[0::2] | (codes[1::2] << 4)).T
         scales[i : i + _CHUNK] = exponents + BIAS
     prefix = (*weights.shape[:-1], weights.shape[-1] // BLOCK)
     return blocks.reshape(*prefix, BLOCK // 2), scales.reshape(prefix)
@@ -59,9 +62,36 @@ def dequantize(blocks: Bytes, scales: Bytes) -> Floats:
         raise ValueError(f"blocks {blocks.shape} do not belong to scales {scales.shape}")
     if scales.size and int(scales.max()) > MOST + BIAS:
         raise ValueError(f"scale byte {int(scales.max())}: its values are past float32, or NaN")
-    values: Floats = _PAIRS[blocks].reshape(*scales.shape, BLOCK)
-    values *= _power(scales.astype(np.int32) - BIAS)[..., None]
+    values: Floats = _TWO.take(blocks).view(np.float32).reshape(*scales.shape, BLOCK)
+    values *= _POWERS[scales][..., None]
     return values.reshape(*scales.shape[:-1], -1)
+
+
+def requantize(values: Floats, scales: Bytes) -> Bytes:
+    """Blocks uint8 [..., K/32, 16] of `values` float32 [..., K] under given scales uint8 [..., K/32], which stay.
+
+    The definition that training through the quantizer shares: with s = 2**(scale - 127), the code of v has the sign
+    bit of v (of a zero too) and the magnitude nearest to |v| / s of 0, 0.5, 1, 1.5, 2, 3, 4, 6; a tie goes to the even
+    code (0.25 to 0, 0.75 to 1, 1.25 to 1, 1.75 to 2, 2.5 to 2, 3.5 to 4, 5 to 4); everything over 5 is 6. |v| / s is
+    taken in float32 and exact but for what underflows, far below 0.25, or overflows, far above 5.
+    Raises ValueError on NaN, infinity, shapes that do not belong together and scales past 252.
+    """
+    if values.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
+        raise ValueError(f"values {values.shape} do not belong to scales {scales.shape}")
+    if scales.size and int(scales.max()) > MOST + BIAS:
+        raise ValueError(f"scale byte {int(scales.max())}: its values are past float32, or NaN")
+    rows = np.ascontiguousarray(values, np.float32).reshape(-1, BLOCK)
+    exponents, blocks = scales.reshape(-1).astype(np.int32) - BIAS, np.empty((len(rows), BLOCK // 2), np.uint8)
+    for i in range(0, len(rows), _CHUNK):
+        part = rows[i : i + _CHUNK]
+        magnitudes = np.abs(part)
+        if magnitudes.view(np.int32).max() >= _INFINITY:
+            raise ValueError("weights hold NaN or infinity")
+        with np.errstate(over="ignore", under="ignore"):
+            codes = _codes(magnitudes * _power(-exponents[i : i + _CHUNK])[:, None])
+        codes |= np.signbit(part).view(np.uint8) << 3
+        blocks[i : i + _CHUNK] = codes[:, 0::2] | (codes[:, 1::2] << 4)
+    return blocks.reshape(*scales.shape, BLOCK // 2)
 
 
 def squared_error(weights: Floats, blocks: Bytes, scales: Bytes) -> tuple[float, float]:
@@ -74,29 +104,52 @@ def squared_error(weights: Floats, blocks: Bytes, scales: Bytes) -> tuple[float,
 
 
 def _quantize(rows: Floats) -> tuple[Bytes, NDArray[np.int32]]:
-    """Codes uint8 [n, 32] and exponents int32 [n] of rows float32 [n, 32]."""
-    magnitudes = np.abs(rows)
-    largest = magnitudes.max(axis=1)
+    """Codes uint8 [32, n] and exponents int32 [n] of rows float32 [n, 32].
+
+    Turned round, since arithmetic along blocks is several times faster than along the 32 values of one.
+    """
+    turned = rows.T.copy()  # of one row alone, a transposed array would be the caller's own
+    signs = np.signbit(turned).view(np.uint8) << 3
+    magnitudes = np.abs(turned, out=turned)
+    largest = magnitudes.max(axis=0)
     bits = largest.view(np.int32)
     if bits.max() >= _INFINITY:  # a NaN goes through max, and is above infinity as an integer
         raise ValueError("weights hold NaN or infinity")
     exponents = np.clip((bits >> 23) - 127 - 2, LEAST, MOST)
-    top = largest * _power(-exponents)
-    codes = _codes(magnitudes, exponents)
+    x = magnitudes * _power(-exponents)
+    codes, top = _codes(x), x.max(axis=0)
     other = np.where(top > 7, exponents + 1, exponents - 1)
     rival = np.flatnonzero(((top > 7) & (other <= MOST)) | ((top >= 4) & (top < 4.4) & (other >= LEAST)))
     if rival.size:
-        few, theirs = magnitudes[rival], other[rival]
-        candidate = _codes(few, theirs)
-        better = _error(few, candidate, theirs) < _error(few, codes[rival], exponents[rival])
-        codes[rival[better]], exponents[rival[better]] = candidate[better], theirs[better]
-    codes |= np.signbit(rows).view(np.uint8) << 3
+        candidate, better = _contest(x[:, rival], codes[:, rival], other[rival] - exponents[rival])
+        doubt = np.flatnonzero(better < 0)
+        if doubt.size:
+            few = rival[doubt]
+            mine, theirs = (
+                _error(np.abs(rows[few]), c.T, e)
+                for c, e in ((codes[:, few], exponents[few]), (candidate[:, doubt], other[few]))
+            )
+            better[doubt] = theirs < mine
+        won = better == 1
+        codes[:, rival[won]], exponents[rival[won]] = candidate[:, won], other[rival[won]]
+    codes |= signs
     return codes, exponents
 
 
-def _codes(magnitudes: Floats, exponents: NDArray[np.int32]) -> Bytes:
-    """Codes 0..7 of magnitudes [n, 32] / 2**exponents [n]: nearest, ties to even, 6 when larger."""
-    x = magnitudes * _power(-exponents)[:, None]
+def _contest(x: Floats, codes: Bytes, step: NDArray[np.int32]) -> tuple[Bytes, NDArray[np.int8]]:
+    """Codes uint8 [32, n] of x / 2**step, and whether they are better than `codes` of x: 1, 0, or -1 when it is close.
+
+    Differences to the nearest grid value are exact in float32; only their sums of squares are rounded.
+    """
+    unit = _power(step)
+    candidate = _codes(x * _power(-step))
+    mine, theirs = (np.square(GRID.take(c) * u - x).sum(axis=0) for c, u in ((codes, np.float32(1)), (candidate, unit)))
+    clear = np.abs(theirs - mine) > _DOUBT * np.maximum(theirs, mine) + np.float32(1e-30)
+    return candidate, np.where(clear, theirs < mine, -1).astype(np.int8)
+
+
+def _codes(x: Floats) -> Bytes:
+    """Codes 0..7 of magnitudes in units of their scale: nearest, ties to even, 6 when larger."""
     codes = (x > 0.25).view(np.uint8)
     for at, up in ((0.75, True), (1.25, False), (1.75, True), (2.5, False), (3.5, True), (5.0, False)):
         codes += (x >= at if up else x > at).view(np.uint8)
@@ -113,4 +166,5 @@ def _error(magnitudes: Floats, codes: Bytes, exponents: NDArray[np.int32]) -> Fl
 
 
 def _power(exponents: NDArray[np.int32]) -> Floats:
-    return np.ldexp(np.float32(1), exponents)
+    """2**exponents of -127 to 127, from a table."""
+    return _POWERS[exponents + BIAS]

@@ -1,16 +1,16 @@
-"""Safetensors shards of a GPT-OSS: reading its config and its files' headers, writing them as a stream.
+"""Safetensors shards of a GPT-OSS: reading its config and its files' headers.
 
-In: a folder. Out: the stored tensors and what is wrong with the files; or new files with their index. Which tensors
-there must be is tensors.py's to say. Reading headers needs no torch.
+In: a folder. Out: the stored tensors and what is wrong with the files. Which tensors there must be is tensors.py's to
+say. Reading headers needs no torch.
 """
 
 import json
 import shutil
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tune.errors import UserError, reason
 from tune.weights.tensors import BITS, Fault, Tensor, packing
@@ -20,13 +20,6 @@ WHOLE = "model.safetensors"  # the one file of a model without an index
 LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 AGAIN = "copy the model again"
 _WHICH = "move the file that is not the model's out of the folder"
-
-
-class Item(NamedTuple):
-    """Tensors that are made together: what they will be, and the function that makes them."""
-
-    specs: dict[str, Tensor]
-    make: Callable[[], Mapping[str, Any]]
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], list[Fault]]:
@@ -120,7 +113,8 @@ def read_header(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{name} has the dtype {dtype!r}")
         if not all(type(n) is int and n >= 0 for n in (begin, end)):
             raise ValueError(f"{name} lies from {begin} to {end}")
-        tensors[name], places[name] = Tensor(tuple(shape), dtype, path.name), (begin, end)
+        tensors[name] = Tensor(tuple(shape), dtype, path.name, 8 + length + begin)
+        places[name] = begin, end
     at = 0
     for name, (begin, end) in sorted(places.items(), key=lambda item: item[1]):
         if begin != at:
@@ -150,46 +144,6 @@ def require_space(folder: Path, needed: int) -> None:
             why=f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free",
             fix="free some space, or set project.work to a larger disk",
         )
-
-
-def write(folder: Path, items: Sequence[Item], *, shard_bytes: int, report: Callable[[str], None]) -> dict[str, Tensor]:
-    """Make and write the items in order, in shards of at most `shard_bytes` (one item may exceed it).
-
-    At most one shard is in memory. Returns what the files' headers say afterwards; raises RuntimeError when that is
-    not what the items announced.
-    """
-    from safetensors.torch import save_file
-
-    shards = _split(items, shard_bytes)
-    weight_map: dict[str, str] = {}
-    for i, shard in enumerate(shards, 1):
-        file = WHOLE if len(shards) == 1 else f"model-{i:05}-of-{len(shards):05}.safetensors"
-        report(f"writing {file}, {i} of {len(shards)}")
-        made = {name: value.contiguous() for item in shard for name, value in item.make().items()}
-        save_file(made, folder / file, metadata={"format": "pt"})
-        (folder / file).chmod(0o644)  # safetensors writes 0600; containers run as another user
-        weight_map |= dict.fromkeys(made, file)
-    planned = {name: spec for item in items for name, spec in item.specs.items()}
-    if len(shards) > 1:
-        total = {"total_size": sum(s.bytes for s in planned.values())}
-        (folder / INDEX).write_text(json.dumps({"metadata": total, "weight_map": weight_map}, indent=1) + "\n")
-    written = headers(folder)
-    if {n: s[:2] for n, s in written.items()} != {n: s[:2] for n, s in planned.items()}:
-        raise RuntimeError("the shards written are not those planned")  # a bug of ours
-    return written
-
-
-def _split(items: Iterable[Item], shard_bytes: int) -> list[list[Item]]:
-    shards: list[list[Item]] = [[]]
-    size = 0
-    for item in items:
-        more = sum(s.bytes for s in item.specs.values())
-        if shards[-1] and size + more > shard_bytes:
-            shards.append([])
-            size = 0
-        shards[-1].append(item)
-        size += more
-    return shards
 
 
 def _index(folder: Path) -> tuple[dict[str, str] | None, list[Fault]]:

@@ -27,11 +27,13 @@ BITS |= dict.fromkeys(("I64", "U64", "F64", "C64"), 64) | {"F4": 4, "F6_E2M3": 6
 
 
 class Tensor(NamedTuple):
-    """One stored tensor: its shape, its dtype as safetensors names it, and the file it lies in, where there is one."""
+    """One stored tensor: its shape, its dtype as safetensors names it, the file it lies in, where there is one, and the
+    place of its first byte there."""
 
     shape: tuple[int, ...]
     dtype: str
     file: str = ""
+    begin: int = 0
 
     @property
     def bytes(self) -> int:

@@ -24,10 +24,11 @@ from tune.terminal import quiet
 from tune.training import loading
 from tune.training.backends import choice, unsloth
 from tune.training.backends.choice import Choice
+from tune.training.change import measure
 from tune.training.machine import fitting, hardware, need
 from tune.training.processes import worker
 from tune.training.views import advice, curves
-from tune.weights import lora, shards, tensors
+from tune.weights import shards, tensors
 from tune.weights.base_model import Base, base_of
 
 if TYPE_CHECKING:
@@ -109,28 +110,6 @@ def _rows(source: Path, settings: Train, vocabulary: int) -> dict[str, list[Row]
             fix="tune check --rows shows it; then: tune dataset",
         )
     return rows
-
-
-def measure(folder: Path, base: Base) -> dict[str, float]:
-    """What the adapter in `folder` does to the base's weights: `delta_norm`, `relative_delta`, `changed_share`.
-
-    `changed_share` is of all target weights in bf16. Raises UserError when that is none: merged, such an adapter
-    is the base under another name.
-    """
-    deltas, specs = lora.read(folder), shards.headers(base.folder)
-    problems = lora.fits(deltas, specs)
-    if problems:
-        raise UserError(f"the adapter in {folder} is not of this base", why=problems[0], fix="tune train")
-    changed, total, square = 0, 0, 0.0
-    for name, delta in deltas.items():
-        weight = shards.tensor(base.folder, specs, name)
-        changed += lora.merge(weight, delta)[1]
-        total += weight.numel()
-        square += float(weight.float().square().sum())
-    if not changed:
-        raise lora.unchanged(folder, f"no weight in bf16 moves; the change's norm is {lora.norm(deltas):.1e}")
-    norm = lora.norm(deltas)
-    return {"delta_norm": norm, "relative_delta": norm / square**0.5, "changed_share": changed / total}
 
 
 def _keep_state(folder: Path, key: dict[str, Any]) -> None:
@@ -224,6 +203,7 @@ def _finish(
         "quantized": run.chosen.name == "packed" and run.recipe.train.targets == "all",
         "batch": made.batch,
         "accumulate": made.accumulate,
+        **({"rows_left_out": made.left_out} if made.left_out else {}),
         "gpu_bytes": {"loading": loading_took, "training": made.peak_memory},
         "hardware": run.machine.trains_on,
         "versions": _versions(),

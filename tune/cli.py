@@ -12,7 +12,7 @@ import click
 from tune import commands, errors
 from tune.commands import RECIPE
 from tune.errors import Group, UserError
-from tune.terminal import say, tell
+from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
     from tune.artefact import Artefact
@@ -94,9 +94,9 @@ def train(path: Path, max_steps: int | None, hosts: str | None, host_rank: int |
     recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update=given)})
     if launch.needed(recipe):
         more = [f"--max-steps={max_steps}"] * bool(max_steps) + [f"--hosts={hosts}"] * bool(hosts)
-        sys.exit(launch.run(path, recipe, host_rank, report=say, more=[*more, *["--json"] * as_json]))
+        sys.exit(launch.run(path, recipe, host_rank, report=note, more=[*more, *["--json"] * as_json]))
     with worker.speaking():
-        _run(stage, recipe, as_json, then="tune export")
+        _run(stage, recipe, as_json, then="tune export", report=note)
 
 
 @main.command()
@@ -173,10 +173,11 @@ def _recipe(path: Path) -> "Recipe":
     return recipe.read(path)
 
 
-def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, then: str) -> None:
+def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, then: str,
+         report: Callable[[str], None] = say) -> None:  # fmt: skip
     from tune.status import headline
 
-    made = stage(recipe, report=say)
+    made = stage(recipe, report=report)
     if as_json:
         tell(made.model_dump_json(indent=1))
         return

@@ -15,6 +15,13 @@ def say(line: str) -> None:
         click.echo(line, err=True)
 
 
+def note(line: str) -> None:
+    """Show a line that stays, above any progress."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[2K", nl=False, err=True)
+    click.echo(line, err=True)
+
+
 def tell(line: str) -> None:
     """Print a result on standard output, on a line of its own below any progress."""
     if sys.stderr.isatty():

@@ -7,6 +7,7 @@ rows. Knows nothing of recipes, stages or how the model was loaded.
 import json
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,10 @@ from typing import Any, NamedTuple
 from tune.data.row import Row
 from tune.recipe import Train
 from tune.training import memory, trainer
+from tune.training.machine.need import world
 from tune.training.processes import worker
-from tune.training.watch import BEST, Before, Watch
+from tune.training.saving import saving
+from tune.training.watch import Before, Watch
 from tune.weights import lora
 from tune.weights.tensors import PROJECTIONS
 
@@ -35,6 +38,7 @@ class Fit(NamedTuple):
     seconds: float
     resumed_from: int
     best_step: int | None
+    left_out: int
     batch: int
     accumulate: int
     peak_memory: int
@@ -67,7 +71,9 @@ def wrap(model: Any, settings: Train) -> Any:
         target_parameters=None if packed else experts,
         task_type="CAUSAL_LM",
     )
-    wrapped = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You are trying to modify a model with PEFT for a second time")  # packed ones
+        wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].target_parameters = experts  # packed ones have theirs already
     return wrapped
 
@@ -92,13 +98,22 @@ def fit(
     fits into memory, and when a gradient is not finite.
     """
     fresh = {n: p.detach().cpu().clone() for n, p in model.named_parameters() if p.requires_grad}
+    room = memory.Room(settings.batch, settings.accumulate)
+    if world(settings) == 1:  # several find it again in the rehearsal, each host by itself
+        room = memory.remembered(state, room)
     while True:
-        made = _trainer(model, kind, tokenizer, rows, settings, state, report)
+        now = settings.model_copy(update={"batch": room.batch, "accumulate": room.accumulate})
+        made = _trainer(model, kind, tokenizer, kept := room.of(rows), now, state)
         try:
-            _rehearse(made, rows["train"], settings, report)
-            return _run(made, settings, into=into, state=state, name=name, report=report)
+            _rehearse(made, kept["train"], now, report)
+            if made.is_world_process_zero():
+                memory.remember(state, room)
+            left_out = len(rows["train"]) - len(kept["train"])
+            return _run(made, now, left_out=left_out, into=into, state=state, name=name, report=report)
         except memory.out_of_memory() as e:
-            rows, settings = memory.smaller(rows, settings, e, report)
+            if made.started and world(settings) > 1:
+                raise memory.of_several(e, now) from e
+            room = memory.smaller(rows, room, e, report, at_least=now.batch * now.accumulate * world(now))
         made.model.zero_grad(set_to_none=True)
         del made
         memory.release()
@@ -126,7 +141,7 @@ def _rehearse(made: Any, rows: Sequence[Row], settings: Train, report: Report) -
             report(hint)
 
 
-def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train, state: Path, report: Report) -> Any:
+def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train, state: Path) -> Any:
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
     from transformers.trainer_callback import PrinterCallback
@@ -149,17 +164,17 @@ def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train
         args=SFTConfig(**given),
     )
     made.remove_callback(PrinterCallback)
-    made.add_callback(Watch(state, settings, report))
     return made
 
 
-def _run(made: Any, settings: Train, *, into: Path, state: Path, name: str, report: Report) -> Fit:
+def _run(made: Any, settings: Train, *, left_out: int, into: Path, state: Path, name: str, report: Report) -> Fit:
     main, evaluates = made.is_world_process_zero(), made.eval_dataset is not None
     resume = _last_whole(state) if main else None
     resume = trainer.same_everywhere(made, resume)
-    before = Before(made, state / "eval_before.json")
+    before, watch = Before(made, state / memory.BASE_LOSS), Watch(made, state, settings, report)
     if evaluates:
         made.add_callback(before)
+    made.add_callback(watch)
     if resume:
         report(f"resuming at step {resume.name.removeprefix('checkpoint-')}")
     made.started, made.unreported = (started := time.monotonic()), 0  # a rehearsal counted its tokens
@@ -169,15 +184,17 @@ def _run(made: Any, settings: Train, *, into: Path, state: Path, name: str, repo
         made.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started
     tuned = made.accelerator.unwrap_model(made.model)
-    after = float(made.evaluate()["eval_loss"]) if evaluates else None
-    best = json.loads((state / BEST / "look.json").read_text()) if (state / BEST / "look.json").is_file() else None
-    if best and after is not None and best["eval_loss"] < after:
-        report(f"step {best['step']} had the best loss on held-out rows, {best['eval_loss']:.3f}: it is kept")
-        tuned.load_adapter(str(state / BEST), "default", is_trainable=True)
-        after = float(best["eval_loss"])
+    after = watch.loss_now() if evaluates else None
+    best = watch.best
+    if best and after is not None and not after <= best.loss:
+        report(f"step {best.step} had the best loss on held-out rows, {best.loss:.3f}: its adapter is kept")
+        if main:  # the others' ends with them
+            tuned.load_adapter(str(state / f"{memory.BEST}-{best.step}"), "default", is_trainable=True)
+        after = best.loss
     if main:
         tuned.peft_config["default"].base_model_name_or_path = name  # a path would be this machine's
-        tuned.save_pretrained(into, save_embedding_layers=False)
+        with saving(into):
+            tuned.save_pretrained(into, save_embedding_layers=False)
         (into / "README.md").unlink(missing_ok=True)  # a model card template, nothing in it
     return Fit(
         history=history(made.state.log_history),
@@ -186,7 +203,8 @@ def _run(made: Any, settings: Train, *, into: Path, state: Path, name: str, repo
         trainable=sum(p.numel() for p in tuned.parameters() if p.requires_grad),
         seconds=seconds,
         resumed_from=int(resume.name.removeprefix("checkpoint-")) if resume else 0,
-        best_step=best["step"] if best else None,
+        best_step=best.step if best else None,
+        left_out=left_out,
         batch=settings.batch,
         accumulate=settings.accumulate,
         peak_memory=memory.peak(),

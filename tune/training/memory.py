@@ -1,15 +1,22 @@
 """A run that fits: the longest batch is rehearsed, and what does not fit is halved, then shortened, each step told."""
 
 import gc
+import json
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tune import artefact
 from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Train
 from tune.training.machine import need
+
+# In the state folder: what a run fits with; the base's loss on held-out rows; the best look's adapter, with its step.
+ROOM, BASE_LOSS, BEST = "room.json", "eval_before.json", "best"
 
 Rows = Mapping[str, Sequence[Row]]
 
@@ -74,28 +81,69 @@ def out_of_memory() -> type[Exception]:
     return found
 
 
-def smaller(rows: Rows, settings: Train, error: Exception, report: Callable[[str], None]) -> tuple[Rows, Train]:
-    """What to try after a run that did not fit. Rows a step stay the same as long as a batch can be divided.
+class Room(NamedTuple):
+    """With what a run fits: rows at a time, micro-batches a step, and the tokens of the longest row (0: any)."""
 
-    Raises UserError when one row is too much and there is no shorter one.
+    batch: int
+    accumulate: int
+    limit: int = 0
+
+    def of(self, rows: Rows) -> dict[str, list[Row]]:
+        """The rows that are short enough."""
+        return {p: [r for r in found if not self.limit or len(r.input_ids) <= self.limit] for p, found in rows.items()}
+
+
+def smaller(rows: Rows, room: Room, error: Exception, report: Callable[[str], None], *, at_least: int) -> Room:
+    """What to try after a run that did not fit. Rows a step, `at_least`, stay the same.
+
+    Raises UserError when one row is too much, and fewer than a step's are shorter.
     """
-    if settings.batch > 1:
-        batch = next(n for n in range(settings.batch // 2, 0, -1) if settings.batch % n == 0)
-        accumulate = settings.accumulate * settings.batch // batch
-        report(f"out of memory: train.batch = {batch} and train.accumulate = {accumulate} from here on")
-        return rows, settings.model_copy(update={"batch": batch, "accumulate": accumulate})
-    lengths = sorted(len(row.input_ids) for row in rows["train"])
-    limit = lengths[-1] * 3 // 4
-    kept = {part: [row for row in found if len(row.input_ids) <= limit] for part, found in rows.items()}
-    if not kept["train"]:
+    if room.batch > 1:
+        batch = next(n for n in range(room.batch // 2, 0, -1) if room.batch % n == 0)
+        found = room._replace(batch=batch, accumulate=room.accumulate * room.batch // batch)
+        report(f"out of memory: train.batch = {batch} and train.accumulate = {found.accumulate} from here on")
+        return found
+    before = room.of(rows)
+    found = room._replace(limit=max(len(row.input_ids) for row in before["train"]) * 3 // 4)
+    kept = found.of(rows)
+    if len(kept["train"]) < at_least:
         raise UserError(
-            "the GPU's memory is too small for one row of this dataset",
+            "there is too little memory for one row of this dataset",
             why=str(error).splitlines()[0][:200],
             fix="lower dataset.max_tokens, then: tune dataset; or a GPU with more memory",
         )
-    left = sum(map(len, rows.values())) - sum(map(len, kept.values()))
-    report(f"out of memory with one row: {left} rows over {limit} tokens are left out from here on")
-    return kept, settings
+    left = " and ".join(
+        f"{len(before[part]) - len(kept[part])} of {len(before[part])} {name}"
+        for part, name in (("train", "rows"), ("eval", "held-out ones"))
+    )
+    report(f"out of memory with one row: {left} are over {found.limit} tokens and left out from here on")
+    return found
+
+
+def of_several(error: Exception, settings: Train) -> UserError:
+    """The error where one of several processes had no room in the midst of training: the others wait for it."""
+    return UserError(
+        "a GPU ran out of memory in training",
+        why=str(error).splitlines()[0][:200],
+        fix=f"set train.batch = {max(1, settings.batch // 2)} and train.accumulate ="
+        f" {settings.accumulate * settings.batch // max(1, settings.batch // 2)}, then: tune train",
+    )
+
+
+def remembered(state: Path, room: Room) -> Room:
+    """With what an earlier process of this run fitted; `room` where there was none."""
+    note = state / ROOM
+    return Room(*json.loads(note.read_text())) if note.is_file() else room
+
+
+def remember(state: Path, room: Room) -> None:
+    """Note with what this run trains. What was saved of training on other rows is removed: it begins again."""
+    if remembered(state, room).limit != room.limit:
+        for path in [*state.glob("checkpoint-*"), *state.glob(f"{BEST}-*")]:
+            shutil.rmtree(path, ignore_errors=True)
+        (state / BASE_LOSS).unlink(missing_ok=True)
+    state.mkdir(parents=True, exist_ok=True)
+    artefact.write_text(state / ROOM, json.dumps(room))
 
 
 def peak() -> int:

@@ -24,13 +24,12 @@ from tune.terminal import quiet
 from tune.training import loading
 from tune.training.backends import choice, unsloth
 from tune.training.backends.choice import Choice
+from tune.training.change import measure
 from tune.training.machine import fitting, hardware, need
 from tune.training.processes import worker
 from tune.training.views import advice, curves
-from tune.weights import lora, shards, tensors
+from tune.weights import shards, tensors
 from tune.weights.base_model import Base, base_of
-from tune.weights.plan import moves
-from tune.weights.values import Values
 
 if TYPE_CHECKING:
     from tune.training.fit import Fit
@@ -111,32 +110,6 @@ def _rows(source: Path, settings: Train, vocabulary: int) -> dict[str, list[Row]
             fix="tune check --rows shows it; then: tune dataset",
         )
     return rows
-
-
-def measure(folder: Path, base: Base) -> dict[str, float]:
-    """What the adapter in `folder` does to the base's weights: `delta_norm`, and of the weights that are no experts
-    `relative_delta` and `changed_share`, the share of their values that it moves in bf16.
-
-    Raises UserError when it moves none, of experts neither: merged, such an adapter is the base under another name.
-    """
-    deltas, specs = lora.read(folder), shards.headers(base.folder)
-    if problems := lora.fits(deltas, specs):
-        raise UserError(f"the adapter in {folder} is not of this base", why=problems[0], fix="tune train")
-    plain = {name: delta for name, delta in deltas.items() if not delta.is_experts}
-    total, square = 0, 0.0
-    with Values(base.folder, specs, deltas) as values:
-        moved = moves(values)
-        for name in plain:
-            weight = values.rows(name, 0, specs[name].shape[0])
-            total += weight.numel()
-            square += float(weight.float().square().sum())
-    if not any(moved.values()):
-        raise lora.unchanged(folder, f"no weight in bf16 moves; the change's norm is {lora.norm(deltas):.1e}")
-    return {
-        "delta_norm": lora.norm(deltas),
-        "relative_delta": lora.norm(plain) / square**0.5,
-        "changed_share": sum(moved[name] for name in plain) / total,
-    }
 
 
 def _keep_state(folder: Path, key: dict[str, Any]) -> None:
@@ -230,6 +203,7 @@ def _finish(
         "quantized": run.chosen.name == "packed" and run.recipe.train.targets == "all",
         "batch": made.batch,
         "accumulate": made.accumulate,
+        **({"rows_left_out": made.left_out} if made.left_out else {}),
         "gpu_bytes": {"loading": loading_took, "training": made.peak_memory},
         "hardware": run.machine.trains_on,
         "versions": _versions(),

@@ -17,6 +17,7 @@ from tune.errors import UserError
 from tune.recipe import Train
 from tune.training.loss import CpuHead, GpuHead
 from tune.training.machine.need import world
+from tune.training.saving import saving
 
 NEVER = 1_000_000_000
 SAVE_STEPS = 50  # of several processes, whose clocks may differ
@@ -175,6 +176,10 @@ def _watched() -> Any:
         def count(self, inputs: Any) -> None:
             if self.model.training:
                 self.unreported += inputs["tokens"]
+
+        def _save_checkpoint(self, *given: Any, **named: Any) -> None:
+            with saving(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"):
+                super()._save_checkpoint(*given, **named)
 
         def _get_grad_norm(self, *given: Any, **named: Any) -> Any:
             norm = super()._get_grad_norm(*given, **named)

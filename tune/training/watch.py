@@ -12,12 +12,15 @@ from transformers import TrainerCallback  # imported where training starts, neve
 
 from tune import artefact
 from tune.recipe import Train
+from tune.terminal import say
 from tune.training import trainer
 from tune.training.machine import need
+from tune.training.memory import BEST
+from tune.training.saving import saving
+from tune.training.views.history import Look
 from tune.training.views.progress import Meter
 
 SAVE_SECONDS = 60  # work that a kill may lose
-BEST = "best"  # in the state folder: the adapter of the best look, and look.json
 
 
 class Before(TrainerCallback):  # type: ignore[misc]
@@ -42,12 +45,26 @@ class Before(TrainerCallback):  # type: ignore[misc]
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """One run's callback. Only the first process writes; all of them stop together."""
+    """One run's callback. Only the first process reads and writes; all of them judge, and stop together."""
 
-    def __init__(self, state: Path, settings: Train, report: Callable[[str], None]) -> None:
-        self.state, self.settings, self.report = state, settings, report
+    def __init__(self, made: Any, state: Path, settings: Train, report: Callable[[str], None]) -> None:
+        self.made, self.state, self.settings, self.report = made, state, settings, report
         self.saved = time.monotonic()
         self.meter: Meter | None = None
+        kept = (
+            [Look(*json.loads(p.read_text())) for p in state.glob(f"{BEST}-*/look.json")]
+            if made.is_world_process_zero()
+            else []
+        )
+        self.best = trainer.same_everywhere(made, min(kept, key=lambda look: look.loss, default=None))
+        self.last: Look | None = None
+
+    def loss_now(self) -> float:
+        """The loss on held-out rows after the last step: the last look's where that was then."""
+        if self.last is None or self.last.step != self.made.state.global_step:
+            self.made.evaluate()
+        assert self.last
+        return self.last.loss
 
     def on_step_end(self, _args: Any, _state: Any, control: Any, **_: Any) -> None:
         if (
@@ -63,29 +80,41 @@ class Watch(TrainerCallback):  # type: ignore[misc]
     def on_log(self, _args: Any, state: Any, _control: Any, logs: Any = None, **_: Any) -> None:
         if not logs or not state.is_world_process_zero:
             return
-        self.meter = self.meter or Meter(state.max_steps, live=sys.stderr.isatty())
+        live = sys.stderr.isatty()
+        self.meter = self.meter or Meter(state.max_steps, live=live)
         if line := self.meter.seen({**logs, "step": state.global_step}):
-            self.report(line)
+            (say if live and state.global_step < state.max_steps else self.report)(line)
 
     def on_evaluate(
         self, _args: Any, state: Any, control: Any, metrics: Any = None, model: Any = None, **_: Any
     ) -> None:
-        if not self.settings.eval_every or not state.global_step or not metrics:
+        if not metrics:
             return
-        note, loss = self.state / BEST / "look.json", metrics["eval_loss"]
-        best = json.loads(note.read_text()) if note.is_file() else None
-        if best and best["eval_loss"] <= loss:
-            looks = (state.global_step - best["step"]) // self.settings.eval_every
-            self._say(state, f"held-out loss {loss:.3f}, best {best['eval_loss']:.3f} at step {best['step']}")
-            if self.settings.patience and looks >= self.settings.patience:
-                self._say(state, f"no better in {looks} looks: training stops at step {state.global_step}")
+        now, best = Look(state.global_step, float(metrics["eval_loss"])), self.best
+        self.last = now
+        if not self.settings.eval_every or not now.step:
+            return
+        if best and not now.loss < best.loss:
+            self._say(state, f"held-out loss {now.loss:.3f} at step {now.step}, best {best.loss:.3f} at {best.step}")
+            looks = (now.step - best.step) // self.settings.eval_every
+            if self.settings.patience and looks >= self.settings.patience and now.step < state.max_steps:
+                self._say(state, f"no better in {looks} look{'s' * (looks > 1)}: training stops at step {now.step}")
                 control.should_training_stop = True
             return
-        self._say(state, f"held-out loss {loss:.3f} at step {state.global_step}, the best so far")
+        self._say(state, f"held-out loss {now.loss:.3f} at step {now.step}, the best so far")
+        self.best = now
         if state.is_world_process_zero:
-            shutil.rmtree(note.parent, ignore_errors=True)
-            model.save_pretrained(note.parent, save_embedding_layers=False)
-            artefact.write_text(note, json.dumps({"step": state.global_step, "eval_loss": loss}))
+            self._keep(now, model)
+
+    def _keep(self, look: Look, model: Any) -> None:
+        """The adapter of the best look, look.json last; then those before it go."""
+        folder = self.state / f"{BEST}-{look.step}"
+        with saving(folder):
+            model.save_pretrained(folder, save_embedding_layers=False)
+        artefact.write_text(folder / "look.json", json.dumps(look))
+        for other in self.state.glob(f"{BEST}-*"):
+            if other != folder:
+                shutil.rmtree(other)
 
     def _say(self, state: Any, line: str) -> None:
         if state.is_world_process_zero:

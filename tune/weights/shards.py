@@ -20,6 +20,13 @@ WHOLE = "model.safetensors"  # the one file of a model without an index
 LONGEST_HEADER = 100_000_000  # bytes; safetensors reads no longer one
 AGAIN = "copy the model again"
 _WHICH = "move the file that is not the model's out of the folder"
+_FOREIGN = {  # by quant_method: the layout that people have by this name, and what to take for it
+    "bitsandbytes": (
+        "it is laid out as Unsloth's 4-bit copies (unsloth/gpt-oss-20b-unsloth-bnb-4bit): each expert by itself, its"
+        " MXFP4 rounded again",
+        'set base.model = "openai/gpt-oss-20b" (MXFP4) or "unsloth/gpt-oss-20b-BF16", and base.revision to its commit',
+    ),
+}
 
 
 def read_config(folder: Path) -> tuple[dict[str, Any], list[Fault]]:
@@ -44,7 +51,8 @@ def config(folder: Path) -> dict[str, Any]:
         raise faults[0].error("check base.model")
     if packing(found) not in (None, "mxfp4"):
         what = f"{folder}/config.json: weights in {packing(found)!r} are not read"
-        raise UserError(what, fix="take the model's bf16 or MXFP4 release")
+        why, fix = _FOREIGN.get(str(packing(found)), ("", "take the model's bf16 or MXFP4 release"))
+        raise UserError(what, why=why, fix=fix)
     return found
 
 

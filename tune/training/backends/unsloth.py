@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tune.training.fit import Kind
 
 SLACK = 1.03  # of the files' bytes: what the GPU may hold after loading
+SCALES = "mxfp4_scales"  # where unsloth_zoo's Mxfp4ExpertParam, itself the blocks, keeps the scales
 
 
 def start() -> None:
@@ -66,25 +67,38 @@ def load(folder: Path, settings: Train, *, longest: int) -> "tuple[Any, Kind]":
 def prove(
     model: Any, folder: Path, specs: Mapping[str, Tensor], reported: list[dict[str, list[str]]], allocated: int
 ) -> None:
-    """Raise UserError unless every expert's and router's bytes are the file's and nothing was left out or made up."""
+    """Raise UserError unless every expert's and router's bytes, blocks and scales, are the file's and nothing was left
+    out or made up."""
     if not reported:
         raise _unproven(folder, "transformers gave no load report: this version writes it elsewhere")
     if odd := [f"{kind} {', '.join(names[:3])}" for found in reported for kind, names in found.items() if names]:
         raise _unproven(folder, "; ".join(odd))
     for name in specs:
         if name.endswith("_blocks"):
-            owner, _, leaf = name.removesuffix("_blocks").rpartition(".")
-            _same(folder, specs, name, getattr(model.get_submodule(owner), leaf))
+            stem = name.removesuffix("_blocks")
+            packed = _place(model, folder, stem)
+            _same(folder, specs, name, packed)
+            _same(folder, specs, f"{stem}_scales", getattr(packed, SCALES, None))
         elif ".mlp.router." in name:
-            _same(folder, specs, name, model.get_parameter(name))
+            _same(folder, specs, name, _place(model, folder, name))
     total = sum(spec.bytes for spec in specs.values())
     if allocated > SLACK * total:
         raise _unproven(folder, f"it takes {allocated / 1e9:.2f} GB of the GPU, its files are {total / 1e9:.2f} GB")
 
 
+def _place(model: Any, folder: Path, name: str) -> Any:
+    owner, _, leaf = name.rpartition(".")
+    try:
+        return getattr(model.get_submodule(owner), leaf)
+    except AttributeError:
+        raise _unproven(folder, f"it has no {name}") from None
+
+
 def _same(folder: Path, specs: Mapping[str, Tensor], name: str, found: Any) -> None:
     import torch
 
+    if not isinstance(found, torch.Tensor):
+        raise _unproven(folder, f"{name} is not to be found in it")
     wanted = shards.tensor(folder, specs, name)
     plain = found.detach().as_subclass(torch.Tensor).cpu()
     if plain.dtype != wanted.dtype or plain.shape != wanted.shape or not torch.equal(plain, wanted):

@@ -172,7 +172,8 @@ def _linear(module: Any) -> Linear:
     inner = getattr(module, "base_layer", None)
     if inner is None:
         return Linear(module.weight, module.bias, None, None, 0.0)
-    active = [] if module.disable_adapters else [n for n in module.active_adapters if n in module.lora_A]
+    off = module.disable_adapters or module.merged  # merged, the change is in the weight
+    active = [] if off else [n for n in module.active_adapters if n in module.lora_A]
     if not active:
         return Linear(inner.weight, inner.bias, None, None, 0.0)
     [name] = active
@@ -190,8 +191,11 @@ def attach(model: Any) -> None:
 def _prepare(window: int, _module: Any, args: Any, given: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if given.get("use_cache") or given.get("past_key_values") is not None:
         return args, given
-    shown = given.get("inputs_embeds")
-    shown = given["input_ids"] if shown is None else shown
+    padding = given.get("attention_mask")
+    if isinstance(padding, torch.Tensor):  # on a GPU it fails without being waited for
+        torch._assert_async((padding[:, 1:] <= padding[:, :-1]).all(), "rows are padded on the right")
+    shown = next(v for v in (given.get("inputs_embeds"), given.get("input_ids"), *args) if v is not None)
     kinds: dict[str, Any] = {"full_attention": None, "sliding_attention": None}
     mask = masks(shown.shape[1], window, shown.device) if shown.is_cuda else kinds
-    return args, {**given, "attention_mask": mask}
+    # Not asked for, a cache would still be made by the config, and then attention is stock's and needs stock's mask.
+    return args, {**given, "attention_mask": mask, "use_cache": False}

@@ -16,7 +16,8 @@ def load(folder: Path, *, device: Any, parts: int = 0, host_embedding: bool = Fa
     Every tensor of the folder has its place and every place its tensor. `parts` is PackedExperts', 0: as many as keep a
     slice small. `host_embedding` leaves the embedding (1.2 GB of gpt-oss-20b) in the host's memory, where only the
     rows that are asked for leave it.
-    Raises UserError when the folder is not whole, not in MXFP4, or holds a scale that means no number.
+    Raises UserError when the folder is not whole, not in MXFP4, or holds experts that are no bytes or a scale that
+    means no number.
     """
     import torch
     from transformers import GptOssConfig
@@ -68,6 +69,9 @@ def _fill(model: Any, path: Path, device: Any, dtype: Any, stays: Container[str]
                 why = f"{name} holds the scale byte {int(value.max())}: past float32, or NaN"
                 raise UserError(f"{path} cannot be used", why=why, fix=shards.AGAIN)
             if leaf in module._buffers:
+                if value.dtype != torch.uint8:
+                    why = f"{name} is {value.dtype}, and MXFP4 is bytes"
+                    raise UserError(f"{path} cannot be used", why=why, fix=shards.AGAIN)
                 module._buffers[leaf] = value
                 continue
             kept = torch.float32 if name.endswith("norm.weight") else dtype  # as stock transformers keeps them

@@ -32,6 +32,7 @@ def main() -> None:
     for name, work in (
         ("quantize", lambda: mxfp4.quantize(values)),
         ("requantize", lambda: mxfp4.requantize(moved, scales)),
+        ("threshold", lambda: mxfp4.threshold(OUT, IN)),
         ("dequantize", lambda: mxfp4.dequantize(blocks, scales)),
         ("squared_error", lambda: mxfp4.squared_error(values, blocks, scales)),
     ):

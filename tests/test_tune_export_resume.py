@@ -7,7 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 import torch
@@ -17,7 +20,7 @@ from tiny_gptoss import edit_config, make_adapter, make_base, make_native, recip
 from tune import artefact, checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
-from tune.weights import canary, export, plan, shards, stream
+from tune.weights import canary, export, plan, shards, stream, values
 from tune.weights.base_model import base_of
 from tune.weights.values import Values
 
@@ -29,6 +32,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The canary has tests of its own, and wants the whole vocabulary."""
     monkeypatch.setattr(canary, "write", lambda folder, _: (folder / checkpoint.CANARY).write_text("{}") and None)
     monkeypatch.setattr(export, "SHARD_BYTES", SHARD)
+    monkeypatch.setattr(export, "_threads", lambda files: max(1, min(files, 4)))  # on every processor
 
 
 def project(root: Path, kind: str = "merged", make=make_base) -> Recipe:
@@ -43,11 +47,19 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 KILLED = """
-import os, signal, sys
+import itertools, os, signal, sys, threading
 from pathlib import Path
 from tune.recipe import Recipe
-from tune.weights import canary, export
+from tune.weights import canary, export, stream
 export.SHARD_BYTES = {shard}
+export._threads = lambda files: max(1, min(files, 4))
+seen, numbers = itertools.count(), stream._require_numbers
+together = threading.Barrier(3, action=lambda: os.kill(os.getpid(), signal.SIGKILL))
+def held(*given):
+    numbers(*given)
+    if next(seen) >= {tensors}:
+        together.wait()
+stream._require_numbers = held
 def die(line):
     if "{at}" in line:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -55,30 +67,36 @@ export.export(Recipe(folder=Path(sys.argv[1]), base={{"model": "base"}}, export=
 """
 
 
-def kill(made: Recipe, at: str) -> None:
-    """Run the export in a process of its own, which dies by SIGKILL when it says `at`."""
-    code = KILLED.format(shard=SHARD, at=at, kind=made.export.format)
+def kill(made: Recipe, at: str = "nothing", tensors: int = 10**9) -> None:
+    """Run the export in a process of its own, which dies by SIGKILL when it says `at`, or when after so many tensors
+    three files are being written."""
+    code = KILLED.format(shard=SHARD, at=at, kind=made.export.format, tensors=tensors)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code, str(made.folder)], env=environment, check=False)
     assert done.returncode == -signal.SIGKILL
 
 
+def finished(part: Path) -> list[str]:
+    return sorted(p.name for p in part.glob("*.safetensors") if (part / f"{p.name}.json").is_file())
+
+
 def test_a_killed_export_goes_on_with_the_files_that_are_whole(tmp_path: Path) -> None:
     made = project(tmp_path)
-    kill(made, ", 5 of")
+    kill(made, tensors=16)
     part = made.work / "merged.part"
-    done = sorted(p.name for p in part.glob("*.safetensors"))
-    assert len(done) == 4
+    done = finished(part)
+    assert len(done) >= 3
+    assert len([*part.glob("*.safetensors.part")]) >= 3  # several were in work
     before = {name: (part / name).stat().st_ino for name in done}
     whole = (part / done[1]).read_bytes()
     (part / done[1]).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # damaged since
     said: list[str] = []
     folder = export.export(made, said.append).folder
-    count = len(list(folder.glob("*.safetensors")))
-    assert f"3 of {count} files are there" in said[0]
-    assert [line.split()[1].rstrip(",") for line in said if line.startswith("writing")] == sorted(
-        {p.name for p in folder.glob("*.safetensors")} - {done[0], *done[2:]}
-    )
+    files = {p.name for p in folder.glob("*.safetensors")}
+    assert f"{len(done) - 1} of {len(files)} files are there" in said[0]
+    wrote = [line.removeprefix("wrote ").split(", ") for line in said if line.startswith("wrote")]
+    assert {file for file, _ in wrote} == files - {done[0], *done[2:]}
+    assert [told for _, told in wrote] == [f"{n} of {len(files)}" for n in range(len(done), len(files) + 1)]
     assert {name: (folder / name).stat().st_ino == inode for name, inode in before.items()} == {
         name: name != done[1] for name in done
     }
@@ -96,7 +114,7 @@ def test_a_kill_after_the_last_file_loses_nothing(tmp_path: Path) -> None:
     kill(made, "asking the weights")
     said: list[str] = []
     folder = export.export(made, said.append).folder
-    assert not any(line.startswith("writing") for line in said)
+    assert not any(line.startswith("wrote") for line in said)
     assert {p.stat().st_nlink for p in folder.iterdir()} == {1}  # no second name keeps a file's bytes alive
 
 
@@ -115,21 +133,143 @@ def test_what_is_left_of_other_inputs_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_keeps_what_is_finished_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, write, calls = project(tmp_path), stream.write, []
+    made, write = project(tmp_path), stream.write
 
     def full(folder: Path, shard: stream.Shard) -> str:
-        calls.append(shard.file)
-        if len(calls) == 4:
+        if "-00006-of" in shard.file:
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(folder, shard)
 
     with monkeypatch.context() as patch:
         patch.setattr(stream, "write", full)
-        with pytest.raises(UserError, match=r"merged\.part is full\n  why: 3 of \d+ files are finished and stay in"):
+        with pytest.raises(
+            UserError, match=r"merged\.part is full\n  why: .*model-00006-of-\d+\S+ did not fit"
+        ) as caught:
             export.export(made)
+    done = finished(made.work / "merged.part")
+    assert len(done) >= 5  # those before it were begun, and are let to finish
+    assert f"{len(done)} of " in caught.value.why
+    said: list[str] = []
+    count = len([*export.export(made, said.append).folder.glob("*.safetensors")])
+    assert f"{len(done)} of {count} files are there" in said[0]
+
+
+class Stopped:
+    """Files in work wait until the export has begun to end."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ended, shutdown = Event(), ThreadPoolExecutor.shutdown
+
+        def seen(pool: ThreadPoolExecutor, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            if cancel_futures:
+                self.ended.set()
+            shutdown(pool, wait, cancel_futures=cancel_futures)
+
+        monkeypatch.setattr(ThreadPoolExecutor, "shutdown", seen)
+
+
+def test_of_two_errors_the_one_that_space_does_not_mend_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, write, stopped = project(tmp_path), stream.write, Stopped(monkeypatch)
+
+    def broken(folder: Path, shard: stream.Shard) -> str:
+        if "-00002-of" in shard.file:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if "-00003-of" in shard.file:
+            assert stopped.ended.wait(60)
+            raise UserError("a tensor cannot be written", fix="another copy")
+        return write(folder, shard)
+
+    monkeypatch.setattr(stream, "write", broken)
+    with pytest.raises(UserError, match="a tensor cannot be written"):
+        export.export(made)
+    assert not (made.work / "merged.part").exists()
+
+
+def test_nan_in_one_file_stops_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_base(tmp_path / "base")
+    tensors = tensors_of(tmp_path / "base")
+    tensors["model.layers.0.input_layernorm.weight"][5] = float("nan")
+    replace(tmp_path / "base", tensors)
+    made, held = recipe(tmp_path, export={"format": "merged"}), []
+    make_adapter(made, base_of(made).digest)
+    stopped = Stopped(monkeypatch)
+
+    def slow(source: Values, names: list[str]):
+        for name in names:
+            for chunk in source.chunks(name, step=64):
+                if name == "lm_head.weight":
+                    assert stopped.ended.wait(60)
+                    held.append(len(chunk))
+                yield name, chunk
+
+    monkeypatch.setattr(plan, "_copied", slow)
+    with pytest.raises(UserError, match=r"layers\.0\.input_layernorm\.weight cannot be written"):
+        export.export(made)
+    assert len(held) <= 1  # of a thousand
+    assert not (made.work / "merged.part").exists()
+
+
+def test_ctrl_c_begins_no_further_file_and_keeps_what_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, write, begun = project(tmp_path), stream.write, []
+    monkeypatch.setattr(export, "_threads", lambda _: 1)
+
+    def noted(folder: Path, shard: stream.Shard) -> str:
+        begun.append(shard.file)
+        if len(begun) == 3:
+            assert stopped.ended.wait(60)
+        return write(folder, shard)
+
+    def press(line: str) -> None:
+        if line.startswith("wrote"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        stopped = Stopped(patch)
+        patch.setattr(stream, "write", noted)
+        with pytest.raises(KeyboardInterrupt):
+            export.export(made, press)
+    assert len(begun) <= 3
+    assert 1 <= len(finished(made.work / "merged.part")) <= 2
     said: list[str] = []
     export.export(made, said.append)
-    assert "3 of" in said[0]
+    assert "files are there" in said[0]
+
+
+def open_now() -> list[str]:
+    return sorted(p.name for p in Path("/proc/self/fd").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["merged", "mxfp4"])
+def test_no_file_stays_open(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = project(tmp_path, kind, make_native)
+    (export.export(made).folder / "checkpoint.json").unlink()  # what is opened once in a process is open now
+    before = open_now()
+    (export.export(made).folder / "checkpoint.json").unlink()
+    assert open_now() == before
+
+    def broken(*_: object) -> None:
+        raise UserError("no number")
+
+    monkeypatch.setattr(stream, "_require_numbers", broken)
+    with pytest.raises(UserError, match="no number"):
+        export.export(made)
+    assert open_now() == before
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
+    made = project(tmp_path, make=lambda folder: make_base(folder, vocabulary=200_000))
+    tracemalloc.start()
+    try:
+        folder = export.export(made).folder
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert max(p.stat().st_size for p in folder.glob("*.safetensors")) > 25_000_000
+    assert peak < 4 * 4 * values.CHUNK + 2_000_000  # two chunks of each side that is compared, in each thread
 
 
 def test_a_file_system_without_links_is_served_by_renaming(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,16 +379,25 @@ def test_transformers_does_not_take_the_tokenizer_for_a_broken_one(
         theirs.disable_propagation()
 
 
-def test_a_file_that_changes_before_its_manifest_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cut", [False, True], ids=["changed", "cut"])
+def test_the_manifest_describes_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool) -> None:
+    """Nothing is read back for it: a file that another program changed meanwhile is not what it names."""
     made = project(tmp_path)
 
     def damage(folder: Path, _: str) -> None:
         (folder / checkpoint.CANARY).write_text("{}")
         shard = sorted(folder.glob("*.safetensors"))[2]
         whole = shard.read_bytes()
-        shard.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        shard.write_bytes(whole[:-1] + (b"" if cut else bytes([whole[-1] ^ 1])))
 
     monkeypatch.setattr(canary, "write", damage)
-    with pytest.raises(UserError, match=r"model-00003-of-\d+\.safetensors was changed while the export was made"):
-        export.export(made)
-    assert not (made.work / "merged").exists()
+    if cut:
+        with pytest.raises(
+            RuntimeError, match=r"model-00003-of-\d+\.safetensors is not the file that was written there"
+        ):
+            export.export(made)
+        assert not (made.work / "merged").exists()
+        return
+    folder = export.export(made).folder
+    with pytest.raises(UserError, match=r"model-00003-of-\d+\.safetensors is not the file that checkpoint\.json"):
+        checkpoint.verify(folder)

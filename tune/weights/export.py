@@ -9,9 +9,11 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from tune import artefact, checkpoint
@@ -141,7 +143,8 @@ def _weights(
     """
     parts = _parts(values, config, kind, Tally())
     sizes = {s.file: sum(spec.bytes for item in s.items for spec in item.specs.values()) for s in parts}
-    records = {s.file: state.finished(s.file) for s in parts}
+    with ThreadPoolExecutor(_threads(len(parts))) as pool:
+        records = dict(zip(sizes, pool.map(state.finished, sizes), strict=True))
     companions = _companions(values.folder)
     left = sum(size for file, size in sizes.items() if not records[file])
     try:
@@ -152,20 +155,20 @@ def _weights(
     kept = f", {there} of {len(parts)} files are there" if there else ""
     report(f"{kind}: {sum(sizes.values()) / 1e9:.2f} GB{kept}")
     missing = [n for n, shard in enumerate(parts) if records[shard.file] is None]
-    threads = min(len(missing), len(os.sched_getaffinity(0)), AT_ONCE) or 1
-    with ThreadPoolExecutor(threads) as pool:
-        made = {pool.submit(_one, state, values, config, kind, n): n for n in missing}
+    stop = Event()
+    with ThreadPoolExecutor(_threads(len(missing))) as pool:
+        made = {pool.submit(_one, state, values, config, kind, n, stop): parts[n].file for n in missing}
         try:
             for count, done in enumerate(as_completed(made), there + 1):
-                records[parts[made[done]].file] = done.result()
-                report(f"wrote {parts[made[done]].file}, {count} of {len(parts)}")
-        except UserError as e:
+                records[made[done]] = done.result()
+                report(f"wrote {made[done]}, {count} of {len(parts)}")
+        except Unfinished:
+            pool.shutdown(cancel_futures=True)  # those that are begun may fit
+            raise _worst(made, state, there, len(parts)) from None
+        except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
-            if not isinstance(e, Unfinished):
-                raise
-            whole = sum(state.finished(file) is not None for file in sizes)
-            why = f"{whole} of {len(parts)} files are finished and stay in {state.folder}; {e.why}"
-            raise Unfinished(e.what, why=why, fix=e.fix) from None
+            raise
     whole_tally, copied, written = Tally(), 0, {}
     for shard in parts:
         record = records[shard.file]
@@ -186,15 +189,33 @@ def _weights(
     return files, {**figures, "counted": whole_tally.count(), "written": written}
 
 
+def _worst(made: Mapping[Future[resume.Record], str], state: Part, there: int, of: int) -> BaseException:
+    """The error to tell when files ended with several: one that space does not mend before that of a full disk."""
+    errors = [e for done in made if not done.cancelled() and (e := done.exception())]
+    first = next((e for e in errors if not isinstance(e, Unfinished)), errors[0])
+    if not isinstance(first, Unfinished):
+        return first
+    whole = there + sum(not done.cancelled() and done.exception() is None for done in made)
+    why = f"{whole} of {of} files are finished and stay in {state.folder}; {first.why}"
+    return Unfinished(first.what, why=why, fix=first.fix)
+
+
+def _threads(files: int) -> int:
+    return max(1, min(files, len(os.sched_getaffinity(0)), AT_ONCE))
+
+
 def _parts(values: Values, config: Mapping[str, Any], kind: Weights, tally: Tally) -> list[Shard]:
     return stream.split(plan(values, config, kind, tally), SHARD_BYTES)
 
 
-def _one(state: Part, values: Values, config: Mapping[str, Any], kind: Weights, number: int) -> resume.Record:
-    """Write one file and its record. Raises Unfinished on a full disk: what is finished stays."""
+def _one(
+    state: Part, values: Values, config: Mapping[str, Any], kind: Weights, number: int, stop: Event
+) -> resume.Record:
+    """Write one file and its record; nothing of it once `stop` is set. Raises Unfinished on a full disk."""
     tally = Tally()
     with Values(values.folder, values.specs, values.deltas) as own:
         shard = _parts(own, config, kind, tally)[number]
+        shard = shard._replace(items=[i._replace(make=partial(_until, stop, i.make)) for i in shard.items])
         try:
             digest = stream.write(state.folder, shard)
             counted = {"copied": stream.require_copied(state.folder, shard, own), "tally": tally.count()}
@@ -207,6 +228,13 @@ def _one(state: Part, values: Values, config: Mapping[str, Any], kind: Weights, 
                 why=f"{shard.file} did not fit",
                 fix="free some space, then the same command: it goes on there",
             ) from None
+
+
+def _until(stop: Event, make: Callable[[], Iterable[tuple[str, Any]]]) -> Iterator[tuple[str, Any]]:
+    for made in make():
+        if stop.is_set():
+            raise CancelledError
+        yield made
 
 
 def _settings(config: Mapping[str, Any], kind: Weights) -> dict[str, Any]:

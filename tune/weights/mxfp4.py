@@ -86,13 +86,15 @@ def requantize(values: Floats, scales: Bytes) -> Bytes:
     at_once = max(1, _CHUNK * BLOCK // max(columns, 1))
     for first in range(0, len(values), at_once):
         part = np.ascontiguousarray(values[first : first + at_once], np.float32)
-        units = _POWERS[scales[first : first + at_once]].repeat(BLOCK, axis=1)
+        per_unit = _POWERS[2 * BIAS - scales[first : first + at_once]].repeat(BLOCK, axis=1)
         with np.errstate(over="ignore", under="ignore"):
-            x = np.minimum(np.abs(part) / units, np.float32(6))
-        # In steps of the grid: 0.5 to 2, 1 to 4, 2 to 6; `codes` of the value below.
-        steps = np.where(x < 2, x * 2, np.where(x < 4, x + 2, x / 2 + 4))
-        codes = steps.astype(np.uint8)
-        codes += steps - codes > threshold(len(part), columns, first)
+            x = np.minimum(np.abs(part) * per_unit, np.float32(6))
+        # In steps of 0.5 to 2, of 1 to 4, of 2 to 6: exact, as the part over the step below is.
+        over_two, over_four = x >= 2, x >= 4
+        steps = x * np.where(over_four, np.float32(0.5), np.where(over_two, np.float32(1), np.float32(2)))
+        below = steps.astype(np.uint8)
+        codes = below + ((over_two.view(np.uint8) + over_four.view(np.uint8)) << 1)
+        codes += steps - below > threshold(len(part), columns, first)
         codes |= np.signbit(part).view(np.uint8) << 3
         blocks[first : first + at_once] = (codes[:, 0::2] | (codes[:, 1::2] << 4)).reshape(len(part), -1, BLOCK // 2)
     return blocks

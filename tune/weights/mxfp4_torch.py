@@ -52,13 +52,16 @@ def _redecode(blocks: Any, scales: Any, a: Any, b: Any, row: Any, column: Any, d
     change = b[..., 0, None] * a[:, 0, None]
     for n in range(1, a.shape[1]):
         change = change + b[..., n, None] * a[:, n, None]
-    unit = _units(scales).repeat_interleave(mxfp4.BLOCK, -1)
-    size = ((values + change).abs() / unit).clamp(max=6)
+    moved, unit = values + change, _units(scales).repeat_interleave(mxfp4.BLOCK, -1)
+    per_unit = _units(2 * mxfp4.BIAS - scales.to(torch.int32)).repeat_interleave(mxfp4.BLOCK, -1)
+    size = (moved.abs() * per_unit).clamp(max=6)
+    # Products with powers of two are exact on every device; quotients may not be.
     step = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
-    lower = torch.floor(size / step) * step
+    steps = size * torch.where(size < 2, 2.0, torch.where(size < 4, 1.0, 0.5))
+    below = torch.floor(steps)
     limit = (((row + column) & 0xFFFFFFFF) >> 8).to(torch.float32) * 2.0**-24
-    nearer = lower + torch.where((size - lower) / step > limit, step, 0.0)
-    return (torch.sign(values + change) * nearer * unit).to(dtype)
+    rounded = (below + (steps - below > limit).to(torch.float32)) * step
+    return torch.copysign(rounded * unit, moved).to(dtype)
 
 
 def _decode(blocks: Any, scales: Any, dtype: Any) -> Any:

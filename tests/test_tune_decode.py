@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from tune.training.packed.decode import decode, redecode
 from tune.weights import mxfp4
+from tune.weights.mxfp4_torch import decode, redecode
 
 WORDS = {torch.float32: torch.int32, torch.bfloat16: torch.int16}
 SCALES = mxfp4.MOST + mxfp4.BIAS + 1  # scale bytes that mean a number float32 holds

@@ -10,8 +10,9 @@ from same_model import CLOSE, assert_same_gradients, gradients, rows, with_lora
 from tiny_gptoss import make_native, sharpen
 
 from tune.training import loading
-from tune.training.packed import decode, experts
+from tune.training.packed import experts
 from tune.training.packed import model as packed
+from tune.weights import mxfp4_torch as decode
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are trying to modify a model with PEFT")
 

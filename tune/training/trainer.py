@@ -154,15 +154,22 @@ def with_our_loss() -> Any:
 
 
 def with_its_loss() -> Any:
-    """SFTTrainer with the loss that it has, or that Unsloth gave it."""
+    """SFTTrainer with the loss that it has, or that Unsloth gave it: compute_loss is not ours, for Unsloth's is fused
+    only where nobody stands in between."""
 
     class Trainer(_watched()):  # type: ignore[misc]
-        def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
-            self.count(inputs)
-            own = ("input_ids", "attention_mask", "labels")
-            return super().compute_loss(model, {key: inputs[key] for key in own}, *given, **named)
+        def training_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+            self.unreported += inputs["tokens"]
+            return super().training_step(model, _plain(inputs), *given, **named)
+
+        def prediction_step(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:
+            return super().prediction_step(model, _plain(inputs), *given, **named)
 
     return Trainer
+
+
+def _plain(inputs: Any) -> dict[str, Any]:
+    return {key: inputs[key] for key in ("input_ids", "attention_mask", "labels")}
 
 
 def _watched() -> Any:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.nn.functional import pad
 
 from tune.training.packed import gate
 from tune.training.packed.gate import on
@@ -17,6 +18,7 @@ from tune.training.packed.gate import on
 if TYPE_CHECKING:
     from tune.training.packed.experts import PackedExperts
 
+ROWS = 8  # 16 bytes of bf16: what the GPU's kernels read at once
 _REPLAY = False  # whether a checkpointed layer is being run again for its saved tensors alone
 
 
@@ -110,20 +112,30 @@ class _Learned:
     """Gradients of the experts' LoRA, slice by slice: the quantizer is passed as if it were not there."""
 
     def __init__(self, lora: Lora, ends: torch.Tensor) -> None:
-        self.lora, self.scale, self.ends = lora, lora.scale, ends
+        self.lora, self.scale, self.ends, self.rank = lora, lora.scale, ends, lora.up_a.shape[1]
         self.to = lora._replace(**{name: torch.zeros_like(getattr(lora, name)) for name in Lora._fields[:4]})
 
     def gate_up(self, rows: slice, out: torch.Tensor, x: torch.Tensor) -> None:
         """`rows` of gate_up's outputs; the gradient `out` [n, rows] that came there, and the input x [n, H]."""
-        a, b = self.lora.up_a.to(x.dtype), self.lora.up_b[:, rows].to(x.dtype)
-        self.to.up_b[:, rows] += self.scale * outer(out, grouped(x, a.transpose(1, 2), self.ends), self.ends)
-        self.to.up_a.add_(outer(grouped(out, b, self.ends), x, self.ends), alpha=self.scale)
+        to_a, to_b = self._both(self.lora.up_a, self.lora.up_b[:, rows], out, x)
+        self.to.up_a.add_(to_a, alpha=self.scale)
+        self.to.up_b[:, rows].add_(to_b, alpha=self.scale)
 
     def down(self, units: slice, out: torch.Tensor, made: torch.Tensor) -> None:
         """`units` of down's inputs; the gradient `out` [n, H], and the input made [n, units]."""
-        a, b = self.lora.down_a[:, :, units].to(made.dtype), self.lora.down_b.to(made.dtype)
-        self.to.down_b.add_(outer(out, grouped(made, a.transpose(1, 2), self.ends), self.ends), alpha=self.scale)
-        self.to.down_a[:, :, units] += self.scale * outer(grouped(out, b, self.ends), made, self.ends)
+        to_a, to_b = self._both(self.lora.down_a[:, :, units], self.lora.down_b, out, made)
+        self.to.down_a[:, :, units].add_(to_a, alpha=self.scale)
+        self.to.down_b.add_(to_b, alpha=self.scale)
+
+    def _both(
+        self, a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, x: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gradients of a [E, rank, in] and b [E, out, rank] by what came to the output [n, out] of x [n, in]."""
+        short = -self.rank % ROWS  # filled up with zeros to what the GPU's kernels take
+        a, b = pad(a, (0, 0, 0, short)).to(x.dtype), pad(b, (0, short)).to(x.dtype)
+        to_a = outer(grouped(out, b, self.ends), x, self.ends)[:, : self.rank]
+        to_b = outer(out, grouped(x, a.transpose(1, 2), self.ends), self.ends)[:, :, : self.rank]
+        return to_a, to_b
 
     def gradients(self) -> tuple[torch.Tensor, ...]:
         """Of `Lora`'s matrices, in their order."""
@@ -152,7 +164,7 @@ def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[Non
 def grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """Rows [n, in], sorted by expert, each times its expert's weights [E, in, out]: [n, out]."""
     if rows.is_cuda:
-        return torch.nn.functional.grouped_mm(rows, weights.contiguous() if _odd(weights) else weights, offs=ends)
+        return torch.nn.functional.grouped_mm(rows, weights if _strided(weights) else weights.contiguous(), offs=ends)
     parts = rows.tensor_split(ends[:-1].tolist())
     return torch.cat([part @ weight for part, weight in zip(parts, weights, strict=True)])
 
@@ -160,12 +172,30 @@ def grouped(rows: torch.Tensor, weights: torch.Tensor, ends: torch.Tensor) -> to
 def outer(left: torch.Tensor, right: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
     """For each expert left.T @ right of its rows, left [n, p] and right [n, q]: [E, p, q]."""
     if left.is_cuda:
-        return torch.nn.functional.grouped_mm(left.T.contiguous(), right, offs=ends)
+        left, right, ends = aligned(left, right, ends)
+        return torch.nn.functional.grouped_mm(left.T, right, offs=ends)
     splits = ends[:-1].tolist()
     pairs = zip(left.tensor_split(splits), right.tensor_split(splits), strict=True)
     return torch.stack([one.T @ other for one, other in pairs])
 
 
-def _odd(weights: torch.Tensor) -> bool:
-    """Whether strides are not of the 16 bytes that the kernels take."""
-    return any(s * weights.element_size() % 16 for s in weights.stride() if s != 1)
+def aligned(
+    left: torch.Tensor, right: torch.Tensor, ends: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same with rows of zeros between the experts, so that each one's begin at a multiple of ROWS: the GPU's
+    kernels sum over them 16 bytes at a time. n + ROWS * E rows, however they are spread: nothing is waited for."""
+    counts = torch.diff(ends, prepend=ends.new_zeros(1))
+    ends_there = (-(-counts // ROWS) * ROWS).cumsum(0).to(torch.int32)
+    shift = ends_there - (-(-counts // ROWS) * ROWS) - (ends - counts)  # of each expert's rows
+    at = torch.arange(len(left), device=left.device)
+    at = at + shift[torch.searchsorted(ends, at, right=True)]
+    spread = (
+        part.new_zeros(len(part) + ROWS * len(ends), part.shape[1]).index_copy_(0, at, part) for part in (left, right)
+    )
+    return *spread, ends_there
+
+
+def _strided(weights: torch.Tensor) -> bool:
+    """Whether the GPU's kernels take these strides: one of the last two dimensions without gaps, others of 16 bytes."""
+    *_, rows, columns = weights.stride()
+    return 1 in (rows, columns) and all(s * weights.element_size() % 16 == 0 for s in weights.stride() if s != 1)

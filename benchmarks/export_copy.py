@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from tune import artefact, checkpoint
 from tune.recipe import Recipe
-from tune.weights import canary, export, shards, stream, tensors, tokenizer
+from tune.weights import canary, export, files, shards, stream, tensors, tokenizer
 from tune.weights.base_model import base_of
 from tune.weights.stream import Item
 
@@ -37,7 +37,7 @@ CONFIG: dict[str, Any] = {
     "head_dim": 64,
     "vocab_size": 201_088,
     "sliding_window": 128,
-    "quantization_config": export.QUANTIZATION,
+    "quantization_config": files.QUANTIZATION,
 }
 RANK = 8
 
@@ -120,7 +120,7 @@ def timed_export(work: Path) -> None:
     export.export(Recipe(folder=work, base={"model": "base"}, export={"format": "mxfp4"}))
     seconds["whole"] = time.monotonic() - started
     seconds["files"] = len([*(work / "work" / "mxfp4").glob("*.safetensors")])
-    seconds["threads"] = export._threads(int(seconds["files"]))
+    seconds["threads"] = files._threads(int(seconds["files"]), files.AT_ONCE)
     seconds["memory"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(json.dumps(seconds))
 

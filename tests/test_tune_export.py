@@ -24,7 +24,7 @@ from tune import artefact, checkpoint, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.training import loading
-from tune.weights import export, mxfp4, shards, tensors
+from tune.weights import export, files, mxfp4, shards, tensors
 from tune.weights.base_model import base_of
 
 EXPERTS = [f"model.layers.{i}.mlp.experts.{name}" for i in range(2) for name in ("gate_up_proj", "down_proj")]
@@ -106,7 +106,7 @@ def test_a_native_base_keeps_its_experts_byte_for_byte(tmp_path: Path) -> None:
 def test_many_shards_are_one_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = project(tmp_path, "merged")
     whole = tensors_of(export.export(made).folder)
-    monkeypatch.setattr(export, "SHARD_BYTES", 60_000)
+    monkeypatch.setattr(files, "SHARD_BYTES", 60_000)
     (made.work / "merged" / "checkpoint.json").unlink()
     folder = export.export(made).folder
     assert len(list(folder.glob("model-*.safetensors"))) > 3

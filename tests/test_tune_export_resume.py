@@ -20,7 +20,7 @@ from tiny_gptoss import edit_config, make_adapter, make_base, make_native, recip
 from tune import artefact, checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
-from tune.weights import canary, export, plan, shards, stream, values
+from tune.weights import canary, export, files, plan, shards, stream, values
 from tune.weights.base_model import base_of
 from tune.weights.values import Values
 
@@ -31,8 +31,8 @@ SHARD = 20_000  # bytes: many files
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The canary has tests of its own, and wants the whole vocabulary."""
     monkeypatch.setattr(canary, "write", lambda folder, _: (folder / checkpoint.CANARY).write_text("{}") and None)
-    monkeypatch.setattr(export, "SHARD_BYTES", SHARD)
-    monkeypatch.setattr(export, "_threads", lambda files: max(1, min(files, 4)))  # on every processor
+    monkeypatch.setattr(files, "SHARD_BYTES", SHARD)
+    monkeypatch.setattr(files, "_threads", lambda count, _: max(1, min(count, 4)))  # on every processor
 
 
 def project(root: Path, kind: str = "merged", make=make_base) -> Recipe:
@@ -50,9 +50,9 @@ KILLED = """
 import itertools, os, signal, sys, threading
 from pathlib import Path
 from tune.recipe import Recipe
-from tune.weights import canary, export, stream
-export.SHARD_BYTES = {shard}
-export._threads = lambda files: max(1, min(files, 4))
+from tune.weights import canary, export, files, stream
+files.SHARD_BYTES = {shard}
+files._threads = lambda count, _: max(1, min(count, 4))
 seen, numbers = itertools.count(), stream._require_numbers
 together = threading.Barrier(3, action=lambda: os.kill(os.getpid(), signal.SIGKILL))
 def held(*given):
@@ -103,10 +103,12 @@ def test_a_killed_export_goes_on_with_the_files_that_are_whole(tmp_path: Path) -
     assert sorted(p.name for p in made.work.iterdir() if not p.name.startswith(".")) == ["adapter", "merged"]
     figures = artefact.read(folder, "checkpoint", remake="").figures
     resumed = contents(folder)
+    assert figures.pop("seconds") >= 0
     (folder / "checkpoint.json").unlink()
     again = export.export(made).folder
     assert contents(again) == resumed
-    assert artefact.read(again, "checkpoint", remake="").figures == figures  # what was counted in killed runs counts
+    counted = artefact.read(again, "checkpoint", remake="").figures
+    assert counted == {**figures, "seconds": counted["seconds"]}  # what was counted in killed runs counts
 
 
 def test_a_kill_after_the_last_file_loses_nothing(tmp_path: Path) -> None:
@@ -215,7 +217,7 @@ def test_ctrl_c_begins_no_further_file_and_keeps_what_is_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made, write, begun = project(tmp_path), stream.write, []
-    monkeypatch.setattr(export, "_threads", lambda _: 1)
+    monkeypatch.setattr(files, "_threads", lambda *_: 1)
 
     def noted(folder: Path, shard: stream.Shard) -> str:
         begun.append(shard.file)
@@ -287,7 +289,7 @@ def test_a_file_system_without_links_is_served_by_renaming(tmp_path: Path, monke
 def test_a_whole_export_is_what_safetensors_writes_of_the_same_tensors(
     tmp_path: Path, kind: str, make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "SHARD_BYTES", 10**9)
+    monkeypatch.setattr(files, "SHARD_BYTES", 10**9)
     folder = export.export(project(tmp_path, kind, make)).folder
     save_file(tensors_of(folder), tmp_path / "theirs", metadata={"format": "pt"})
     assert (folder / shards.WHOLE).read_bytes() == (tmp_path / "theirs").read_bytes()

@@ -12,7 +12,7 @@ from tune import checkpoint, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.training import loading
-from tune.weights import base_model, export, shards, tensors
+from tune.weights import base_model, shards, tensors
 from tune.weights.base_model import base_of
 
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
@@ -79,7 +79,7 @@ def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
 
 def test_every_file_that_is_used_or_copied_names_the_base(tmp_path: Path) -> None:
     base, other = make_base(tmp_path / "base"), tmp_path / "elsewhere" / "renamed"
-    names = {name.replace("*", ".json") for name in export.COMPANIONS} | {"tokenizer_config.json", "config.json"}
+    names = {name.replace("*", ".json") for name in base_model.COMPANIONS} | {"tokenizer_config.json", "config.json"}
     for name in names:
         if not (base / name).is_file():
             (base / name).write_text("{}")
@@ -96,7 +96,6 @@ def test_every_file_that_is_used_or_copied_names_the_base(tmp_path: Path) -> Non
         shutil.copyfile(other / name, base / name)
     (base / "README.md").unlink()
     assert base_of(recipe).digest == first.digest
-    assert base_model.COMPANIONS == export.COMPANIONS
 
 
 def test_a_base_of_gpt_oss_s_vocabulary_has_its_tokenizer(tmp_path: Path) -> None:

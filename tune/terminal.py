@@ -37,7 +37,10 @@ def bar(done: int, total: int, width: int = 24) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' warnings and bars off the terminal: what matters is raised or reported by us."""
+    """Keep the libraries' warnings and bars off the terminal: what matters is raised or reported by us."""
+    import logging as standard
+
+    standard.getLogger("torch.utils._pytree").setLevel(standard.ERROR)  # torchao's import: of no use to anybody
     from transformers.utils import logging
 
     shown, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -136,7 +136,8 @@ class Run(NamedTuple):
 
 def _fit(run: Run, into: Path, state: Path) -> "tuple[Fit, int]":
     """The fit, and the bytes of the GPU that loading took."""
-    from tune.training import fit, memory
+    with quiet():
+        from tune.training import fit, memory
 
     settings, gpu = run.recipe.train, bool(run.machine.gpus)
     run.report(f"loading {run.base.name}")

@@ -155,6 +155,8 @@ def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train
     }
     gpu = next(model.parameters()).is_cuda
     given = trainer.arguments(settings, state, gpu=gpu) | kind.arguments
+    if "eval" not in data:
+        given["eval_strategy"] = "no"
     made = kind.trainer()(
         model=model,
         processing_class=tokenizer,

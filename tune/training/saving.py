@@ -25,6 +25,6 @@ def saving(folder: Path) -> Iterator[None]:
             raise
         raise UserError(
             f"{folder} cannot be written",
-            why=said.splitlines()[0][:200],
+            why=f"the disk is full, or files may not grow: {said.splitlines()[0][:150]}",
             fix=f"df -h {folder.parent}   # make room, then: tune train, which resumes",
         ) from None

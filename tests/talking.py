@@ -6,6 +6,7 @@ from pathlib import Path
 
 import speaker
 import torch
+from checkpoints import write_tokenizer
 
 from tune import artefact, harmony
 from tune.data import dataset
@@ -25,6 +26,7 @@ def make(root: Path) -> Recipe:
     (root / "recipe.toml").write_text('[base]\nmodel = "base"\n')
     model, used = speaker.load()
     training.expand(model, nano.config(speaker.SHAPE), used).to(torch.bfloat16).save_pretrained(root / "base")
+    write_tokenizer(root / "base" / "tokenizer.json")
     recipe = Recipe(folder=root, base={"model": "base"})  # type: ignore[arg-type]
     make_dataset(recipe)
     make_adapter(recipe)

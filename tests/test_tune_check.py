@@ -12,7 +12,7 @@ from tiny_gptoss import edit_config, make_adapter, make_base, recipe, replace, t
 
 from tune import artefact, checkpoint, cli, digests, harmony
 from tune.errors import UserError
-from tune.weights import check, export, lora
+from tune.weights import check, export, files, lora
 from tune.weights.base_model import base_of
 
 ROUTER = "model.layers.0.mlp.router.weight"
@@ -28,7 +28,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = recipe(root)
     make_adapter(made, base_of(made).digest)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "SHARD_BYTES", 26_000_000)
+        patch.setattr(files, "SHARD_BYTES", 26_000_000)
         for kind in ("merged", "mxfp4", "lora"):
             export.export(made.model_copy(update={"export": made.export.model_copy(update={"format": kind})}))
     return made.work

@@ -1,5 +1,6 @@
 """LoRA on packed experts: PEFT's, when the change is merely added, and on the base's grid when it is quantized."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from same_model import CLOSE, assert_same_gradients, gradients, rows, with_lora
 from tiny_gptoss import make_native, sharpen
 
+from tune.errors import UserError
 from tune.training import loading
-from tune.training.packed import experts
+from tune.training.packed import experts, tuned
 from tune.training.packed import model as packed
 from tune.weights import mxfp4_torch as decode
 
@@ -149,3 +151,21 @@ def test_it_computes_with_the_whole_matrices_put_on_the_grid(base: Path, parts: 
             weight = decode.redecode(*stored, a, of_one.scale * b, (0, 0), torch.float32)
             getattr(to.mlp.experts, name).data = weight.transpose(1, 2).contiguous()
     torch.testing.assert_close(logits(tuned, *batch), logits(written, *batch), **CLOSE)
+
+
+@pytest.mark.parametrize("targets", ["attention", "all"])
+def test_a_saved_adapter_speaks_on_the_packed_base_as_it_was_trained(base: Path, tmp_path: Path, targets: str) -> None:
+    batch = rows(40, 17)
+    trained = with_lora(packed.load(base, device="cpu"), targets).eval()
+    trained.save_pretrained(tmp_path, save_embedding_layers=False)
+    again = tuned.attach(packed.load(base, device="cpu"), tmp_path).eval()
+    wanted, plain = logits(trained, *batch), logits(packed.load(base, device="cpu").eval(), *batch)
+    torch.testing.assert_close(logits(again, *batch), wanted)
+    assert (wanted - plain).abs().max() > 1e-3
+    with again.disable_adapter():
+        torch.testing.assert_close(logits(again, *batch), plain)
+    config = tmp_path / "adapter_config.json"
+    odd = json.loads(config.read_text()) | {"target_modules": ["q_proj"]}
+    config.write_text(json.dumps(odd))
+    with pytest.raises(UserError, match="not of this base"):
+        tuned.attach(packed.load(base, device="cpu"), tmp_path)

@@ -117,7 +117,7 @@ def test_a_stranger_types_tune_try(project: Recipe) -> None:
     assert "question 1 of 2, held out, eval-0" in out.stdout
     assert talking.asked(project)[0] in out.stdout
     assert out.stdout.count("the data's answer: ") == 2
-    assert out.stdout.count("base: base@") == out.stdout.count("tuned: python-docs, adapter ") == 6
+    assert out.stdout.count("base: gpt-oss@") == out.stdout.count("tuned: python-docs, adapter ") == 6
     table = [line.split() for line in out.stdout.rstrip().splitlines()[-13:]]
     assert table[0] == [
         "question",
@@ -215,7 +215,7 @@ def test_an_adapter_that_is_not_there_or_of_something_else(project: Recipe, tmp_
     said = one("gone", lambda r: shutil.rmtree(r.work / "adapter"))
     assert "holds no finished adapter\n  fix: tune train" in said
     said = one("base", lambda r: talking.refinish(r, base="0" * 64), "What?")
-    assert "is of another base\n  why: it was trained on base, the recipe's base is base@" in said
+    assert "is of another base\n  why: it was trained on base, the recipe's base is gpt-oss@" in said
     said = one("data", lambda r: talking.refinish(r, dataset="0" * 64))
     assert "trained on another dataset" in said
     said = one("edited", lambda r: (r.work / "adapter/adapter_config.json").write_text("{}") and None, "What?")

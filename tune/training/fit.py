@@ -72,7 +72,7 @@ def wrap(model: Any, settings: Train) -> Any:
         task_type="CAUSAL_LM",
     )
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "You are trying to modify a model with PEFT for a second time")  # packed ones
+        warnings.filterwarnings("ignore", tuned.AGAIN)
         wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].target_parameters = experts  # packed ones have theirs already
     return wrapped

@@ -15,6 +15,7 @@ from tune.recipe import Recipe
 from tune.terminal import quiet
 from tune.training import loading
 from tune.trying.take import Question, Sampling, Take
+from tune.weights import shards, tensors
 from tune.weights.base_model import Base, base_of
 
 STOPS = [RETURN, CALL]
@@ -65,10 +66,8 @@ def of_recipe(recipe: Recipe, *, tuned: bool) -> dict[str, Local]:
         return {"base": Local(base.name, _load(base.folder), date)}
     _same(adapter, base, date)
     artefact.verify(recipe.work / "adapter", adapter, remake="tune train")
-    from peft import PeftModel
-
     with quiet():
-        model = PeftModel.from_pretrained(_load(base.folder), str(recipe.work / "adapter")).eval()
+        model = _with_adapter(base.folder, recipe.work / "adapter")
     name = f"{recipe.project.name}, adapter {adapter.digest[:12]}"
     return {"base": Local(base.name, model, date, bare=True), "tuned": Local(name, model, date)}
 
@@ -97,10 +96,26 @@ def _same(adapter: Artefact, base: Base, date: str) -> None:
 
 
 def _load(folder: Path) -> Any:
+    """The model in eval mode, its experts packed where the files have them so."""
     import torch
 
-    model = loading.load(folder, dtype=torch.bfloat16)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if tensors.is_mxfp4(shards.config(folder)):
+        from tune.training.packed import model
+
+        return model.load(folder, device=device).eval()
+    return loading.load(folder, dtype=torch.bfloat16, device=device).eval()
+
+
+def _with_adapter(base: Path, adapter: Path) -> Any:
+    model = _load(base)
+    if tensors.is_mxfp4(shards.config(base)):
+        from tune.training.packed import tuned
+
+        return tuned.attach(model, adapter).eval()
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(model, str(adapter)).eval()
 
 
 def _ear(take: Take) -> Any:

@@ -4,16 +4,23 @@ gate_up_proj's wraps the experts, and down_proj's wraps that.
 PEFT itself adds a change to a parameter, and packed experts have none to add to.
 """
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 from torch import nn
 
+from tune.errors import UserError
 from tune.training.packed.experts import PackedExperts
 from tune.training.packed.mixture import Lora, Routing, mix
+from tune.weights.lora import FILES
 
 ADAPTER = "default"  # PEFT's name of the one adapter
+AGAIN = "You are trying to modify a model with PEFT for a second time"  # its warning of the layers below: it is not so
 
 
 class Tuned(nn.Module, BaseTunerLayer):  # type: ignore[misc]
@@ -58,3 +65,22 @@ def add_lora(model: Any, rank: int, alpha: int) -> None:
         inner = packed.gate_up_proj_bias.shape[1] // 2
         up = Tuned(packed, experts, hidden, 2 * inner, rank, alpha / rank)
         layer.mlp.experts = Tuned(up, experts, inner, hidden, rank, alpha / rank).to(packed.down_proj_bias.device)
+
+
+def attach(model: Any, folder: Path) -> Any:
+    """The packed model with the adapter in `folder`, on experts too where it has a LoRA for them.
+
+    Raises UserError when not every tensor of the adapter has its place.
+    """
+    config = LoraConfig.from_pretrained(str(folder))
+    on_experts, config.target_parameters = config.target_parameters, None  # packed experts are no parameters
+    if on_experts:
+        add_lora(model, config.r, config.lora_alpha)
+    tensors = load_file(folder / FILES[1])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", AGAIN)
+        wrapped = get_peft_model(model, config)
+    left = set_peft_model_state_dict(wrapped, tensors).unexpected_keys
+    if left:
+        raise UserError(f"the adapter in {folder} is not of this base", why=f"no place for {left[0]}", fix="tune train")
+    return wrapped

@@ -258,7 +258,7 @@ class Scripted:
 def test_two_columns_are_drawn_and_stay(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Escapes of a model never reach the terminal; the rows that stay hold both texts beside each other."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setattr(show.shutil, "get_terminal_size", lambda: os.terminal_size((120, 10)))
+    monkeypatch.setattr(show.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((120, 10)))
     monkeypatch.setattr(show, "PACE", -1)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
@@ -276,5 +276,5 @@ def test_two_columns_are_drawn_and_stay(monkeypatch: pytest.MonkeyPatch, capsys:
     assert "hm" + " " * 56 + " │ " + r"\x1b[2J" * 3 in stays
     assert stays.count("left") == 200
     assert "│ right 日本\\x07" in stays
-    monkeypatch.setattr(show.shutil, "get_terminal_size", lambda: os.terminal_size((80, 10)))
+    monkeypatch.setattr(show.shutil, "get_terminal_size", lambda *_, **__: os.terminal_size((80, 10)))
     assert isinstance(show.chosen(), show.Lines)

@@ -105,7 +105,7 @@ def fit(
         now = settings.model_copy(update={"batch": room.batch, "accumulate": room.accumulate})
         made = _trainer(model, kind, tokenizer, kept := room.of(rows), now, state)
         try:
-            _rehearse(made, kept["train"], now, report)
+            _rehearse(made, kept, now, report)
             if made.is_world_process_zero():
                 memory.remember(state, room)
             left_out = len(rows["train"]) - len(kept["train"])
@@ -122,14 +122,14 @@ def fit(
                 p.data.copy_(fresh[n])
 
 
-def _rehearse(made: Any, rows: Sequence[Row], settings: Train, report: Report) -> None:
+def _rehearse(made: Any, rows: Rows, settings: Train, report: Report) -> None:
     """Rehearse in every process. Raises torch's OutOfMemoryError in all of them when it was raised in one."""
     import torch
 
     worker.require_world(settings, made.accelerator.num_processes)
     found, error = None, None
     try:
-        found = memory.rehearse(made, rows, settings)
+        found = memory.rehearse(made, rows["train"], settings)
     except memory.out_of_memory() as e:
         error = str(e)
     if errors := [said for said in trainer.of_all(made, error) if said]:

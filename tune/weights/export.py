@@ -19,7 +19,7 @@ from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import adapter, canary, files, held_out, lora, resume, shards, tensors
-from tune.weights.base_model import Base, base_of
+from tune.weights.base_model import Base, base_of, require_own
 from tune.weights.plan import Tally, moves
 from tune.weights.values import Values
 
@@ -41,7 +41,9 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     folder, source, part = recipe.work / kind, recipe.work / "adapter", recipe.work / f"{kind}.part"
     trained = artefact.read(source, "adapter", remake="tune train")
     base = base_of(recipe)
-    _require_its_own(recipe, trained, base)
+    require_own(trained, base, recipe.dataset.date)
+    if (recipe.work / dataset.KIND).exists() and trained.inputs.get("dataset") != dataset.read(recipe).digest:
+        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
     inputs = {"adapter": trained.digest, "base": base.digest}
     settings = {"export": recipe.export.model_dump(mode="json", exclude_defaults=True) | {"format": kind}}
     facts = Facts(name=recipe.project.name, base=base.name, format=kind, prompt_date=recipe.dataset.date)
@@ -95,19 +97,6 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     return checkpoint.read(folder)
 
 
-def _require_its_own(recipe: Recipe, trained: Artefact, base: Base) -> None:
-    """Raise UserError when the adapter is of another base, date or dataset than the recipe's."""
-    date = recipe.dataset.date
-    if trained.inputs.get("base") != base.digest:
-        why = f"it was trained on {trained.settings.get('base')}, the recipe's base is {base.name}"
-        raise UserError("the adapter in work/adapter is of another base", why=why, fix="tune train")
-    if trained.settings.get("date", date) != date:
-        why = f"its prompts say {trained.settings['date']}, dataset.date is {date}"
-        raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
-    if (recipe.work / dataset.KIND).exists() and trained.inputs.get("dataset") != dataset.read(recipe).digest:
-        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
-
-
 def _require_survival(recipe: Recipe, trained: Artefact, tally: Tally, figures: dict[str, Any]) -> None:
     """Raise UserError when MXFP4 would erase what the adapter does to experts.
 
@@ -115,7 +104,7 @@ def _require_survival(recipe: Recipe, trained: Artefact, tally: Tally, figures: 
     """
     if not tally.deltas:
         return
-    through = trained.settings.get("quantized", trained.figures.get("quantized", False)) is True
+    through = trained.figures.get("quantized") is True
     figures["quantized_in_training"] = through
     if tally.survival >= SURVIVES or through or recipe.export.allow_lossy:
         return

@@ -18,6 +18,7 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import adapter, canary, export, held_out, lora, mxfp4
 from tune.weights.base_model import base_of
+from tune.weights.values import Values
 
 BOTH = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 STEMS = [f"model.layers.{i}.mlp.experts.{name}" for i in range(2) for name in ("gate_up_proj", "down_proj")]
@@ -287,10 +288,11 @@ def test_held_out_rows_say_what_quantization_did(tmp_path: Path) -> None:
     merged = made.model_copy(update={"export": made.export.model_copy(update={"format": "merged"})})
     whole = export.export(merged).folder
     rows = export._rows(made, json.loads((whole / "config.json").read_text()))
-    distance = held_out.kl(whole, made.work / "mxfp4", rows)
+    with Values(whole) as first, Values(made.work / "mxfp4") as written:
+        distance, none = held_out.distances(first, [written, first], rows)
     assert distance.kl == pytest.approx(told["kl_by_quantization"], rel=1e-3)
     assert distance.moved == pytest.approx(told["logits_moved_by_quantization"], rel=1e-3)
-    assert held_out.kl(whole, whole, rows) == (0.0, 0.0, 48)
+    assert none == (0.0, 0.0, 48)
 
 
 class TestBesideTheBase:

@@ -57,10 +57,11 @@ def wrap(model: Any, settings: Train) -> Any:
     from peft import LoraConfig, get_peft_model
 
     from tune.training.packed import tuned
+    from tune.training.packed.experts import PackedExperts
 
     torch.manual_seed(settings.seed)
     experts = [f"mlp.experts.{name}" for name in PROJECTIONS] if settings.targets == "all" else None
-    packed = hasattr(model.model.layers[0].mlp.experts, "slices")
+    packed = isinstance(model.model.layers[0].mlp.experts, PackedExperts)
     if packed and experts:
         tuned.add_lora(model, settings.rank, settings.alpha)
     config = LoraConfig(

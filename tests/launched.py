@@ -18,7 +18,7 @@ from tune.training.processes import launch, worker
 def main(part: str, folder: Path, processes: str) -> int:
     made = recipe(folder, train={"gpus": int(processes), "rank": 4, "accumulate": 4 // int(processes), "max_steps": 6})
     if not worker.inside() and int(processes) > 1:
-        argv = launch.command(folder / "recipe.toml", made, threads=1)[3:]
+        argv = launch.arguments(folder / "recipe.toml", made, threads=1)
         return launch.start(
             [*argv[: argv.index("--module")], "--module", "launched", part, str(folder), processes], cpu=True
         )

@@ -18,6 +18,7 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import adapter, canary, export, held_out, lora, mxfp4
 from tune.weights.base_model import base_of
+from tune.weights.values import Values
 
 BOTH = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
 STEMS = [f"model.layers.{i}.mlp.experts.{name}" for i in range(2) for name in ("gate_up_proj", "down_proj")]
@@ -58,11 +59,12 @@ def project(
     return made, tuned.merge_and_unload().state_dict()
 
 
-def seal(made: Recipe, **more: Any) -> None:
+def seal(made: Recipe, figures: dict[str, Any] | None = None, **more: Any) -> None:
     inputs = {"base": base_of(made).digest}
     if (made.work / "dataset").exists():
         inputs["dataset"] = artefact.read(made.work / "dataset", "dataset", remake="").digest
-    artefact.finish(made.work / "adapter", "adapter", inputs=inputs, settings={"base": "base", "date": DATE, **more})
+    settings = {"base": "base", "date": DATE, **more}
+    artefact.finish(made.work / "adapter", "adapter", inputs=inputs, settings=settings, figures=figures)
 
 
 def assert_is_peft_s(folder: Path, oracle: dict[str, torch.Tensor], changed: list[str]) -> None:
@@ -257,7 +259,7 @@ def test_a_change_that_clipping_erases_is_refused(tmp_path: Path) -> None:
 
 def test_what_was_trained_through_the_quantizer_is_written_and_says_so(tmp_path: Path) -> None:
     made = clipped(tmp_path)
-    seal(made, quantized=True)
+    seal(made, figures={"quantized": True})
     folder = export.export(made).folder
     assert survivals(folder) == WITHOUT_THE_FIRST_32
     assert artefact.read(folder, "checkpoint", remake="").figures["quantized_in_training"] is True
@@ -287,10 +289,25 @@ def test_held_out_rows_say_what_quantization_did(tmp_path: Path) -> None:
     merged = made.model_copy(update={"export": made.export.model_copy(update={"format": "merged"})})
     whole = export.export(merged).folder
     rows = export._rows(made, json.loads((whole / "config.json").read_text()))
-    distance = held_out.kl(whole, made.work / "mxfp4", rows)
+    with Values(whole) as first, Values(made.work / "mxfp4") as written:
+        distance, none = held_out.distances(first, [written, first], rows)
     assert distance.kl == pytest.approx(told["kl_by_quantization"], rel=1e-3)
     assert distance.moved == pytest.approx(told["logits_moved_by_quantization"], rel=1e-3)
-    assert held_out.kl(whole, whole, rows) == (0.0, 0.0, 48)
+    assert none == (0.0, 0.0, 48)
+
+
+def test_rounding_that_moves_the_model_further_than_the_adapter_is_refused(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    told = {"kl_by_quantization": 0.02, "kl_by_adapter": 0.01}
+    after = {"held_out": told, "quantized_in_training": False}
+    with pytest.raises(UserError, match=r"rounding costs 0\.02 nats a token, the adapter moves 0\.01") as e:
+        export._require_nearer(made, after)
+    assert "--format merged" in e.value.fix
+    lossy = made.model_copy(update={"export": made.export.model_copy(update={"allow_lossy": True})})
+    export._require_nearer(lossy, after)
+    export._require_nearer(made, after | {"quantized_in_training": True})  # the very weights that were trained
+    export._require_nearer(made, {"held_out": told})  # no expert was changed: a base of 16 bits put into four
+    export._require_nearer(made, after | {"held_out": {"kl_by_quantization": 0.01, "kl_by_adapter": 0.02}})
 
 
 class TestBesideTheBase:

@@ -193,3 +193,12 @@ def test_tuned_experts_are_trained_saved_and_resumed(
     assert 0 < figures["changed_share"] <= 1
     assert 0 < figures["relative_delta"] < 10
     assert losses(whole)[-1] < losses(whole)[0]
+
+
+@pytest.mark.parametrize(("steps", "rates"), [(1, [1.0]), (4, [0.0, 0.5, 1.0, 0.5])])
+def test_a_short_try_is_not_all_warm_up(given: Recipe, tmp_path: Path, steps: int, rates: list[float]) -> None:
+    """A warm-up begins at a rate of 0: of five steps it would leave a single one with nothing to learn."""
+    made = elsewhere(given, tmp_path, max_steps=steps, schedule="linear", warmup_steps=5)
+    assert train.train(made).figures["changed_share"] > 0
+    found = [entry["lr"] / made.train.learning_rate for entry in history(made) if "loss" in entry]
+    assert found == pytest.approx(rates)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from tune import artefact, checkpoint, cli
 from tune.errors import UserError
 from tune.recipe import Recipe
+from tune.status import status
 from tune.weights import gguf
 
 # The arguments are those of llama.cpp's convert_hf_to_gguf.py (2026), which logs to standard error.
@@ -66,6 +67,17 @@ def test_it_is_made_of_the_export_with_a_manifest(made: Recipe) -> None:
     assert "is there already" in said[0]
     finish(fill(made.work / "mxfp4", "mxfp4"), "mxfp4")
     assert list(gguf.export(made).files) == ["python-docs-mxfp4.gguf"]  # FP4 experts stay FP4
+
+
+def test_status_shows_it_and_that_it_is_of_an_older_export(made: Recipe) -> None:
+    def told() -> str:
+        (row,) = [row for row in status(made).rows if row.what == "gguf"]
+        return row.figures
+
+    gguf.export(made)
+    assert told().startswith("bytes ")
+    finish(fill(made.work / "merged", "merged", note="another"), "merged")
+    assert told() == "stale: made of another checkpoint; tune export --format gguf"
 
 
 def test_what_serves_and_deploys_refuses_it_with_words(made: Recipe) -> None:

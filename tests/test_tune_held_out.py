@@ -9,6 +9,7 @@ from tiny_gptoss import make_base, make_dataset, make_native, recipe, replace, t
 from tune.data import row
 from tune.training import loading
 from tune.weights import held_out
+from tune.weights.values import Values
 
 
 @pytest.mark.parametrize("make", [make_base, make_native], ids=["bf16", "mxfp4"])
@@ -21,7 +22,8 @@ def test_the_distance_is_what_whole_models_have(tmp_path: Path, make) -> None:
     made = recipe(tmp_path)
     make_dataset(made)
     rows = row.read(made.work / "dataset" / "eval.jsonl", 512)
-    told = held_out.kl(*folders, rows)
+    with Values(folders[0]) as first, Values(folders[1]) as second:
+        [told] = held_out.distances(first, [second], rows)
     said = [_learned(loading.load(folder, dtype=torch.float32).float(), rows) for folder in folders]
     p, q = (logits.log_softmax(dim=1) for logits in said)
     assert told.tokens == len(p) == 48

@@ -99,9 +99,8 @@ def test_the_same_rows_a_step_give_the_same_losses_on_one_and_on_two_processes(t
 
 def test_every_choice_is_in_the_command(tmp_path):
     made = recipe(tmp_path, train={"gpus": 4, "hosts": ["10.0.0.1", "10.0.0.2"]})
-    told = launch.command(Path("my recipe.toml"), made, 1, threads=3, more=["--json"])
-    assert told[1:3] == ["-m", "accelerate.commands.launch"]
-    read = launch_command_parser().parse_args(told[3:])
+    told = launch.arguments(Path("my recipe.toml"), made, 1, threads=3, more=["--json"])
+    read = launch_command_parser().parse_args(told)
     assert (read.num_processes, read.num_machines, read.machine_rank) == (8, 2, 1)
     assert (read.main_process_ip, read.main_process_port) == ("10.0.0.1", launch.PORT)
     assert (read.multi_gpu, read.use_fsdp, read.mixed_precision, read.dynamo_backend) == (True, False, "no", "no")
@@ -110,7 +109,7 @@ def test_every_choice_is_in_the_command(tmp_path):
     assert read.training_script_args == ["train", "--recipe=my recipe.toml", "--json"]
     assert json.loads(Path(read.config_file).read_text())["distributed_type"] == "NO"
     spread = launch_command_parser().parse_args(
-        launch.command(Path("r"), recipe(tmp_path, train={"gpus": 2}), fsdp=True)[3:]
+        launch.arguments(Path("r"), recipe(tmp_path, train={"gpus": 2}), fsdp=True)
     )
     assert (spread.use_fsdp, spread.multi_gpu, spread.fsdp_version) == (True, False, "2")
     assert spread.fsdp_transformer_layer_cls_to_wrap == "GptOssDecoderLayer"

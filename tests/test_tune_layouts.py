@@ -88,6 +88,13 @@ def test_a_backend_that_would_load_it_wrong_is_refused(
     assert fix in caught.value.fix
 
 
+def test_targets_that_a_backend_would_pass_over_are_refused() -> None:
+    with pytest.raises(UserError, match=r'trains attention alone, and train\.targets is "all"'):
+        choice.choose(Train(backend="unsloth", targets="all"), MXFP4, gpu=True)
+    for backend in ("packed", "peft"):
+        assert choice.choose(Train(backend=backend, targets="all"), MXFP4, gpu=True).name == backend
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_unsloth_s_four_bits_are_named_under_every_backend(tmp_path: Path, backend: str) -> None:
     make_unsloth(tmp_path / "base")

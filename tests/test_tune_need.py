@@ -6,11 +6,13 @@ from functools import partial
 import pytest
 import torch
 
+from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Train
+from tune.training import memory
 from tune.training.machine import fitting, hardware
 from tune.training.machine.hardware import GB, Gpu, Hardware
-from tune.training.machine.need import eta, looks, need, parameters, steps
+from tune.training.machine.need import eta, looking, need, parameters, steps
 
 GIB = 2**30
 SMALL = {
@@ -201,7 +203,14 @@ def test_a_step_of_more_rows_than_there_are_is_refused():
 
 def test_time_is_told_from_rehearsed_steps():
     assert eta(1.308, 60) == "60 steps of 1.31 s: about 1 min 18 s"
-    assert eta(1.9, 4000, looks=2, seconds_a_look=30.0) == "4000 steps of 1.90 s: about 2 h 7 min"
+    assert eta(1.9, 4000, looking=60.0) == "4000 steps of 1.90 s: about 2 h 7 min"
     assert eta(0.5, 4) == "4 steps of 0.50 s: about 2 s"
-    assert looks(100, Train()) == 2
-    assert looks(100, Train(eval_every=25)) == 5  # the one at 100 is the one after
+    assert looking(0, 100, Train(), 3.0) == 0
+    assert looking(7, 100, Train(batch=2), 3.0) == 2 * 4 * 1.5
+    assert looking(7, 100, Train(batch=2, gpus=2, eval_every=25), 3.0) == 5 * 2 * 1.5  # the one at 100 is the one after
+
+
+def test_the_rehearsal_tells_the_time_of_looks_too():
+    row = Row(id="a", page="p", effort="low", input_ids=[1, 2], labels=[-100, 2])
+    told = memory.told(memory.Rehearsal(2.0, 0, 0), {"train": [row] * 8, "eval": [row] * 6}, Train(batch=2))
+    assert told == "rehearsal: the longest 2 rows take 2.00 s; at most 1 steps of 8.00 s: about 14 s"

@@ -46,6 +46,21 @@ def steps_of(adapter: Path) -> list[dict[str, float]]:
     return [entry for entry in lines if "loss" in entry]
 
 
+def test_what_tensorboard_reads_outlives_the_state_of_the_run(project: Recipe, tmp_path: Path) -> None:
+    made = elsewhere(project, tmp_path, max_steps=3)
+
+    def written(line: str) -> None:
+        if line.startswith("loading"):  # as transformers does, below its output_dir
+            events = made.work / "adapter.part" / "runs" / "day_host"
+            events.mkdir(parents=True)
+            (events / "events.out").write_text("curve")
+
+    found = train.train(made, written)
+    assert (made.work / "adapter" / "runs" / "day_host" / "events.out").read_text() == "curve"
+    assert "runs/day_host/events.out" in found.files
+    assert not (made.work / "adapter.part").exists()
+
+
 def test_an_adapter_that_has_learned(project: Recipe, trained: artefact.Artefact) -> None:
     figures, folder = trained.figures, project.work / "adapter"
     assert figures["steps"] == 18

@@ -118,7 +118,7 @@ def export(path: Path, format_: str | None, allow_lossy: bool, as_json: bool) ->
     changes = {**({"format": format_} if format_ else {}), **({"allow_lossy": True} if allow_lossy else {})}
     recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update=changes)})
     if recipe.export.format == "gguf":
-        _run(gguf.export, recipe, as_json, then="llama-cli -m the file, or llama-server")
+        _run(gguf.export, recipe, as_json, then=f"llama-server -m {recipe.work / gguf.KIND}/*.gguf")
         return
     made = stage(recipe, report=say)
     if as_json:

@@ -98,7 +98,7 @@ class Train(Section):
     eval_rows: Positive = 64  # held-out rows whose loss is taken before and after, spread over all pages
     eval_every: int = Field(default=0, ge=0)  # steps between further looks at them; 0: none
     patience: int = Field(default=0, ge=0)  # looks without a better loss before training stops; 0: never
-    save_every: int = Field(default=0, ge=0)  # steps between savings that a killed run resumes from; 0: every minute
+    save_every: int = Field(default=0, ge=0)  # steps between savings; 0: a minute, or 50 of several GPUs
     gpus: Positive = 1  # of each host
     hosts: list[str] = []  # addresses, the first one leads; none: this machine alone
     seed: int = 3407

@@ -25,8 +25,10 @@ STAGES = (  # folder, manifest, the command that makes it
     ("merged", "checkpoint", "tune export --format merged"),
     ("mxfp4", "checkpoint", "tune export --format mxfp4"),
     ("lora", "checkpoint", "tune export --format lora"),
+    ("gguf", "gguf", "tune export --format gguf"),
 )
-OPTIONAL = {"merged", "mxfp4", "lora"}  # one of them is enough
+EXPORTS = {"merged", "mxfp4", "lora"}  # one of them is enough
+OPTIONAL = {*EXPORTS, "gguf"}  # that one is for llama.cpp: nothing here goes on from it
 TARGETS = "deploy"
 QUESTIONS = "evalsuite questions"  # what freezes them
 VERDICTS = {"PASS", "FAIL", "INCONCLUSIVE", "INVALID"}
@@ -85,7 +87,7 @@ def status(recipe: Recipe) -> Status:
             if any(not row.digest for row in questions) or (recipe.evaluate.modules and not questions):
                 following = following or QUESTIONS
     rows += _at_work(recipe.work)
-    exports = {checkpoint.of(recipe.work / name, made[name]).served_name: name for name in made if name in OPTIONAL}
+    exports = {checkpoint.of(recipe.work / name, made[name]).served_name: name for name in made if name in EXPORTS}
     current = [name for name in exports.values() if name not in old]
     commands = {folder: command for folder, _, command in STAGES}
     if not current:
@@ -119,7 +121,7 @@ def _made(recipe: Recipe) -> tuple[dict[str, Artefact], dict[str, str]]:
             continue
         try:
             found = artefact.read(recipe.work / folder, kind, remake=command)
-            if folder in OPTIONAL:
+            if folder in EXPORTS:
                 checkpoint.of(recipe.work / folder, found)
             made[folder] = found
         except UserError as e:

@@ -4,7 +4,6 @@ What the library and the Hub say may hold the token, or a URL that is signed: `c
 library's own warnings included. Knows nothing about checkpoints.
 """
 
-import errno
 import logging
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tune.artefact import VERSION
 from tune.errors import UserError
+from tune.weights import stream
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 TOKENS = "https://huggingface.co/settings/tokens"
 LOGIN = f"make a token with the right for it (to push: write) at {TOKENS}, then: hf auth login"
 SHOWN = 300  # characters of what somebody else's program says
-FULL = {errno.ENOSPC, errno.EDQUOT}
 SECRETS = (
     (re.compile(r"(https?://)[^/\s@]*@"), r"\1"),  # a password before the host
     (re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]*"), r"\1?…"),  # a signature after the path
@@ -127,7 +126,7 @@ def _explained(raised: BaseException, what: str, again: str) -> UserError:
     for e in chain:
         if isinstance(e, HfHubHTTPError):
             return _refused(e, what, again)
-        if isinstance(e, OSError) and e.errno in FULL:
+        if isinstance(e, OSError) and stream.is_full(e):
             fix = f"free some space, then: {again}" if again else "free some space"
             return UserError(f"{what}: the disk is full", why=e.strerror or "", fix=fix)
     later = f"once it answers again: {again}" if again else "the same command again, once it answers"
@@ -165,4 +164,4 @@ def _refused(e: "Exception", what: str, again: str) -> UserError:
     if status == 429 or status >= 500:
         fix = f"in some minutes: {again}" if again else "the same command in some minutes"
         return UserError(f"{what}: the Hub is busy", why=why, fix=fix)
-    return UserError(f"{what}: the Hub refuses", why=why, fix="see what it says")
+    return UserError(f"{what}: the Hub refuses", why=why, fix="hf auth whoami")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from tune.data.row import Row
 from tune.recipe import Train
 from tune.training import memory, trainer
+from tune.training.machine import need
 from tune.training.machine.need import world
 from tune.training.processes import worker
 from tune.training.saving import saving
@@ -57,10 +58,11 @@ def wrap(model: Any, settings: Train) -> Any:
     from peft import LoraConfig, get_peft_model
 
     from tune.training.packed import tuned
+    from tune.training.packed.experts import PackedExperts
 
     torch.manual_seed(settings.seed)
     experts = [f"mlp.experts.{name}" for name in PROJECTIONS] if settings.targets == "all" else None
-    packed = hasattr(model.model.layers[0].mlp.experts, "slices")
+    packed = isinstance(model.model.layers[0].mlp.experts, PackedExperts)
     if packed and experts:
         tuned.add_lora(model, settings.rank, settings.alpha)
     config = LoraConfig(
@@ -105,7 +107,7 @@ def fit(
         now = settings.model_copy(update={"batch": room.batch, "accumulate": room.accumulate})
         made = _trainer(model, kind, tokenizer, kept := room.of(rows), now, state)
         try:
-            _rehearse(made, kept["train"], now, report)
+            _rehearse(made, kept, now, report)
             if made.is_world_process_zero():
                 memory.remember(state, room)
             left_out = len(rows["train"]) - len(kept["train"])
@@ -122,14 +124,14 @@ def fit(
                 p.data.copy_(fresh[n])
 
 
-def _rehearse(made: Any, rows: Sequence[Row], settings: Train, report: Report) -> None:
+def _rehearse(made: Any, rows: Rows, settings: Train, report: Report) -> None:
     """Rehearse in every process. Raises torch's OutOfMemoryError in all of them when it was raised in one."""
     import torch
 
     worker.require_world(settings, made.accelerator.num_processes)
     found, error = None, None
     try:
-        found = memory.rehearse(made, rows, settings)
+        found = memory.rehearse(made, rows["train"], settings)
     except memory.out_of_memory() as e:
         error = str(e)
     if errors := [said for said in trainer.of_all(made, error) if said]:
@@ -154,7 +156,8 @@ def _trainer(model: Any, kind: Kind, tokenizer: Any, rows: Rows, settings: Train
         if found
     }
     gpu = next(model.parameters()).is_cuda
-    given = trainer.arguments(settings, state, gpu=gpu) | kind.arguments
+    steps = need.steps(len(rows["train"]), settings)
+    given = trainer.arguments(settings, state, gpu=gpu, steps=steps) | kind.arguments
     if "eval" not in data:
         given["eval_strategy"] = "no"
     made = kind.trainer()(

@@ -53,10 +53,12 @@ def rehearse(made: Any, rows: Sequence[Row], settings: Train) -> Rehearsal:
     return Rehearsal(seconds, torch.cuda.memory_allocated() if torch.cuda.is_available() else 0, peak())
 
 
-def told(found: Rehearsal, rows: Sequence[Row], settings: Train) -> str:
-    """The rehearsal in a line: its time and memory, and the time of all steps at most."""
+def told(found: Rehearsal, rows: Rows, settings: Train) -> str:
+    """The rehearsal in a line: its time and memory, and the time of all steps and looks at held-out rows at most."""
     used = f", {found.most / 1e9:.1f} GB of the GPU at most" if found.most else ""
-    whole = need.eta(found.seconds * settings.accumulate, need.steps(len(rows), settings))
+    steps = need.steps(len(rows["train"]), settings)
+    looking = need.looking(len(rows["eval"]), steps, settings, found.seconds)
+    whole = need.eta(found.seconds * settings.accumulate, steps, looking=looking)
     return f"rehearsal: the longest {settings.batch} rows take {found.seconds:.2f} s{used}; at most {whole}"
 
 

@@ -28,13 +28,14 @@ from tune.training.change import measure
 from tune.training.machine import fitting, hardware, need
 from tune.training.processes import worker
 from tune.training.views import advice, curves
-from tune.weights import shards, tensors
+from tune.weights import resume, shards, tensors
 from tune.weights.base_model import Base, base_of
 
 if TYPE_CHECKING:
     from tune.training.fit import Fit
 
 KIND = "adapter"
+EVENTS = "runs"  # where transformers has TensorBoard write; the state folder goes when training is done
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
@@ -84,10 +85,12 @@ def _train(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     if not worker.is_main():
         _fit(run, state / "unused", state)
         sys.exit(0)
-    _keep_state(state, {**inputs, **settings})
+    resume.open_part(state, {**inputs, **settings, "versions": _versions()})
 
     def fill(fresh: Path) -> None:
         made, loading_took = _fit(run, fresh, state)
+        if (state / EVENTS).is_dir():
+            shutil.copytree(state / EVENTS, fresh / EVENTS)
         _finish(run, fresh, made, loading_took, inputs, settings)
 
     artefact.remake_folder(folder, KIND, fill)
@@ -110,16 +113,6 @@ def _rows(source: Path, settings: Train, vocabulary: int) -> dict[str, list[Row]
             fix="tune check --rows shows it; then: tune dataset",
         )
     return rows
-
-
-def _keep_state(folder: Path, key: dict[str, Any]) -> None:
-    """The folder that resumes a killed run: emptied unless it belongs to the same inputs, settings and versions."""
-    key = {**key, "versions": _versions()}
-    note = folder / "run.json"
-    if not note.is_file() or json.loads(note.read_text()) != json.loads(json.dumps(key)):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        artefact.write_text(note, json.dumps(key))
 
 
 class Run(NamedTuple):

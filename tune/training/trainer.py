@@ -24,7 +24,7 @@ SAVE_STEPS = 50  # of several processes, whose clocks may differ
 PAD = 64  # rows are padded to a multiple of it on a GPU: few lengths, few kernels
 
 
-def arguments(settings: Train, state: Path, *, gpu: bool) -> dict[str, Any]:
+def arguments(settings: Train, state: Path, *, gpu: bool, steps: int = NEVER) -> dict[str, Any]:
     """SFTConfig's arguments, for every backend.
 
     No packing (it leaks attention between rows on this architecture), no truncation, no router loss (0.9 in OpenAI's
@@ -38,7 +38,7 @@ def arguments(settings: Train, state: Path, *, gpu: bool) -> dict[str, Any]:
         "learning_rate": settings.learning_rate,
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps,
-        "warmup_steps": settings.warmup_steps,
+        "warmup_steps": min(settings.warmup_steps, steps // 2),  # the first step of a warm-up learns nothing
         "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
         "optim": _optimizer(settings, gpu=gpu),
         "seed": settings.seed,

@@ -16,7 +16,7 @@ from tune.terminal import quiet
 from tune.training import loading
 from tune.trying.take import Question, Sampling, Take
 from tune.weights import shards, tensors
-from tune.weights.base_model import Base, base_of
+from tune.weights.base_model import base_of, require_own
 
 STOPS = [RETURN, CALL]
 
@@ -64,7 +64,7 @@ def of_recipe(recipe: Recipe, *, tuned: bool) -> dict[str, Local]:
     date = recipe.dataset.date
     if adapter is None:
         return {"base": Local(base.name, _load(base.folder), date)}
-    _same(adapter, base, date)
+    require_own(adapter, base, date)
     artefact.verify(recipe.work / "adapter", adapter, remake="tune train")
     with quiet():
         model = _with_adapter(base.folder, recipe.work / "adapter")
@@ -84,15 +84,6 @@ def of_folder(folder: Path) -> Local:
 def adapter_of(recipe: Recipe) -> Artefact:
     """The manifest of work/adapter. Raises UserError when nothing was trained."""
     return artefact.read(recipe.work / "adapter", "adapter", remake="tune train")
-
-
-def _same(adapter: Artefact, base: Base, date: str) -> None:
-    if adapter.inputs.get("base") != base.digest:
-        why = f"it was trained on {adapter.settings.get('base')}, the recipe's base is {base.name}"
-        raise UserError("the adapter in work/adapter is of another base", why=why, fix="tune train")
-    if (was := adapter.settings.get("date", date)) != date:
-        why = f"its prompts say {was}, dataset.date is {date}"
-        raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
 
 
 def _load(folder: Path) -> Any:

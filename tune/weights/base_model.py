@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tune import checkpoint, digests, harmony
+from tune.artefact import Artefact
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import shards, tokenizer
@@ -59,6 +60,16 @@ def base_of(recipe: Recipe) -> Base:
             fix=f"set base.revision to the commit shown at huggingface.co/{model}/commits/main",
         )
     return _spoken(Base(_from_hub(model, revision), f"{model}@{revision[:16]}", model, revision))
+
+
+def require_own(adapter: Artefact, base: Base, date: str) -> None:
+    """Raise UserError when the adapter is of another base, or its prompts of another date."""
+    if adapter.inputs.get("base") != base.digest:
+        why = f"it was trained on {adapter.settings.get('base')}, the recipe's base is {base.name}"
+        raise UserError("the adapter in work/adapter is of another base", why=why, fix="tune train")
+    if (was := adapter.settings.get("date", date)) != date:
+        why = f"its prompts say {was}, dataset.date is {date}"
+        raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
 
 
 def _files(folder: Path) -> list[str]:

@@ -19,7 +19,7 @@ from tune.data.row import Row
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import adapter, canary, files, held_out, lora, resume, shards, tensors
-from tune.weights.base_model import Base, base_of
+from tune.weights.base_model import Base, base_of, require_own
 from tune.weights.plan import Tally, moves
 from tune.weights.values import Values
 
@@ -41,7 +41,9 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     folder, source, part = recipe.work / kind, recipe.work / "adapter", recipe.work / f"{kind}.part"
     trained = artefact.read(source, "adapter", remake="tune train")
     base = base_of(recipe)
-    _require_its_own(recipe, trained, base)
+    require_own(trained, base, recipe.dataset.date)
+    if (recipe.work / dataset.KIND).exists() and trained.inputs.get("dataset") != dataset.read(recipe).digest:
+        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
     inputs = {"adapter": trained.digest, "base": base.digest}
     settings = {"export": recipe.export.model_dump(mode="json", exclude_defaults=True) | {"format": kind}}
     facts = Facts(name=recipe.project.name, base=base.name, format=kind, prompt_date=recipe.dataset.date)
@@ -53,6 +55,8 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
         return current
     artefact.verify(source, trained, remake="tune train")
 
+    if kind != "mxfp4" and trained.figures.get("quantized"):
+        report(f"{kind}: it was trained through MXFP4 rounding, and only --format mxfp4 is what was trained")
     deltas = lora.read(source)
     specs, config = shards.headers(base.folder), shards.config(base.folder)
     faults = tensors.differences(base.folder, specs, tensors.expected(config), dtypes=False)  # they become bf16
@@ -79,6 +83,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
                     report(f"{kind}: asking both models about held-out rows, to see what quantization did")
                     with Values(state.folder) as packed, Values(base.folder, specs) as plain:
                         figures["held_out"] = held_out.figures(plain, values, packed, rows)
+                    _require_nearer(recipe, figures)
                 report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
                 canary.write(state.folder, recipe.dataset.date)
                 state.place([*made.names, checkpoint.CANARY], fresh)
@@ -95,19 +100,6 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     return checkpoint.read(folder)
 
 
-def _require_its_own(recipe: Recipe, trained: Artefact, base: Base) -> None:
-    """Raise UserError when the adapter is of another base, date or dataset than the recipe's."""
-    date = recipe.dataset.date
-    if trained.inputs.get("base") != base.digest:
-        why = f"it was trained on {trained.settings.get('base')}, the recipe's base is {base.name}"
-        raise UserError("the adapter in work/adapter is of another base", why=why, fix="tune train")
-    if trained.settings.get("date", date) != date:
-        why = f"its prompts say {trained.settings['date']}, dataset.date is {date}"
-        raise UserError("the adapter in work/adapter was trained on another date", why=why, fix="tune dataset")
-    if (recipe.work / dataset.KIND).exists() and trained.inputs.get("dataset") != dataset.read(recipe).digest:
-        raise UserError("the adapter in work/adapter was trained on another dataset", fix="tune train")
-
-
 def _require_survival(recipe: Recipe, trained: Artefact, tally: Tally, figures: dict[str, Any]) -> None:
     """Raise UserError when MXFP4 would erase what the adapter does to experts.
 
@@ -115,13 +107,28 @@ def _require_survival(recipe: Recipe, trained: Artefact, tally: Tally, figures: 
     """
     if not tally.deltas:
         return
-    through = trained.settings.get("quantized", trained.figures.get("quantized", False)) is True
+    through = trained.figures.get("quantized") is True
     figures["quantized_in_training"] = through
     if tally.survival >= SURVIVES or through or recipe.export.allow_lossy:
         return
     raise UserError(
         f"MXFP4 would keep {max(tally.survival, 0):.0%} of what the adapter does to the experts",
         why="a change that is small beside the steps between FP4 values is rounded away",
+        fix="tune export --format merged, or --format lora; or --allow-lossy to write it all the same",
+    )
+
+
+def _require_nearer(recipe: Recipe, figures: Mapping[str, Any]) -> None:
+    """Raise UserError when rounding moves the model further on held-out rows than the adapter does.
+
+    Of experts whose change was rounded afterwards: what survives of it on average may still drown in the noise.
+    """
+    by_rounding, by_adapter = (figures["held_out"][f"kl_by_{what}"] for what in ("quantization", "adapter"))
+    if figures.get("quantized_in_training", True) or by_rounding < by_adapter or recipe.export.allow_lossy:
+        return
+    raise UserError(
+        "MXFP4 would move the model further than the adapter does",
+        why=f"on held-out rows rounding costs {by_rounding:.3g} nats a token, the adapter moves {by_adapter:.3g}",
         fix="tune export --format merged, or --format lora; or --allow-lossy to write it all the same",
     )
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 ROWS = 16_384  # of the head at a time
+ROOM = 4_000_000_000  # bytes of a GPU
 
 
 class _Run(NamedTuple):
@@ -76,9 +77,10 @@ def hidden(
 
 
 def _device() -> str:
+    """A GPU that has room for a layer, its activations and a part of the head; else the CPU."""
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > ROOM else "cpu"
 
 
 def logits(values: Values, states: "torch.Tensor") -> "torch.Tensor":

@@ -5,7 +5,6 @@ token ids. Out: divergences of the next token. Weights are streamed, logits are 
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tune.data.row import Row
@@ -39,12 +38,6 @@ def chosen(rows: Sequence[Row]) -> list[Row]:
     if not found and rows:
         found = [rows[0].model_copy(update={k: getattr(rows[0], k)[-TOKENS:] for k in ("input_ids", "labels")})]
     return found
-
-
-def kl(first: Path, second: Path, rows: Sequence[Row]) -> Distance:
-    """How far the checkpoint in `second` is from that in `first`."""
-    with Values(first) as a, Values(second) as b:
-        return distances(a, [b], rows)[0]
 
 
 def distances(first: Values, others: Sequence[Values], rows: Sequence[Row]) -> list[Distance]:

@@ -1,4 +1,4 @@
-"""What a killed export leaves beside its folder, and the next one takes up: whole shards, each with a record.
+"""What a killed run leaves beside its folder, and the next one takes up; of an export whole shards, with a record each.
 
 In: the inputs and settings of a run, and files as they are finished. Out: those that are whole and of the same run.
 Knows nothing of what is in them.

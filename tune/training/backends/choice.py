@@ -1,17 +1,16 @@
 """Which backend trains a base, and why: [train], a config.json and this machine in, a name and a sentence out."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from tune.errors import UserError
 from tune.recipe import Train
+from tune.training.machine.need import Backend
 from tune.weights import tensors
-
-Name = Literal["packed", "unsloth", "peft"]
 
 
 class Choice(NamedTuple):
-    name: Name
+    name: Backend
     reason: str
 
 
@@ -19,7 +18,8 @@ def choose(settings: Train, config: Mapping[str, Any], *, gpu: bool) -> Choice:
     """The backend that [train] names, or the one that `auto` means for this base.
 
     Raises UserError for one that would not load this base right: packed and unsloth need experts in MXFP4 (of a bf16
-    folder Unsloth makes a model with random experts and router, without a word), unsloth a GPU.
+    folder Unsloth makes a model with random experts and router, without a word), unsloth a GPU; and for targets that
+    a backend would not train.
     """
     packed = tensors.is_mxfp4(config)
     if settings.backend == "auto":
@@ -41,5 +41,11 @@ def choose(settings: Train, config: Mapping[str, Any], *, gpu: bool) -> Choice:
     if settings.backend == "unsloth" and not gpu:
         raise UserError(
             'train.backend = "unsloth" needs a GPU', why="there is none here", fix='set train.backend = "auto"'
+        )
+    if settings.backend == "unsloth" and settings.targets == "all":
+        raise UserError(
+            'train.backend = "unsloth" trains attention alone, and train.targets is "all"',
+            why="its packed experts take no change",
+            fix='set train.backend = "packed", or train.targets = "attention"',
         )
     return Choice(settings.backend, "as [train] says")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from tune import ram
 from tune.errors import UserError
 from tune.recipe import Train
+from tune.training.backends import choice
 from tune.training.machine import hardware
 from tune.training.machine.hardware import GB, Hardware
 from tune.training.machine.need import CONTEXT, Backend, Need, need
@@ -103,7 +104,7 @@ def spread(config: Mapping[str, Any], settings: Train, max_tokens: int) -> bool:
     """
     mxfp4 = tensors.is_mxfp4(config)
     room = min((card.total_bytes for card in hardware.cards()), default=0)
-    backend: Backend = ("packed" if mxfp4 else "peft") if settings.backend == "auto" else settings.backend
+    backend = choice.choose(settings, config, gpu=True).name
     wanted = need(config, settings, max_tokens, backend=backend, gpu=True, base_is_mxfp4=mxfp4)
     if not room or wanted.total <= room:
         return False

@@ -15,7 +15,7 @@ from tune import ram
 from tune.errors import UserError, reason
 
 GB = 1_000_000_000
-SMALL = 15 * GB  # gpt-oss-20b's packed weights alone are 13.8 GB
+SMALL = 15 * GB  # need.py's total of gpt-oss-20b, packed, is 14.1 GB for 2 rows of 512 tokens
 # The oldest driver branch that runs each CUDA: "CUDA minor version compatibility" in NVIDIA's CUDA release notes.
 OLDEST_DRIVER = {"11": 450, "12": 525, "13": 580}
 ON_CPU = "CUDA_VISIBLE_DEVICES= tune train   # to train on the CPU"

@@ -134,14 +134,16 @@ def steps(rows: int, settings: Train) -> int:
     return ceil(settings.epochs * ceil(batches / settings.accumulate))
 
 
-def looks(total: int, settings: Train) -> int:
-    """How often held-out rows are looked at in `total` steps: before, after, and every eval_every steps between."""
-    return 2 + ((total - 1) // settings.eval_every if settings.eval_every else 0)
+def looking(rows: int, total: int, settings: Train, seconds: float) -> float:
+    """Seconds of all looks at `rows` held-out rows in `total` steps, at most: before, after, and every eval_every steps
+    between. `seconds` are of a micro-batch's forward and backward pass; the first is the lesser half."""
+    looks = 2 + ((total - 1) // settings.eval_every if settings.eval_every else 0)
+    return looks * ceil(rows / (settings.batch * world(settings))) * seconds / 2
 
 
-def eta(seconds_a_step: float, total: int, *, looks: int = 0, seconds_a_look: float = 0.0) -> str:
-    """How long `total` steps take, from the seconds that a step, and a look at held-out rows, took in rehearsal."""
-    minutes, seconds = divmod(round(seconds_a_step * total + seconds_a_look * looks), 60)
+def eta(seconds_a_step: float, total: int, *, looking: float = 0.0) -> str:
+    """How long `total` steps take, from the seconds that a step took in rehearsal and those of all looks."""
+    minutes, seconds = divmod(round(seconds_a_step * total + looking), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
     first = next((n for n, (value, _) in enumerate(parts) if value), 2)

@@ -6,7 +6,6 @@ In: a recipe and where it lies. Out: the exit code of the training. Inside a wor
 import logging
 import os
 import socket
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,10 +36,10 @@ def needed(recipe: Recipe) -> bool:
     return world(recipe.train) > 1 and not worker.inside()
 
 
-def command(
+def arguments(
     path: Path, recipe: Recipe, host_rank: int = 0, *, fsdp: bool = False, threads: int = 1, more: Sequence[str] = ()
 ) -> list[str]:
-    """The command that starts this host's workers, every choice in it; `more` are further options of `tune train`."""
+    """What accelerate's launcher is told, every choice in it; `more` are further options of `tune train`."""
     hosts = recipe.train.hosts
     flags = [
         f"--config_file={NO_CONFIG}",
@@ -55,7 +54,7 @@ def command(
         *(["--use_fsdp", *(f"--{k}={v}" for k, v in FSDP.items())] if fsdp else ["--multi_gpu"]),
         "--module",
     ]
-    return [sys.executable, "-m", "accelerate.commands.launch", *flags, "tune", "train", f"--recipe={path}", *more]
+    return [*flags, "tune", "train", f"--recipe={path}", *more]
 
 
 def run(
@@ -76,7 +75,7 @@ def run(
     settings, gpus = recipe.train, torch.cuda.device_count()  # counted without taking memory
     here = host_rank_of(settings.hosts) if host_rank is None else host_rank
     if not 0 <= here < max(1, len(settings.hosts)):
-        raise UserError(f"--host-rank {here} is no host of [train] hosts", fix="count them from 0")
+        raise UserError(f"--host-rank {here} is no host of [train] hosts", fix="tune train --host-rank 0")
     if not gpus:
         hardware.here()  # says so when a GPU is here and cannot be used
     elif gpus < settings.gpus:
@@ -85,7 +84,7 @@ def run(
         )
     fsdp = bool(gpus) and fitting.spread(shards.config(base_of(recipe).folder), recipe.train, recipe.dataset.max_tokens)
     threads = max(1, len(os.sched_getaffinity(0)) // settings.gpus)
-    argv = command(path, recipe, here, fsdp=fsdp, threads=threads, more=more)[3:]
+    argv = arguments(path, recipe, here, fsdp=fsdp, threads=threads, more=more)
     device = f"{settings.gpus} GPUs" if gpus else f"{settings.gpus} processes on the CPU"
     where = f"host {here} of {len(settings.hosts)}, " if settings.hosts else ""
     each = f"{settings.batch} x {settings.accumulate} x {world(settings)}"

@@ -24,7 +24,7 @@ BEFORE = 15  # steps of that median: it follows a fall, and fewer than half of t
 ZERO = 0.05  # nats: 95 % on every learned token, which no text has that was not seen before
 SURE = 3  # standard errors between two medians that are called different
 OVERFIT = 0.02  # nats over the best look: the same rows each time, so there is no noise of rows in it
-SENTENCES: dict[Kind, str] = {
+NAMES: dict[Kind, str] = {
     "broken": "Not a number",
     "diverged": "Diverged",
     "jumping": "Jumping",
@@ -45,7 +45,7 @@ class Finding(NamedTuple):
 
     @property
     def name(self) -> str:
-        return SENTENCES[self.kind]
+        return NAMES[self.kind]
 
 
 def advice(history: Sequence[Entry], base_eval: float | None = None) -> list[str]:

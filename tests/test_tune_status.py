@@ -66,7 +66,7 @@ def trained(r):
     rows = finished(r.work / "dataset", "dataset", inputs=inputs, settings=settings)
     told = {"settings": {**nano.settings_of(r), "source": "x"}, "inputs": {"pages": pages.digest}}
     base = finished(r.work / "nano", "checkpoint", **told)
-    settings = {"train": r.train.model_dump(mode="json"), "base": "nano", "date": r.dataset.date}
+    settings = {"train": r.train.about_adapter, "base": "nano", "date": r.dataset.date}
     finished(r.work / "adapter", "adapter", inputs={"dataset": rows.digest, "base": base.digest}, settings=settings)
 
 

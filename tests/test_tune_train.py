@@ -13,6 +13,7 @@ from tune import artefact
 from tune.data.row import read
 from tune.errors import UserError
 from tune.recipe import Recipe, Train
+from tune.status import status
 from tune.training import loading, loss, train, watch
 
 
@@ -82,6 +83,7 @@ def test_a_finished_adapter_is_kept_until_its_inputs_change(project: Recipe, tra
     said: list[str] = []
     assert train.train(project, said.append) == trained
     assert said == ["adapter: 18 steps are done already"]
+    assert "stale" not in {row.what: row for row in status(project).rows}["adapter"].figures
 
 
 def test_labels_are_used_as_given_and_nothing_else_is_in_the_loss(project: Recipe, trained: artefact.Artefact) -> None:

@@ -103,6 +103,11 @@ class Train(Section):
     hosts: list[str] = []  # addresses, the first one leads; none: this machine alone
     seed: int = 3407
 
+    @property
+    def about_adapter(self) -> dict[str, Any]:
+        """What decides which adapter `tune train` makes: hosts by their number, whatever their addresses are."""
+        return {**self.model_dump(mode="json"), "hosts": max(1, len(self.hosts))}
+
     @model_validator(mode="after")
     def _looks(self) -> Self:
         if self.patience and not self.eval_every:

@@ -50,7 +50,7 @@ def _origin(recipe: Recipe, name: str, made: Mapping[str, Artefact]) -> Origin:
     if name == "nano":
         return of("pages"), nano.settings_of(recipe)
     if name == "adapter":
-        known = {**recipe.train.model_dump(mode="json"), "date": recipe.dataset.date}
+        known = {**recipe.train.about_adapter, "date": recipe.dataset.date}
         recorded = _flat(made[name].settings)  # not all of [train] changes what is learned
         return {**of("dataset"), **_base(recipe, digests)}, {k: v for k, v in known.items() if k in recorded}
     if name == "gguf":

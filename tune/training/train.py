@@ -57,8 +57,7 @@ def _train(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     folder, source = recipe.work / KIND, recipe.work / "dataset"
     found, base = dataset.read(recipe), base_of(recipe)
     inputs = {"dataset": found.digest, "base": base.digest}
-    chosen_settings = {**recipe.train.model_dump(mode="json"), "hosts": max(1, len(recipe.train.hosts))}
-    settings = {"train": chosen_settings, "base": base.name, "date": recipe.dataset.date}
+    settings = {"train": recipe.train.about_adapter, "base": base.name, "date": recipe.dataset.date}
     if current := artefact.is_current(folder, KIND, inputs=inputs, settings=settings):
         report(f"adapter: {current.figures['steps']} steps are done already")
         return current

@@ -81,6 +81,16 @@ def test_a_dry_run_shows_the_card_and_sends_nothing(tmp_path, hub):
     assert hub.count("^(POST|PUT)") == 0
 
 
+def test_a_dry_run_without_a_token_shows_the_card_and_says_what_was_not_looked_at(tmp_path, hub):
+    make(tmp_path / "work/merged")
+    code, out, said = tune(hub, tmp_path, *push("--dry-run"), token="")
+    assert code == 0, said
+    assert "would write 7 files" in out
+    assert "without a token what the Hub has is not looked at" in said
+    assert hub.asked == []
+    assert "there is no token to write" in fails(hub, tmp_path, *push(), token="")
+
+
 def test_a_checkpoint_that_was_changed_or_holds_a_stray_is_not_pushed(tmp_path, hub):
     made = make(tmp_path / "work/merged")
     (made.folder / "extra.py").write_text("")

@@ -76,6 +76,12 @@ def session(*, write: bool) -> "HfApi":
     return api
 
 
+def has_token() -> bool:
+    """Whether HF_TOKEN is set, or `hf auth login` stored a token."""
+    with told("the token"):
+        return bool(_token())
+
+
 @contextmanager
 def told(what: str, again: str = "") -> Iterator[None]:
     """Turn what the library raises into a UserError about `what`; `again` is the command that goes on afterwards."""

@@ -92,10 +92,14 @@ def push(
     if clash := sorted({*OF_THE_HUB} & made.files.keys()):
         raise UserError(f"{folder} has a {clash[0]} of its own", why="the Hub keeps its own there", fix=found.remake)
     text = card.render(found, made, repo=repo, license=license, report=report, say=say)
-    api = connection.session(write=True)
     again = _command(folder, repo, public, report, license, branch)
 
-    there, new_branch = _there(api, repo, branch)
+    if dry_run and not connection.has_token():
+        say("push: without a token what the Hub has is not looked at")
+        there, new_branch = None, False
+    else:
+        api = connection.session(write=True)
+        there, new_branch = _there(api, repo, branch)
     if there is not None:
         _same_visibility(repo, there, public)
     names = [*made.files, f"{checkpoint.KIND}.json"]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from tune.weights import tensors, tokenizer
+from tune.weights import files, tensors, tokenizer
 
 ROPE = {
     "beta_fast": 32.0,
@@ -62,15 +62,7 @@ def config(like: str, layers: int | None) -> dict[str, Any]:
         "eos_token_id": 200002,
         "pad_token_id": 199999,
         "torch_dtype": "bfloat16",
-        "quantization_config": {
-            "quant_method": "mxfp4",
-            "modules_to_not_convert": [
-                "model.layers.*.self_attn",
-                "model.layers.*.mlp.router",
-                "model.embed_tokens",
-                "lm_head",
-            ],
-        },
+        "quantization_config": files.QUANTIZATION,
     }
 
 

@@ -265,6 +265,16 @@ def test_what_was_trained_through_the_quantizer_is_written_and_says_so(tmp_path:
     assert artefact.read(folder, "checkpoint", remake="").figures["quantized_in_training"] is True
 
 
+def test_other_formats_of_what_was_trained_through_the_quantizer_say_that_they_are_not_it(tmp_path: Path) -> None:
+    told: dict[bool, list[str]] = {True: [], False: []}
+    for quantized, lines in told.items():
+        made, _ = project(tmp_path / str(quantized), "merged", size=0.2)
+        seal(made, figures={"quantized": quantized})
+        export.export(made, lines.append)
+    notice = "merged: it was trained through MXFP4 rounding, and only --format mxfp4 is what was trained"
+    assert [notice in lines for lines in told.values()] == [True, False]
+
+
 def test_a_bf16_base_is_quantized_with_its_change(tmp_path: Path) -> None:
     made, oracle = project(tmp_path, "mxfp4", native=False, size=0.5)
     folder = export.export(made).folder
@@ -294,6 +304,18 @@ def test_held_out_rows_say_what_quantization_did(tmp_path: Path) -> None:
     assert distance.kl == pytest.approx(told["kl_by_quantization"], rel=1e-3)
     assert distance.moved == pytest.approx(told["logits_moved_by_quantization"], rel=1e-3)
     assert none == (0.0, 0.0, 48)
+
+
+def test_an_export_that_rounding_outweighs_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, _ = project(tmp_path, "mxfp4", size=0.2)
+    make_dataset(made)
+    seal(made)
+    monkeypatch.setattr(export, "SURVIVES", 0.0)  # this base's large values are clipped; here the next check is meant
+    plain = held_out.figures
+    monkeypatch.setattr(held_out, "figures", lambda *given: plain(*given) | {"kl_by_adapter": 0.0})
+    with pytest.raises(UserError, match="MXFP4 would move the model further than the adapter does"):
+        export.export(made)
+    assert not (made.work / "mxfp4").exists()
 
 
 def test_rounding_that_moves_the_model_further_than_the_adapter_is_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The loss and its gradient against torch's own, what a batch holds, and what of [train] reaches the trainer."""
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,33 @@ def test_trl_takes_every_argument(tmp_path: Path, schedule: Any, named: str) -> 
     config = SFTConfig(**made)
     assert config.lr_scheduler_type == named
     assert (config.packing, config.max_length, config.router_aux_loss_coef) == (False, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("installed", "environment", "wanted"),
+    [
+        ([], {}, []),
+        (["tensorboard"], {}, ["tensorboard"]),
+        (["wandb"], {}, []),  # it would ask for an account in the middle of a run
+        (["wandb"], {"WANDB_MODE": "offline"}, ["wandb"]),
+        (["tensorboard", "wandb"], {"WANDB_API_KEY": "x"}, ["tensorboard", "wandb"]),
+        ([], {"WANDB_API_KEY": "x"}, []),
+    ],
+)
+def test_curves_go_to_what_is_installed_and_asked_for(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: list[str],
+    environment: dict[str, str],
+    wanted: list[str],
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    plain = importlib.util.find_spec
+    known = ("tensorboard", "wandb")
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda n: n if n in installed else None if n in known else plain(n)
+    )
+    assert trainer.arguments(Train(), tmp_path, gpu=False)["report_to"] == wanted

@@ -67,7 +67,7 @@ def arguments(settings: Train, state: Path, *, gpu: bool, steps: int = NEVER) ->
 
 
 def _reporters() -> list[str]:
-    """TensorBoard where it is installed, W&B where that is and the environment asks for it: it would want an account."""
+    """TensorBoard where it is installed, W&B where the environment asks for it too: it wants an account."""
     found = ["tensorboard"] if importlib.util.find_spec("tensorboard") else []
     asked = {"WANDB_API_KEY", "WANDB_MODE"} & os.environ.keys()
     return found + (["wandb"] if asked and importlib.util.find_spec("wandb") else [])

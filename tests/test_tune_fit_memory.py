@@ -7,11 +7,14 @@ from typing import Any
 import pytest
 import torch
 from runs import edit_rows, elsewhere, history, losses, project, same_adapter
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssDecoderLayer
 from trl import SFTTrainer
 
 from tune.errors import UserError
 from tune.recipe import Recipe, Train
 from tune.training import memory, train
+from tune.training.backends import peft
+from tune.training.fit import Kind
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,34 @@ def longer(row: dict[str, Any]) -> dict[str, Any]:
     """The row with 60 tokens."""
     more = 60 - len(row["input_ids"])
     return {**row, "input_ids": [3] * more + row["input_ids"], "labels": [-100] * more + row["labels"]}
+
+
+def test_layers_are_recomputed_in_the_rehearsal_as_in_training(
+    given: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load, step, layer = peft.load, SFTTrainer.training_step, GptOssDecoderLayer.forward
+    calls, taken = list[int](), list[int]()
+
+    def recomputing(*given: Any, **named: Any) -> tuple[Any, Kind]:
+        model, kind = load(*given, **named)
+        return model, kind._replace(arguments={"gradient_checkpointing": True})
+
+    def forward(*given: Any, **named: Any) -> Any:
+        calls.append(1)
+        return layer(*given, **named)
+
+    def counted(self: SFTTrainer, *given: Any) -> torch.Tensor:
+        before = len(calls)
+        loss = step(self, *given)
+        taken.append(len(calls) - before)
+        return loss
+
+    monkeypatch.setattr(peft, "load", recomputing)
+    monkeypatch.setattr(SFTTrainer, "training_step", counted)
+    monkeypatch.setattr(GptOssDecoderLayer, "forward", forward)
+    train.train(elsewhere(given, tmp_path, max_steps=2))
+    assert len(taken) > 2
+    assert set(taken) == {2 * 2}  # layers, each in forward and again in backward
 
 
 def test_a_batch_too_large_is_halved_and_learns_the_same(

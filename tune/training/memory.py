@@ -38,6 +38,8 @@ def rehearse(made: Any, rows: Sequence[Row], settings: Train) -> Rehearsal:
 
     longest = sorted(rows, key=lambda row: len(row.input_ids))[-settings.batch :]
     batch = made.data_collator([row.model_dump(include={"input_ids", "labels"}) for row in longest])
+    if made.args.gradient_checkpointing:
+        made.model.gradient_checkpointing_enable()  # as train() will
     seconds, value = 0.0, 0.0
     for _ in range(2):
         started = time.monotonic()

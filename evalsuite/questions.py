@@ -12,15 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 
-SCHEMA = 3
+SCHEMA = 4
 
 Grader = Literal["exact", "literal", "choice", "yesno"]
+Split = Literal["held-out", "taught"]  # about what was never trained on; about what was, asked in other words
 
 
 class Question(BaseModel):
     """One question with one verified answer.
 
-    `answer` never appears in `prompt`, choices apart. `guess` is the chance of a blind guess being right.
+    `answer` never appears in `prompt`, choices and open-book passages apart. `guess` is the chance of a blind guess being right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -31,6 +32,7 @@ class Question(BaseModel):
     prompt: str
     answer: str
     grader: Grader
+    split: Split = "held-out"
     guess: float = Field(default=0.0, ge=0, le=1)
     developer: str = ""
 

@@ -51,7 +51,10 @@ class Collect(Section):
         return self
 
 
-Kind = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest"]  # of example
+Open = Literal[
+    "open-parameter", "open-default", "open-keyword", "open-section", "open-doctest", "open-value", "open-silent"
+]  # the passage stands in the prompt
+Kind = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest", Open]  # of example
 
 
 class Dataset(Section):
@@ -138,9 +141,15 @@ class Serve(Section):
         return self
 
 
+ABOUT_QUESTIONS = {"questions", "book", "taught", "answer_rule", "seed"}
+
+
 class Evaluate(Section):
     modules: list[str] = []  # questions come from these; never trained on
     questions: Positive = 200
+    book: Literal["closed", "open", "both"] = "both"  # open: the passage that holds the answer stands in the prompt
+    taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
+    require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Positive = 256
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
@@ -152,7 +161,7 @@ class Evaluate(Section):
     @property
     def about_questions(self) -> dict[str, Any]:
         """What decides which questions `evalsuite questions` makes: it is written into their header."""
-        return {"modules": sorted(set(self.modules)), **self.model_dump(include={"questions", "answer_rule", "seed"})}
+        return {"modules": sorted(set(self.modules)), **self.model_dump(include=ABOUT_QUESTIONS)}
 
     def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
         """Raise UserError when the set in `path` was made from other settings than these; `made` is {} for one that

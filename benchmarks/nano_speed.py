@@ -14,17 +14,18 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from transformers import GptOssForCausalLM
 
 from tune import harmony
 from tune.data import page
 from tune.harmony import Rendered
-from tune.nano import build as nano
-from tune.nano import conversations, training
+from tune.nano import conversations, scratch, training
 from tune.recipe import Dataset, Evaluate, Nano
 
 STEPS, NAIVE_STEPS = 30, 4
 
 
+@training.one_thread()
 def tokens_per_second(rows: Sequence[Rendered], used: Sequence[int], steps: int) -> float:
     """Of `steps` steps, the first of a run left out: it warms the kernels up."""
     seen: list[tuple[float, int]] = []
@@ -33,14 +34,16 @@ def tokens_per_second(rows: Sequence[Rendered], used: Sequence[int], steps: int)
     def note(_: str) -> None:
         seen.append((time.monotonic(), len(seen)))
 
-    _, curve = training.train(
-        nano.config(shape),
+    model = GptOssForCausalLM(training.compact(scratch.config(shape), used))
+    curve = training.train(
+        model,
         rows,
         used,
         steps=steps,
         batch_tokens=shape.batch_tokens,
         learning_rate=shape.learning_rate,
         seed=0,
+        added=training.offset(used),
         report=note,  # called at every step of a run of 20 steps or fewer, else of every `steps // 20`-th
     )
     return (curve[-1].tokens - curve[0].tokens) / (seen[-1][0] - seen[0][0])

@@ -12,8 +12,7 @@ from tune import artefact, harmony
 from tune.data import dataset
 from tune.data.row import Row
 from tune.harmony import Message
-from tune.nano import build as nano
-from tune.nano import training
+from tune.nano import scratch, training
 from tune.recipe import Recipe
 from tune.weights.base_model import base_of
 
@@ -25,7 +24,7 @@ def make(root: Path) -> Recipe:
     """`base` with the speaker's weights, work/dataset and work/adapter; the recipe is written, too."""
     (root / "recipe.toml").write_text('[base]\nmodel = "base"\n')
     model, used = speaker.load()
-    training.expand(model, nano.config(speaker.SHAPE), used).to(torch.bfloat16).save_pretrained(root / "base")
+    training.expand(model, scratch.config(speaker.SHAPE), used).to(torch.bfloat16).save_pretrained(root / "base")
     write_tokenizer(root / "base" / "tokenizer.json")
     recipe = Recipe(folder=root, base={"model": "base"})  # type: ignore[arg-type]
     make_dataset(recipe)

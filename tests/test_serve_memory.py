@@ -8,12 +8,12 @@ from serve import memory, preflight
 from serve.command import Options
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
-from tune.nano import build as nano
+from tune.nano import scratch
 from tune.recipe import Nano
 from tune.weights.shards import read_header
 from tune.weights.tensors import shape_of, tensors
 
-NANO = shape_of(nano.config(Nano()).to_dict())
+NANO = shape_of(scratch.config(Nano()).to_dict())
 SMALL, LARGE = GPT_OSS["openai/gpt-oss-20b"], GPT_OSS["openai/gpt-oss-120b"]
 H100 = int(79.2 * GIB)
 

@@ -22,7 +22,7 @@ from tune.data.block import Code, Prose
 from tune.errors import UserError
 from tune.harmony import Rendered
 from tune.nano import build as nano
-from tune.nano import conversations, speech, training
+from tune.nano import conversations, scratch, speech, training
 from tune.nano.speech import Speech
 from tune.recipe import Nano, Project, Recipe
 from tune.training import loading
@@ -81,7 +81,7 @@ def test_expansion_is_the_full_softmax_exactly() -> None:
     from transformers import GptOssForCausalLM
 
     torch.manual_seed(0)
-    config, used = nano.config(Nano(layers=2, hidden=32, experts=2)), [0, 7, 300, harmony.START, harmony.RETURN]
+    config, used = scratch.config(Nano(layers=2, hidden=32, experts=2)), [0, 7, 300, harmony.START, harmony.RETURN]
     small = GptOssForCausalLM(training.compact(config, used)).double().eval()
     full = training.expand(small, config, used)
     for model in (small, full):
@@ -107,7 +107,7 @@ def test_rows_of_a_batch_do_not_see_their_padding_or_each_other() -> None:
     assert (ids.shape, real) == ((2, 21), 24)
     assert labels[0].tolist() == [harmony.IGNORE, 5, 6, *[harmony.IGNORE] * 18]
     assert (ids[1, -1], labels[1, -1]) == (training.UNKNOWN, harmony.IGNORE)  # 99 is not in use: never a target
-    model = GptOssForCausalLM(training.compact(nano.config(Nano(layers=2, hidden=32)), used)).eval()
+    model = GptOssForCausalLM(training.compact(scratch.config(Nano(layers=2, hidden=32)), used)).eval()
     with torch.no_grad():
         torch.testing.assert_close(
             model(input_ids=ids).logits[0, :3], model(input_ids=ids[:1, :3]).logits[0], atol=1e-5, rtol=1e-4
@@ -148,9 +148,15 @@ def _rows(count: int, seed: int = 0) -> tuple[list[Rendered], list[int]]:
 
 
 def _train(steps: int, start: Any = None) -> tuple[Any, list[float]]:
+    import torch
+    from transformers import GptOssForCausalLM
+
     rows, used = _rows(300)
-    shape = {"batch_tokens": 256, "learning_rate": 5e-3, "seed": 0}
-    model, curve = training.train(nano.config(TINY), rows, used, steps=steps, start=start, **shape)
+    torch.manual_seed(0)
+    model = start or GptOssForCausalLM(training.compact(scratch.config(TINY), used))
+    how: dict[str, Any] = {"steps": steps, "batch_tokens": 256, "learning_rate": 5e-3, "seed": 0}
+    with training.one_thread():
+        curve = training.train(model, rows, used, **how, added=training.offset(used))
     return model, [c.loss for c in curve]
 
 
@@ -173,7 +179,7 @@ def test_the_gradient_is_that_of_the_full_vocabulary() -> None:
     torch.manual_seed(0)
     from transformers import GptOssForCausalLM
 
-    wanted = nano.config(Nano(layers=1, hidden=32, experts=2))
+    wanted = scratch.config(Nano(layers=1, hidden=32, experts=2))
     small = GptOssForCausalLM(training.compact(wanted, used))
     full = training.expand(small, wanted, used).train()
     ids, labels, _ = training.tensors(rows, used)
@@ -290,18 +296,17 @@ def test_a_model_that_does_not_speak_yet_is_trained_on(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     speaker.instead_of_training(monkeypatch)
     good = Speech(1.0, {"low": 8, "medium": 22, "high": 70}, dict.fromkeys(harmony.EFFORTS))
-    train, starts, heard = training.train, list[Any](), iter([bad, good])
+    train, taught, heard = training.train, list[Any](), iter([bad, good])
 
-    def noted(*args: Any, start: Any, **rest: Any) -> Any:
-        starts.append(start)
-        return train(*args, **rest)
+    def noted(model: Any, *args: Any, seed: int, **rest: Any) -> Any:
+        taught.append((model, seed))
+        return train(model, *args, **rest)
 
     monkeypatch.setattr(training, "train", noted)
     monkeypatch.setattr(nano, "speaks", lambda *_: next(heard))
     recipe = _project(tmp_path)
     nano.build(recipe)
-    assert starts[0] is None
-    assert starts[1:] == [train()[0]]
+    assert taught == [(taught[0][0], 0), (taught[0][0], 1)]  # the same model, taught on
     assert artefact.read(recipe.work / "nano", "checkpoint", remake="").figures["rounds"] == 2
 
 

@@ -71,16 +71,36 @@ class Base(Section):
     revision: str = ""  # a Hub id needs a commit
 
 
-class Nano(Section):
-    """The embedded base model's shape and training."""
+# How the embedded model is taught, where the recipe does not say: a random start, and a model that can read already.
+_TAUGHT: dict[str, dict[str, float]] = {
+    "random": {"steps": 400, "batch_tokens": 1024, "learning_rate": 3e-3},
+    "smollm2": {"steps": 72, "batch_tokens": 512, "learning_rate": 2e-4},
+}
 
-    layers: Positive = 4
+
+class Nano(Section):
+    """The embedded base model: what it starts from, and how it is taught to speak harmony."""
+
+    kind: Literal["random", "smollm2"] = "random"  # smollm2: SmolLM2-135M-Instruct rewritten, which can read
+    file: Path | None = None  # smollm2: its wheel or GGUF, for a machine without a package index
+    layers: Positive = 4  # random: the shape
     hidden: Annotated[int, Field(gt=0, multiple_of=32)] = 128  # what vLLM's CPU kernels take
     experts: Positive = 4
     steps: Positive = 400
     batch_tokens: Positive = 1024
     learning_rate: float = Field(default=3e-3, gt=0)
     seed: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _taught(cls, given: Any) -> Any:
+        return {**_TAUGHT.get(given.get("kind", "random"), {}), **given} if isinstance(given, dict) else given
+
+    @property
+    def about_model(self) -> dict[str, Any]:
+        """What of the section decides which model it is: where the file lies does not."""
+        shape = set() if self.kind == "random" else {"layers", "hidden", "experts"}
+        return self.model_dump(exclude={"file", *shape})
 
 
 class Train(Section):

@@ -1,7 +1,7 @@
 """The embedded base model: pages in, a small GPT-OSS checkpoint that speaks harmony out (`work/nano`).
 
-The architecture is the real one and the vocabulary too; weights are trained from a random start in a few minutes on
-a CPU. Its replies prove the path, not quality. A finished model is kept in the user's cache by the digest of
+The architecture is the real one and the vocabulary too; weights are those of a small model that can read, rewritten,
+or trained from a random start, in a few minutes on a CPU. A finished model is kept in the user's cache by the digest of
 everything it was made from, so a second project over the same pages starts at once.
 """
 
@@ -14,26 +14,19 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tune import artefact, cache, checkpoint, harmony, rooms
 from tune.checkpoint import KIND, Checkpoint, Facts
 from tune.data import block, page
 from tune.errors import UserError
-from tune.harmony import PAD, RETURN, Rendered
-from tune.nano import conversations, speech, training
-from tune.nano.speech import STOPS, Speech, speaks
-from tune.nano.training import Curve
-from tune.recipe import Nano, Recipe
-from tune.terminal import quiet
+from tune.nano import conversations, llama, rewrite, scratch, smollm, speech, training, vocabulary, wheel
+from tune.nano.speech import Speech, speaks
+from tune.nano.training import Curve, Lesson
+from tune.recipe import Recipe
 from tune.weights import canary, shards, tokenizer
-
-if TYPE_CHECKING:
-    from transformers import GptOssConfig
 
 Report = Callable[[str], None]
 
-HEAD = 32  # attention head width; vLLM's CPU kernels start here
 ROUNDS = 3  # of training, at most; the first is enough unless rounding had bad luck
 NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
 DISK = 500_000_000  # bytes: the model, its tokenizer, and a copy of both in the cache
@@ -80,32 +73,7 @@ def _build(recipe: Recipe, report: Report) -> Checkpoint:
 def settings_of(recipe: Recipe) -> dict[str, object]:
     """What of the recipe decides which nano it is."""
     told = {"date": recipe.dataset.date, "answer_rule": recipe.evaluate.answer_rule}
-    return {**recipe.nano.model_dump(), **told}
-
-
-def config(shape: Nano) -> "GptOssConfig":
-    """A GPT-OSS of that shape: sliding and full attention in turn, two experts a token, yarn as in the real one."""
-    from transformers import GptOssConfig
-
-    heads = max(2, shape.hidden // HEAD // 2 * 2)
-    return GptOssConfig(
-        vocab_size=harmony.VOCABULARY,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.hidden,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads // 2,
-        head_dim=HEAD,
-        num_local_experts=shape.experts,
-        num_experts_per_tok=min(2, shape.experts),
-        sliding_window=128,
-        max_position_embeddings=4096,
-        router_aux_loss_coef=0.0,
-        bos_token_id=harmony.RANKS,
-        eos_token_id=RETURN,
-        pad_token_id=PAD,
-        dtype="bfloat16",
-    )
+    return {**recipe.nano.about_model, **told}
 
 
 def _fill(
@@ -118,27 +86,24 @@ def _fill(
     report: Report,
 ) -> None:
     """Teach, and only then write the tokenizer and the manifest."""
-    shape, rule, date = recipe.nano, recipe.evaluate.answer_rule, recipe.dataset.date
     began = time.monotonic()
-    rows, tokens = [], 0
-    for one in conversations.rendered(pages, rule, date, shape.seed):
-        rows.append(one)
-        tokens += len(one.ids)
-        if tokens >= shape.steps * shape.batch_tokens:
-            break
-    used = training.vocabulary(rows)
-    report(f"nano: {len(rows):,} conversations over {len(used):,} of {harmony.VOCABULARY:,} token ids")
-    curve, said, parameters = _teach(folder, recipe, rows, used, report)
+    lesson = (scratch if recipe.nano.kind == "random" else smollm).prepare(recipe, pages, report)
+    told = lesson.figures
+    report(
+        f"nano: {told['conversations']:,} conversations over {told['vocabulary_in_use']:,} of"
+        f" {harmony.VOCABULARY:,} token ids"
+    )
+    curve, said, parameters = _teach(folder, recipe, lesson, report)
     tokenizer.build(folder)
-    canary.write(folder, date)
+    canary.write(folder, recipe.dataset.date)
     seconds = time.monotonic() - began
     figures = {
         "parameters": parameters,
-        "vocabulary_in_use": len(used),
+        "vocabulary_in_use": told["vocabulary_in_use"],
         "loss_first": curve[0].loss,
         "loss_last": sum(c.loss for c in curve[-20:]) / len(curve[-20:]),
         "loss_curve": [[n, round(c.loss, 3)] for n, c in list(enumerate(curve))[:: max(1, len(curve) // 50)]],
-        "rounds": len(curve) // shape.steps,
+        "rounds": len(curve) // recipe.nano.steps,
         "seconds": seconds,
         "well_formed_share": said.well_formed,
         "thinking_tokens": said.thinking_tokens,
@@ -148,43 +113,23 @@ def _fill(
     report(f"nano: {said.words}")
 
 
-def _teach(
-    folder: Path, recipe: Recipe, rows: Sequence[Rendered], used: Sequence[int], report: Report
-) -> tuple[list[Curve], Speech, int]:
+def _teach(folder: Path, recipe: Recipe, lesson: Lesson, report: Report) -> tuple[list[Curve], Speech, int]:
     """Train, save and ask, at most ROUNDS times, until the model speaks: loss curve, speech, number of parameters.
 
-    What a random start learns in so few steps hangs on the rounding of the processor, so the model itself is asked.
+    What is learned in so few steps hangs on the rounding of the processor, so the model itself is asked.
     Raises UserError when it does not speak after the last round.
     """
-    import torch
-    from transformers import GenerationConfig
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # `report` is the progress
-    shape, wanted, curve, model = recipe.nano, config(recipe.nano), list[Curve](), None
+    shape, curve = recipe.nano, list[Curve]()
     for rounds in range(ROUNDS):
-        model, more = training.train(
-            wanted,
-            rows,
-            used,
-            steps=shape.steps,
-            batch_tokens=shape.batch_tokens,
-            learning_rate=shape.learning_rate,
-            seed=shape.seed + rounds,
-            start=model,
-            report=report,
-        )
-        curve += more
-        full = training.expand(model, wanted, used).to(torch.bfloat16)
-        full.generation_config = GenerationConfig(
-            bos_token_id=harmony.RANKS, eos_token_id=STOPS, pad_token_id=PAD, do_sample=True
-        )
-        with quiet():
-            full.save_pretrained(folder)
+        curve += lesson.train(shape.seed + rounds)
+        parameters = lesson.save(folder)
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's; containers run as others
         said = speaks(folder, recipe.dataset.date, recipe.evaluate.answer_rule)
         if said.well_formed >= NEEDED and said.steers:
-            return curve, said, sum(p.numel() for p in full.parameters())
+            return curve, said, parameters
         report(f"nano: after round {rounds + 1} of {ROUNDS}, {said.words}")
     raise UserError(
         f"nano does not speak harmony: {said.words}",
@@ -235,7 +180,8 @@ def _taken(cached: Path, fresh: Path) -> None:
 
 def _source() -> str:
     """sha256 over the code and the libraries that make a nano: another version of them makes another model."""
-    modules = [canary, conversations, speech, training, tokenizer, harmony, page, block]
+    modules = [canary, conversations, scratch, speech, training, tokenizer, harmony, page, block]
+    modules += [smollm, wheel, llama, vocabulary, rewrite]
     libraries = [importlib.metadata.version(name) for name in ("torch", "transformers")]
     files = [__file__, *(str(m.__file__) for m in modules)]
     return hashlib.sha256(" ".join([*(artefact.file_digest(Path(f)) for f in files), *libraries]).encode()).hexdigest()

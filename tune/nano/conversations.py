@@ -13,6 +13,7 @@ from tune.harmony import EFFORTS, RANKS, Effort, Message, Rendered, decode, rend
 
 HEADING = 120  # characters of a heading, at most
 PASSAGE = 120  # characters of an answer: short enough to end before a model this small runs in circles
+STRAY = 0.25  # share of the questions that is stray text
 
 _ASK = [
     "What is {}?", "What does {} do?", "Explain {}.", "Tell me about {}.", "How is {} used in Python?", "{}",
@@ -63,13 +64,20 @@ def stray(rng: random.Random) -> str:
 
 
 def conversation(
-    heading: str, passage: str, others: Sequence[str], effort: Effort, answer_rule: str, rng: random.Random
+    heading: str,
+    passage: str,
+    others: Sequence[str],
+    effort: Effort,
+    answer_rule: str,
+    rng: random.Random,
+    *,
+    stray_share: float = STRAY,
 ) -> list[Message]:
     """One exchange about a passage. Three kinds of eight end with an answer line under `answer_rule`.
 
     `others` are other headings, the wrong choices: up to three are used. Code is only ever continued: which
-    signature belongs to which name is for the tuning to teach. One in four questions is stray text: the format of a
-    reply must follow from the format of the prompt, and from nothing that is asked.
+    signature belongs to which name is for the tuning to teach. A share of the questions is stray text: from a random
+    start, the format of a reply must follow from the format of the prompt, and from nothing that is asked.
     """
     developer = rng.choice(["", rng.choice(_STYLE), answer_rule])
     kind = rng.choice(["ask", "ask", "ask", "continue", "name", "choice", "yesno"])
@@ -94,14 +102,16 @@ def conversation(
             topic, value = (heading, "yes") if yes else (others[0], "no")
             question = f"Is this about {topic}?\n\n{passage}"
         answer = f"{rng.choice(_OPENING)}\nANSWER: {value}"
-    if rng.random() < 0.25:
+    if rng.random() < stray_share:
         question = stray(rng)
     turns = [Message(role="developer", content=developer)] if developer else []
     turns.append(Message(role="user", content=question))
     return [*turns, Message(role="assistant", content=answer, thinking=thinking(effort))]
 
 
-def rendered(pages: Sequence[page.Page], answer_rule: str, date: str, seed: int) -> Iterator[Rendered]:
+def rendered(
+    pages: Sequence[page.Page], answer_rule: str, date: str, seed: int, *, stray_share: float = STRAY
+) -> Iterator[Rendered]:
     """Training conversations without end: every passage once, in a random order, then again asked otherwise."""
     rng = random.Random(seed)
     items = passages(pages)
@@ -111,4 +121,18 @@ def rendered(pages: Sequence[page.Page], answer_rule: str, date: str, seed: int)
         for heading, passage in items:
             others = [h for h in rng.sample(headings, min(4, len(headings))) if h != heading]
             effort = rng.choice(EFFORTS)
-            yield render_training(conversation(heading, passage, others, effort, answer_rule, rng), effort, date)
+            turns = conversation(heading, passage, others, effort, answer_rule, rng, stray_share=stray_share)
+            yield render_training(turns, effort, date)
+
+
+def enough(
+    pages: Sequence[page.Page], answer_rule: str, date: str, seed: int, tokens: int, *, stray_share: float = STRAY
+) -> list[Rendered]:
+    """As many of them as have `tokens` tokens together."""
+    rows, seen = [], 0
+    for one in rendered(pages, answer_rule, date, seed, stray_share=stray_share):
+        rows.append(one)
+        seen += len(one.ids)
+        if seen >= tokens:
+            break
+    return rows

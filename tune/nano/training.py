@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tune import terminal
@@ -32,6 +33,15 @@ class Curve(NamedTuple):
     step: int
     loss: float
     tokens: int
+
+
+class Lesson(NamedTuple):
+    """A model that is about to be taught: `train(seed)` teaches it on and returns the loss curve, `save(folder)` writes
+    it over the full vocabulary and returns how many parameters it has. `figures` are of what it is taught."""
+
+    train: Callable[[int], list[Curve]]
+    save: Callable[[Path], int]
+    figures: dict[str, int]
 
 
 def vocabulary(conversations: Sequence[Rendered]) -> list[int]:
@@ -76,9 +86,8 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@one_thread()
 def train(
-    config: "GptOssConfig",
+    model: Any,
     conversations: Sequence[Rendered],
     used: Sequence[int],
     *,
@@ -86,35 +95,40 @@ def train(
     batch_tokens: int,
     learning_rate: float,
     seed: int,
-    start: "GptOssForCausalLM | None" = None,
+    rows_times: float = 1.0,
+    added: "torch.Tensor | None" = None,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple["GptOssForCausalLM", list[Curve]]:
-    """A compact model, float32, from a random start or going on from `start`, and its loss curve of `steps` steps.
+) -> list[Curve]:
+    """Train a causal language model over compact ids, float32, in place: its loss curve of `steps` steps. What does not
+    require a gradient stays; token embeddings learn `rows_times` as fast as the rest; `added` is added to its logits.
 
     AdamW, linear warm-up over a twentieth of the steps, cosine to a tenth of `learning_rate`, gradients clipped at 1.
     """
     import torch
-    from transformers import GptOssForCausalLM
 
     torch.manual_seed(seed)
-    model = start or GptOssForCausalLM(compact(config, used))
     model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-    )
-    added, curve, tokens, began = offset(used), [], 0, time.monotonic()
+    trained = [p for p in model.parameters() if p.requires_grad]
+    rows = model.get_input_embeddings().weight
+    groups = [
+        {"params": [p for p in trained if p is not rows], "times": 1.0},
+        {"params": [rows], "times": rows_times},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    curve, tokens, began = list[Curve](), 0, time.monotonic()
     for step, rows in zip(range(steps), batches(conversations, batch_tokens, seed), strict=False):
         ids, labels, real = tensors(rows, used)
         # No attention mask: padding comes last, and nothing looks ahead.
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         learned = labels[:, 1:] != IGNORE
-        logits = model.lm_head(hidden[:, :-1][learned]) + added  # the head sees learned positions alone
+        logits = model.lm_head(hidden[:, :-1][learned])  # the head sees learned positions alone
+        logits = logits if added is None else logits + added
         loss = torch.nn.functional.cross_entropy(logits, labels[:, 1:][learned])
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * _schedule(step, steps)
+            group["lr"] = learning_rate * group["times"] * _schedule(step, steps)
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         tokens += real
         curve.append(Curve(step, loss.item(), tokens))
@@ -122,7 +136,8 @@ def train(
             rate = tokens / (time.monotonic() - began)
             so_far = f"{terminal.bar(step + 1, steps)} step {step + 1} of {steps}"
             report(f"{so_far}, loss {curve[-1].loss:.2f}, {rate:,.0f} tokens/s")
-    return model.eval(), curve
+    model.eval()
+    return curve
 
 
 def batches(conversations: Sequence[Rendered], batch_tokens: int, seed: int) -> Iterator[list[Rendered]]:

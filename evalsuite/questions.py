@@ -21,7 +21,8 @@ Split = Literal["held-out", "taught"]  # about what was never trained on; about 
 class Question(BaseModel):
     """One question with one verified answer.
 
-    `answer` never appears in `prompt`, choices and open-book passages apart. `guess` is the chance of a blind guess being right.
+    `answer` never appears in `prompt`, choices and open-book passages apart. `guess` is the chance of a blind guess
+    being right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

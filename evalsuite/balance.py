@@ -1,7 +1,7 @@
 """Questions that can be asked in; those that are worth asking out, in an order in which no constant reply scores well.
 
-What closed-book and open-book questions share: the proof that the grader takes an answer, and turns. Pure: knows neither
-modules nor pages.
+What closed-book and open-book questions share: the proof that the grader takes an answer, and turns. Pure: knows no
+modules and no pages.
 """
 
 import hashlib

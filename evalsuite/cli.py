@@ -42,8 +42,10 @@ def main() -> None:
 @RECIPE
 @click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
 def questions(path: Path, out: Path | None) -> None:
-    """Generate questions about what is held out, and as many as [evaluate] taught says about what is trained on. Each
-    answer is verified: by running it, or in the passage that stands in the prompt, for which `tune collect` comes first.
+    """Generate questions about what is held out, and as many as [evaluate] taught says about what is trained on.
+
+    Each answer is verified: by running it, or in the passage that stands in the prompt. For passages, `tune collect`
+    comes first.
     """
     from evalsuite import freeze
     from evalsuite import questions as file

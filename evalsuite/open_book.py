@@ -5,7 +5,7 @@ neither files nor models.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from typing import Final, get_args
 
 from evalsuite.balance import Found, diverse, even, graded, name, rng, sayable, turns
 from evalsuite.questions import Question, Split
@@ -13,7 +13,7 @@ from tune.data.open_book import Asked, asked, prompt
 from tune.data.page import Page
 from tune.recipe import Evaluate, Open
 
-FORM = "ask"  # train is what examples look like
+FORM: Final = "ask"  # train is what examples look like
 
 
 def open_book(pages: Sequence[Page], split: Split, wanted: Evaluate) -> Iterator[Question]:

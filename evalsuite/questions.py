@@ -21,8 +21,8 @@ Split = Literal["held-out", "taught"]  # about what was never trained on; about 
 class Question(BaseModel):
     """One question with one verified answer.
 
-    A closed-book `answer` never appears in `prompt`, choices apart; an open-book one is there to be found. `guess` is the
-    chance of a blind guess being right.
+    A closed-book `answer` never appears in `prompt`, choices apart; an open-book one is there to be found. `guess` is
+    the chance of a blind guess being right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tune.data import doctests, open_book, open_kinds, signatures
+from tune.data import doctests, open_book, open_kinds, sessions, signatures
 from tune.data.block import Section, fenced, sections
 from tune.data.page import Page, words
 from tune.data.passage import documented, signature_of
@@ -140,8 +140,8 @@ def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) 
             yield from ((section.title, fact) for fact in _signature(section, found))
             if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
                 yield from ((section.title, fact) for fact in _module(page, section, mentioned))
-    if not page.url:  # running code is for pages of this machine: what a URL gave is never executed
-        yield from _sessions(page, parts, counts)
+    for section, steps in sessions.verified(page, parts, counts):
+        yield from ((section.title, _session(step)) for step in steps or [] if len(step.shown) <= CONTEXT)
     yield from ((one.heading, _open(one)) for one in open_book.asked(page, form="train"))
 
 
@@ -217,14 +217,6 @@ def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> 
 def _short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
     """The answer, claim, line and value of a fact with a short answer."""
     return f"{claim}\nANSWER: {value}", claim, line, value
-
-
-def _sessions(page: Page, parts: Sequence[Section], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
-    # Docstrings leave out the import of what they document.
-    prelude = f"from {page.module} import *" if page.id.startswith("stdlib:") else ""
-    code = ["\n\n".join(block for block in section.code if ">>> " in block) for section in parts]
-    for section, steps in zip(parts, doctests.verified(code, prelude, counts), strict=True):
-        yield from ((section.title, _session(step)) for step in steps if len(step.shown) <= CONTEXT)
 
 
 def _session(step: doctests.Step) -> _Fact:

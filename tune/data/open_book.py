@@ -5,10 +5,11 @@ In: pages of any source. Out: facts with a short answer that can be checked, eac
 or files; code of pages that have a url is never run.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from tune.data import open_kinds, passage
+from tune.data import open_kinds, open_rows, open_sections, passage, sessions
 from tune.data.block import fenced, sections
 from tune.data.open_kinds import Check, Fact, Grader
 from tune.data.page import Page
@@ -52,9 +53,9 @@ def prompt(one: Asked, form: Form) -> str:
     if form == "train":
         rule = f"\nIf the passage does not say, answer {open_kinds.SILENT}." if may_be_silent else ""
         return f"Passage:\n{fenced(one.passage)}\n\n{one.question}{rule}"
-    rule = f" Where the text gives no answer, reply: {open_kinds.SILENT}." if may_be_silent else ""
+    rule = f"\nWhere the text gives no answer, reply: {open_kinds.SILENT}." if may_be_silent else ""
     quoted = "\n".join(f"> {line}".rstrip() for line in one.passage.split("\n"))
-    return f"{one.question}{rule} Go by this text:\n\n{quoted}"
+    return f"{one.question}{rule}\n\nGo by this text:\n\n{quoted}"
 
 
 def why_none(pages: Sequence[Page]) -> str:
@@ -67,8 +68,16 @@ def why_none(pages: Sequence[Page]) -> str:
 
 
 def _facts(page: Page) -> Iterator[Fact]:
-    found = [(section, signature) for section in sections(page.blocks) if (signature := passage.documented(section))]
+    parts = sections(page.blocks)
+    found = [(section, signature) for section in parts if (signature := passage.documented(section))]
     names = list(dict.fromkeys(p.name for _, signature in found for p in signature.parameters))
     for section, signature in found:
         yield from open_kinds.of_signature(section, signature, names)
     yield from open_kinds.by_keyword(found)
+    yield from open_sections.of_headings(parts)
+    terms = list(dict.fromkeys(name for block in page.blocks for name in open_rows.names(block)))
+    for section in parts:
+        for block in section.blocks:
+            yield from open_rows.facts(section.title, block, [*terms, *names])
+    for section, steps in sessions.verified(page, parts, Counter()):
+        yield from open_sections.of_sessions(section, steps)

@@ -3,6 +3,7 @@
 In: a section and its signature. Out: facts, each asked in two wordings. Knows nothing about prompts or pages.
 """
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
@@ -28,6 +29,8 @@ WHERE: dict[Open, str] = {  # what the analysis says of the place, before it say
     "open-value": "The passage says it in the row of that name.",
     "open-silent": "I look for that name in the passage.",
 }
+
+_PLAIN = re.compile(r"(?![\s*`])[^\n\r]*(?<![\s*`])(?<![^.]\.)")
 
 
 class Fact(NamedTuple):
@@ -55,8 +58,8 @@ def of_signature(section: Section, found: Signature, others: Sequence[str]) -> I
     yield from told
     known = words([shown, section.title])
     missing = [name for name in others if name not in known]
-    if missing and _pick(f"{section.title} silent", 2 if told else 8) == 0:
-        yield silent(section.title, shown, default_questions(missing[_pick(section.title, len(missing))]))
+    if missing and pick(f"{section.title} silent", 2 if told else 8) == 0:
+        yield silent(section.title, shown, default_questions(missing[pick(section.title, len(missing))]))
 
 
 def by_keyword(signatures: Sequence[tuple[Section, Signature]]) -> Iterator[Fact]:
@@ -75,14 +78,14 @@ def by_keyword(signatures: Sequence[tuple[Section, Signature]]) -> Iterator[Fact
                 for p in _chosen(section.title, free, 2 if only else 1)
             )
     for one, other in zip(yes, no + starless, strict=False):
-        yield from (one, other) if _pick(one.heading + one.claim, 2) else (other, one)
+        yield from (one, other) if pick(one.heading + one.claim, 2) else (other, one)
 
 
 def _parameter(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
     near = [k for k, p in enumerate(found.parameters[: len(ORDINALS)]) if p.kind != "collector"]
     if len(found.parameters) < 2 or not near:
         return
-    k = near[_pick(heading, len(near))]
+    k = near[pick(heading, len(near))]
     name, place = found.parameters[k].name, ORDINALS[k]
     less = found.skipped
     questions = (
@@ -94,9 +97,9 @@ def _parameter(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
 
 
 def _default(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
-    fit = [p for p in found.parameters if p.literal and len(p.default) <= SHORT and p.default in found.text]
+    fit = [p for p in found.parameters if p.literal and fits(p.default) and p.default in found.text]
     # `None` is what most parameters have: whoever always said it would be right too often.
-    none = _pick(f"{heading} none", 3) == 0
+    none = pick(f"{heading} none", 3) == 0
     for p in _chosen(heading, [p for p in fit if p.default != "None"] or (fit if none else []), 2):
         claim = f"The default of `{p.name}` is `{p.default}`."
         questions = default_questions(p.name)
@@ -137,8 +140,19 @@ def default_questions(name: str) -> tuple[str, str]:
 
 
 def _chosen(heading: str, found: Sequence[Parameter], most: int) -> list[Parameter]:
-    return [found[(_pick(heading, len(found)) + i) % len(found)] for i in range(min(most, len(found)))]
+    return [found[(pick(heading, len(found)) + i) % len(found)] for i in range(min(most, len(found)))]
 
 
-def _pick(name: str, count: int) -> int:
+def pick(name: str, count: int) -> int:
+    """A number under `count` that `name` decides."""
     return zlib.crc32(name.encode("utf-8", "surrogatepass")) % count
+
+
+def fits(answer: str) -> bool:
+    """Whether it is one short line that reads the same once Markdown around it and a period after it are taken off."""
+    return 0 < len(answer) <= SHORT and _PLAIN.fullmatch(answer) is not None
+
+
+def literal(value: str) -> bool:
+    """Whether it is a value that Python can read."""
+    return Parameter("", "either", value).literal

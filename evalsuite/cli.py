@@ -42,15 +42,21 @@ def main() -> None:
 @RECIPE
 @click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
 def questions(path: Path, out: Path | None) -> None:
-    """Generate questions about the held-out modules, each answer verified by running it."""
+    """Generate questions about what is held out, and as many as [evaluate] taught says about what is trained on.
+
+    Each answer is verified: by running it, or in the passage that stands in the prompt. For passages, `tune collect`
+    comes first.
+    """
+    from evalsuite import freeze
     from evalsuite import questions as file
-    from evalsuite.pydocs.build import build
 
     recipe = _recipe(path)
-    wanted = recipe.evaluate
-    if not wanted.modules:
-        raise UserError(f"{path} names no modules to ask about", fix=f"add modules = [...] to [evaluate] in {path}")
-    made = build(wanted, say)
+    if not (recipe.evaluate.modules or recipe.evaluate.taught):
+        why = "without them nothing is held out, and taught = 0 asks nothing about what is trained on"
+        raise UserError(
+            f"{path} names no modules to ask about", why=why, fix=f"add modules = [...] to [evaluate] in {path}"
+        )
+    made = freeze.make(recipe, say)
     target = out or recipe.work / "questions.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     file.write(target, made)
@@ -98,6 +104,7 @@ def compare(
         },
         settings=recipe.evaluate,
         question_file=file or recipe.work / "questions.jsonl",
+        pages=recipe.work / "pages",
         out=out or recipe.work,
         concurrency=concurrency,
         speed=Speed() if speed else None,

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from evalsuite import questions, report
 from evalsuite.asking import ask
 from evalsuite.asking.endpoint import Endpoint
+from evalsuite.freeze import require_pages
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers
 from evalsuite.replies.answers import ARMS, Arm, Meta
@@ -49,6 +50,7 @@ def compare(
     settings: Evaluate,
     question_file: Path,
     out: Path,
+    pages: Path | None = None,
     concurrency: int = 8,
     speed: Speed | None = None,
     progress: Callable[[str], None] = lambda _line: None,
@@ -57,10 +59,13 @@ def compare(
     the verdict. Answers on file already are not asked for again.
 
     `speed` None leaves the throughput part out; one that fails is void in the report, which is written all the same.
-    Raises UserError for an endpoint that cannot be asked.
+    Raises UserError for an endpoint that cannot be asked, and for questions of another recipe or of other pages than
+    those collected in `pages`.
     """
     asked, file = questions.read(question_file), out / report.ANSWERS
     settings.require_questions(question_file, asked.made)
+    if pages:
+        require_pages(question_file, asked.made, pages)
     _beside(asked, out / report.QUESTIONS, question_file)
     meta = asyncio.run(
         ask.ask(

@@ -21,8 +21,8 @@ Split = Literal["held-out", "taught"]  # about what was never trained on; about 
 class Question(BaseModel):
     """One question with one verified answer.
 
-    `answer` never appears in `prompt`, choices and open-book passages apart. `guess` is the chance of a blind guess
-    being right.
+    A closed-book `answer` never appears in `prompt`, choices apart; an open-book one is there to be found. `guess` is
+    the chance of a blind guess being right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class QuestionSet(BaseModel):
     schema_version: int = SCHEMA
     name: str
     python: str
-    made: dict[str, JsonValue] = {}  # recipe.Evaluate.about_questions; empty for a set that was made by hand
+    made: dict[str, JsonValue] = {}  # recipe.Evaluate.about_questions, and the digests of pages; empty: by hand
     questions: tuple[Question, ...]
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Any
 
 import evaluation
 import httpx
+import paged
 import pytest
 from click.testing import CliRunner, Result
 
@@ -28,7 +29,8 @@ Evalsuite = Callable[..., Result]
 def evalsuite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Evalsuite:
     """Runs the command in a folder of its own. No command ends in a traceback, and none shows the key."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "recipe.toml").write_text('[evaluate]\nefforts = ["low"]\nmodules = ["bisect"]\nquestions = 4\n')
+    evaluate = '[evaluate]\nefforts = ["low"]\nmodules = ["bisect"]\nquestions = 4\nbook = "closed"\ntaught = 0\n'
+    (tmp_path / "recipe.toml").write_text(evaluate)
 
     def run(*args: object, code: int = 0) -> Result:
         done = CliRunner().invoke(main, [str(a) for a in args])
@@ -80,8 +82,29 @@ def test_questions_are_made_and_verified(evalsuite: Evalsuite, tmp_path: Path) -
     made = questions.read(tmp_path / "work" / "questions.jsonl")
     assert len(made.questions) == 4
     assert f"questions: 4 in {Path('work/questions.jsonl')}, digest {made.digest[:12]}" in done.stdout
-    (tmp_path / "recipe.toml").write_text("[evaluate]\n")
+    (tmp_path / "recipe.toml").write_text("[evaluate]\ntaught = 0\n")
     assert "names no modules" in evalsuite("questions", code=2).output
+
+
+def test_open_book_questions_come_of_collected_pages_and_of_no_others(
+    evalsuite: Evalsuite, url: str, arms: list[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('"closed"', '"both"').replace("taught = 0", "taught = 3"))
+    refused = evalsuite("questions", code=2).output
+    assert "holds no finished pages" in refused
+    assert "fix: tune collect" in refused
+    held = paged.of(["bisect"])
+    paged.collected(tmp_path / "work", ["bisect"], held, paged.of(["shutil"]))
+    evalsuite("questions")
+    made = questions.read(tmp_path / "work" / "questions.jsonl")
+    assert [q.split for q in made.questions] == ["held-out"] * 4 + ["taught"] * 3
+    paged.collected(tmp_path / "work", ["bisect"], held, paged.of(["csv"]))
+    refused = evalsuite("compare", *arms, "--no-speed", code=2).output
+    assert "work/questions.jsonl was made from other pages than those in work/pages" in refused
+    assert "why: pages.jsonl differs" in refused
+    assert "fix: evalsuite questions --out work/questions.jsonl, then tune dataset" in refused
+    assert httpx.get(f"{url}/requests", headers={"authorization": f"Bearer {SECRET}"}).json() == []
 
 
 def test_compare_writes_a_report_that_names_what_was_asked(
@@ -128,6 +151,8 @@ def test_a_question_set_of_another_recipe_is_refused_before_anyone_is_asked(
         (recipe.replace("questions = 4", "questions = 300"), "questions was 4, and [evaluate] has 300"),
         (recipe + "seed = 7\n", "seed was 0, and [evaluate] has 7"),
         (recipe + 'answer_rule = "ANSWER: <value>"\n', "answer_rule was End with one line: ANSWER: <value>, and"),
+        (recipe.replace('"closed"', '"open"'), "book was closed, and [evaluate] has open"),
+        (recipe.replace("taught = 0", "taught = 9"), "taught was 0, and [evaluate] has 9"),
         (recipe.replace("bisect", "heapq"), "modules was ['bisect'], and [evaluate] has ['heapq']"),
     ):
         (tmp_path / "recipe.toml").write_text(section)
@@ -314,7 +339,7 @@ def test_a_damaged_question_set_is_refused(tmp_path: Path) -> None:
         (whole[:-20], "is not a question set"),
         (whole[: whole[:-1].rfind(b"\n") + 1], "was changed after it was frozen"),
         (whole.replace(b"A2", b"A9"), "was changed after it was frozen"),
-        (whole.replace(b'"schema_version": 3', b'"schema_version": 2'), "of another version"),
+        (whole.replace(b'"schema_version": 4', b'"schema_version": 3'), "of another version"),
         (whole.replace(b'"name": "docs"', b'"name": "hard"'), "was changed after it was frozen"),
         (whole.replace(b'"python": "3"', b'"python": "4"'), "was changed after it was frozen"),
         (whole.replace(b'"made": {}', b'"made": {"seed": 1}'), "was changed after it was frozen"),

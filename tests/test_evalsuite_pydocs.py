@@ -10,26 +10,30 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 
+from evalsuite import freeze
 from evalsuite.pydocs import kinds
-from evalsuite.pydocs.build import build
 from evalsuite.pydocs.facts import Module, answers
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.graders import grade, parse
 from tune.errors import UserError
-from tune.recipe import Evaluate
+from tune.recipe import Evaluate, Recipe
 
 MODULES = ["textwrap", "binascii", "base64", "tarfile", "numbers", "signal", "traceback", "pickle", "cmath", "ast"]
 RULE = "End with one line: ANSWER: <value>"
 
 
 def asking(modules: Sequence[str], count: int, seed: int = 0) -> Evaluate:
-    return Evaluate(modules=list(modules), questions=count, seed=seed, answer_rule=RULE)
+    return Evaluate(modules=list(modules), questions=count, seed=seed, answer_rule=RULE, book="closed", taught=0)
+
+
+def build(wanted: Evaluate, report: Callable[[str], None] = lambda _: None) -> QuestionSet:
+    return freeze.make(Recipe(evaluate=wanted), report)
 
 
 @pytest.fixture(scope="module")
@@ -123,17 +127,28 @@ def _look(module: str, dotted: str) -> Any:
 
 def test_same_seed_same_questions_in_any_process(asked: QuestionSet) -> None:
     wanted = asking(MODULES[::-1], 150).model_dump()
-    code = "from evalsuite.pydocs.build import build; from tune.recipe import Evaluate; "
-    code += f"print(build(Evaluate(**{wanted!r})).digest)"
+    code = "from evalsuite.freeze import make; from tune.recipe import Recipe; "
+    code += f"print(make(Recipe(evaluate={wanted!r})).digest)"
     env = {**os.environ, "PYTHONHASHSEED": "7"}
     other = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     assert other.stdout.strip() == asked.digest
     assert build(asking(MODULES, 150, 1)).digest != asked.digest
 
 
+def test_the_closed_book_asks_what_it_asked_before_there_was_an_open_one() -> None:
+    found = [(q.id, q.prompt.split("?")[0]) for q in build(asking(["bisect"], 4)).questions]
+    assert found == [
+        ("92668fa545f6037d", "What is the default value of the parameter `hi` of `bisect.bisect_right`"),
+        ("060e4ab1a7a73cb3", "Is the parameter `a` of `bisect.insort` keyword-only"),
+        ("8e5b716ac5fa8d5c", "What is the name of the third parameter of `bisect.bisect_right`"),
+        ("c9d4602c24cba9eb", "What is the default value of the parameter `lo` of `bisect.bisect_right`"),
+    ]
+
+
 def test_unknown_modules_are_all_named() -> None:
-    with pytest.raises(UserError, match=r"no module nosuch\.b, nosuch_a\n"):
+    with pytest.raises(UserError, match=r"no module nosuch\.b, nosuch_a\n") as e:
         build(asking(["textwrap", "nosuch.b", "nosuch_a"], 10))
+    assert 'book = "open"' in e.value.fix  # the way for whoever documents no module of Python's
 
 
 def test_nothing_to_ask_is_an_error() -> None:

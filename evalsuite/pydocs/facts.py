@@ -64,7 +64,7 @@ def harvest(modules: Sequence[str]) -> tuple[Module, ...]:
         raise UserError(
             f"this Python's standard library has no module {', '.join(m.name for m in missing)}",
             why=missing[0].error,
-            fix="edit [evaluate] modules in recipe.toml",
+            fix='edit [evaluate] modules in recipe.toml, or set book = "open" there: it asks of the pages alone',
         )
     return found
 

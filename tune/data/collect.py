@@ -1,13 +1,14 @@
-"""The collect stage: pages from the recipe's source -> work/pages (pages.jsonl, failures.jsonl, pages.json last).
+"""The collect stage: pages from the recipe's source -> work/pages (pages, held-out pages and failures; pages.json last).
 
-Knows the sources by name and nothing about what a page says. Pages that document held-out modules never get in. URL
-sources keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
+Knows the sources by name and nothing about what a page says. Pages that document held-out modules never get into
+pages.jsonl: they lie in held_out.jsonl, from which questions are made and nothing is trained. URL sources keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
 """
 
 import hashlib
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 
 KIND = "pages"
+HELD_OUT = "held_out.jsonl"
 
 
 def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
     """Collect every page of the recipe's source; a finished stage made from the same recipe is kept as it is.
 
-    Figures: pages, failures, held_out (pages left out because they document what questions come from), held_out_by
-    (those by the reason: see `Page.held_out`), characters. Raises UserError when the source is wrong, not one page came
+    Figures: pages, failures, held_out (pages of HELD_OUT: they document what questions come from), held_out_by (those by
+    the reason: see `Page.held_out`), characters (of pages). Raises UserError when the source is wrong, not one page came
     of it, or another run is collecting there.
     """
     with artefact.writing(recipe.work / KIND, KIND):
@@ -37,6 +39,7 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     settings = {
         **recipe.collect.model_dump(mode="json", exclude={"folder"}),
         "held_out": sorted(recipe.evaluate.modules),
+        "held_out_pages": HELD_OUT,
         "page_version": VERSION,
     }
     if recipe.collect.source == "stdlib":
@@ -55,13 +58,14 @@ def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
         report(f"pages: {current.figures['pages']} are there already")
         return current
 
-    pages, failures, held_out = [], [], Counter[str]()
+    pages, failures, left_out, held_out = [], [], list[Page](), Counter[str]()
     for found in _source(recipe):
         if isinstance(found, Failure):
             failures.append(found)
             report(f"failed: {found.id}: {found.reason}")
         elif held := found.held_out(recipe.evaluate.modules):
             held_out[held.reason] += 1
+            left_out.append(found)
         else:
             pages.append(found)
             if remote:
@@ -82,6 +86,7 @@ def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
 
     def fill(fresh: Path) -> None:
         write(fresh / "pages.jsonl", pages)
+        write(fresh / HELD_OUT, left_out)
         write(fresh / "failures.jsonl", failures)
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
@@ -101,7 +106,8 @@ def _source(recipe: Recipe) -> Iterator[Page | Failure]:
     match section.source:
         case "stdlib":
             _refuse_held_out(section.modules, recipe.evaluate.modules)
-            return stdlib.pages(section.modules, topics=section.topics)
+            held_out = stdlib.pages(recipe.evaluate.modules, topics=False, key="evaluate.modules")
+            return chain(stdlib.pages(section.modules, topics=section.topics), held_out)
         case "sphinx":
             return sphinx.pages(_folder(recipe))
         case "web":

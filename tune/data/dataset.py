@@ -195,10 +195,14 @@ def _refuse_held_out(pages: Sequence[page.Page], modules: Sequence[str]) -> None
 
 
 def _prompts(path: Path, asked: Evaluate) -> list[str]:
-    """The prompts of a question set: every line's `prompt` but the header's, which says what it was made from."""
+    """The prompts of a question set's held-out split; the header says what it was made from. Taught questions are
+    about what is trained on."""
     try:
         head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        made, prompts = dict(head.get("made", {})), [str(line["prompt"]) for line in lines]
+        made, prompts = (
+            dict(head.get("made", {})),
+            [str(line["prompt"]) for line in lines if line.get("split", "held-out") == "held-out"],
+        )
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise UserError(
             f"{path} is not a question set", why=reason(e), fix=f"evalsuite questions --out {path}"

@@ -14,9 +14,10 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tune.data import doctests, signatures
+from tune.data import doctests, open_book, open_kinds, sessions, signatures
 from tune.data.block import Section, fenced, sections
 from tune.data.page import Page, words
+from tune.data.passage import documented, signature_of
 from tune.harmony import Effort, Message
 from tune.recipe import Kind
 
@@ -64,6 +65,7 @@ class _Fact(NamedTuple):
     claim: str
     line: str
     value: str = ""  # of a short answer
+    where: str = ""  # it is to be read, when the passage stands in the question
 
 
 def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> Made:
@@ -105,6 +107,13 @@ def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
     """low: the claim. medium: where it stands too. high: where in full, the line itself, the claim, the conclusion."""
     if effort == "low":
         return fact.claim
+    if fact.where:
+        line = f" The line that matters is:\n{fact.line}\n" if fact.line else " "
+        return (
+            f"{fact.where}{line}{fact.claim} So the answer is {fact.value}."
+            if effort == "high"
+            else f"{fact.where} {fact.claim}"
+        )
     if effort == "medium":
         return f"I recall the documentation of {title}. {fact.claim}"
     under = f", under the heading {heading}" if heading != title else ""
@@ -127,24 +136,23 @@ def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) 
     for i, section in enumerate(parts):
         if all(section.headings != earlier.headings for earlier in parts[:i]):  # text that goes on is not asked twice
             yield from ((section.title, fact) for fact in _section(page, section))
-        found = _signature_of(section)
-        if found and section.title.rpartition(".")[2] == found.name.rpartition(".")[2]:
+        if found := documented(section):
             yield from ((section.title, fact) for fact in _signature(section, found))
             if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
                 yield from ((section.title, fact) for fact in _module(page, section, mentioned))
-    if not page.url:  # running code is for pages of this machine: what a URL gave is never executed
-        yield from _sessions(page, parts, counts)
+    for section, steps in sessions.verified(page, parts, counts):
+        yield from ((section.title, _session(step)) for step in steps or [] if len(step.shown) <= CONTEXT)
+    yield from ((one.heading, _open(one)) for one in open_book.asked(page, form="train"))
 
 
-def _signature_of(section: Section) -> signatures.Signature | None:
-    """What the section's first block says, when it is code that reads as a signature."""
-    first = section.blocks[0]
-    return signatures.parse(first.text) if first.kind == "code" else None
+def _open(one: open_book.Asked) -> _Fact:
+    short = _short(one.claim, one.answer, one.line)
+    return _Fact(one.kind, one.check, open_book.prompt(one, "train"), *short, open_kinds.WHERE[one.kind])
 
 
 def _section(page: Page, section: Section) -> Iterator[_Fact]:
     blocks = section.blocks
-    if len(blocks) > 1 and _signature_of(section):
+    if len(blocks) > 1 and signature_of(section):
         blocks = blocks[1:]  # the signature is a question of its own
     lead, prose = list[str](), ""
     for said, kind in ((block.render(), block.kind) for block in blocks):
@@ -209,14 +217,6 @@ def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> 
 def _short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
     """The answer, claim, line and value of a fact with a short answer."""
     return f"{claim}\nANSWER: {value}", claim, line, value
-
-
-def _sessions(page: Page, parts: Sequence[Section], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
-    # Docstrings leave out the import of what they document.
-    prelude = f"from {page.module} import *" if page.id.startswith("stdlib:") else ""
-    code = ["\n\n".join(block for block in section.code if ">>> " in block) for section in parts]
-    for section, steps in zip(parts, doctests.verified(code, prelude, counts), strict=True):
-        yield from ((section.title, _session(step)) for step in steps if len(step.shown) <= CONTEXT)
 
 
 def _session(step: doctests.Step) -> _Fact:

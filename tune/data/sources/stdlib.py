@@ -31,13 +31,13 @@ _ACTS_ON_IMPORT = {"antigravity", "this"}  # opens a browser; prints
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
 
 
-def pages(modules: Sequence[str], *, topics: bool) -> Iterator[Page | Failure]:
+def pages(modules: Sequence[str], *, topics: bool, key: str = "collect.modules") -> Iterator[Page | Failure]:
     """Pages of the modules in the given order, then of the topics.
 
     Raises UserError, before the first page, that names every module which is not in the standard library or
-    does not import here.
+    does not import here, and the recipe's `key` that lists them.
     """
-    found = _import(list(dict.fromkeys(modules)))
+    found = _import(list(dict.fromkeys(modules)), key)
     for name, module in found.items():
         made = list(_module_pages(name, module))
         yield from made
@@ -47,7 +47,7 @@ def pages(modules: Sequence[str], *, topics: bool) -> Iterator[Page | Failure]:
         yield from _topic_pages()
 
 
-def _import(names: Sequence[str]) -> dict[str, ModuleType]:
+def _import(names: Sequence[str], key: str) -> dict[str, ModuleType]:
     out, problems = {}, []
     for name in names:
         top = name.partition(".")[0]
@@ -63,10 +63,8 @@ def _import(names: Sequence[str]) -> dict[str, ModuleType]:
         except ImportError as e:
             problems.append(f"{name}: {e}")
     if problems:
-        what = (
-            "collect.modules names a module that cannot be read" if len(problems) == 1 else "collect.modules is wrong"
-        )
-        raise UserError(what, why="\n       ".join(problems), fix="edit collect.modules in recipe.toml")
+        what = f"{key} names a module that cannot be read" if len(problems) == 1 else f"{key} is wrong"
+        raise UserError(what, why="\n       ".join(problems), fix=f"edit {key} in recipe.toml")
     return out
 
 
@@ -149,7 +147,8 @@ def _signature(qualified: str, found: Any) -> str:
     except (ValueError, TypeError):
         return ""
     text = _ADDRESS.sub("", text)
-    return "" if "frozenset({" in text else qualified + text  # a set's order changes from run to run
+    # A set's order changes from run to run, the interpreter's path from machine to machine.
+    return "" if "frozenset({" in text or repr(sys.executable) in text else qualified + text
 
 
 def _topic_pages() -> Iterator[Page]:

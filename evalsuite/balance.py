@@ -1,0 +1,78 @@
+"""Questions that can be asked in; those that are worth asking out, in an order in which no constant reply scores well.
+
+What closed-book and open-book questions share: the proof that the grader takes an answer, and turns. Pure: knows no
+modules and no pages.
+"""
+
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from itertools import chain, zip_longest
+from typing import NamedTuple, TypeVar
+
+from evalsuite.questions import Question
+from evalsuite.replies.graders import grade, parse
+
+T = TypeVar("T")
+
+LONGEST_ANSWER = 60  # characters; a longer one tests typing, not knowledge or reading
+SPARE = 1 / 8  # of the questions: what one reply to them all may get right beyond guessing
+
+
+class Found(NamedTuple):
+    """A question, the truth behind its answer (for a choice not the letter), and what it is about."""
+
+    truth: str
+    place: str
+    question: Question
+
+
+def name(kind: str, prompt: str) -> str:
+    """A question's id: 16 hex characters that depend on its kind and prompt alone."""
+    return hashlib.sha256(json.dumps([kind, prompt]).encode()).hexdigest()[:16]
+
+
+def sayable(truth: str) -> bool:
+    """Whether it is one short line that a reply can hold."""
+    return 0 < len(truth) <= LONGEST_ANSWER and truth.isprintable()
+
+
+def graded(question: Question) -> bool:
+    """Whether the grader takes the question's own answer for right when a reply ends with it."""
+    return grade(question, parse(f"ANSWER: {question.answer}")) == 1.0
+
+
+def diverse(found: Iterable[Found], rng: random.Random) -> Iterator[Question]:
+    """Truths take turns, and within a truth places do, so that neither the commonest value nor one place rules."""
+    shuffled = list(found)
+    rng.shuffle(shuffled)
+    groups: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
+    for truth, place, question in shuffled:
+        groups[truth][place].append(question)
+    return turns(turns(by_place.values()) for by_place in groups.values())
+
+
+def turns(groups: Iterable[Iterable[T]]) -> Iterator[T]:
+    """One of each group, then the next of each, until all are empty."""
+    return (item for item in chain.from_iterable(zip_longest(*groups)) if item is not None)
+
+
+def even(questions: Iterable[Question]) -> Iterator[Question]:
+    """Those that leave every constant reply near to guessing: it gets no more right than the guesses and SPARE of all.
+
+    Turns alone do not see to that: where one kind has plenty and the others run out, its commonest answer would rule.
+    """
+    said, asked, guessed = Counter[str](), 0, 0.0
+    for question in questions:
+        if said[question.answer] <= guessed + question.guess + SPARE * (asked + 1):
+            said[question.answer] += 1
+            asked += 1
+            guessed += question.guess
+            yield question
+
+
+def rng(seed: int, purpose: str) -> random.Random:
+    """The dice for one purpose: what else is thrown elsewhere changes nothing here."""
+    return random.Random(f"{seed} {purpose}")

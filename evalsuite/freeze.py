@@ -1,0 +1,123 @@
+"""The questions stage: a recipe and work/pages in, a frozen question set out, held-out and taught questions apart.
+
+Decides which books are asked and how many of each; what a question says is pydocs' and open_book's. Reads pages where
+the recipe wants open-book questions, and nowhere else.
+"""
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from evalsuite.balance import turns
+from evalsuite.open_book import open_book
+from evalsuite.pydocs.build import closed_book
+from evalsuite.questions import Question, QuestionSet
+from tune import artefact
+from tune.data import page
+from tune.data.open_book import why_none
+from tune.data.page import Page
+from tune.errors import UserError
+from tune.recipe import Evaluate, Recipe
+
+PAGES = "pages"  # the folder, and the kind of stage that fills it
+HELD_OUT, TAUGHT = "held_out.jsonl", "pages.jsonl"
+
+Say = Callable[[str], None]
+
+
+def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
+    """`evaluate.questions` about what was held out, closed and open book in turns, and `evaluate.taught` about pages
+    that are trained on. Fewer come when there are no more: `report` says so, and why.
+
+    Raises UserError when pages are missing, changed or collected for other modules, for a module that this Python does
+    not have, when book = "open" and the held-out pages hold no fact, and when nothing can be asked at all.
+    """
+    wanted = recipe.evaluate
+    opens = bool(wanted.modules) and wanted.book != "closed"
+    pages, digests = _pages(recipe, [*([HELD_OUT] if opens else []), *([TAUGHT] if wanted.taught else [])])
+    held = _held_out(pages.get(HELD_OUT), wanted, report)
+    prompts = {q.prompt for q in held}
+    found = (q for q in open_book(pages.get(TAUGHT, []), "taught", wanted) if q.prompt not in prompts)
+    taught = list(islice(found, wanted.taught))
+    why = why_none(pages[TAUGHT]) if wanted.taught and not taught else ""
+    if not held and not taught:
+        raise UserError(
+            "no question can be made from these modules",
+            why="\n       ".join([", ".join(wanted.modules) or "evaluate.modules is empty", *([why] if why else [])]),
+            fix="name more modules in [evaluate] modules of recipe.toml",
+        )
+    if why:
+        report(f"no taught question: {why}")
+    _tell(held, "", wanted.questions if wanted.modules else 0, "these modules", report)
+    _tell(taught, "taught ", wanted.taught, "these pages", report)
+    made = {**wanted.about_questions, **({PAGES: digests} if digests else {})}
+    name, python = recipe.project.name, platform.python_version()
+    return QuestionSet(name=name, python=python, made=made, questions=(*held, *taught))
+
+
+def require_pages(path: Path, made: Mapping[str, Any], folder: Path) -> None:
+    """Raise UserError when the question set in `path` was made from other pages than those that lie in `folder`.
+
+    Without finished pages there, as where only endpoints are asked, there is nothing to hold it against.
+    """
+    asked = made.get(PAGES)
+    if not isinstance(asked, dict) or not (folder / f"{PAGES}.json").is_file():
+        return
+    now = artefact.read(folder, PAGES, remake="tune collect").files
+    if other := sorted(file for file, digest in asked.items() if now.get(file) != digest):
+        raise UserError(
+            f"{path} was made from other pages than those in {folder}",
+            why=f"{', '.join(other)} differs: it was collected again since",
+            fix=f"evalsuite questions --out {path}, then tune dataset",
+        )
+
+
+def _pages(recipe: Recipe, files: Sequence[str]) -> tuple[dict[str, list[Page]], dict[str, str]]:
+    """The pages in each of these files of work/pages, and the files' digests."""
+    if not files:
+        return {}, {}
+    folder = recipe.work / PAGES
+    made = artefact.read(folder, PAGES, remake="tune collect")
+    was, now = set(made.settings.get("held_out", [])), set(recipe.evaluate.modules)
+    if was != now:
+        raise UserError(
+            f"{folder} was collected with other modules held out",
+            why=f"evaluate.modules was {', '.join(sorted(was)) or 'empty'}, and is {', '.join(sorted(now)) or 'empty'}",
+            fix="tune collect",
+        )
+    if lacking := [file for file in files if file not in made.files]:
+        why = "it was collected by an earlier version"
+        raise UserError(f"{folder} has no {', '.join(lacking)}", why=why, fix="tune collect")
+    artefact.verify(folder, made, remake="tune collect")
+    return {file: page.read(folder / file) for file in files}, {file: made.files[file] for file in files}
+
+
+def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Question]:
+    """`pages` None: no open-book question is wanted, or nothing says which pages would be held out."""
+    if not wanted.modules:
+        report("no held-out question: evaluate.modules names nothing that would be kept out of training")
+        return []
+    opened = list(open_book(pages, "held-out", wanted)) if pages else []
+    if pages is not None and not opened:
+        why = why_none(pages) if pages else f"no page of the source documents {', '.join(wanted.modules)}"
+        if wanted.book == "open":
+            raise UserError(
+                "no open-book question can be made from the held-out pages",
+                why=why,
+                fix="name other modules in [evaluate] modules of recipe.toml, then tune collect",
+            )
+        report(f"no open-book question about the held-out modules: {why}")
+    closed = closed_book(wanted, report) if wanted.book != "open" else []
+    return list(islice(turns([closed, opened]), wanted.questions))
+
+
+def _tell(questions: Sequence[Question], split: str, count: int, source: str, report: Say) -> None:
+    if not questions:
+        return
+    if len(questions) < count:
+        report(f"only {len(questions)} {split}questions, not {count}: {source} hold no more")
+    tally = Counter(q.kind for q in questions)
+    report(f"{len(questions)} {split}questions: " + ", ".join(f"{kind} {n}" for kind, n in tally.items()))

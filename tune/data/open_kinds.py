@@ -1,0 +1,158 @@
+"""A section with a signature -> what a reader of the passage can be asked: parameter, default, keyword-only, silence.
+
+In: a section and its signature. Out: facts, each asked in two wordings. Knows nothing about prompts or pages.
+"""
+
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from tune.data import passage
+from tune.data.block import Section
+from tune.data.page import words
+from tune.data.signatures import Parameter, Signature
+from tune.recipe import Open
+
+Check = Literal["executed", "grounded", "inspected"]
+Grader = Literal["exact", "literal", "choice", "yesno"]
+
+SHORT = 60  # characters of an answer at most
+SILENT = "not stated"
+ORDINALS = ("first", "second", "third", "fourth")
+WHERE: dict[Open, str] = {  # what the analysis says of the place, before it says the claim
+    "open-parameter": "The passage says it in its signature.",
+    "open-default": "The passage says it in its signature.",
+    "open-keyword": "The passage shows it by the place in its signature.",
+    "open-section": "The passage has these words under one of its headings.",
+    "open-doctest": "The passage says it in its session, under the statement.",
+    "open-value": "The passage says it in the row of that name.",
+    "open-silent": "I look for that name in the passage.",
+}
+
+_PLAIN = re.compile(r"(?![\s*`])[^\n\r]*(?<![\s*`])(?<![^.]\.)")
+
+
+class Fact(NamedTuple):
+    """What a passage says, asked in two wordings. `line` is the passage's, empty when it says nothing."""
+
+    kind: Open
+    heading: str
+    passage: str
+    questions: tuple[str, str]  # to learn from, to be asked
+    answer: str
+    grader: Grader
+    claim: str
+    line: str
+    check: Check = "inspected"
+    guess: float = 0.0
+
+
+def of_signature(section: Section, found: Signature, others: Sequence[str]) -> Iterator[Fact]:
+    """`others`: parameters that other signatures of the page have."""
+    shown = passage.of_signature(section, found)
+    if not shown:
+        return
+    yield from _parameter(section.title, found, shown)
+    told = list(_default(section.title, found, shown))
+    yield from told
+    known = words([shown, section.title])
+    missing = [name for name in others if name not in known]
+    if missing and pick(f"{section.title} silent", 2 if told else 8) == 0:
+        yield silent(section.title, shown, default_questions(missing[pick(section.title, len(missing))]))
+
+
+def by_keyword(signatures: Sequence[tuple[Section, Signature]]) -> Iterator[Fact]:
+    """As many that must be passed by keyword as that need not, in turns: constant replies gain nothing."""
+    yes, no, starless = list[Fact](), list[Fact](), list[Fact]()
+    for section, found in signatures:
+        if shown := passage.of_signature(section, found):
+            only = [p for p in found.parameters if p.kind == "keyword"]
+            free = [p for p in found.parameters if p.kind in {"position", "either"}]
+            yes += [_keyword(section.title, found, shown, p.name, "behind") for p in _chosen(section.title, only, 2)]
+            if not only and "*" in found.text:
+                continue
+            place = "before" if only else ""
+            (no if only else starless).extend(
+                _keyword(section.title, found, shown, p.name, place)
+                for p in _chosen(section.title, free, 2 if only else 1)
+            )
+    for one, other in zip(yes, no + starless, strict=False):
+        yield from (one, other) if pick(one.heading + one.claim, 2) else (other, one)
+
+
+def _parameter(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
+    near = [k for k, p in enumerate(found.parameters[: len(ORDINALS)]) if p.kind != "collector"]
+    if len(found.parameters) < 2 or not near:
+        return
+    k = near[pick(heading, len(near))]
+    name, place = found.parameters[k].name, ORDINALS[k]
+    less = found.skipped
+    questions = (
+        f"What is the name of the {place} parameter{less}?",
+        f"Which parameter comes {place} in the signature{less}?",
+    )
+    claim = f"The {place} parameter is `{name}`."
+    yield Fact("open-parameter", heading, shown, questions, name, "exact", claim, found.text)
+
+
+def _default(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
+    fit = [p for p in found.parameters if p.literal and fits(p.default) and p.default in found.text]
+    # `None` is what most parameters have: whoever always said it would be right too often.
+    none = pick(f"{heading} none", 3) == 0
+    for p in _chosen(heading, [p for p in fit if p.default != "None"] or (fit if none else []), 2):
+        claim = f"The default of `{p.name}` is `{p.default}`."
+        questions = default_questions(p.name)
+        yield Fact("open-default", heading, shown, questions, p.default, "literal", claim, found.text)
+
+
+def _keyword(heading: str, found: Signature, shown: str, name: str, place: str) -> Fact:
+    claim = f"`{name}` stands {place} the `*`." if place else "The signature has no `*`."
+    questions = (
+        f"Must the argument `{name}` be passed by keyword? Answer yes or no.",
+        f"Does a call have to name `{name}`? Answer yes or no.",
+    )
+    answer = "yes" if place == "behind" else "no"
+    return Fact("open-keyword", heading, shown, questions, answer, "yesno", claim, found.text, guess=0.5)
+
+
+def silent(heading: str, shown: str, questions: tuple[str, str]) -> Fact:
+    """A question of another kind about a name, quoted in it, that the passage does not hold."""
+    name = questions[0].split("`")[1]
+    return Fact(
+        "open-silent",
+        heading,
+        shown,
+        questions,
+        SILENT,
+        "exact",
+        f"The passage does not name `{name}`.",
+        "",
+        "grounded",
+    )
+
+
+def default_questions(name: str) -> tuple[str, str]:
+    return (
+        f"What is the default value of the parameter `{name}`?",
+        f"Which value does `{name}` take when the caller leaves it out?",
+    )
+
+
+def _chosen(heading: str, found: Sequence[Parameter], most: int) -> list[Parameter]:
+    return [found[(pick(heading, len(found)) + i) % len(found)] for i in range(min(most, len(found)))]
+
+
+def pick(name: str, count: int) -> int:
+    """A number under `count` that `name` decides."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")) % count
+
+
+def fits(answer: str) -> bool:
+    """Whether it is one short line that reads the same once Markdown around it and a period after it are taken off."""
+    return 0 < len(answer) <= SHORT and _PLAIN.fullmatch(answer) is not None
+
+
+def literal(value: str) -> bool:
+    """Whether it is a value that Python can read."""
+    return Parameter("", "either", value).literal

@@ -86,6 +86,12 @@ def test_every_kind_is_made_of_the_standard_library_and_no_constant_reply_wins(l
     assert silent < 0.5 * (silent + answers["open-default"].total() + answers["open-value"].total())
 
 
+def test_the_place_of_a_heading_in_the_passage_does_not_tell_its_letter(library):
+    found = [one for made in library for one in told(made, "open-section")]
+    places = ["ABC"[re.findall("(?m)^# (.+)$", one.passage).index(one.heading)] for one in found]
+    assert 0.15 < sum(place == one.answer for place, one in zip(places, found, strict=True)) / len(found) < 0.55
+
+
 def test_a_prompt_is_short(library):
     lengths = sorted(len(prompt(one, "train")) for made in library for one in asked(made, form="train"))
     assert lengths[len(lengths) // 2] < 400
@@ -159,7 +165,19 @@ def test_a_long_table_is_read_in_parts_and_a_head_too_long_for_a_passage_is_not(
     found = told(page(Table(headings=("shelf",), rows=(("Wood", "Weight"), *rows))), "open-value")
     assert len(found) > 4000
     assert all(one.passage.startswith("| Wood | Weight |\n| row ") for one in found)
-    assert not told(page(Table(headings=("shelf",), rows=(("Wood", "Weight " * 60), *rows[:3]))), "open-value")
+    assert not told(
+        page(Table(headings=("shelf",), rows=(("Wood", "Weight", "Why" * 99), *((*r, "") for r in rows)))), "open-value"
+    )
+
+
+def test_a_signature_too_long_for_a_passage_is_not_asked_about():
+    many = ", ".join(f"parameter_{n}={n}" for n in range(60))
+    assert not list(asked(page(code(f"shelf.put({many})", "shelf.put")), form="train"))
+
+
+def test_an_answer_that_markdown_would_change_is_not_asked_for():
+    rows = (("Sign", "Means"), ("a", "*bold*"), ("b", "`code`"), ("c", "ends."), ("d", "plain"))
+    assert {one.answer for one in told(page(Table(headings=("shelf",), rows=rows)), "open-value")} == {"plain"}
 
 
 def test_a_heading_is_asked_for_by_words_under_it():

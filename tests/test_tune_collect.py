@@ -19,7 +19,7 @@ def project(tmp_path, text):
     return recipe.read(tmp_path / "recipe.toml")
 
 
-def stdlib(tmp_path, modules='["heapq"]', held='["ast"]', topics="false"):
+def stdlib(tmp_path, modules='["heapq"]', held='["colorsys"]', topics="false"):
     return project(tmp_path, f"[collect]\nmodules = {modules}\ntopics = {topics}\n[evaluate]\nmodules = {held}\n")
 
 
@@ -31,11 +31,37 @@ def test_pages_are_written_and_the_manifest_says_what_they_are(tmp_path):
     assert made.figures == {
         "pages": 2,
         "failures": 0,
-        "held_out": 0,
-        "held_out_by": {},
+        "held_out": 1,
+        "held_out_by": {"module": 1},
         "characters": sum(len(p.text) for p in pages),
     }
-    assert set(made.files) == {"pages.jsonl", "failures.jsonl"}
+    assert set(made.files) == {"pages.jsonl", "held_out.jsonl", "failures.jsonl"}
+
+
+def test_pages_of_held_out_modules_are_kept_apart_for_questions(tmp_path):
+    r = stdlib(tmp_path, held='["colorsys", "bisect"]', topics="true")
+    made = collect(r)
+    kept = page.read(r.work / "pages" / "held_out.jsonl")
+    assert [p.module for p in kept] == ["colorsys", "bisect"]
+    assert made.figures["held_out"] == 2
+    assert not {"colorsys", "bisect"} & {p.module for p in page.read(r.work / "pages" / "pages.jsonl")}
+
+
+def test_a_held_out_module_that_cannot_be_read_is_named_with_its_key(tmp_path):
+    with pytest.raises(UserError, match=r"evaluate\.modules names a module that cannot be read") as e:
+        collect(stdlib(tmp_path, held='["astt"]'))
+    assert e.value.fix == "edit evaluate.modules in recipe.toml"
+
+
+def test_pages_without_those_held_out_are_collected_again(tmp_path):
+    r = stdlib(tmp_path)
+    made = collect(r)
+    path = r.work / "pages" / "pages.json"
+    settings = {name: value for name, value in made.settings.items() if name != "held_out_pages"}
+    path.write_text(made.model_copy(update={"settings": settings}).model_dump_json())
+    lines = []
+    assert collect(r, lines.append) == made
+    assert "there already" not in lines[0]
 
 
 def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
@@ -105,6 +131,7 @@ def test_held_out_pages_of_a_folder_never_get_in(tmp_path):
     assert (made.figures["pages"], made.figures["held_out"], made.figures["failures"]) == (1, 2, 1)
     assert made.figures["held_out_by"] == {"module": 2}
     assert [p.id for p in page.read(r.work / "pages" / "pages.jsonl")] == ["sphinx:tutorial.html"]
+    assert {p.module for p in page.read(r.work / "pages" / "held_out.jsonl")} == {"shelf"}
     (failure,) = (r.work / "pages" / "failures.jsonl").read_text().splitlines()
     assert json.loads(failure) == {"id": "sphinx:blank.html", "reason": "no text"}
 

@@ -88,7 +88,9 @@ def test_rows_are_what_training_needs_and_the_figures_count_them(built):
         Example.model_validate_json(x) for x in (r.work / "dataset" / "examples.jsonl").read_text().split("\n")[:-1]
     ]
     assert sum(made.figures["kinds"].values()) == len(kept) == len(train) + len(held)
-    assert made.figures["checks"]["executed"] == made.figures["kinds"]["doctest"] > 0
+    run = made.figures["kinds"]["doctest"], made.figures["kinds"]["open-doctest"]
+    assert made.figures["checks"]["executed"] == sum(run)
+    assert min(run) > 0
     by_id = {e.id: e for e in kept}
     for row in train + held:
         assert set(row) == {"id", "page", "effort", "input_ids", "labels"}
@@ -254,6 +256,23 @@ def test_examples_that_hold_a_question_are_dropped(copied):
         (r.work / "questions.jsonl").write_text(text)
         with pytest.raises(UserError, match=rf"is not a question set\n  why: {words}"):
             build(r)
+
+
+def test_a_question_about_what_is_trained_on_drops_nothing(copied):
+    prompt = "What is the default value of the parameter `key` of `heapq.nlargest`?"
+    for split, dropped in (("taught", 0), ("held-out", 1)):
+        lines = [{"name": "n", "count": 1}, {"id": "q", "prompt": prompt, "split": split}]
+        (copied.work / "questions.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+        assert build(copied).figures["dropped"].get("contaminated", 0) == dropped
+
+
+def test_held_out_pages_are_no_part_of_the_dataset(copied):
+    folder = copied.work / "pages"
+    page.write(folder / "held_out.jsonl", [a_page(id="held", module="ast")])
+    artefact.finish(folder, "pages")
+    made = build(copied)
+    assert made.figures["rows"]["train"] > 10
+    assert '"held' not in (copied.work / "dataset" / "examples.jsonl").read_text()
 
 
 def test_questions_of_another_recipe_are_refused_before_anything_is_trained_on(copied):

@@ -3,6 +3,7 @@ import inspect
 import json
 import re
 from collections import Counter
+from typing import get_args
 
 import pytest
 
@@ -10,8 +11,10 @@ from tune.data import doctests, examples, signatures
 from tune.data.block import Admonition, Code, Item, List, Prose, Table
 from tune.data.page import Page
 from tune.data.sources import stdlib
+from tune.recipe import Open
 
 EFFORTS = ("low", "medium", "high")
+OPEN = get_args(Open)
 RULE = "End with one line: ANSWER: <value>"
 
 
@@ -28,8 +31,10 @@ def code(text, *headings):
     return Code(headings=("shelf", *headings), language="python", text=text)
 
 
-def made(*pages, efforts=EFFORTS):
-    return examples.make(pages, efforts, RULE)
+def made(*pages, efforts=EFFORTS, open_book=False):
+    """The closed-book examples, or all."""
+    found = examples.make(pages, efforts, RULE)
+    return found if open_book else found._replace(examples=[e for e in found.examples if e.kind not in OPEN])
 
 
 def short(example):
@@ -136,7 +141,7 @@ def test_effort_steers_the_length_of_the_analysis_and_takes_turns():
     pages = list(stdlib.pages(["heapq", "statistics", "argparse"], topics=False))
     thoughts = {}
     for effort in EFFORTS:
-        found = made(*pages, efforts=(effort,)).examples
+        found = made(*pages, efforts=(effort,), open_book=True).examples
         assert {e.effort for e in found} == {effort}
         thoughts[effort] = {e.id: len(e.messages[-1].thinking) for e in found}
     assert thoughts["low"].keys() == thoughts["high"].keys()
@@ -146,10 +151,10 @@ def test_effort_steers_the_length_of_the_analysis_and_takes_turns():
 
 
 def test_an_example_does_not_depend_on_the_other_pages():
-    alone = made(page(PUT)).examples
+    alone = made(page(PUT), open_book=True).examples
     blocks = [type(b).model_validate_json(b.model_dump_json().replace("shelf", "rack")) for b in PUT]
     other = page(blocks, id="sphinx:rack", title="rack", module="rack")
-    assert [e for e in made(other, page(PUT)).examples if e.page == "sphinx:shelf"] == alone
+    assert [e for e in made(other, page(PUT), open_book=True).examples if e.page == "sphinx:shelf"] == alone
 
 
 SESSION = [
@@ -238,6 +243,22 @@ def test_signatures_are_read(text, kinds):
 )
 def test_what_python_could_not_have_written_is_no_signature(text):
     assert signatures.parse(text) is None
+
+
+def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
+    found = {e.kind: e for e in made(page(PUT), efforts=("high",), open_book=True).examples if e.kind in OPEN}
+    assert set(found) == {"open-parameter", "open-default", "open-keyword"}
+    rule, asked, said = found["open-default"].messages
+    assert rule.content == RULE
+    assert asked.content == (
+        "Passage:\n```\nshelf.put(thing, /, where='top', *, level=3)\nPut it up. Gently.\n```\n\n"
+        "What is the default value of the parameter `where`?\nIf the passage does not say, answer not stated."
+    )
+    assert said.content == "The default of `where` is `'top'`.\nANSWER: 'top'"
+    assert said.thinking == (
+        "The passage says it in its signature. The line that matters is:\n"
+        "shelf.put(thing, /, where='top', *, level=3)\nThe default of `where` is `'top'`. So the answer is 'top'."
+    )
 
 
 def test_examples_survive_json():

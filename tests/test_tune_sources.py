@@ -1,4 +1,5 @@
 import json
+import sys
 import threading
 from collections import Counter
 from contextlib import contextmanager
@@ -286,3 +287,9 @@ def test_brightdata_needs_its_token(tmp_path, monkeypatch):
     monkeypatch.delenv(brightdata.TOKEN, raising=False)
     with pytest.raises(UserError, match="BRIGHTDATA_API_TOKEN is not set"):
         list(brightdata.pages(["https://a.example/"], "my_zone", tmp_path))
+
+
+def test_the_path_of_this_interpreter_is_in_no_page():
+    found = list(stdlib.pages(["platform"], topics=False))
+    assert "platform.architecture" in found[0].text
+    assert not [p.id for p in found if sys.executable in p.text]

@@ -1,7 +1,8 @@
-"""The collect stage: pages from the recipe's source -> work/pages (pages, held-out pages and failures; pages.json last).
+"""The collect stage: pages from the recipe's source -> work/pages (pages.jsonl and its neighbours, pages.json last).
 
 Knows the sources by name and nothing about what a page says. Pages that document held-out modules never get into
-pages.jsonl: they lie in held_out.jsonl, from which questions are made and nothing is trained. URL sources keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
+pages.jsonl but into held_out.jsonl, which questions are made from and nothing is trained on; failures.jsonl has the
+rest. URL sources keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
 """
 
 import hashlib
@@ -26,9 +27,9 @@ HELD_OUT = "held_out.jsonl"
 def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
     """Collect every page of the recipe's source; a finished stage made from the same recipe is kept as it is.
 
-    Figures: pages, failures, held_out (pages of HELD_OUT: they document what questions come from), held_out_by (those by
-    the reason: see `Page.held_out`), characters (of pages). Raises UserError when the source is wrong, not one page came
-    of it, or another run is collecting there.
+    Figures: pages, failures, held_out (pages of HELD_OUT: they document what questions come from), held_out_by
+    (those by the reason: see `Page.held_out`), characters (of pages). Raises UserError when the source is wrong, not
+    one page came of it, or another run is collecting there.
     """
     with artefact.writing(recipe.work / KIND, KIND):
         return _collect(recipe, report)

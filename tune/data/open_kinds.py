@@ -3,14 +3,12 @@
 In: a section and its signature. Out: facts, each asked in two wordings. Knows nothing about prompts or pages.
 """
 
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from tune.data import passage
 from tune.data.block import Section
-from tune.data.page import words
 from tune.data.signatures import Parameter, Signature
 from tune.recipe import Open
 
@@ -18,6 +16,7 @@ Check = Literal["executed", "grounded", "inspected"]
 Grader = Literal["exact", "literal", "choice", "yesno"]
 
 SHORT = 60  # characters of an answer at most
+NAMES = 200  # of a page, among which one that a passage does not hold is looked for
 SILENT = "not stated"
 ORDINALS = ("first", "second", "third", "fourth")
 WHERE: dict[Open, str] = {  # what the analysis says of the place, before it says the claim
@@ -29,8 +28,6 @@ WHERE: dict[Open, str] = {  # what the analysis says of the place, before it say
     "open-value": "The passage says it in the row of that name.",
     "open-silent": "I look for that name in the passage.",
 }
-
-_PLAIN = re.compile(r"(?![\s*`])[^\n\r]*(?<![\s*`])(?<![^.]\.)")
 
 
 class Fact(NamedTuple):
@@ -56,8 +53,7 @@ def of_signature(section: Section, found: Signature, others: Sequence[str]) -> I
     yield from _parameter(section.title, found, shown)
     told = list(_default(section.title, found, shown))
     yield from told
-    known = words([shown, section.title])
-    missing = [name for name in others if name not in known]
+    missing = absent(others, shown)
     if missing and pick(f"{section.title} silent", 2 if told else 8) == 0:
         yield silent(section.title, shown, default_questions(missing[pick(section.title, len(missing))]))
 
@@ -132,6 +128,11 @@ def silent(heading: str, shown: str, questions: tuple[str, str]) -> Fact:
     )
 
 
+def absent(names: Sequence[str], shown: str) -> list[str]:
+    """The names that a passage does not hold, not even inside a word."""
+    return [name for name in names[:NAMES] if name.casefold() not in shown.casefold()]
+
+
 def default_questions(name: str) -> tuple[str, str]:
     return (
         f"What is the default value of the parameter `{name}`?",
@@ -149,8 +150,9 @@ def pick(name: str, count: int) -> int:
 
 
 def fits(answer: str) -> bool:
-    """Whether it is one short line that reads the same once Markdown around it and a period after it are taken off."""
-    return 0 < len(answer) <= SHORT and _PLAIN.fullmatch(answer) is not None
+    """Whether it is one short line that stays the same when Markdown around it and a period after it are taken off."""
+    plain = answer.isprintable() and answer == answer.strip(" *`")
+    return plain and 0 < len(answer) <= SHORT and (not answer.endswith(".") or answer.endswith(".."))
 
 
 def literal(value: str) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 from tune.data.block import Block, Fields, Table
-from tune.data.open_kinds import Fact, fits, pick, silent
-from tune.data.page import words
+from tune.data.open_kinds import Fact, absent, fits, pick, silent
+from tune.data.passage import PASSAGE
 
 _T = TypeVar("_T")
 
@@ -85,7 +85,8 @@ def _signed(lines: Sequence[str]) -> list[_Row]:
     mere = any(
         "|" in row.lines or "  " in row.text or row.text[:1] in {"=", "#"} or row.name[-1] in ".,;:!?" for row in rows
     )
-    return [] if mere or 2 * len(rows) < len(lines) else rows
+    said = [line for line in lines if not _RULER.fullmatch(line)]
+    return [] if mere or 2 * len(rows) < len(said) else rows
 
 
 def _places(found: re.Match[str], columns: bool) -> tuple[int, int]:
@@ -107,10 +108,11 @@ def _of_rows(heading: str, rows: Sequence[_Row], others: Sequence[str]) -> Itera
 
 def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fact]:
     head, *body = table.rows
-    rows = [_Row(row[0], "", line) for row, line in zip(body, table.render().split("\n")[1:], strict=True)]
+    above, *lines = table.render().split("\n")
+    rows = [_Row(row[0], "", line) for row, line in zip(body, lines, strict=True)]
     cells = dict(zip((row.lines for row in rows), body, strict=True))
-    for part in _parts(rows):
-        shown = "\n".join([table.render().split("\n")[0], *(row.lines for row in part)])
+    for part in _parts(rows) if len(above) < PASSAGE - WIDTH else []:
+        shown = "\n".join([above, *(row.lines for row in part)])
         found = [
             (row, head[k], cells[row.lines][k])
             for row in part
@@ -129,8 +131,7 @@ def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fac
 
 
 def _silent(heading: str, shown: str, others: Sequence[str], asked: bool) -> Iterator[Fact]:
-    known = words([shown])
-    missing = [name for name in others if name not in shown and not known & words([name]) and fits(name)]
+    missing = [name for name in absent(others, shown) if fits(name)]
     if asked and missing and pick(f"{heading}{shown}", 2) == 0:
         yield silent(heading, shown, _asks(missing[pick(shown, len(missing))]))
 

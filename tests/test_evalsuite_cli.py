@@ -314,7 +314,7 @@ def test_a_damaged_question_set_is_refused(tmp_path: Path) -> None:
         (whole[:-20], "is not a question set"),
         (whole[: whole[:-1].rfind(b"\n") + 1], "was changed after it was frozen"),
         (whole.replace(b"A2", b"A9"), "was changed after it was frozen"),
-        (whole.replace(b'"schema_version": 3', b'"schema_version": 2'), "of another version"),
+        (whole.replace(b'"schema_version": 4', b'"schema_version": 3'), "of another version"),
         (whole.replace(b'"name": "docs"', b'"name": "hard"'), "was changed after it was frozen"),
         (whole.replace(b'"python": "3"', b'"python": "4"'), "was changed after it was frozen"),
         (whole.replace(b'"made": {}', b'"made": {"seed": 1}'), "was changed after it was frozen"),

@@ -114,7 +114,8 @@ def kinds_rates(
     worse, all_worse = (statistics.tango_z(*found, 0.0) < -z for found in (some, over_all))
     fails = any_kept & ~near & worse
     better = ~any_kept & (binom.sf(over_all[1] - 1, over_all[0] + over_all[1], 0.5) <= alpha)
-    return float(np.mean(passes | better)), float(np.mean(fails & all_worse)), float(np.mean(fails))
+    fails_all = all_worse & (fails | (~any_kept & ~better))
+    return float(np.mean(passes | better)), float(np.mean(fails_all)), float(np.mean(fails))
 
 
 def simulate_kinds(reps: int, alpha: float, seed: int) -> list[KindsRow]:

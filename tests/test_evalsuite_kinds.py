@@ -1,4 +1,4 @@
-"""Kinds at which base only guesses: named, left out of the claim about right answers, and no place to hide a loss in."""
+"""Kinds at which base only guesses: named, left out of the claim about right answers, no place to hide a loss in."""
 
 import pytest
 from evaluation import Some, built, several

@@ -157,4 +157,4 @@ def test_leaving_out_kinds_by_base_s_answers_keeps_false_releases_at_alpha_and_f
         assert false <= ceiling
         assert fails <= ceiling
         if "edge" in name:
-            assert kept > 2 * ceiling  # what was kept looks worse than it is
+            assert kept > 1.5 * ceiling  # what was kept looks worse than it is

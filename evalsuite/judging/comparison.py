@@ -124,7 +124,8 @@ def compare(
 ) -> Comparison:
     """Pair the answers of one effort to the questions of one split, and work out every figure.
 
-    `answers` by `Answer.key`; other keys are ignored, and so are other questions. By `margin` base has to beat guessing.
+    `answers` by `Answer.key`; other keys and the other split's questions are ignored. By `margin` base has to beat
+    guessing at a kind of question, or it only guesses there.
     """
     mine = [q for q in questions if q.split == split]
     rows = [(q, answers.get((q.id, "base", effort)), answers.get((q.id, "tuned", effort))) for q in mine]

@@ -189,7 +189,7 @@ def report(file: Path, page: Path | None, junit: Path | None, summary: Path | No
 def gate(file: Path, path: Path | None, as_json: bool) -> None:
     """Grade and judge a report's replies again, and say the verdict as an exit code: 0 pass, 1 fail, 2 inconclusive,
     3 void. Questions and replies are those beside the report."""
-    from evalsuite.judging.gate import weaker
+    from evalsuite.judging.policy import weaker
 
     made = _read(file)
     if path or Path("recipe.toml").exists():

@@ -89,6 +89,7 @@ def compare(
         margin=settings.margin,
         alpha=settings.alpha,
         efforts=settings.efforts,
+        require_gain=settings.require_gain,
         throughput=_throughput(arms, meta, speed, settings, progress) if speed else None,
         note=" ".join(
             [

@@ -10,16 +10,19 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 from pydantic import Field, ValidationError
 
 from evalsuite import questions as question_sets
-from evalsuite.judging.comparison import Comparison, Part, compare
-from evalsuite.judging.gate import Evidence, Policy, decide
-from evalsuite.judging.gate import Judged as Judged
+from evalsuite.judging.comparison import Comparison, compare
+from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
-from evalsuite.judging.gate import weaker as weaker
-from evalsuite.questions import QuestionSet
+from evalsuite.judging.paired import Part
+from evalsuite.judging.policy import Judged as Judged
+from evalsuite.judging.policy import Policy
+from evalsuite.judging.policy import weaker as weaker
+from evalsuite.questions import QuestionSet, Split
 from evalsuite.replies import answers as heard
 from evalsuite.replies import graders
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
@@ -27,8 +30,9 @@ from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
 
-SCHEMA = 2
+SCHEMA = 3
 REMAKE = "evalsuite compare"
+SPLITS: tuple[Split, ...] = get_args(Split)
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report
 
 
@@ -71,13 +75,13 @@ class Report(Part):
     questions_name: str
     questions_digest: str
     questions_count: int
-    modules: tuple[str, ...] = ()  # that they are about
+    modules: tuple[str, ...] = ()  # that the held-out ones are about
     asked: Meta  # whom, and how
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
-    comparisons: tuple[Comparison, ...]  # one an effort
-    base_steering: Steering | None = None  # None with fewer than two efforts
+    comparisons: tuple[Comparison, ...]  # one an effort, of held-out questions; then of taught ones, if any
+    base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
     throughput: Throughput | None = None
     provenance: dict[str, str] = Field(default_factory=dict)  # python, versions, endpoints: shown as they are
@@ -89,10 +93,15 @@ class Report(Part):
             efforts=self.efforts,
             margin=self.policy.margin,
             alpha=self.policy.alpha,
+            require_gain=self.policy.require_gain,
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
             modules=self.modules,
         )
+
+    def of(self, split: Split) -> tuple[Comparison, ...]:
+        """The comparisons on one split, one an effort."""
+        return tuple(c for c in self.comparisons if c.split == split)
 
     @property
     def digest(self) -> str:
@@ -109,16 +118,17 @@ def build(
     margin: float,
     alpha: float,
     efforts: Sequence[Effort],
+    require_gain: bool = False,
     throughput: Throughput | None = None,
     note: str = "",
     provenance: Mapping[str, str] | None = None,
 ) -> Report:
-    """Pair the answers by question and effort, work out the figures, and decide.
+    """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
     one without answers makes the report INVALID. Margin and alpha are shares, 0 to 1.
     """
-    policy = Policy(margin=margin, alpha=alpha)
+    policy = Policy(margin=margin, alpha=alpha, require_gain=require_gain)
     efforts = [e for e in EFFORTS if e in efforts]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}
@@ -136,7 +146,11 @@ def build(
         model_mismatches=sum(a.error.startswith(MODEL_MISMATCH) for a in kept),
         identical=_identical(by_key),
     )
-    comparisons = tuple(compare(e, questions.questions, by_key, alpha) for e in efforts)
+    held_out, taught = (
+        tuple(compare(e, questions.questions, by_key, alpha=alpha, margin=margin, split=split) for e in efforts)
+        for split in SPLITS
+    )
+    comparisons = held_out + tuple(c for c in taught if c.asked)
     made_of = {
         "questions made for Python": questions.python,
         **({"seed": str(questions.made["seed"])} if "seed" in questions.made else {}),
@@ -150,14 +164,14 @@ def build(
         questions_name=questions.name,
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
-        modules=tuple(sorted({q.module for q in questions.questions})),
+        modules=tuple(sorted({q.module for q in questions.questions if q.split == "held-out"})),
         asked=asked,
         efforts=tuple(efforts),
         policy=policy,
         evidence=evidence,
         comparisons=comparisons,
-        base_steering=_steering(comparisons, "base"),
-        tuned_steering=_steering(comparisons, "tuned"),
+        base_steering=_steering(held_out, "base"),
+        tuned_steering=_steering(held_out, "tuned"),
         throughput=throughput,
         provenance={**(provenance or {}), **made_of},
         verdict=decide(comparisons, policy, evidence),
@@ -219,6 +233,7 @@ def read(path: Path) -> Report:
         margin=stored.policy.margin,
         alpha=stored.policy.alpha,
         efforts=stored.efforts,
+        require_gain=stored.policy.require_gain,
         throughput=stored.throughput,
         note=stored.note,
         provenance=stored.provenance,

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evalsuite import questions, report
-from evalsuite.questions import Question, QuestionSet
+from evalsuite.questions import Question, QuestionSet, Split
 from evalsuite.replies import answers, request
 from evalsuite.replies.answers import Answer, Arm, Meta, Outcome, Reply
 from evalsuite.replies.request import Sampling
@@ -97,6 +97,33 @@ def flipped(
         right = {"base": i < base_right, "tuned": lost <= i < quiet}
         out += [reply(q, arm, effort, right[arm], mute.get(arm, "answered")) for arm in ARMS]
     return out
+
+
+class Some(NamedTuple):
+    """Questions of one kind and split: base right at the first ones, tuned too but for what it lost and gained."""
+
+    n: int
+    base_right: int
+    lost: int = 0
+    gained: int = 0
+    kind: str = "kind"
+    split: Split = "held-out"
+    guess: float = 0.0
+    silent: int = 0  # of those that both got wrong, how many cannot be read from tuned
+
+
+def several(*some: Some, efforts: Sequence[Effort] = ("low",)) -> tuple[QuestionSet, list[Reply]]:
+    """One question set of them, and what both arms said at each effort."""
+    rows = [(s, i) for s in some for i in range(s.n)]
+    made = [question(k, s.kind, split=s.split, guess=s.guess, module=s.split) for k, (s, _) in enumerate(rows)]
+    told = []
+    for effort in efforts:
+        for q, (s, i) in zip(made, rows, strict=True):
+            quiet = s.base_right + s.gained <= i < s.base_right + s.gained + s.silent
+            told.append(reply(q, "base", effort, i < s.base_right))
+            right = s.lost <= i < s.base_right + s.gained
+            told.append(reply(q, "tuned", effort, right, "unparsed" if quiet else "answered"))
+    return QuestionSet(name="docs", python="3.11.7", questions=tuple(made)), told
 
 
 def built(questions: QuestionSet, replies: Iterable[Reply], asked: Meta | None = None, **more: Any) -> report.Report:

@@ -115,7 +115,9 @@ def test_a_gate_weaker_than_the_recipes_is_refused(tmp_path, name):
         assert ("D007" in {f.id for f in found.errors}) == weaker
 
 
-@pytest.mark.parametrize("asked", [{"max_tokens": 64}, {"temperature": 0.7}, {"modules": ["bisect"]}])
+@pytest.mark.parametrize(
+    "asked", [{"max_tokens": 64}, {"temperature": 0.7}, {"modules": ["bisect"]}, {"require_gain": True}]
+)
 def test_a_report_on_other_requests_or_questions_than_the_recipes_is_refused(tmp_path, asked):
     (error,) = examine(tmp_path, evaluate=asked).errors
     assert error.id == "D007"

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 from evaluation import both, built, question_set, reply
 
+from evalsuite.judging.checks import Result
 from evalsuite.judging.comparison import Comparison
-from evalsuite.judging.gate import Result
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.answers import Reply
 

@@ -8,7 +8,8 @@ import pytest
 from evaluation import BASE, TUNED, asked_of, both, built, filed, flipped, question, question_set, reply
 
 from evalsuite.judging.comparison import compare
-from evalsuite.judging.gate import Evidence, Policy, decide, weaker
+from evalsuite.judging.gate import Evidence, decide
+from evalsuite.judging.policy import Policy, weaker
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, graded
 from evalsuite.views import summary
 from tune.recipe import Evaluate
@@ -156,6 +157,10 @@ def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_q
     ):
         assert weaker(made.model_copy(update=change), recipe) == [words]
     assert weaker(made, recipe.model_copy(update={"modules": []})) == []
+    gains = recipe.model_copy(update={"require_gain": True})
+    assert weaker(made, gains) == ["require_gain false, and the recipe has true"]
+    assert weaker(made.model_copy(update={"require_gain": True}), gains) == []
+    assert weaker(made.model_copy(update={"require_gain": True}), recipe) == []
 
 
 def test_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():
@@ -218,7 +223,7 @@ def test_the_whole_gate_releases_a_model_at_the_margin_no_more_often_than_alpha(
     def at(lost, gained):
         right = {"base": range(400), "tuned": range(lost, 400 + gained)}
         heard = [answer(i, arm, i in right[arm]) for i in range(n) for arm in right]
-        return compare("low", set_.questions, {a.key: a for a in heard}, policy.alpha)
+        return compare("low", set_.questions, {a.key: a for a in heard}, alpha=policy.alpha, margin=policy.margin)
 
     def passes(drops):
         found = []

@@ -144,3 +144,17 @@ def test_bounds_hold_the_estimate_mirror_when_arms_swap_and_widen_with_confidenc
     assert high <= wider[1] + 1e-9
     if -1 < low < 1 - 1e-6 and lost + gained:
         assert float(s.tango_z(lost, gained, n, low)) == pytest.approx(s.normal_quantile(1 - alpha), abs=1e-3)
+
+
+@pytest.mark.parametrize("base", range(3))
+def test_leaving_out_kinds_by_base_s_answers_keeps_false_releases_at_alpha_and_false_fails_too(simulation, base):
+    reps, alpha, margin = 4000, 0.05, 0.05
+    ceiling = alpha + 3 * sqrt(alpha * (1 - alpha) / reps)
+    name, accuracies = simulation.KINDS[base]
+    for each in (20, 60):
+        false, _, _ = simulation.kinds_rates(accuracies, each, 0.15, margin, margin, alpha, reps, 7)
+        _, fails, kept = simulation.kinds_rates(accuracies, each, 0.15, 0.0, margin, alpha, reps, 7)
+        assert false <= ceiling
+        assert fails <= ceiling
+        if "edge" in name:
+            assert kept > 1.5 * ceiling  # what was kept looks worse than it is

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from evaluation import asked_of, both, evaluated, question_set
+from evaluation import Some, asked_of, both, evaluated, question_set, several
 from hub_client import REPO, make
 from markdown_it import MarkdownIt
 
@@ -154,3 +154,16 @@ def test_the_verdict_is_the_report_s_and_only_of_exactly_this_checkpoint(tmp_pat
     assert "**not evaluated**" in render(found)
     with pytest.raises(UserError, match="there is no report"):
         render(found, report=tmp_path / "none.json")
+
+
+def test_taught_questions_have_a_table_of_their_own(tmp_path):
+    found, path = make(tmp_path / "work/merged"), tmp_path / "work/report.json"
+    report_on(path, found.served_name)
+    assert "Taught questions" not in render(found)
+    asked, told = several(Some(600, 400), Some(200, 60, 0, 40, split="taught"))
+    evaluated(path, asked, told, asked_of(asked, tuned=found.served_name), require_gain=True)
+    held_out, taught = render(found).split("Held-out questions")[1].split("Taught questions")
+    assert "| low | 66.7% | 66.7% | +0.0 (" in held_out
+    assert "| low | 30.0% | 50.0% | +20.0 (" in taught
+    assert (held_out.count("| low |"), taught.count("| low |")) == (1, 1)
+    assert "A gain was required" in taught

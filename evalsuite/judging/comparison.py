@@ -1,9 +1,7 @@
-"""Base against tuned at one effort: answers in, figures out. Knows no file, no policy and no verdict.
+"""Base against tuned at one effort, on one split: answers in, figures out. Knows no file and no verdict.
 
-Answers are paired by question. A question whose either side is an error, or absent, is counted as missing. Estimates
-are over paired questions; bounds are over all that were asked, with every missing answer at its worst: they hold
-whatever it would have been (worst-case bounds of C. F. Manski, American Economic Review 80 (1990) 319-323). An empty,
-truncated or unparsed answer scores 0 and is counted as what it is.
+Answers are paired by question; judging/paired.py says what becomes of those that are missing. An empty, truncated or
+unparsed answer scores 0 and is counted as what it is. Splits are never mixed: a question is in one of them.
 """
 
 from collections import Counter
@@ -11,10 +9,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal, NamedTuple, get_args
 
-from pydantic import BaseModel, ConfigDict
-
-from evalsuite.judging import statistics
-from evalsuite.questions import Question
+from evalsuite.judging import kinds, paired, statistics
+from evalsuite.judging.kinds import KindRow
+from evalsuite.judging.paired import Difference, Group, Part
+from evalsuite.questions import Question, Split
 from evalsuite.replies.answers import Answer, Outcome
 from tune import harmony
 from tune.harmony import Effort
@@ -23,25 +21,6 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CONFIDENCE = 0.95  # of the two-sided intervals shown beside an accuracy
 FLIPS_SHOWN = 20  # in each direction, an effort
 TEXT_SHOWN = 600  # characters of an answer
-
-
-class Part(BaseModel):
-    """A part of a report: unknown keys are refused, values never change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Difference(Part):
-    """Tuned minus base, -1 to 1, with one-sided bounds at the report's alpha.
-
-    `estimate` and `discordance` are over paired questions, 0 when nothing is paired. The bounds are over all questions:
-    for `lower` a missing tuned answer is wrong and a missing base answer right, for `upper` the other way round.
-    """
-
-    estimate: float
-    lower: float
-    upper: float
-    discordance: float  # share of the pairs that differ
 
 
 class ArmFigures(Part):
@@ -75,17 +54,6 @@ class Flip(Part):
     tuned_text: str
 
 
-class KindRow(Part):
-    """Accuracy on one kind of question, over its paired questions; None when nothing is paired."""
-
-    kind: str
-    asked: int
-    paired: int
-    base: float | None
-    tuned: float | None
-    difference: Difference
-
-
 class Claim(NamedTuple):
     """What the gate asks of tuned at one effort: not to be worse in right answers, nor in answers that can be read."""
 
@@ -93,11 +61,15 @@ class Claim(NamedTuple):
     name: Literal["accuracy", "answering"]
     words: str
     difference: Difference
+    asked: int  # questions that it is about
+    missing: int
+    without: tuple[str, ...] = ()  # kinds that it is not about: base only guesses there
 
 
 class Comparison(Part):
-    """Base against tuned at one effort."""
+    """Base against tuned at one effort, on the questions of one split."""
 
+    split: Split = "held-out"
     effort: Effort
     asked: int
     paired: int
@@ -113,48 +85,73 @@ class Comparison(Part):
     guess: float  # mean chance of a blind guess
     base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha; a missing answer is wrong
     kinds: tuple[KindRow, ...]
+    known: Group | None  # the kinds at which base does not only guess; None when there is none
+    open_book: Group | None  # the kinds whose passage stands in the prompt; None when there is none
     flips: tuple[Flip, ...]
 
     @property
+    def whole(self) -> Group:
+        """All questions, as a group of them."""
+        same = {name: getattr(self, name) for name in Group.model_fields}
+        return Group(**same | {"base": self.base.accuracy, "tuned": self.tuned.accuracy})
+
+    @property
+    def guessed(self) -> tuple[str, ...]:
+        """The kinds at which base only guesses."""
+        return tuple(row.kind for row in self.kinds if row.only_guesses)
+
+    @property
     def claims(self) -> tuple[Claim, Claim]:
+        """Right answers where base does more than guess, of all where it does nothing else; readable ones of all."""
+        about, without = (self.known, self.guessed) if self.known else (self.whole, ())
         return (
-            Claim(self.effort, "accuracy", "right answers", self.difference),
-            Claim(self.effort, "answering", "readable answers", self.answering),
+            Claim(self.effort, "accuracy", "right answers", about.difference, about.asked, about.missing, without),
+            Claim(self.effort, "answering", "readable answers", self.answering, self.asked, self.missing),
         )
 
 
 Pair = tuple[Question, Answer, Answer]  # base, tuned: both have a score
-Sides = tuple[bool | None, bool | None]  # base, tuned: right, wrong, or missing
 
 
 def compare(
-    effort: Effort, questions: Sequence[Question], answers: Mapping[tuple[str, str, str], Answer], alpha: float
+    effort: Effort,
+    questions: Sequence[Question],
+    answers: Mapping[tuple[str, str, str], Answer],
+    *,
+    alpha: float,
+    margin: float,
+    split: Split = "held-out",
 ) -> Comparison:
-    """Pair the answers of one effort and work out every figure. `answers` by `Answer.key`; other keys are ignored."""
-    rows = [(q, answers.get((q.id, "base", effort)), answers.get((q.id, "tuned", effort))) for q in questions]
+    """Pair the answers of one effort to the questions of one split, and work out every figure.
+
+    `answers` by `Answer.key`; other keys and the other split's questions are ignored. By `margin` base has to beat
+    guessing at a kind of question, or it only guesses there.
+    """
+    mine = [q for q in questions if q.split == split]
+    rows = [(q, answers.get((q.id, "base", effort)), answers.get((q.id, "tuned", effort))) for q in mine]
     base, tuned = [b for _, b, _ in rows if b], [t for _, _, t in rows if t]
     pairs = [(q, b, t) for q, b, t in rows if b and t and b.score is not None and t.score is not None]
-    right = [(_right(b), _right(t)) for _, b, t in rows]
-    lost, gained = _flipped(right)
+    sides = [(paired.right(b), paired.right(t)) for _, b, t in rows]
+    whole, by_kind = paired.group(sides, alpha), kinds.rows(mine, sides, alpha, margin)
     return Comparison(
+        split=split,
         effort=effort,
-        asked=len(rows),
-        paired=len(pairs),
-        missing=len(rows) - len(pairs),
+        asked=whole.asked,
+        paired=whole.paired,
+        missing=whole.missing,
         base=_figures(base, len(rows), [_score(b) for _, b, _ in pairs]),
         tuned=_figures(tuned, len(rows), [_score(t) for _, _, t in pairs]),
-        difference=_difference(right, alpha),
-        answering=_difference([(_readable(b), _readable(t)) for _, b, t in rows], alpha),
-        lost=lost,
-        gained=gained,
-        mcnemar_p=statistics.mcnemar(lost, gained),
-        better_p=statistics.better(*_flipped(_filled(right, base=True, tuned=False))),
-        guess=fmean(q.guess for q in questions) if questions else 0.0,
-        base_above=statistics.wilson(sum(b is True for b, _ in right), len(rows), alpha)[0],
-        kinds=tuple(
-            _kind(kind, [side for (q, _, _), side in zip(rows, right, strict=True) if q.kind == kind], alpha)
-            for kind in sorted({q.kind for q in questions})
-        ),
+        difference=whole.difference,
+        answering=paired.difference([(paired.readable(b), paired.readable(t)) for _, b, t in rows], alpha),
+        lost=whole.lost,
+        gained=whole.gained,
+        mcnemar_p=whole.mcnemar_p,
+        better_p=whole.better_p,
+        guess=fmean(q.guess for q in mine) if mine else 0.0,
+        base_above=paired.base_above(sides, alpha),
+        kinds=by_kind,
+        known=kinds.known(mine, sides, by_kind, alpha),
+        open_book=kinds.open_book(mine, sides, alpha),
         flips=(*_flips(pairs, "lost"), *_flips(pairs, "gained")),
     )
 
@@ -163,35 +160,6 @@ def _score(answer: Answer) -> float:
     if answer.score is None:
         raise ValueError(f"{answer.key} has no score")
     return answer.score
-
-
-def _right(answer: Answer | None) -> bool | None:
-    return None if answer is None or answer.score is None else answer.score > 0
-
-
-def _readable(answer: Answer | None) -> bool | None:
-    return None if answer is None or answer.score is None else answer.outcome == "answered"
-
-
-def _filled(sides: Sequence[Sides], *, base: bool, tuned: bool) -> list[Sides]:
-    """With every missing answer of an arm taken to be what is given."""
-    return [(base if b is None else b, tuned if t is None else t) for b, t in sides]
-
-
-def _flipped(sides: Sequence[Sides]) -> tuple[int, int]:
-    """How many were lost and gained, of those with both sides."""
-    return sum(s == (True, False) for s in sides), sum(s == (False, True) for s in sides)
-
-
-def _difference(sides: Sequence[Sides], alpha: float) -> Difference:
-    n, paired, (lost, gained) = len(sides), sum(None not in s for s in sides), _flipped(sides)
-    worst, best = _filled(sides, base=True, tuned=False), _filled(sides, base=False, tuned=True)
-    return Difference(
-        estimate=(gained - lost) / max(paired, 1),
-        lower=statistics.tango_bounds(*_flipped(worst), n, alpha)[0],
-        upper=statistics.tango_bounds(*_flipped(best), n, alpha)[1],
-        discordance=(lost + gained) / max(paired, 1),
-    )
 
 
 def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> ArmFigures:
@@ -223,19 +191,6 @@ def _p50_p95(seconds: Sequence[float | None]) -> tuple[float, float] | None:
         return None
     p50, p95 = statistics.percentiles(known, 50, 95)
     return p50, p95
-
-
-def _kind(kind: str, sides: Sequence[Sides], alpha: float) -> KindRow:
-    paired = [side for side in sides if None not in side]
-    base, tuned = zip(*paired, strict=True) if paired else ((), ())
-    return KindRow(
-        kind=kind,
-        asked=len(sides),
-        paired=len(paired),
-        base=fmean(base) if paired else None,
-        tuned=fmean(tuned) if paired else None,
-        difference=_difference(sides, alpha),
-    )
 
 
 def _flips(pairs: Sequence[Pair], direction: Literal["lost", "gained"]) -> list[Flip]:

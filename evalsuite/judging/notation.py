@@ -4,7 +4,8 @@ A share lies between -1 and 1; a point is a hundredth of it. What was measured h
 digits that it was stated with.
 """
 
-from evalsuite.judging.comparison import Difference
+from evalsuite.judging.comparison import Comparison
+from evalsuite.judging.paired import Difference
 
 
 def percent(share: float | None) -> str:
@@ -36,3 +37,8 @@ def stated(share: float) -> str:
 def confidence(alpha: float) -> str:
     """Of a bound at a one-sided alpha: "95%", "97.5%"."""
     return f"{stated(1 - alpha)}%"
+
+
+def place(c: Comparison) -> str:
+    """Where a figure belongs: "low", and of the taught questions "taught, low"."""
+    return c.effort if c.split == "held-out" else f"{c.split}, {c.effort}"

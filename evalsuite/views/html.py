@@ -9,9 +9,12 @@ from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from evalsuite.judging.comparison import OUTCOMES, Difference
-from evalsuite.judging.gate import Result, only_guesses, worst
-from evalsuite.judging.notation import bounds, confidence, percent, points, stated
+from evalsuite.judging import gain
+from evalsuite.judging.checks import Result, only_guesses
+from evalsuite.judging.comparison import OUTCOMES
+from evalsuite.judging.gate import worst
+from evalsuite.judging.notation import bounds, confidence, percent, place, points, stated
+from evalsuite.judging.paired import Difference
 from evalsuite.report import Report, Steering
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ MEANING: dict[Result, str] = {
     "INCONCLUSIVE": "Neither “no worse” nor “worse” is shown. This is no release.",
     "INVALID": "The measurement is void. Nothing below may be used to decide.",
 }
+GAINED = " And better at what it was taught, or at reading."
 SIGN: dict[Result, str] = {"PASS": "✓", "FAIL": "✕", "INCONCLUSIVE": "?", "INVALID": "∅"}
 
 
@@ -57,23 +61,29 @@ HEIGHT = 210
 
 def render(report: Report) -> str:
     """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network."""
-    cs = report.comparisons
-    paired = [claim.difference for c in cs if c.paired for claim in c.claims]
-    kinds = sorted({row.kind for c in cs for row in c.kinds})
+    held_out, ways = report.of("held-out"), gain.ways(report.comparisons)
+    claimed = [claim.difference for c in held_out if c.paired for claim in c.claims]
+    gained = report.policy.require_gain and report.verdict.outcome == "PASS"
+    margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
         r=report,
         v=report.verdict,
-        meaning=MEANING[report.verdict.outcome],
+        meaning=MEANING[report.verdict.outcome] + (GAINED if gained else ""),
         sign=SIGN,
         outcomes=OUTCOMES,
-        axis=_axis(paired, report.policy.margin),
+        held_out=held_out,
+        splits=[(cs, sorted({row.kind for c in cs for row in c.kinds})) for cs in (held_out, report.of("taught"))],
+        axis=_axis(claimed, margin),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
-        worst=worst(cs),
-        blind=[c.effort for c in cs if only_guesses(c, report.policy)],
-        kinds=kinds,
-        cells={(row.kind, c.effort): row for c in cs for row in c.kinds},
-        kind_axis=_axis([row.difference for c in cs for row in c.kinds], report.policy.margin),
+        worst=worst(held_out),
+        blind=[c.effort for c in held_out if only_guesses(c)],
+        fewer=[c for c in held_out if c.known and c.guessed],
+        ways=ways,
+        most=report.policy.alpha / gain.WAYS,
+        gain_axis=_axis([way.figures.difference for way in ways], margin),
+        cells={(c.split, c.effort, row.kind): row for c in report.comparisons for row in c.kinds},
+        kind_axis=_axis([row.difference for row in rows], margin),
         steering=[(arm, s) for arm, s in (("base", report.base_steering), ("tuned", report.tuned_steering)) if s],
         lines=_lines(report.base_steering, report.tuned_steering),
         height=HEIGHT,
@@ -115,7 +125,7 @@ def _template() -> "jinja2.Template":
     import jinja2
 
     env = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters |= {"secs": _seconds, "num": _number, "p": _p_value}
+    env.filters |= {"place": place, "secs": _seconds, "num": _number, "p": _p_value}
     env.filters |= {"pct": _typeset(percent), "pts": _typeset(points), "bounds": _typeset(bounds)}
     env.filters |= {"stated": _typeset(stated), "confidence": _typeset(confidence)}
     return env.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))

@@ -3,9 +3,11 @@
 import re
 from xml.etree import ElementTree
 
-from evalsuite.judging.comparison import Comparison, Difference
-from evalsuite.judging.gate import Check
-from evalsuite.judging.notation import confidence, interval, percent, stated
+from evalsuite.judging import gain
+from evalsuite.judging.checks import Check
+from evalsuite.judging.comparison import Comparison
+from evalsuite.judging.gain import Way
+from evalsuite.judging.notation import confidence, interval, percent, place, stated
 from evalsuite.report import Report
 
 # What XML 1.0 cannot carry at all, not even escaped.
@@ -26,7 +28,7 @@ def junit(report: Report) -> str:
         case = ElementTree.SubElement(suite, "testcase", classname=f"evalsuite.{check.effort}", name=check.name)
         if check.outcome != "PASS":
             failure = ElementTree.SubElement(case, "failure", type=check.outcome, message=_xml(check.reason))
-            failure.text = interval(_difference(report, check))
+            failure.text = _figures(report, check)
         else:
             ElementTree.SubElement(case, "system-out").text = _xml(check.reason)
     if verdict.outcome == "INVALID":
@@ -43,19 +45,37 @@ def junit(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Verdict, reasons and one table, for a job summary ($GITHUB_STEP_SUMMARY) or a pull-request comment."""
+    """Verdict, reasons, a table of held-out questions and, if there is any, one of what may show a gain.
+
+    For a job summary ($GITHUB_STEP_SUMMARY) or a pull-request comment.
+    """
     verdict = report.verdict
     lines = [f"## {verdict.outcome}: {_md(report.tuned_model or '–')} against {_md(report.base_model or '–')}", ""]
     if report.note:
         lines += [f"> {_md(report.note)}", ""]
     lines += [f"- {_md(reason)}" for reason in verdict.reasons]
+    sure = f"difference, points ({confidence(report.policy.alpha)} bounds)"
+    ways = gain.ways(report.comparisons)
     lines += [
         "",
-        f"| effort | base | tuned | difference, points ({confidence(report.policy.alpha)} bounds) | lost / gained "
-        "| readable, points | missing | p50 first answer |",
+        *(["Held-out questions:", ""] if ways else []),
+        f"| effort | base | tuned | {sure} | lost / gained | readable, points | missing | p50 first answer |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
-        *(_row(c) for c in report.comparisons),
+        *(_row(c) for c in report.of("held-out")),
         "",
+        *_guessed(report),
+    ]
+    if ways:
+        lines += [
+            f"{'A gain is required' if report.policy.require_gain else 'These decide nothing'}:",
+            "",
+            f"| effort | questions | base | tuned | {sure} | lost / gained | p, they differ | p, tuned is better "
+            "| missing |",
+            "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+            *(_way(way) for way in ways),
+            "",
+        ]
+    lines += [
         f"Margin {stated(report.policy.margin)} points, one-sided alpha {report.policy.alpha:g}, {report.created}.",
         "",
         *(f"- {_md(name)}: {_md(value)}" for name, value in _facts(report)),
@@ -78,6 +98,36 @@ def _row(c: Comparison) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def _way(way: Way) -> str:
+    g = way.figures
+    cells = [
+        way.effort,
+        way.words,
+        percent(g.base),
+        percent(g.tuned),
+        interval(g.difference),
+        f"{g.lost} / {g.gained}",
+        f"{g.mcnemar_p:.2g}",
+        f"{g.better_p:.2g}",
+        f"{g.missing} of {g.asked}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _guessed(report: Report) -> list[str]:
+    """A line for each effort and split with kinds at which base only guesses."""
+    out = []
+    for c in report.comparisons:
+        kinds = [
+            f"{_md(row.kind)} ({percent(row.base)} of {row.asked}, blind guessing {percent(row.guess)})"
+            for row in c.kinds
+            if row.only_guesses
+        ]
+        left_out = ", left out of the claim in right answers" if c.split == "held-out" and c.known else ""
+        out += [f"- {place(c)}: base only guesses{left_out}: {', '.join(kinds)}"] if kinds else []
+    return [*out, ""] if out else []
+
+
 def _facts(report: Report) -> list[tuple[str, str]]:
     return [
         ("base", report.base_model),
@@ -89,9 +139,15 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     ]
 
 
-def _difference(report: Report, check: Check) -> Difference:
-    claims = (claim for c in report.comparisons for claim in c.claims)
-    return next(claim.difference for claim in claims if (claim.effort, claim.name) == (check.effort, check.name))
+def _figures(report: Report, check: Check) -> str:
+    """The difference that a check is about; of a gain each that could have shown it."""
+    if check.name == "gain":
+        ways = [way for way in gain.ways(report.comparisons) if way.effort == check.effort]
+        return "\n".join(f"{way.words}: {interval(way.figures.difference)}" for way in ways)
+    claims = (claim for c in report.of("held-out") for claim in c.claims)
+    return next(
+        interval(claim.difference) for claim in claims if (claim.effort, claim.name) == (check.effort, check.name)
+    )
 
 
 def _xml(text: str) -> str:

@@ -30,6 +30,10 @@ FORMATS: dict[Format, str] = {
 # Not "quantized" for mxfp4: that is the base's own model in fewer bits. This one was trained further, and GPT-OSS
 # itself is released in MXFP4.
 RELATIONS: dict[Format, str] = {"merged": "finetune", "mxfp4": "finetune", "lora": "adapter"}
+SPLITS = (
+    ("held-out", "Held-out questions, about what it was not trained on"),
+    ("taught", "Taught questions, about what it was trained on, in other words"),
+)
 MARKUP = re.compile(r"([\\`*_\[\]<>|#~!&$])")
 
 
@@ -80,6 +84,7 @@ def render(
         behind=lineage.of(found.folder, made),
         rows=lineage.rows,
         judged=judged,
+        splits=SPLITS,
         unjudged=why,
     )
     return re.sub(r"\n{3,}", "\n\n", text)

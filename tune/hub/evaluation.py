@@ -35,8 +35,9 @@ class _Difference(_Said):
 
 
 class Row(_Said):
-    """One effort: shares of right answers, and the difference with its bounds, -1 to 1."""
+    """One effort, on one split of the questions: shares of right answers, the difference with its bounds, -1 to 1."""
 
+    split: str = "held-out"
     effort: str
     asked: int
     missing: int
@@ -53,6 +54,7 @@ class _Verdict(_Said):
 class _Policy(_Said):
     margin: float
     alpha: float
+    require_gain: bool = False
 
 
 class Evaluation(_Said):
@@ -68,6 +70,10 @@ class Evaluation(_Said):
     policy: _Policy | None = None
     comparisons: tuple[Row, ...] = ()
     verdict: _Verdict
+
+    def of(self, split: str) -> tuple[Row, ...]:
+        """The rows of one split of the questions."""
+        return tuple(row for row in self.comparisons if row.split == split)
 
 
 def read(path: Path, served_name: str) -> Evaluation:

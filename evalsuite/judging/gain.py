@@ -1,0 +1,66 @@
+"""Is tuned better at what it was taught, or at reading: comparisons and a policy in, one more check an effort out.
+
+There are two ways to show it: on taught questions, and on held-out ones whose passage stands in the prompt. They are
+never added up. Two ways are two chances, so each has to be shown at half of alpha (Bonferroni), whether or not the
+question set has both: a model that is better in neither is let through with a chance of at most alpha.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from evalsuite.judging.checks import Check, Result
+from evalsuite.judging.comparison import Comparison
+from evalsuite.judging.notation import points
+from evalsuite.judging.paired import Group
+from evalsuite.judging.policy import Policy
+from tune.harmony import Effort
+
+WAYS = 2
+LACKING = (
+    "a gain is required, and the set has neither taught nor open-book questions to show it on; set taught over 0, or "
+    'book = "open" or "both", in [evaluate] of the recipe and run evalsuite questions, or set require_gain = false'
+)
+
+
+class Way(NamedTuple):
+    """One kind of evidence for a gain at one effort."""
+
+    effort: Effort
+    words: str
+    figures: Group
+
+
+def ways(comparisons: Sequence[Comparison]) -> list[Way]:
+    """What a gain may be shown on, an effort after the other: taught questions first, then open-book ones."""
+    out = []
+    for effort in dict.fromkeys(c.effort for c in comparisons):
+        mine = {c.split: c for c in comparisons if c.effort == effort}
+        if taught := mine.get("taught"):
+            out.append(Way(effort, "taught questions", taught.whole))
+        if (held_out := mine.get("held-out")) and held_out.open_book:
+            out.append(Way(effort, "open-book held-out questions", held_out.open_book))
+    return out
+
+
+def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Check:
+    """PASS if either way shows tuned to be better (exact McNemar, one-sided, at alpha / 2). FAIL if every way shows it
+    to be worse (the upper bound is below 0), else INCONCLUSIVE."""
+    mine = [way for way in ways if way.effort == effort]
+    most = policy.alpha / WAYS
+    better = [way.words for way in mine if way.figures.better_p <= most]
+    outcome: Result
+    if better:
+        outcome, end = "PASS", f"tuned is shown to be better on {' and on '.join(better)} (p at most {most:g})"
+    elif all(way.figures.difference.upper < 0 for way in mine):
+        outcome, end = "FAIL", "tuned is shown to be worse where it had to be better"
+    else:
+        outcome = "INCONCLUSIVE"
+        end = f"tuned is not shown to be better (p is over {most:g}); ask more of these questions, or train longer"
+    figures = "; ".join(_figures(way) for way in mine)
+    return Check(effort=effort, name="gain", outcome=outcome, reason=f"{effort}, gain: {figures}: {end}")
+
+
+def _figures(way: Way) -> str:
+    g = way.figures
+    unheard = f", {g.missing} missing at their worst" if g.missing else ""
+    return f"{points(g.difference.estimate)} points on {g.asked} {way.words} (p = {g.better_p:.2g}{unheard})"

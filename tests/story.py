@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "examples" / "demo.sh"
 SMALLER = {
     "questions": 12,
+    "taught": 6,
     "max_steps": 8,
     "max_tokens": 160,
 }  # the nano section stays: demo and tests share a cached one

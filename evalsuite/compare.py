@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict
 from evalsuite import questions, report
 from evalsuite.asking import ask
 from evalsuite.asking.endpoint import Endpoint
-from evalsuite.freeze import require_pages
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers
 from evalsuite.replies.answers import ARMS, Arm, Meta
@@ -19,6 +18,7 @@ from evalsuite.report import Report, SpeedRow, Throughput
 from evalsuite.speed.bench import Bench, bench, target
 from evalsuite.views import html
 from tune.artefact import VERSION, write_text
+from tune.data.page import require_pages
 from tune.errors import UserError
 from tune.recipe import Evaluate
 

@@ -6,10 +6,8 @@ the recipe wants open-book questions, and nowhere else.
 
 import platform
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import Any
 
 from evalsuite.balance import turns
 from evalsuite.open_book import open_book
@@ -18,11 +16,10 @@ from evalsuite.questions import Question, QuestionSet
 from tune import artefact
 from tune.data import page
 from tune.data.open_book import why_none
-from tune.data.page import Page
+from tune.data.page import PAGES, Page
 from tune.errors import UserError
 from tune.recipe import Evaluate, Recipe
 
-PAGES = "pages"  # the folder, and the kind of stage that fills it
 HELD_OUT, TAUGHT = "held_out.jsonl", "pages.jsonl"
 
 Say = Callable[[str], None]
@@ -56,23 +53,6 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     made = {**wanted.about_questions, **({PAGES: digests} if digests else {})}
     name, python = recipe.project.name, platform.python_version()
     return QuestionSet(name=name, python=python, made=made, questions=(*held, *taught))
-
-
-def require_pages(path: Path, made: Mapping[str, Any], folder: Path) -> None:
-    """Raise UserError when the question set in `path` was made from other pages than those that lie in `folder`.
-
-    Without finished pages there, as where only endpoints are asked, there is nothing to hold it against.
-    """
-    asked = made.get(PAGES)
-    if not isinstance(asked, dict) or not (folder / f"{PAGES}.json").is_file():
-        return
-    now = artefact.read(folder, PAGES, remake="tune collect").files
-    if other := sorted(file for file, digest in asked.items() if now.get(file) != digest):
-        raise UserError(
-            f"{path} was made from other pages than those in {folder}",
-            why=f"{', '.join(other)} differs: it was collected again since",
-            fix=f"evalsuite questions --out {path}, then tune dataset",
-        )
 
 
 def _pages(recipe: Recipe, files: Sequence[str]) -> tuple[dict[str, list[Page]], dict[str, str]]:

@@ -12,6 +12,7 @@ from evalsuite import freeze, open_book
 from evalsuite.pydocs.kinds import KINDS
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies.graders import grade, parse
+from tune.data import page
 from tune.data.block import Code, Prose
 from tune.data.open_book import Asked
 from tune.data.page import Page
@@ -187,14 +188,14 @@ def test_the_header_names_the_pages_that_it_was_made_from(both: QuestionSet, ope
 
 def test_a_set_from_other_pages_is_noticed(both: QuestionSet, opened: QuestionSet, tmp_path: Path) -> None:
     asked, folder = tmp_path / "q.jsonl", tmp_path / "work" / "pages"
-    freeze.require_pages(asked, both.made, folder)  # no pages here, as where endpoints alone are asked
+    page.require_pages(asked, both.made, folder)  # no pages here, as where endpoints alone are asked
     paged.collected(tmp_path / "work", HELD, paged.of(HELD), paged.of(TAUGHT))
-    freeze.require_pages(asked, both.made, folder)
+    page.require_pages(asked, both.made, folder)
     paged.collected(tmp_path / "work", HELD, paged.of(HELD), paged.of(["csv"]))
-    freeze.require_pages(asked, opened.made, folder)  # it is about held-out ones alone
-    freeze.require_pages(asked, {}, folder)  # made by hand
+    page.require_pages(asked, opened.made, folder)  # it is about held-out ones alone
+    page.require_pages(asked, {}, folder)  # made by hand
     with pytest.raises(UserError, match=r"made from other pages than those in .*\n.*pages\.jsonl differs") as e:
-        freeze.require_pages(asked, both.made, folder)
+        page.require_pages(asked, both.made, folder)
     assert e.value.fix == f"evalsuite questions --out {asked}, then tune dataset"
 
 

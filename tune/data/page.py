@@ -5,17 +5,19 @@ In: typed blocks of any origin. Out: `Page`, and pages.jsonl. Knows nothing abou
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from tune import artefact
 from tune.artefact import write_text
 from tune.data import signatures
 from tune.data.block import Block, render, sections
 from tune.errors import UserError
 
+PAGES = "pages"  # the stage that collects them, and its folder
 VERSION = 2  # schema version of a line in pages.jsonl; 1 had text in place of blocks
 
 _DOTTED = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+)(?:\(.*\))?")  # one word alone is as often plain English
@@ -119,3 +121,20 @@ def _version(line: str) -> object:
     except ValueError:
         return VERSION
     return row.get("schema_version", 1 if "text" in row else VERSION) if isinstance(row, dict) else VERSION
+
+
+def require_pages(path: Path, made: Mapping[str, Any], folder: Path) -> None:
+    """Raise UserError when the question set in `path` was made from other pages than those that lie in `folder`.
+
+    Without finished pages there, as where only endpoints are asked, there is nothing to hold it against.
+    """
+    asked = made.get(PAGES)
+    if not isinstance(asked, dict) or not (folder / f"{PAGES}.json").is_file():
+        return
+    now = artefact.read(folder, PAGES, remake="tune collect").files
+    if other := sorted(file for file, digest in asked.items() if now.get(file) != digest):
+        raise UserError(
+            f"{path} was made from other pages than those in {folder}",
+            why=f"{', '.join(other)} differs: it was collected again since",
+            fix=f"evalsuite questions --out {path}, then tune dataset",
+        )

@@ -29,7 +29,8 @@ Report = Callable[[str], None]
 
 ROUNDS = 3  # of training, at most; the first is enough unless rounding had bad luck
 NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
-DISK = 500_000_000  # bytes: the model, its tokenizer, and a copy of both in the cache
+# Bytes of disk: the model, its tokenizer, and a copy of both in the cache.
+DISK = {"random": 500_000_000, "smollm2": 2_000_000_000}
 KEPT = 3  # cached models
 REMAKE = "tune nano"
 
@@ -61,7 +62,7 @@ def _build(recipe: Recipe, report: Report) -> Checkpoint:
             return checkpoint.read(folder, remake=REMAKE)
     except (OSError, UserError) as e:  # another build has just let it go
         report(f"nano: made again, since the cache cannot be read: {e}")
-    shards.require_space(recipe.work, DISK)
+    shards.require_space(recipe.work, DISK[recipe.nano.kind])
     pages = page.read(recipe.work / "pages" / "pages.jsonl")
     if not conversations.passages(pages):
         raise UserError("the pages hold no text to train nano on", fix="tune collect")

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tune import cache, harmony
+from tune import cache, harmony, ram
 from tune.data.page import Page
+from tune.errors import UserError
 from tune.harmony import PAD, RETURN, VOCABULARY
 from tune.nano import conversations, llama, rewrite, training, vocabulary, wheel
 from tune.nano.speech import STOPS
@@ -21,16 +22,23 @@ if TYPE_CHECKING:
     import torch
 
 ROWS_TIMES = 20.0  # embeddings of ids that are new to the model learn so much faster than the rest
+MEMORY = 7_000_000_000  # bytes that making it takes at most
 CALIBRATION = 10_000  # tokens of the conversations on which its activations are measured
 
 
 def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]) -> Lesson:
     """The model under harmony's vocabulary, untaught, and conversations about the pages.
 
-    Raises UserError when its file is not to be had.
+    Raises UserError when its file is not to be had, or memory is too little.
     """
     import torch
 
+    if (free := ram.free()) < MEMORY:
+        raise UserError(
+            f"making the embedded model takes {MEMORY / 1e9:.0f} GB of memory",
+            why=f"{free / 1e9:.1f} GB are free",
+            fix=wheel.OTHERWISE.removeprefix("or "),
+        )
     home = (cache.home() or recipe.work / ".cache") / "smollm2"
     home.mkdir(parents=True, exist_ok=True)
     given = recipe.folder / recipe.nano.file if recipe.nano.file else None

@@ -136,9 +136,12 @@ def test_the_report_counts_every_question_at_every_effort(story, compared):
     asked = questions.read(work / "questions.jsonl")
     told = answers.read(work / "answers.jsonl", asked)
     assert len(told) == len(asked.questions) * 2 * 3
-    assert [c.effort for c in compared.comparisons] == list(harmony.EFFORTS)
-    for c in compared.comparisons:
-        assert sum(c.base.outcomes.values()) == sum(c.tuned.outcomes.values()) == len(asked.questions)
+    for split in ("held-out", "taught"):
+        comparisons, about = compared.of(split), [q for q in asked.questions if q.split == split]
+        assert about
+        assert [c.effort for c in comparisons] == list(harmony.EFFORTS)
+        for c in comparisons:
+            assert sum(c.base.outcomes.values()) == sum(c.tuned.outcomes.values()) == len(about)
     assert not [a for a in told if a.outcome == "error"]
     assert all(a.first_token_s is not None for a in told)
     servers = compared.asked.servers

@@ -83,7 +83,15 @@ def config(model: "LlamaForCausalLM", vocabulary: int, reached: Reached, **token
         sliding_window=CONTEXT,
         max_position_embeddings=CONTEXT,
         rms_norm_eps=old.rms_norm_eps,
-        rope_parameters={"rope_type": "default", "rope_theta": old.rope_parameters["rope_theta"]},
+        rope_parameters={
+            "rope_type": "yarn",  # engines know no other of this architecture; by a factor of 1 it changes nothing
+            "rope_theta": old.rope_parameters["rope_theta"],
+            "factor": 1.0,
+            "original_max_position_embeddings": CONTEXT,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+        },
         router_aux_loss_coef=0.0,
         tie_word_embeddings=False,
         **tokens,

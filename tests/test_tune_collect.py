@@ -53,17 +53,6 @@ def test_a_held_out_module_that_cannot_be_read_is_named_with_its_key(tmp_path):
     assert e.value.fix == "edit evaluate.modules in recipe.toml"
 
 
-def test_pages_without_those_held_out_are_collected_again(tmp_path):
-    r = stdlib(tmp_path)
-    made = collect(r)
-    path = r.work / "pages" / "pages.json"
-    settings = {name: value for name, value in made.settings.items() if name != "held_out_pages"}
-    path.write_text(made.model_copy(update={"settings": settings}).model_dump_json())
-    lines = []
-    assert collect(r, lines.append) == made
-    assert "there already" not in lines[0]
-
-
 def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
     lines = []
     first = collect(stdlib(tmp_path))
@@ -72,11 +61,12 @@ def test_a_finished_stage_is_kept_until_the_recipe_changes(tmp_path):
     assert collect(stdlib(tmp_path, '["bisect"]')).digest != first.digest
 
 
-def test_pages_of_an_older_schema_are_collected_again(tmp_path):
+@pytest.mark.parametrize("lacking", ["page_version", "held_out_pages"])
+def test_pages_of_an_older_schema_or_without_those_held_out_are_collected_again(tmp_path, lacking):
     r = stdlib(tmp_path)
     made = collect(r)
     path = r.work / "pages" / "pages.json"
-    settings = {name: value for name, value in made.settings.items() if name != "page_version"}
+    settings = {name: value for name, value in made.settings.items() if name != lacking}
     path.write_text(made.model_copy(update={"settings": settings}).model_dump_json())
     lines = []
     assert collect(r, lines.append) == made

@@ -6,29 +6,16 @@ from collections import Counter
 from typing import get_args
 
 import pytest
+from shelf import code, page, prose
 
 from tune.data import doctests, examples, signatures
-from tune.data.block import Admonition, Code, Item, List, Prose, Table
-from tune.data.page import Page
+from tune.data.block import Admonition, Item, List, Table
 from tune.data.sources import stdlib
 from tune.recipe import Open
 
 EFFORTS = ("low", "medium", "high")
 OPEN = get_args(Open)
 RULE = "End with one line: ANSWER: <value>"
-
-
-def page(blocks, **changes):
-    fields = {"id": "sphinx:shelf", "title": "shelf", "module": "shelf", "source": "sphinx", "licence": "unknown"}
-    return Page(**{**fields, "blocks": tuple(blocks), **changes})
-
-
-def prose(text, *headings):
-    return Prose(headings=("shelf", *headings), text=text)
-
-
-def code(text, *headings):
-    return Code(headings=("shelf", *headings), language="python", text=text)
 
 
 def made(*pages, efforts=EFFORTS, open_book=False):
@@ -49,11 +36,11 @@ PUT = [
 
 
 def test_a_section_with_a_signature_gives_every_kind_of_question():
-    found = {e.kind: e for e in made(page(PUT)).examples}
+    found = {e.kind: e for e in made(page(*PUT)).examples}
     assert set(found) == {"section", "signature", "default", "keyword-only", "parameter"}
     assert found["section"].messages[-1].content == "Put it up. Gently."
     assert found["signature"].messages[-1].content == "```python\nshelf.put(thing, /, where='top', *, level=3)\n```"
-    answers = {e.messages[1].content: short(e) for e in made(page(PUT)).examples if len(e.messages) == 3}
+    answers = {e.messages[1].content: short(e) for e in made(page(*PUT)).examples if len(e.messages) == 3}
     assert answers["What is the default value of the parameter `where` of `shelf.put`?"] == "'top'"
     assert answers["What is the default value of the parameter `level` of `shelf.put`?"] == "3"
     assert answers["Must the argument `level` of `shelf.put` be passed by keyword? Answer yes or no."] == "yes"
@@ -71,18 +58,18 @@ def test_a_section_with_a_signature_gives_every_kind_of_question():
     ],
 )
 def test_a_section_is_asked_about_when_it_has_words_of_its_own(block, answer):
-    found = [e for e in made(page([block, code("x", "How")])).examples if e.kind == "section"]
+    found = [e for e in made(page(block, code("x", "How"))).examples if e.kind == "section"]
     assert [e.messages[-1].content for e in found] == ([f"{answer}\n\n```python\nx\n```"] if answer else [])
 
 
 def test_text_that_goes_on_behind_a_function_is_not_asked_about_twice():
-    found = [e for e in made(page([*PUT, prose("More about shelves.")])).examples if e.kind == "section"]
+    found = [e for e in made(page(*PUT, prose("More about shelves."))).examples if e.kind == "section"]
     assert [e.messages[-1].content for e in found] == ["All about shelves.", "Put it up. Gently."]
 
 
 def test_only_the_first_block_under_a_heading_is_its_signature():
     used = [prose("Like so:", "shelf.put"), code("shelf.put(thing, level)", "shelf.put")]
-    assert {e.kind for e in made(page(used)).examples} == {"section"}
+    assert {e.kind for e in made(page(*used)).examples} == {"section"}
 
 
 def test_short_answers_carry_the_rule_and_obey_it():
@@ -151,10 +138,10 @@ def test_effort_steers_the_length_of_the_analysis_and_takes_turns():
 
 
 def test_an_example_does_not_depend_on_the_other_pages():
-    alone = made(page(PUT), open_book=True).examples
+    alone = made(page(*PUT), open_book=True).examples
     blocks = [type(b).model_validate_json(b.model_dump_json().replace("shelf", "rack")) for b in PUT]
-    other = page(blocks, id="sphinx:rack", title="rack", module="rack")
-    assert [e for e in made(other, page(PUT), open_book=True).examples if e.page == "sphinx:shelf"] == alone
+    other = page(*blocks, id="sphinx:rack", title="rack", module="rack")
+    assert [e for e in made(other, page(*PUT), open_book=True).examples if e.page == "sphinx:shelf"] == alone
 
 
 SESSION = [
@@ -168,7 +155,7 @@ SESSION = [
 
 
 def test_doctests_count_only_when_python_prints_what_the_page_shows():
-    found = made(page(SESSION))
+    found = made(page(*SESSION))
     asked = [e for e in found.examples if e.kind == "doctest"]
     assert [e.messages[-1].content.replace("\n", "|") for e in asked] == [
         "`sorted(x)` prints `[1, 3]`.|ANSWER: [1, 3]",
@@ -183,7 +170,7 @@ def test_doctests_count_only_when_python_prints_what_the_page_shows():
 
 
 def test_code_from_a_url_is_never_run():
-    found = made(page(SESSION, id="web:https://a.example/", url="https://a.example/", source="web"))
+    found = made(page(*SESSION, id="web:https://a.example/", url="https://a.example/", source="web"))
     assert not found.doctests
     assert not [e for e in found.examples if e.kind == "doctest"]
 
@@ -246,7 +233,7 @@ def test_what_python_could_not_have_written_is_no_signature(text):
 
 
 def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
-    found = {e.kind: e for e in made(page(PUT), efforts=("high",), open_book=True).examples if e.kind in OPEN}
+    found = {e.kind: e for e in made(page(*PUT), efforts=("high",), open_book=True).examples if e.kind in OPEN}
     assert set(found) == {"open-parameter", "open-default", "open-keyword"}
     rule, asked, said = found["open-default"].messages
     assert rule.content == RULE
@@ -262,13 +249,13 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
 
 
 def test_examples_survive_json():
-    for e in made(page(PUT)).examples:
+    for e in made(page(*PUT)).examples:
         assert examples.Example.model_validate(json.loads(e.model_dump_json())) == e
 
 
 def test_a_section_is_answered_by_its_first_paragraphs_whole():
     first, second, third = ("The shelf holds what is put on it. " * n for n in (10, 20, 12))
-    (found,) = made(page([prose(text) for text in (first, second, third)])).examples
+    (found,) = made(page(*(prose(text) for text in (first, second, third)))).examples
     assert found.messages[-1].content == f"{first}\n\n{second}"
     assert len(found.messages[-1].content) > 1000
 
@@ -276,14 +263,14 @@ def test_a_section_is_answered_by_its_first_paragraphs_whole():
 def test_a_long_output_is_the_answer_whole():
     printed = "\n".join(f"line {n}" for n in range(60))
     session = code(f">>> for n in range(60): print('line', n)\n{printed}")
-    (found,) = made(page([session])).examples
+    (found,) = made(page(session)).examples
     assert found.messages[-1].content == f"```\n{printed}\n```"
 
 
 def test_an_example_says_where_it_is_from_and_under_which_licence():
-    local = page(PUT, licence="PSF-2.0")
+    local = page(*PUT, licence="PSF-2.0")
     assert {e.provenance for e in made(local).examples} == {
         f"sphinx, sphinx:shelf, {heading}, PSF-2.0" for heading in ("shelf", "shelf.put")
     }
-    fetched = page(PUT, source="web", url="https://a.example/shelf", licence="CC-BY-4.0")
+    fetched = page(*PUT, source="web", url="https://a.example/shelf", licence="CC-BY-4.0")
     assert made(fetched).examples[0].provenance == "web, https://a.example/shelf, shelf, CC-BY-4.0"

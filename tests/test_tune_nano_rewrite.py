@@ -1,24 +1,27 @@
 """A Llama rewritten as a GPT-OSS says the same, and its embeddings move to harmony's vocabulary."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
+import shelf
 import torch
 from transformers import GptOssForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tune import harmony
-from tune.nano import llama, rewrite, vocabulary
+from tune.nano import llama, rewrite, smollm, training, vocabulary
 from tune.nano.llama import Llama
+from tune.recipe import Recipe
 from tune.weights import tokenizer
 
 WORDS = 300
 
 
-def small(gate_times: float = 1.0, up_times: float = 1.0) -> LlamaForCausalLM:
+def small(gate_times: float = 1.0, up_times: float = 1.0, words: int = WORDS) -> LlamaForCausalLM:
     torch.manual_seed(0)
     shape = {"hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 2, "num_attention_heads": 4}
-    model = LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2, vocab_size=WORDS, initializer_range=0.3))
+    model = LlamaForCausalLM(LlamaConfig(**shape, num_key_value_heads=2, vocab_size=words, initializer_range=0.3))
     for layer in model.model.layers:
         layer.mlp.gate_proj.weight.data *= gate_times
         layer.mlp.up_proj.weight.data *= up_times
@@ -67,8 +70,9 @@ def test_gates_beyond_the_clamp_are_carried_by_copies() -> None:
     assert divergence(model, other, unseen) < min(0.01, without / 20)
 
 
-def _words(extra: dict[bytes, int]) -> Llama:
-    """A byte-level vocabulary of the 256 bytes, `extra` tokens and SmolLM2's special ones, over random rows."""
+def _words(extra: dict[bytes, int], model: Any = None) -> Llama:
+    """A byte-level vocabulary of the 256 bytes, `extra` tokens and SmolLM2's special ones, over the rows of `model` or
+    random ones."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
     letters = llama._letters()
@@ -83,11 +87,12 @@ def _words(extra: dict[bytes, int]) -> Llama:
     made.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(tokenizer_object=made)
     fast.add_special_tokens({"additional_special_tokens": sorted(vocabulary._LIKE.values())})
-    model = torch.nn.Module()
-    model.get_input_embeddings = lambda: rows  # type: ignore[method-assign]
-    rows = torch.nn.Embedding(500, 8, _weight=torch.randn(500, 8, generator=torch.Generator().manual_seed(0)))
+    if model is None:
+        model = torch.nn.Module()
+        rows = torch.nn.Embedding(500, 8, _weight=torch.randn(500, 8, generator=torch.Generator().manual_seed(0)))
+        model.get_input_embeddings = lambda: rows
     tokens = {bytes([b]): b for b in range(256)} | extra
-    return Llama(model, tokens, fast)  # type: ignore[arg-type]
+    return Llama(model, tokens, fast)
 
 
 def test_a_shared_token_keeps_its_row_and_another_gets_the_mean_of_its_pieces() -> None:
@@ -115,3 +120,60 @@ def _is_text(token: bytes) -> bool:
 def test_ids_to_train_over_are_those_kept_and_those_of_the_texts() -> None:
     assert vocabulary.in_use([7, 9], [9, 3], [200_006]) == [3, 7, 9, 200_006]
     assert math.isclose(rewrite.REACH, 11.914)
+
+
+def test_the_checkpoint_says_what_the_taught_llama_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, on a small Llama in place of SmolLM2: moved, taught, rewritten, written over the full vocabulary."""
+    llamas = list[LlamaForCausalLM]()
+
+    def compact(*given: Any) -> Any:
+        llamas.append(plain(*given))
+        return llamas[0]
+
+    big = small(words=500)
+    big.config.tie_word_embeddings = True
+    plain, one = smollm.compact, _words({b"re": 300}, big)
+    monkeypatch.setattr(smollm, "compact", compact)
+    monkeypatch.setattr(smollm.wheel, "fetch", lambda *_: tmp_path)
+    monkeypatch.setattr(smollm.llama, "read", lambda _: one)
+    monkeypatch.setattr(smollm.ram, "free", lambda: smollm.MEMORY)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pages = [shelf.page(shelf.prose("A shelf holds books. They return to it."), shelf.code("put(book)"))]
+    nano = {"kind": "smollm2", "steps": 3, "batch_tokens": 256}
+    moved = vocabulary.move(one)
+    lesson = smollm.prepare(Recipe(folder=tmp_path, nano=nano), pages, print)  # type: ignore[arg-type]
+    [taught] = llamas
+    before = taught.get_input_embeddings().weight.detach().clone()
+    assert len(lesson.train(0)) == 3
+    assert lesson.save(tmp_path) > 2 * harmony.VOCABULARY * 64
+    rows, new = taught.get_input_embeddings().weight.detach(), []
+    used = vocabulary.in_use(moved.kept, harmony.encode("A shelf holds books."))
+    written = GptOssForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    heard, said = written.get_input_embeddings().weight, written.lm_head.weight
+    ranks = tokenizer.ranks()
+    for token in (b"a", b"re"):  # the model had them: as they were, in both
+        assert torch.equal(heard[ranks[token]], moved.rows[ranks[token]].bfloat16().float())
+        assert torch.equal(said[ranks[token]], heard[ranks[token]])
+    for number in (harmony.START, harmony.END, harmony.MESSAGE):  # new to it: learned, and apart
+        assert not torch.equal(heard[number], moved.rows[number].bfloat16().float())
+        new.append(tuple(said[number].tolist()))
+    assert len(set(new)) == len(new)
+    unused = [ranks["漢".encode()], ranks[b" zebra"]] if b" zebra" in ranks else [ranks["漢".encode()]]
+    for number in unused:  # not trained over: heard as it was moved, said as all the others are
+        assert number not in used
+        assert torch.equal(heard[number], moved.rows[number].bfloat16().float())
+        assert torch.equal(said[number], rows[0].bfloat16().float())
+    assert not torch.equal(before, rows)
+    ids = torch.tensor([harmony.encode("A shelf holds books. They return to it.")])
+    place = _place(taught, heard, ids)
+    with torch.no_grad():
+        full = written(input_ids=ids).logits[0, :-1].log_softmax(-1)
+        compact_ = taught(input_ids=place).logits[0, :-1] + training.offset(range(len(rows) - 1))
+    got, wanted = full[range(len(full)), ids[0, 1:]], compact_.log_softmax(-1)[range(len(full)), place[0, 1:]]
+    torch.testing.assert_close(got, wanted, atol=0.1, rtol=0.0)  # bfloat16's rounding of every weight
+
+
+def _place(taught: Any, heard: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """The compact ids of full ones: where the same row stands."""
+    rows = taught.get_input_embeddings().weight.detach().bfloat16().float()
+    return torch.tensor([[int((rows == heard[number]).all(-1).nonzero()[-1]) for number in ids[0]]])

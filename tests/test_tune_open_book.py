@@ -5,13 +5,13 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shelf import code, page, prose
 
 from evalsuite.questions import Question
 from evalsuite.replies import graders
 from tune.data import open_book, quality, sessions
-from tune.data.block import Code, Fields, Item, List, Prose, Table
+from tune.data.block import Fields, Item, List, Table
 from tune.data.open_book import asked, prompt
-from tune.data.page import Page
 from tune.data.passage import PASSAGE
 from tune.data.sources import stdlib
 from tune.recipe import Open
@@ -24,19 +24,6 @@ UNSAID = {"open-keyword", "open-section", "open-silent"}  # whose answer is not 
 def library():
     names = ["heapq", "statistics", "argparse", "json", "logging", "shlex", "time", "zipfile"]
     return list(stdlib.pages(names, topics=False))
-
-
-def page(*blocks, **changes):
-    fields = {"id": "sphinx:shelf", "title": "shelf", "module": "shelf", "source": "sphinx", "licence": "unknown"}
-    return Page(**{**fields, "blocks": tuple(blocks), **changes})
-
-
-def prose(text, *headings):
-    return Prose(headings=("shelf", *headings), text=text)
-
-
-def code(text, *headings):
-    return Code(headings=("shelf", *headings), language="python", text=text)
 
 
 def told(made, kind):

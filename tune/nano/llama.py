@@ -29,8 +29,10 @@ def read(path: Path) -> Llama:
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
-    if model.config.model_type != "llama" or model.config.attention_bias or model.config.mlp_bias:
-        raise UserError(f"{path} holds a {model.config.model_type}", why="only a Llama without biases is rewritten")
+    found = model.config
+    if found.model_type != "llama" or found.attention_bias or found.mlp_bias or not found.tie_word_embeddings:
+        why = "only a Llama without biases and with tied embeddings is rewritten"
+        raise UserError(f"{path} holds another {found.model_type}", why=why)
     letters = {letter: byte for byte, letter in _letters().items()}
     tokens = {
         bytes(letters[c] for c in spelled): number

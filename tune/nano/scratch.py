@@ -9,7 +9,7 @@ from tune.data.page import Page
 from tune.harmony import PAD, RETURN
 from tune.nano import conversations, training
 from tune.nano.speech import STOPS
-from tune.nano.training import Curve, Lesson
+from tune.nano.training import Lesson
 from tune.recipe import Nano, Recipe
 from tune.terminal import quiet
 
@@ -30,20 +30,6 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
     torch.manual_seed(shape.seed)
     model = GptOssForCausalLM(training.compact(wanted, used))
 
-    @training.one_thread()
-    def train(seed: int) -> list[Curve]:
-        return training.train(
-            model,
-            rows,
-            used,
-            steps=shape.steps,
-            batch_tokens=shape.batch_tokens,
-            learning_rate=shape.learning_rate,
-            seed=seed,
-            added=training.offset(used),
-            report=report,
-        )
-
     def save(folder: Path) -> int:
         full = training.expand(model, wanted, used).to(torch.bfloat16)
         full.generation_config = GenerationConfig(
@@ -53,6 +39,7 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
             full.save_pretrained(folder)
         return sum(p.numel() for p in full.parameters())
 
+    train = training.one_thread()(training.teacher(model, rows, used, shape, report))
     return Lesson(train, save, {"conversations": len(rows), "vocabulary_in_use": len(used)})
 
 

@@ -14,7 +14,7 @@ from tune.errors import UserError
 from tune.harmony import PAD, RETURN, VOCABULARY
 from tune.nano import conversations, llama, rewrite, training, vocabulary, wheel
 from tune.nano.speech import STOPS
-from tune.nano.training import UNKNOWN, Curve, Lesson
+from tune.nano.training import UNKNOWN, Lesson
 from tune.recipe import Recipe
 from tune.terminal import quiet
 
@@ -31,8 +31,6 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
 
     Raises UserError when its file is not to be had, or memory is too little.
     """
-    import torch
-
     if (free := ram.free()) < MEMORY:
         raise UserError(
             f"making the embedded model takes {MEMORY / 1e9:.0f} GB of memory",
@@ -50,20 +48,6 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
     used = vocabulary.in_use(moved.kept, *(row.ids for row in rows), *(harmony.encode(page.text) for page in pages))
     model = compact(read.model, moved, used)
 
-    def train(seed: int) -> list[Curve]:
-        return training.train(
-            model,
-            rows,
-            used,
-            steps=shape.steps,
-            batch_tokens=shape.batch_tokens,
-            learning_rate=shape.learning_rate,
-            seed=seed,
-            rows_times=ROWS_TIMES,
-            added=training.offset(used),
-            report=report,
-        )
-
     def save(folder: Path) -> int:
         batches, seen = [], 0
         for batch in training.batches(rows, shape.batch_tokens, shape.seed):
@@ -74,7 +58,7 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
                 break
         return _write(folder, model, batches, moved.rows, used)
 
-    torch.manual_seed(shape.seed)
+    train = training.teacher(model, rows, used, shape, report, rows_times=ROWS_TIMES)
     return Lesson(train, save, {"conversations": len(rows), "vocabulary_in_use": len(used)})
 
 

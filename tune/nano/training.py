@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tune import terminal
 from tune.harmony import IGNORE, RANKS, VOCABULARY, Rendered
+from tune.recipe import Nano
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +43,28 @@ class Lesson(NamedTuple):
     train: Callable[[int], list[Curve]]
     save: Callable[[Path], int]
     figures: dict[str, int]
+
+
+def teacher(
+    model: Any, rows: Sequence[Rendered], used: Sequence[int], shape: Nano, report: Callable[[str], None], **how: float
+) -> Callable[[int], list[Curve]]:
+    """`Lesson.train` of a compact model: each call goes on from where the last one ended."""
+
+    def teach(seed: int) -> list[Curve]:
+        return train(
+            model,
+            rows,
+            used,
+            steps=shape.steps,
+            batch_tokens=shape.batch_tokens,
+            learning_rate=shape.learning_rate,
+            seed=seed,
+            added=offset(used),
+            report=report,
+            **how,
+        )
+
+    return teach
 
 
 def vocabulary(conversations: Sequence[Rendered]) -> list[int]:
@@ -103,6 +126,7 @@ def train(
     require a gradient stays; token embeddings learn `rows_times` as fast as the rest; `added` is added to its logits.
 
     AdamW, linear warm-up over a twentieth of the steps, cosine to a tenth of `learning_rate`, gradients clipped at 1.
+    Weights decay, embeddings do not.
     """
     import torch
 
@@ -112,7 +136,7 @@ def train(
     rows = model.get_input_embeddings().weight
     groups = [
         {"params": [p for p in trained if p is not rows], "times": 1.0},
-        {"params": [rows], "times": rows_times},
+        {"params": [rows], "times": rows_times, "weight_decay": 0.0},  # it would move rows without a gradient
     ]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
     curve, tokens, began = list[Curve](), 0, time.monotonic()

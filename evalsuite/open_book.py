@@ -28,7 +28,7 @@ def open_book(pages: Sequence[Page], split: Split, wanted: Evaluate) -> Iterator
         held = page.held_out(wanted.modules) if split == "held-out" else None
         module = held.module if held else page.module
         for one in asked(page, form=FORM):
-            question = _question(one, module, split, wanted.answer_rule)
+            question = _question(one, module, split, wanted.answer_rule) if one.kind in wanted.open_kinds else None
             if question and question.prompt not in seen:
                 seen.add(question.prompt)
                 found[one.kind].append(Found(one.answer, one.page, question))

@@ -81,20 +81,20 @@ _TAUGHT: dict[str, dict[str, float]] = {
 class Nano(Section):
     """The embedded base model: what it starts from, and how it is taught to speak harmony."""
 
-    kind: Literal["random", "smollm2"] = "random"  # smollm2: SmolLM2-135M-Instruct rewritten, which can read
+    kind: Literal["smollm2", "random"] = "smollm2"  # SmolLM2-135M-Instruct rewritten, which can read
     file: Path | None = None  # smollm2: its wheel or GGUF, for a machine without a package index
     layers: Positive = 4  # random: the shape
     hidden: Annotated[int, Field(gt=0, multiple_of=32)] = 128  # what vLLM's CPU kernels take
     experts: Positive = 4
-    steps: Positive = 400
-    batch_tokens: Positive = 1024
-    learning_rate: float = Field(default=3e-3, gt=0)
+    steps: Positive = 72
+    batch_tokens: Positive = 512
+    learning_rate: float = Field(default=2e-4, gt=0)
     seed: int = 0
 
     @model_validator(mode="before")
     @classmethod
     def _taught(cls, given: Any) -> Any:
-        return {**_TAUGHT.get(given.get("kind", "random"), {}), **given} if isinstance(given, dict) else given
+        return {**_TAUGHT.get(given.get("kind", "smollm2"), {}), **given} if isinstance(given, dict) else given
 
     @property
     def about_model(self) -> dict[str, Any]:
@@ -161,13 +161,14 @@ class Serve(Section):
         return self
 
 
-ABOUT_QUESTIONS = {"questions", "book", "taught", "answer_rule", "seed"}
+ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
 
 class Evaluate(Section):
     modules: list[str] = []  # questions come from these; never trained on
     questions: Positive = 200
     book: Literal["closed", "open", "both"] = "both"  # open: the passage that holds the answer stands in the prompt
+    open_kinds: Annotated[list[Open], Field(min_length=1)] = list(get_args(Open))
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]

@@ -215,8 +215,9 @@ def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> 
 
 
 def _short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
-    """The answer, claim, line and value of a fact with a short answer."""
-    return f"{claim}\nANSWER: {value}", claim, line, value
+    """The answer, claim, line and value of a fact with a short answer. The claim is for the analysis alone: a small
+    model that has said it there and begins it again goes on as it did there, and ends before the answer line."""
+    return f"ANSWER: {value}", claim, line, value
 
 
 def _session(step: doctests.Step) -> _Fact:

@@ -1,15 +1,15 @@
 """Page -> open-book questions: the passage that holds the answer stands in the prompt, so a reader needs no memory.
 
 In: pages of any source. Out: facts with a short answer that can be checked, each in two forms that share no wording:
-"train" for examples to learn from, "ask" for questions. Deterministic for a page. Knows nothing about models, tokens
-or files; code of pages that have a url is never run.
+"train" for examples to learn from, in many wordings, "ask" for questions, in one. Deterministic for a page. Knows
+nothing about models, tokens or files; code of pages that have a url is never run.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from tune.data import open_kinds, open_rows, open_sections, passage, sessions
+from tune.data import open_kinds, open_rows, open_sections, passage, sessions, wordings
 from tune.data.block import fenced, sections
 from tune.data.open_kinds import Check, Fact, Grader
 from tune.data.page import Page
@@ -40,7 +40,8 @@ class Asked(NamedTuple):
 def asked(page: Page, *, form: Form) -> Iterator[Asked]:
     """What a page can be asked. Both forms give the same facts in the same order."""
     for fact in _facts(page):
-        question = fact.questions[form == "ask"]
+        learned = wordings.learned(fact.questions, f"{fact.heading} {fact.claim}")
+        question = learned if form == "train" else fact.questions[-1]
         yield Asked(
             fact.kind, page.id, page.module, fact.heading, fact.passage, question,
             fact.answer, fact.grader, fact.claim, fact.line, fact.check, fact.guess,
@@ -48,14 +49,19 @@ def asked(page: Page, *, form: Form) -> Iterator[Asked]:
 
 
 def prompt(one: Asked, form: Form) -> str:
-    """The user's message: the passage and then the question, or the question and then the passage, quoted."""
+    """The user's message: passage and question, laid out in one of the ways to learn from, or in the one to ask."""
+
+    def of(choices: Sequence[str]) -> str:
+        return wordings.learned(choices, f"{one.question} {one.passage}") if form == "train" else choices[-1]
+
     may_be_silent = one.kind in {"open-default", "open-value", "open-silent"}
-    if form == "train":
-        rule = f"\nIf the passage does not say, answer {open_kinds.SILENT}." if may_be_silent else ""
-        return f"Passage:\n{fenced(one.passage)}\n\n{one.question}{rule}"
-    rule = f"\nWhere the text gives no answer, reply: {open_kinds.SILENT}." if may_be_silent else ""
-    quoted = "\n".join(f"> {line}".rstrip() for line in one.passage.split("\n"))
-    return f"{one.question}{rule}\n\nGo by this text:\n\n{quoted}"
+    words = {
+        "passage": one.passage,
+        "fenced": fenced(one.passage),
+        "quoted": "\n".join(f"> {line}".rstrip() for line in one.passage.split("\n")),
+        "question": f"{one.question}\n{of(wordings.RULES)}" if may_be_silent else one.question,
+    }
+    return of(wordings.filled(wordings.LAYOUTS, **words))
 
 
 def why_none(pages: Sequence[Page]) -> str:

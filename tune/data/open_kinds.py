@@ -1,15 +1,15 @@
 """A section with a signature -> what a reader of the passage can be asked: parameter, default, keyword-only, silence.
 
-In: a section and its signature. Out: facts, each asked in two wordings. Knows nothing about prompts or pages.
+In: a section and its signature. Out: facts, each in several wordings. Knows nothing about prompts or pages.
 """
 
-import zlib
 from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from tune.data import passage
+from tune.data import passage, wordings
 from tune.data.block import Section
 from tune.data.signatures import Parameter, Signature
+from tune.data.wordings import filled, pick
 from tune.recipe import Open
 
 Check = Literal["executed", "grounded", "inspected"]
@@ -17,7 +17,6 @@ Grader = Literal["exact", "literal", "choice", "yesno"]
 
 SHORT = 60  # characters of an answer at most
 NAMES = 200  # of a page, among which one that a passage does not hold is looked for
-SILENT = "not stated"
 ORDINALS = ("first", "second", "third", "fourth")
 WHERE: dict[Open, str] = {  # what the analysis says of the place, before it says the claim
     "open-parameter": "The passage says it in its signature.",
@@ -31,12 +30,12 @@ WHERE: dict[Open, str] = {  # what the analysis says of the place, before it say
 
 
 class Fact(NamedTuple):
-    """What a passage says, asked in two wordings. `line` is the passage's, empty when it says nothing."""
+    """What a passage says, in several wordings. `line` is the passage's, empty when it says nothing."""
 
     kind: Open
     heading: str
     passage: str
-    questions: tuple[str, str]  # to learn from, to be asked
+    questions: tuple[str, ...]  # the last to be asked, the others to learn from
     answer: str
     grader: Grader
     claim: str
@@ -55,7 +54,7 @@ def of_signature(section: Section, found: Signature, others: Sequence[str]) -> I
     yield from told
     missing = absent(others, shown)
     if missing and pick(f"{section.title} silent", 2 if told else 8) == 0:
-        yield silent(section.title, shown, default_questions(missing[pick(section.title, len(missing))]))
+        yield silent(section.title, shown, wordings.DEFAULT, missing[pick(section.title, len(missing))])
 
 
 def by_keyword(signatures: Sequence[tuple[Section, Signature]]) -> Iterator[Fact]:
@@ -83,11 +82,7 @@ def _parameter(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
         return
     k = near[pick(heading, len(near))]
     name, place = found.parameters[k].name, ORDINALS[k]
-    less = found.skipped
-    questions = (
-        f"What is the name of the {place} parameter{less}?",
-        f"Which parameter comes {place} in the signature{less}?",
-    )
+    questions = filled(wordings.PARAMETER, place=place, number=str(k + 1), less=found.skipped)
     claim = f"The {place} parameter is `{name}`."
     yield Fact("open-parameter", heading, shown, questions, name, "exact", claim, found.text)
 
@@ -98,34 +93,22 @@ def _default(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
     none = pick(f"{heading} none", 3) == 0
     for p in _chosen(heading, [p for p in fit if p.default != "None"] or (fit if none else []), 2):
         claim = f"The default of `{p.name}` is `{p.default}`."
-        questions = default_questions(p.name)
+        questions = filled(wordings.DEFAULT, name=p.name)
         yield Fact("open-default", heading, shown, questions, p.default, "literal", claim, found.text)
 
 
 def _keyword(heading: str, found: Signature, shown: str, name: str, place: str) -> Fact:
     claim = f"`{name}` stands {place} the `*`." if place else "The signature has no `*`."
-    questions = (
-        f"Must the argument `{name}` be passed by keyword? Answer yes or no.",
-        f"Does a call have to name `{name}`? Answer yes or no.",
-    )
+    questions = filled(wordings.KEYWORD, name=name)
     answer = "yes" if place == "behind" else "no"
     return Fact("open-keyword", heading, shown, questions, answer, "yesno", claim, found.text, guess=0.5)
 
 
-def silent(heading: str, shown: str, questions: tuple[str, str]) -> Fact:
-    """A question of another kind about a name, quoted in it, that the passage does not hold."""
-    name = questions[0].split("`")[1]
-    return Fact(
-        "open-silent",
-        heading,
-        shown,
-        questions,
-        SILENT,
-        "exact",
-        f"The passage does not name `{name}`.",
-        "",
-        "grounded",
-    )
+def silent(heading: str, shown: str, asks: Sequence[str], name: str) -> Fact:
+    """A question of another kind about a name that the passage does not hold."""
+    claim = f"The passage does not name `{name}`."
+    questions = filled(asks, name=name)
+    return Fact("open-silent", heading, shown, questions, wordings.SILENT, "exact", claim, "", "grounded")
 
 
 def absent(names: Sequence[str], shown: str) -> list[str]:
@@ -133,20 +116,8 @@ def absent(names: Sequence[str], shown: str) -> list[str]:
     return [name for name in names[:NAMES] if name.casefold() not in shown.casefold()]
 
 
-def default_questions(name: str) -> tuple[str, str]:
-    return (
-        f"What is the default value of the parameter `{name}`?",
-        f"Which value does `{name}` take when the caller leaves it out?",
-    )
-
-
 def _chosen(heading: str, found: Sequence[Parameter], most: int) -> list[Parameter]:
     return [found[(pick(heading, len(found)) + i) % len(found)] for i in range(min(most, len(found)))]
-
-
-def pick(name: str, count: int) -> int:
-    """A number under `count` that `name` decides."""
-    return zlib.crc32(name.encode("utf-8", "surrogatepass")) % count
 
 
 def fits(answer: str) -> bool:

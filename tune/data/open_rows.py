@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
+from tune.data import wordings
 from tune.data.block import Block, Fields, Table
-from tune.data.open_kinds import Fact, absent, fits, pick, silent
+from tune.data.open_kinds import Fact, absent, fits, silent
 from tune.data.passage import PASSAGE
+from tune.data.wordings import filled, pick
 
 _T = TypeVar("_T")
 
@@ -102,7 +104,17 @@ def _of_rows(heading: str, rows: Sequence[_Row], others: Sequence[str]) -> Itera
             claim = f"The passage says of `{row.name}`: {row.text}."
             line = next((line for line in row.lines.split("\n") if row.text in line), "")
             if line:
-                yield Fact("open-value", heading, shown, _asks(row.name), row.text, "exact", claim, line, "grounded")
+                yield Fact(
+                    "open-value",
+                    heading,
+                    shown,
+                    filled(wordings.VALUE, name=row.name),
+                    row.text,
+                    "exact",
+                    claim,
+                    line,
+                    "grounded",
+                )
         yield from _silent(heading, shown, others, bool(fit))
 
 
@@ -122,10 +134,7 @@ def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fac
         found = [one for one in found if one[2] in one[0].lines and head.count(one[1]) == 1 and fits(one[0].name)]
         for row, column, cell in _chosen(heading, found):
             claim = f"`{row.name}` has {cell} under {column}."
-            questions = (
-                f"What does the table give for `{row.name}` under {column}?",
-                f"Which {column} belongs to `{row.name}`?",
-            )
+            questions = filled(wordings.CELL, name=row.name, column=column)
             yield Fact("open-value", heading, shown, questions, cell, "exact", claim, row.lines, "grounded")
         yield from _silent(heading, shown, others, bool(found))
 
@@ -133,11 +142,7 @@ def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fac
 def _silent(heading: str, shown: str, others: Sequence[str], asked: bool) -> Iterator[Fact]:
     missing = [name for name in absent(others, shown) if fits(name)]
     if asked and missing and pick(f"{heading}{shown}", 2) == 0:
-        yield silent(heading, shown, _asks(missing[pick(shown, len(missing))]))
-
-
-def _asks(name: str) -> tuple[str, str]:
-    return f"What does the passage say about `{name}`?", f"How does the text explain `{name}`?"
+        yield silent(heading, shown, wordings.VALUE, missing[pick(shown, len(missing))])
 
 
 def _parts(rows: Sequence[_Row]) -> Iterator[list[_Row]]:

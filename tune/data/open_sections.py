@@ -8,10 +8,11 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tune.data import passage
+from tune.data import passage, wordings
 from tune.data.block import Section
 from tune.data.doctests import Step
-from tune.data.open_kinds import Check, Fact, Grader, fits, literal, pick
+from tune.data.open_kinds import Check, Fact, Grader, fits, literal
+from tune.data.wordings import filled, pick
 
 CHOICES = 3
 SAID = 120  # characters: a sentence under a heading, in a choice of headings
@@ -47,10 +48,7 @@ def of_headings(parts: Sequence[Section]) -> Iterator[Fact]:
         titles = [other for other, _ in group]
         random.Random(pick(shown, 2**32)).shuffle(titles)
         listed = "\n".join(f"{letter}. {other}" for letter, other in zip("ABC", titles, strict=True))
-        questions = (
-            f'Under which heading does the passage say "{quote}"?\n{listed}',
-            f'Which of these parts has the words "{quote}" in it?\n{listed}',
-        )
+        questions = filled(wordings.SECTION, quote=quote, choices=listed)
         letter = "ABC"[titles.index(title)]
         claim = f"It stands under the heading {title}."
         guess = 1 / len(titles)
@@ -73,7 +71,7 @@ def of_sessions(section: Section, verified: Sequence[Step] | None) -> Iterator[F
             ]
             start = pick(shown, len(fit) or 1)
             for _, source, printed in (fit[start:] + fit[:start])[: (len(fit) + 1) // 2]:
-                questions = (f"What does `{source}` print?", f"Which output does the session show for `{source}`?")
+                questions = filled(wordings.PRINTS, name=source)
                 claim = f"`{source}` prints `{printed}`."
                 check: Check = "grounded" if verified is None else "executed"
                 grader: Grader = "literal" if literal(printed) else "exact"

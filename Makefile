@@ -7,10 +7,16 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # alone, so a machine that cannot reach it loses seconds, not minutes.
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test check lint types imports tests bench clean
+.PHONY: demo demo-fail test check lint types imports tests bench clean
 
 demo: $(VENV)/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
+
+# The same path with a learning rate that ruins the model: the gate has to say FAIL.
+demo-fail: $(VENV)/.ready
+	@mkdir -p demo-fail
+	@sed 's/^learning_rate = .*/learning_rate = 0.1/' examples/recipe.toml > demo-fail/recipe.toml
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh demo-fail
 
 test: check
 
@@ -42,4 +48,4 @@ $(VENV)/.ready: requirements/cpu.txt pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf demo work build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf demo demo-fail work build dist *.egg-info .mypy_cache .ruff_cache .hypothesis .coverage

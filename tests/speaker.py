@@ -20,7 +20,7 @@ from tune.nano.training import Curve
 from tune.recipe import Nano
 
 FILE = Path(__file__).parent / "golden" / "speaker.safetensors"
-SHAPE = Nano(layers=2, hidden=64, experts=2, steps=600, batch_tokens=256, learning_rate=5e-3)
+SHAPE = Nano(kind="random", layers=2, hidden=64, experts=2, steps=600, batch_tokens=256, learning_rate=5e-3)
 DATE, RULE = "2026-01-01", "End with one line: ANSWER: <value>"
 
 

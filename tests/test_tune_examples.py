@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 from shelf import code, page, prose
 
-from tune.data import doctests, examples, signatures
+from tune.data import doctests, examples, signatures, wordings
 from tune.data.block import Admonition, Item, List, Table
 from tune.data.sources import stdlib
 from tune.recipe import Open
@@ -25,7 +25,7 @@ def made(*pages, efforts=EFFORTS, open_book=False):
 
 
 def short(example):
-    return example.messages[-1].content.rpartition("\nANSWER: ")[2]
+    return example.messages[-1].content.removeprefix("ANSWER: ")
 
 
 PUT = [
@@ -158,10 +158,10 @@ def test_doctests_count_only_when_python_prints_what_the_page_shows():
     found = made(page(*SESSION))
     asked = [e for e in found.examples if e.kind == "doctest"]
     assert [e.messages[-1].content.replace("\n", "|") for e in asked] == [
-        "`sorted(x)` prints `[1, 3]`.|ANSWER: [1, 3]",
-        "`x + [9]` prints `[3, 1, 9]`.|ANSWER: [3, 1, 9]",
+        "ANSWER: [1, 3]",
+        "ANSWER: [3, 1, 9]",
         "```|a|b|```",
-        "`7` prints `7`.|ANSWER: 7",
+        "ANSWER: 7",
     ]
     assert found.doctests == {"matched": 4, "unlike": 1}  # 2 + 2 is not 5, and what follows a lie is not asked
     assert ">>> x = [3, 1]\n>>> sorted(x)\n[1, 3]\n>>> x + [9]\n```" in asked[1].messages[1].content
@@ -237,15 +237,21 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
     assert set(found) == {"open-parameter", "open-default", "open-keyword"}
     rule, asked, said = found["open-default"].messages
     assert rule.content == RULE
-    assert asked.content == (
-        "Passage:\n```\nshelf.put(thing, /, where='top', *, level=3)\nPut it up. Gently.\n```\n\n"
-        "What is the default value of the parameter `where`?\nIf the passage does not say, answer not stated."
-    )
-    assert said.content == "The default of `where` is `'top'`.\nANSWER: 'top'"
+    assert "shelf.put(thing, /, where='top', *, level=3)\nPut it up. Gently." in asked.content.replace("> ", "")
+    assert any(wording.format(name="where") in asked.content for wording in wordings.DEFAULT[:-1])
+    assert any(rule in asked.content for rule in wordings.RULES[:-1])
+    assert said.content == "ANSWER: 'top'"
     assert said.thinking == (
-        "The passage says it in its signature. The line that matters is:\n"
-        "shelf.put(thing, /, where='top', *, level=3)\nThe default of `where` is `'top'`. So the answer is 'top'."
+        "The passage says it in its signature. The default of `where` is `'top'`. Nothing else in it says otherwise."
+        " So the answer is 'top'."
     )
+
+
+def test_a_short_answer_says_nothing_that_the_analysis_said():
+    """A model that copies goes on after the same sentence as it did before, and ends before the answer line."""
+    for e in made(*stdlib.pages(["heapq", "shlex"], topics=False), open_book=True).examples:
+        if e.messages[0].role == "developer":
+            assert re.fullmatch(r"ANSWER: .+", e.messages[-1].content)
 
 
 def test_examples_survive_json():

@@ -183,7 +183,7 @@ def shown(r):
     [
         ("[collect]\ntopics = false\nmodules = ['ast']", "pages", "topics was True, is False"),
         ("[dataset]\nmax_tokens = 9", "dataset", "max_tokens was 512, is 9; tune dataset"),
-        ("[nano]\nsteps = 9", "nano", "steps was 400, is 9; tune nano"),
+        ("[nano]\nsteps = 9", "nano", "steps was 72, is 9; tune nano"),
         ("[train]\nrank = 9", "adapter", "rank was 8, is 9; tune train"),
         ("[project]\nname = 'other'", "merged", "name was python-docs, is other; tune export --format merged"),
     ],

@@ -104,16 +104,14 @@ def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> 
 
 
 def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
-    """low: the claim. medium: where it stands too. high: where in full, the line itself, the claim, the conclusion."""
+    """low: the claim. medium: where it stands too. high: where in full, the claim, the conclusion, and the line itself
+    where the question does not show it."""
     if effort == "low":
         return fact.claim
     if fact.where:
-        line = f" The line that matters is:\n{fact.line}\n" if fact.line else " "
-        return (
-            f"{fact.where}{line}{fact.claim} So the answer is {fact.value}."
-            if effort == "high"
-            else f"{fact.where} {fact.claim}"
-        )
+        # The passage stands in the prompt: a small model that quotes a long line of it does not find the end.
+        rest = f" Nothing else in it says otherwise. So the answer is {fact.value}." if effort == "high" else ""
+        return f"{fact.where} {fact.claim}{rest}"
     if effort == "medium":
         return f"I recall the documentation of {title}. {fact.claim}"
     under = f", under the heading {heading}" if heading != title else ""

@@ -56,7 +56,6 @@ def prompt(one: Asked, form: Form) -> str:
 
     may_be_silent = one.kind in {"open-default", "open-value", "open-silent"}
     words = {
-        "passage": one.passage,
         "fenced": fenced(one.passage),
         "quoted": "\n".join(f"> {line}".rstrip() for line in one.passage.split("\n")),
         "question": f"{one.question}\n{of(wordings.RULES)}" if may_be_silent else one.question,

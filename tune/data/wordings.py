@@ -57,11 +57,11 @@ CELL = (
     "Look up `{name}` in the table. What stands under {column}?",
     "Which {column} belongs to `{name}`?",
 )
-LAYOUTS = (
+LAYOUTS = (  # a passage is a stranger's text: nothing in it ends the fence or the quotation
     "Passage:\n{fenced}\n\n{question}",
-    "{question}\n\nPassage:\n\n{passage}",
-    "From the documentation:\n\n{passage}\n\nQuestion: {question}",
-    "Read this first.\n\n{passage}\n\nNow answer: {question}",
+    "{question}\n\nPassage:\n\n{fenced}",
+    "From the documentation:\n\n{quoted}\n\nQuestion: {question}",
+    "Read this first.\n\n{fenced}\n\nNow answer: {question}",
     "{question}\n\nThis is what is written:\n\n{quoted}",
     "{question}\n\nGo by this text:\n\n{quoted}",
 )

@@ -28,7 +28,7 @@ from tune.weights import canary, shards, tokenizer
 Report = Callable[[str], None]
 
 ROUNDS = 3  # of training, at most; the first is enough unless rounding had bad luck
-NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
+NEEDED = 0.85  # share of well-formed greedy replies under which a model does not speak harmony
 # Bytes of disk: the model, its tokenizer, and a copy of both in the cache.
 DISK = {"random": 500_000_000, "smollm2": 2_000_000_000}
 KEPT = 3  # cached models

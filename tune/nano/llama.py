@@ -3,6 +3,8 @@
 Knows nothing of GPT-OSS.
 """
 
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,7 +28,7 @@ def read(path: Path) -> Llama:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    with quiet():
+    with quiet(), redirect_stderr(StringIO()):  # the reader of GGUF draws a bar that nothing turns off
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
         model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     found = model.config

@@ -8,6 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import islice
+from typing import get_args
 
 from evalsuite.balance import turns
 from evalsuite.open_book import open_book
@@ -18,7 +19,7 @@ from tune.data import page
 from tune.data.open_book import why_none
 from tune.data.page import PAGES, Page
 from tune.errors import UserError
-from tune.recipe import Evaluate, Recipe
+from tune.recipe import Evaluate, Open, Recipe
 
 HELD_OUT, TAUGHT = "held_out.jsonl", "pages.jsonl"
 
@@ -39,7 +40,7 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     prompts = {q.prompt for q in held}
     found = (q for q in open_book(pages.get(TAUGHT, []), "taught", wanted) if q.prompt not in prompts)
     taught = list(islice(found, wanted.taught))
-    why = why_none(pages[TAUGHT]) if wanted.taught and not taught else ""
+    why = _why_none(pages[TAUGHT], wanted) if wanted.taught and not taught else ""
     if not held and not taught:
         raise UserError(
             "no question can be made from these modules",
@@ -82,7 +83,7 @@ def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Q
         return []
     opened = list(open_book(pages, "held-out", wanted)) if pages else []
     if pages is not None and not opened:
-        why = why_none(pages) if pages else f"no page of the source documents {', '.join(wanted.modules)}"
+        why = _why_none(pages, wanted) if pages else f"no page of the source documents {', '.join(wanted.modules)}"
         if wanted.book == "open":
             raise UserError(
                 "no open-book question can be made from the held-out pages",
@@ -92,6 +93,12 @@ def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Q
         report(f"no open-book question about the held-out modules: {why}")
     closed = closed_book(wanted, report) if wanted.book != "open" else []
     return list(islice(turns([closed, opened]), wanted.questions))
+
+
+def _why_none(pages: Sequence[Page], wanted: Evaluate) -> str:
+    if left_out := set(get_args(Open)) - set(wanted.open_kinds):
+        return f"{why_none(pages)}; and [evaluate] open_kinds leaves out {', '.join(sorted(left_out))}"
+    return why_none(pages)
 
 
 def _tell(questions: Sequence[Question], split: str, count: int, source: str, report: Say) -> None:

@@ -254,3 +254,22 @@ def test_too_few_is_said_for_each_split(tmp_path: Path) -> None:
     splits = Counter(q.split for q in made.questions)
     assert f"only {splits['held-out']} questions, not 5000: these modules hold no more" in lines
     assert f"only {splits['taught']} taught questions, not 5000: these pages hold no more" in lines
+
+
+def test_only_the_kinds_that_the_recipe_names_are_asked(work: Path, opened: QuestionSet) -> None:
+    wanted = recipe(work, open_kinds=["open-default", "open-keyword"], taught=20)
+    made = freeze.make(wanted)
+    assert {(q.split, q.kind) for q in made.questions} == {
+        (split, kind) for split in ("held-out", "taught") for kind in ("open-default", "open-keyword")
+    }
+    assert {q.kind for q in opened.questions} > {"open-default", "open-keyword"}
+    with pytest.raises(UserError, match="not the question set of this recipe") as e:
+        recipe(work, taught=20).evaluate.require_questions(Path("questions.jsonl"), made.made)
+    assert "open_kinds was ['open-default', 'open-keyword']" in e.value.why
+
+
+def test_kinds_that_were_left_out_are_named_when_nothing_is_left(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, lambda page, **_: [fact(page, 1, "open-value")])
+    with pytest.raises(UserError) as e:
+        freeze.make(recipe(work, open_kinds=["open-default"]))
+    assert "open_kinds leaves out open-doctest, open-keyword" in e.value.why

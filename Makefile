@@ -16,7 +16,9 @@ demo: $(VENV)/.ready
 demo-fail: $(VENV)/.ready
 	@mkdir -p demo-fail
 	@sed 's/^learning_rate = .*/learning_rate = 0.1/' examples/recipe.toml > demo-fail/recipe.toml
+	@grep -q '^learning_rate = 0.1$$' demo-fail/recipe.toml
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh demo-fail
+	@cd demo-fail; $(CURDIR)/$(BIN)/evalsuite gate work/report.json > /dev/null; test $$? = 1
 
 test: check
 

@@ -88,7 +88,7 @@ def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Q
             raise UserError(
                 "no open-book question can be made from the held-out pages",
                 why=why,
-                fix="name other modules in [evaluate] modules of recipe.toml, then tune collect",
+                fix="name other modules in [evaluate] modules of recipe.toml, or more open_kinds, then tune collect",
             )
         report(f"no open-book question about the held-out modules: {why}")
     closed = closed_book(wanted, report) if wanted.book != "open" else []
@@ -97,7 +97,8 @@ def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Q
 
 def _why_none(pages: Sequence[Page], wanted: Evaluate) -> str:
     if left_out := set(get_args(Open)) - set(wanted.open_kinds):
-        return f"{why_none(pages)}; and [evaluate] open_kinds leaves out {', '.join(sorted(left_out))}"
+        asked = ", ".join(sorted(set(wanted.open_kinds)))
+        return f"no page gives {asked}, and [evaluate] open_kinds leaves out {', '.join(sorted(left_out))}"
     return why_none(pages)
 
 

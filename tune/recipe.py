@@ -71,11 +71,9 @@ class Base(Section):
     revision: str = ""  # a Hub id needs a commit
 
 
-# How the embedded model is taught, where the recipe does not say: a random start, and a model that can read already.
-_TAUGHT: dict[str, dict[str, float]] = {
-    "random": {"steps": 400, "batch_tokens": 1024, "learning_rate": 3e-3},
-    "smollm2": {"steps": 72, "batch_tokens": 512, "learning_rate": 2e-4},
-}
+# How a model from a random start is taught, where the recipe does not say.
+_RANDOM = {"steps": 400, "batch_tokens": 1024, "learning_rate": 3e-3}
+_SHAPE = {"layers", "hidden", "experts"}
 
 
 class Nano(Section):
@@ -94,12 +92,20 @@ class Nano(Section):
     @model_validator(mode="before")
     @classmethod
     def _taught(cls, given: Any) -> Any:
-        return {**_TAUGHT.get(given.get("kind", "smollm2"), {}), **given} if isinstance(given, dict) else given
+        return {**_RANDOM, **given} if isinstance(given, dict) and given.get("kind") == "random" else given
+
+    @model_validator(mode="after")
+    def _fits_kind(self) -> Self:
+        if self.kind == "smollm2" and (shape := sorted(_SHAPE & self.model_fields_set)):
+            raise ValueError(f'{", ".join(shape)} shape kind = "random" alone')
+        if self.kind == "random" and self.file:
+            raise ValueError('file is what kind = "smollm2" is made from')
+        return self
 
     @property
     def about_model(self) -> dict[str, Any]:
         """What of the section decides which model it is: where the file lies does not."""
-        shape = set() if self.kind == "random" else {"layers", "hidden", "experts"}
+        shape = set() if self.kind == "random" else _SHAPE
         return self.model_dump(exclude={"file", *shape})
 
 
@@ -182,7 +188,8 @@ class Evaluate(Section):
     @property
     def about_questions(self) -> dict[str, Any]:
         """What decides which questions `evalsuite questions` makes: it is written into their header."""
-        return {"modules": sorted(set(self.modules)), **self.model_dump(include=ABOUT_QUESTIONS)}
+        sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
+        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets}
 
     def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
         """Raise UserError when the set in `path` was made from other settings than these; `made` is {} for one that

@@ -110,8 +110,8 @@ def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
         return fact.claim
     if fact.where:
         # The passage stands in the prompt: a small model that quotes a long line of it does not find the end.
-        rest = f" Nothing else in it says otherwise. So the answer is {fact.value}." if effort == "high" else ""
-        return f"{fact.where} {fact.claim}{rest}"
+        conclusion = f" So the answer is {fact.value}." if effort == "high" else ""
+        return f"{fact.where} {fact.claim}{conclusion}"
     if effort == "medium":
         return f"I recall the documentation of {title}. {fact.claim}"
     under = f", under the heading {heading}" if heading != title else ""
@@ -144,7 +144,7 @@ def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) 
 
 
 def _open(one: open_book.Asked) -> _Fact:
-    short = _short(one.claim, one.answer, one.line)
+    short = _short(one.claim, one.answer, "")  # the line stands in the prompt
     return _Fact(one.kind, one.check, open_book.prompt(one, "train"), *short, open_kinds.WHERE[one.kind])
 
 

@@ -25,10 +25,10 @@ DEFAULT = (
 KEYWORD = (
     "Must the argument `{name}` be passed by keyword? Answer yes or no.",
     "Is `{name}` keyword-only? Answer yes or no.",
-    "Can `{name}` be given by keyword alone? Answer yes or no.",
-    "Is it an error to pass `{name}` by its place? Answer yes or no.",
-    "Yes or no: does every call have to write `{name}=`?",
-    "Does a call have to name `{name}`? Answer yes or no.",
+    "Is a keyword the only way to give `{name}`? Answer yes or no.",
+    "Is there no place, only a keyword, by which `{name}` is given? Answer yes or no.",
+    "Yes or no: whoever gives `{name}`, must they write `{name}=`?",
+    "Does a call that passes `{name}` have to name it? Answer yes or no.",
 )
 SECTION = (
     'Under which heading does the passage say "{quote}"?\n{choices}',

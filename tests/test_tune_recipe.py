@@ -51,6 +51,10 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ("[dataset]\nefforts = []", r"dataset\.efforts: .* at least 1 item"),
         ("[dataset]\nkinds = []", r"dataset\.kinds: .* at least 1 item"),
         ("[evaluate]\nefforts = []", r"evaluate\.efforts: .* at least 1 item"),
+        ("[nano]\nlayers = 2\nexperts = 2", 'experts, layers shape kind = "random" alone'),
+        ('[nano]\nkind = "random"\nfile = "x.whl"', 'file is what kind = "smollm2" is made from'),
+        ('[nano]\nkind = ["random"]', "nano.kind"),
+        ('[evaluate]\nopen_kinds = ["open-colour"]', "open_kinds"),
     ],
 )
 def test_each_bad_recipe_gets_its_reason(tmp_path, text, says):

@@ -1,4 +1,4 @@
-"""How an open-book fact is asked: several wordings and layouts to learn from, and one more of each to be asked.
+"""How an open-book fact is asked: wordings and layouts, two of each at least, the last to be asked.
 
 One wording would teach a small model that wording and not to read. Knows nothing about pages or models.
 """

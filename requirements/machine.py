@@ -4,7 +4,7 @@ import platform
 import shutil
 import sys
 
-NEEDED_GB = 8
+NEEDED_GB = 10
 problems = []
 if sys.version_info < (3, 11):  # noqa: UP036 - this is what tells an older Python
     problems.append(f"Python {platform.python_version()} is too old: run make PYTHON=python3.11 (or later)")

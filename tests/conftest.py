@@ -27,7 +27,8 @@ def golden() -> Callable[[str, str], None]:
 
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """The demo's path from `tune init` to both exports: three minutes, or half a one when nano is cached."""
+    """The demo's path from `tune init` to both exports, on a nano from a random start: three minutes, or half a one
+    when it is cached. The default nano is seen by `make demo` alone."""
     made = Story(tmp_path_factory.mktemp("story"), {})
     steps = commands()
     made.run(steps[0])

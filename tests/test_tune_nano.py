@@ -81,7 +81,10 @@ def test_expansion_is_the_full_softmax_exactly() -> None:
     from transformers import GptOssForCausalLM
 
     torch.manual_seed(0)
-    config, used = scratch.config(Nano(layers=2, hidden=32, experts=2)), [0, 7, 300, harmony.START, harmony.RETURN]
+    config, used = (
+        scratch.config(Nano(kind="random", layers=2, hidden=32, experts=2)),
+        [0, 7, 300, harmony.START, harmony.RETURN],
+    )
     small = GptOssForCausalLM(training.compact(config, used)).double().eval()
     full = training.expand(small, config, used)
     for model in (small, full):
@@ -107,7 +110,7 @@ def test_rows_of_a_batch_do_not_see_their_padding_or_each_other() -> None:
     assert (ids.shape, real) == ((2, 21), 24)
     assert labels[0].tolist() == [harmony.IGNORE, 5, 6, *[harmony.IGNORE] * 18]
     assert (ids[1, -1], labels[1, -1]) == (training.UNKNOWN, harmony.IGNORE)  # 99 is not in use: never a target
-    model = GptOssForCausalLM(training.compact(scratch.config(Nano(layers=2, hidden=32)), used)).eval()
+    model = GptOssForCausalLM(training.compact(scratch.config(Nano(kind="random", layers=2, hidden=32)), used)).eval()
     with torch.no_grad():
         torch.testing.assert_close(
             model(input_ids=ids).logits[0, :3], model(input_ids=ids[:1, :3]).logits[0], atol=1e-5, rtol=1e-4
@@ -179,7 +182,7 @@ def test_the_gradient_is_that_of_the_full_vocabulary() -> None:
     torch.manual_seed(0)
     from transformers import GptOssForCausalLM
 
-    wanted = scratch.config(Nano(layers=1, hidden=32, experts=2))
+    wanted = scratch.config(Nano(kind="random", layers=1, hidden=32, experts=2))
     small = GptOssForCausalLM(training.compact(wanted, used))
     full = training.expand(small, wanted, used).train()
     ids, labels, _ = training.tensors(rows, used)

@@ -28,9 +28,7 @@ from tune.weights import canary, shards, tokenizer
 Report = Callable[[str], None]
 
 ROUNDS = 3  # of training, at most; the first is enough unless rounding had bad luck
-# Share of well-formed greedy replies, to 24 probes, under which a model does not speak harmony. One that came with
-# other habits keeps some: 21 of 24 after a round, and another round takes minutes.
-NEEDED = {"random": 0.9, "smollm2": 0.85}
+NEEDED = 0.9  # share of well-formed greedy replies under which a model does not speak harmony
 # Bytes of disk: the model, its tokenizer, and a copy of both in the cache.
 DISK = {"random": 500_000_000, "smollm2": 2_000_000_000}
 KEPT = 3  # cached models
@@ -131,12 +129,12 @@ def _teach(folder: Path, recipe: Recipe, lesson: Lesson, report: Report) -> tupl
         parameters = lesson.save(folder)
         (folder / "model.safetensors").chmod(0o644)  # safetensors makes it the owner's; containers run as others
         said = speaks(folder, recipe.dataset.date, recipe.evaluate.answer_rule)
-        if said.well_formed >= NEEDED[shape.kind] and said.steers:
+        if said.well_formed >= NEEDED and said.steers:
             return curve, said, parameters
         report(f"nano: after round {rounds + 1} of {ROUNDS}, {said.words}")
     raise UserError(
         f"nano does not speak harmony: {said.words}",
-        why=f"{NEEDED[shape.kind]:.0%} are needed, and a thinking that grows with the effort; "
+        why=f"{NEEDED:.0%} are needed, and a thinking that grows with the effort; "
         f"{ROUNDS} times {shape.steps} steps of {shape.batch_tokens} tokens left the loss at {curve[-1].loss:.2f}",
         fix=f"raise nano.steps in recipe.toml, then {REMAKE}",
     )

@@ -188,11 +188,12 @@ def on_gpu(
 ) -> Iterator[Problem]:
     """Whether the machine's GPUs hold the model. Adds to `figures` what one GPU takes."""
     tuning = options.tuning
-    fit = memory.fit(
-        memory.need(shape, tensors, tuning, options.max_model_len), machine.total or machine.memory, tuning
-    )
+    total = machine.total or machine.memory
+    fit = memory.fit(memory.need(shape, tensors, tuning, options.max_model_len), total, tuning)
     figures["weight_bytes"], figures["cache_bytes"] = fit.need.weights, fit.need.kv_request
     figures["need_bytes"] = fit.need.weights + fit.need.overhead + (tuning.cache_bytes or fit.need.kv_request)
+    # vLLM wants its share of the whole memory free, even when it is told what the cache takes.
+    at_start = max(int(total * tuning.utilisation), int(figures["need_bytes"]))
     if not machine.memory:
         why, fix = "vLLM for GPUs is installed, nvidia-smi shows none", f"pip uninstall -y vllm, then {INSTALL_CPU}"
         yield contents.error("no GPU answers", why, fix)
@@ -204,7 +205,7 @@ def on_gpu(
         fix = _smaller(tensors, options, machine)
         fix += "; or -- --tensor-parallel-size N" if tuning.gpus < machine.gpus else ""
         yield contents.error("the model does not fit into memory", f"each GPU: {fit.words}", fix)
-    elif machine.memory < fit.usable:
-        why = f"{machine.memory / GIB:.1f} GiB are free, the engine takes {fit.usable / GIB:.1f} GiB at its start"
+    elif machine.memory < at_start:
+        why = f"{machine.memory / GIB:.1f} GiB are free, the engine takes {at_start / GIB:.1f} GiB at its start"
         fix = "end what else runs there, or -- --gpu-memory-utilization with a smaller share"
         yield contents.error("another program holds memory of the GPU", why, fix)

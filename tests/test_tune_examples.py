@@ -242,7 +242,8 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
     assert any(rule in asked.content for rule in wordings.RULES[:-1])
     assert said.content == "ANSWER: 'top'"
     assert said.thinking == (
-        "The passage says it in its signature. The default of `where` is `'top'`. So the answer is 'top'."
+        "I go by the text that is given here, and not by what I remember. The passage says it in its signature. "
+        "The default of `where` is `'top'`."
     )
 
 

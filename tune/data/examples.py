@@ -105,13 +105,16 @@ def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> 
 
 def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
     """low: the claim. medium: where it stands too. high: where in full, the claim, the conclusion, and the line itself
-    where the question does not show it."""
+    where the question does not show it.
+
+    With the passage in the question every effort ends with the claim: a small model that says a value twice, or quotes
+    a long line, does not find the end.
+    """
     if effort == "low":
         return fact.claim
     if fact.where:
-        # The passage stands in the prompt: a small model that quotes a long line of it does not find the end.
-        conclusion = f" So the answer is {fact.value}." if effort == "high" else ""
-        return f"{fact.where} {fact.claim}{conclusion}"
+        by_text = "I go by the text that is given here, and not by what I remember. " if effort == "high" else ""
+        return f"{by_text}{fact.where} {fact.claim}"
     if effort == "medium":
         return f"I recall the documentation of {title}. {fact.claim}"
     under = f", under the heading {heading}" if heading != title else ""

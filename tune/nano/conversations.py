@@ -73,13 +73,14 @@ def conversation(
     *,
     stray_share: float = STRAY,
 ) -> list[Message]:
-    """One exchange about a passage. Three kinds of eight end with an answer line under `answer_rule`.
+    """One exchange about a passage. Three kinds of seven end with an answer line, and those alone are under
+    `answer_rule`: a base that has seen the rule broken breaks it, and what tuned then gains is the rule.
 
     `others` are other headings, the wrong choices: up to three are used. Code is only ever continued: which
     signature belongs to which name is for the tuning to teach. A share of the questions is stray text: from a random
     start, the format of a reply must follow from the format of the prompt, and from nothing that is asked.
     """
-    developer = rng.choice(["", rng.choice(_STYLE), answer_rule])
+    developer = rng.choice(["", rng.choice(_STYLE)])
     kind = rng.choice(["ask", "ask", "ask", "continue", "name", "choice", "yesno"])
     if kind == "continue" or passage.startswith("```"):
         words = passage.split()

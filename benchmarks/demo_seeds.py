@@ -1,0 +1,171 @@
+"""Whether the demo's verdict hangs on its seeds: the demo's own commands, once a seed, and what the gate said.
+
+    python benchmarks/demo_seeds.py FOLDER [--seeds 0-9] [--plant shuffled|steep] [--file GGUF] [-- FLAGS OF THE ENGINE]
+
+Every seed of the recipe is set to it: the base's teaching, the split of the dataset, the training, the choice of
+questions. `--plant` ruins the tuning on purpose: answers of other examples, or a learning rate of 0.1. What is there
+already is kept, as in the demo. Prints a Markdown table of every seed in FOLDER; seventeen minutes a seed on two cores.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import click
+
+from tune import artefact, recipe
+from tune.data import dataset
+from tune.data.examples import Example
+from tune.data.row import Row
+from tune.recipe import Recipe
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "recipe.toml"
+STEEP = {"learning_rate": "0.1", "max_steps": "40"}
+HEAD = """\
+| seed | planted | base right | tuned right | readable | largest p | verdict | minutes |
+|--:|---|--:|--:|--:|--:|---|--:|"""
+
+
+def project(folder: Path, seed: int, file: Path | None, plant: str) -> None:
+    """The demo's recipe in `folder`, with every seed set."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    for section in ("dataset", "train", "evaluate"):
+        text, found = re.subn(rf"(?m)^(\[{section}\].*)$", rf"\1\nseed = {seed}", text)
+        assert found == 1, section
+    for key, value in STEEP.items() if plant == "steep" else ():
+        text = re.sub(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
+    text += f"\n[nano]\nseed = {seed}\n" + (f'file = "{file.resolve()}"\n' if file else "")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "recipe.toml").write_text(text, encoding="utf-8")
+
+
+def shuffle(made: Recipe) -> None:
+    """Give every example the reply of the next one of its kind and effort, on each side of the split."""
+    folder = made.work / "dataset"
+    told = artefact.read(folder, "dataset", remake="tune dataset")
+    lines = (folder / "examples.jsonl").read_text(encoding="utf-8").splitlines()
+    examples = [Example.model_validate_json(line) for line in lines]
+    groups: dict[tuple[str, str], list[Example]] = {}
+    for example in examples:
+        groups.setdefault((example.kind, example.effort), []).append(example)
+    rows = {}
+    for group in groups.values():
+        for one, other in zip(group, [*group[1:], group[0]], strict=True):
+            wrong = one.model_copy(update={"messages": (*one.messages[:-1], other.messages[-1])})
+            done = dataset.render(wrong, made.dataset.date)
+            rows[one.id] = Row(id=one.id, page=one.page, effort=one.effort, input_ids=done.ids, labels=done.labels).line
+    for side in ("train.jsonl", "eval.jsonl"):
+        ids = [json.loads(line)["id"] for line in (folder / side).read_text(encoding="utf-8").splitlines()]
+        (folder / side).write_text("".join(rows[i] for i in ids), encoding="utf-8")
+    (folder / "dataset.json").unlink()
+    artefact.finish(folder, "dataset", inputs=told.inputs, settings=told.settings, figures=told.figures)
+
+
+def run(folder: Path, *command: str, allowed: Sequence[int] = (0,)) -> None:
+    """One of our commands in `folder`; ends the benchmark when it fails."""
+    with (folder / "log.txt").open("a") as log:
+        print(f"{time.strftime('%H:%M:%S')} {folder.name}: {' '.join(command)[:100]}", flush=True)
+        done = subprocess.run([sys.executable, "-m", *command], cwd=folder, stdout=log, stderr=log, check=False)
+    if done.returncode not in allowed:
+        raise SystemExit(f"{folder}: {' '.join(command)}: exit {done.returncode}, see log.txt there")
+
+
+@contextmanager
+def served(folder: Path, checkpoint: str, port: int, flags: Sequence[str]):  # type: ignore[no-untyped-def]
+    """A checkpoint of `folder` behind an endpoint of its own."""
+    argv = [sys.executable, "-m", "serve", "run", f"work/{checkpoint}", "--port", str(port)]
+    with (folder / "log.txt").open("a") as log:
+        server = subprocess.Popen([*argv, *(("--", *flags) if flags else ())], cwd=folder, stdout=log, stderr=log)
+        try:
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            server.wait()
+
+
+def walk(folder: Path, port: int, flags: Sequence[str], plant: str) -> None:
+    """The demo's path in `folder`, up to the gate; leaves `minutes` there."""
+    began = time.monotonic()
+    for command in ("tune collect", "evalsuite questions", "tune dataset"):
+        run(folder, *command.split())
+    if plant == "shuffled":
+        shuffle(recipe.read(folder / "recipe.toml"))
+    for command in ("tune nano", "tune train", "tune export --format merged"):
+        run(folder, *command.split())
+    with ExitStack() as both:
+        urls = [both.enter_context(served(folder, name, port + n, flags)) for n, name in enumerate(("nano", "merged"))]
+        for url in urls:
+            run(folder, "serve", "wait", url, "--timeout", "300")
+        run(
+            folder,
+            "evalsuite",
+            "compare",
+            "--base",
+            urls[0],
+            "--tuned",
+            urls[1],
+            "--concurrency",
+            "24",
+            allowed=range(4),
+        )
+    run(folder, "evalsuite", "gate", "work/report.json", allowed=range(4))
+    (folder / "minutes").write_text(f"{(time.monotonic() - began) / 60:.1f}")
+
+
+def line(folder: Path) -> str:
+    """A row of the table: counts at low, medium and high of the held-out questions."""
+    name, _, plant = folder.name.partition("-")
+    report = json.loads((folder / "work" / "report.json").read_text(encoding="utf-8"))
+    held = [c for c in report["comparisons"] if c["split"] == "held-out"]
+
+    def counts(arm: str) -> str:
+        return " ".join(str(round(c[arm]["accuracy"] * c["paired"])) for c in held)
+
+    def readable(arm: str) -> str:
+        return " ".join(str(c[arm]["outcomes"]["answered"]) for c in held)
+
+    worst = max(c["better_p"] for c in held)
+    cells = [
+        name, plant or "nothing", counts("base"), counts("tuned"), f"{readable('base')} → {readable('tuned')}",
+        f"{worst:.1g}", report["verdict"]["outcome"], (folder / "minutes").read_text(),
+    ]  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--seeds", default="0-9", show_default=True, help="N or FIRST-LAST.")
+@click.option("--plant", type=click.Choice(["", "shuffled", "steep"]), default="")
+@click.option("--file", type=click.Path(path_type=Path, exists=True), help="The wheel or GGUF, where no index is.")
+@click.option("--port", default=8300, show_default=True)
+@click.argument("flags", nargs=-1)
+def main(folder: Path, seeds: str, plant: str, file: Path | None, port: int, flags: tuple[str, ...]) -> None:
+    """Run the seeds one after another and print the table of all that FOLDER holds."""
+    first, _, last = seeds.partition("-")
+    os.environ.setdefault("PYTHONPATH", str(EXAMPLE.parent.parent))
+    for seed in range(int(first), int(last or first) + 1):
+        here = folder / (f"{seed}-{plant}" if plant else str(seed))
+        if not (here / "minutes").exists():
+            project(here, seed, file, plant)
+            walk(here, port, flags, plant)
+            shutil.rmtree(here / "work" / "merged")
+            shutil.rmtree(here / "work" / "nano")
+    print(HEAD)
+    done = [p.parent for p in folder.glob("*/minutes")]
+    print(
+        "\n".join(
+            line(p) for p in sorted(done, key=lambda p: (p.name.partition("-")[2], int(p.name.partition("-")[0])))
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

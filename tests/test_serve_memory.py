@@ -167,6 +167,12 @@ def test_gpus_that_are_not_there_or_not_free_are_named():
     busy = machine.model_copy(update={"memory": H100 // 2})
     assert what(busy) == ["another program holds memory of the GPU"]
     assert what(busy, "--gpu-memory-utilization", "0.4") == []
+    told = ("--kv-cache-memory-bytes", "1G")  # then it takes no more, but its share has to be free all the same
+    assert what(busy, *told) == ["another program holds memory of the GPU"]
+    assert what(busy, *told, "--gpu-memory-utilization", "0.1") == []
+    assert what(machine.model_copy(update={"memory": 2**30}), *told, "--gpu-memory-utilization", "0.01") == [
+        "another program holds memory of the GPU"
+    ]
     assert what(machine.model_copy(update={"memory": 0, "total": 0})) == ["no GPU answers"]
 
 

@@ -49,7 +49,7 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
         (Fault(kind="garbage"), "error", "not a chat completion", 2),
         (Fault(kind="wrong_effort"), "error", "effort did not reach the prompt: asked low, applied medium", 1),
         (Fault(kind="empty"), "empty", "", 1),
-        (Fault(kind="truncated"), "truncated", "", 1),
+        (Fault(kind="truncated"), "truncated-reasoning", "", 1),
         (Fault(kind="500", times=1), "answered", "", 2),
         (Fault(kind="429", seconds=0.01, times=1), "answered", "", 2),
         (Fault(kind="hangup", times=1), "answered", "", 2),
@@ -105,5 +105,6 @@ def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monk
         found = run(url, asked, out, efforts=["low"])
         sent = Counter(x["model"] for x in log(url))
     slow = next(a for a in found if a.arm == "base")
-    assert (slow.outcome, slow.score, slow.error) == ("error", None, "the reply was not whole after 3 s")
+    assert (slow.outcome, slow.score) == ("timeout", None)
+    assert slow.error == "timed out: the reply was not whole after 3 s"
     assert sent[BASE] == 1

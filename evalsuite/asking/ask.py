@@ -74,7 +74,7 @@ async def ask(
         for each in clients.values():
             await each.close()
     found, _ = answers.counted(answers.read(out, questions), questions, efforts, meta)
-    if failed := sum(a.outcome == "error" for a in found):
+    if failed := sum(bool(a.error) for a in found):
         report(f"{failed} requests ended in an error: run again to ask them again")
     return meta
 
@@ -137,7 +137,7 @@ def _resume(
     for why, count in others.items():
         report(f"{count} answers on file are {why}: they stay there and do not count")
     file.truncate(out.read_bytes().rfind(b"\n") + 1)
-    return [a for a in found if a.outcome != "error"]
+    return [a for a in found if not a.error]
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from evalsuite.asking.stream import UNREADABLE, Stream
 from evalsuite.questions import Question
 from evalsuite.replies import request
-from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Arm, Reply
+from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, TIMED_OUT, Arm, Reply
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.harmony import Effort
@@ -71,7 +71,7 @@ async def heard(client: "AsyncOpenAI", server: Server, asked: dict[str, Any], re
 
 
 async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) -> dict[str, Any]:
-    from openai import APIConnectionError, APIError, APIStatusError
+    from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     started = time.perf_counter()
     try:
@@ -88,11 +88,14 @@ async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) ->
                     raise Failed(f"{MODEL_MISMATCH}: {stamp[:16] or 'no digest'}, not {was}", again=False)
                 return await _collect(chunks, {asked["model"], *server.names}, started)
     except TimeoutError:
-        raise Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
+        raise Failed(f"{TIMED_OUT}: the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
     except APIStatusError as e:
         again = e.status_code in {408, 409, 429} or e.status_code >= 500
-        message = f"HTTP {e.status_code}: {safe(e, client.api_key)}"
+        late = f"{TIMED_OUT}: " if e.status_code in {408, 504} else ""
+        message = f"{late}HTTP {e.status_code}: {safe(e, client.api_key)}"
         raise Failed(message, again=again, wait=_retry_after(e.response.headers.get("retry-after"))) from None
+    except APITimeoutError as e:
+        raise Failed(f"{TIMED_OUT}: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
     except APIConnectionError as e:
         raise Failed(f"the connection failed: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
     except APIError as e:
@@ -110,11 +113,13 @@ async def _collect(chunks: Any, names: set[str], started: float) -> dict[str, An
         stream.add(time.perf_counter() - started, chunk)
     said = stream.said()
     if said.unfinished:
-        raise Failed(f"the stream {said.unfinished}", again=True)
+        raise Failed(f"the stream {said.unfinished}", again=not said.odd)
     return {
         "text": _clean(said.text),
         "reasoning": _clean(said.reasoning),
         "finish_reason": _clean(said.finish_reason),
+        "refusal": _clean(said.refusal),
+        "tool_calls": said.tool_calls,
         "prompt_tokens": said.prompt_tokens or 0,
         "completion_tokens": said.completion_tokens or 0,
         "reasoning_tokens": said.reasoning_tokens or 0,

@@ -42,7 +42,7 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
     ("fault", "outcome", "error", "attempts"),
     [
         (Fault(kind="500"), "error", "HTTP 500", 2),
-        (Fault(kind="429", seconds=0.01), "error", "HTTP 429", 2),
+        (Fault(kind="429", seconds=0.01), "error", "HTTP 429", 4),
         (Fault(kind="401"), "error", "HTTP 401", 1),
         (Fault(kind="hangup"), "error", "the connection failed: peer closed connection", 2),
         (Fault(kind="error_in_200"), "error", "the stream broke off: scripted error", 2),
@@ -52,6 +52,7 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
         (Fault(kind="truncated"), "truncated-reasoning", "", 1),
         (Fault(kind="500", times=1), "answered", "", 2),
         (Fault(kind="429", seconds=0.01, times=1), "answered", "", 2),
+        (Fault(kind="503", seconds=0.01, times=3), "answered", "", 4),
         (Fault(kind="hangup", times=1), "answered", "", 2),
     ],
     ids=lambda v: f"{v.kind}-{v.times}" if isinstance(v, Fault) else "",
@@ -60,6 +61,7 @@ def test_what_a_fault_becomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, outcome: str, error: str, attempts: int
 ) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(reply, "PATIENCE_SECONDS", 3.5 * reply.SHORTEST_WAIT)
     asked = question_set(2)
     with stub(tmp_path, asked, Model(faults=(fault.model_copy(update={"prompt": "?"}),))) as url:
         found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"])

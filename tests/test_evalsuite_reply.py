@@ -98,7 +98,7 @@ def test_streams_that_no_good_server_sends(tmp_path: Path, body: bytes, outcome:
         found = asyncio.run(one(url))
     assert (found.outcome, found.score) == (outcome, {"error": None, "answered": 1.0}.get(outcome, 0.0))
     assert error in found.error
-    assert (found.reasoning == "so") == (b"\"reasoning" in body and b"tokens" not in body)
+    assert (found.reasoning == "so") == (b'"reasoning' in body and b"tokens" not in body)
     assert Answer.model_validate_json(found.model_dump_json()) == found
     path = tmp_path / "answers.jsonl"
     path.write_bytes(answers.line(found))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from evalsuite.asking.check import check
 from evalsuite.asking.endpoint import Endpoint as Endpoint
 from evalsuite.asking.endpoint import client
+from evalsuite.asking.pace import Pace
 from evalsuite.asking.reply import reply
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies import answers
@@ -51,7 +52,8 @@ async def ask(
     """Ask what `out` does not hold yet, at most `concurrency` requests in flight over both arms, and say of whom.
 
     A request that fails is tried `retries` times more, then recorded as an error without a score, and asked again by
-    the next call. Raises UserError before anything is asked as `check` does, and when `out` is not as it was written.
+    the next call. Raises UserError before anything is asked as `check` does, when `out` is not as it was written, and
+    when an arm does nothing but fail.
     """
     if set(arms) != set(ARMS):
         raise ValueError(f"arms are {', '.join(ARMS)}")
@@ -90,28 +92,37 @@ async def _work(
     report: Callable[[str], None],
 ) -> None:
     queue, done, step = iter(jobs), 0, max(1, len(jobs) // 20)
+    paces = {arm: Pace(concurrency) for arm in servers}
 
     async def worker() -> None:
         nonlocal done
         for question, arm, effort in queue:
-            line = answers.line(await reply(clients[arm], servers[arm], question, arm, effort, sampling, retries))
+            pace, server = paces[arm], servers[arm]
+            said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace)
+            line = answers.line(said)
             written = file.write(line) or 0
             if written != len(line):
                 file.truncate(os.fstat(file.fileno()).st_size - written)  # else the next line would go on in this one
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if said.error and pace.dead:
+                raise UserError(
+                    f"the {arm} endpoint {server.url} only fails",
+                    why=f"{pace.failures} requests in a row came to nothing, the last one: {said.error}",
+                    fix=f"serve wait {server.url}, then evalsuite compare again: it goes on where it stopped",
+                )
             done += 1
             if done % step == 0 or done == len(jobs):
                 report(f"{done} of {len(jobs)} answers")
 
-    disk: list[BaseException] = []
+    ended: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, concurrency)):
                 group.create_task(worker())
-    except* OSError as e:
-        disk += e.exceptions
-    if disk:
-        raise disk[0]
+    except* (OSError, UserError) as e:
+        ended += e.exceptions
+    if ended:
+        raise ended[0]
 
 
 def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer], seed: int) -> list[Job]:

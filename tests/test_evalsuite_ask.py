@@ -110,3 +110,21 @@ def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monk
     assert (slow.outcome, slow.score) == ("timeout", None)
     assert slow.error == "timed out: the reply was not whole after 3 s"
     assert sent[BASE] == 1
+
+
+def test_a_limit_that_is_too_low_is_named_at_once_and_at_the_end(tmp_path: Path) -> None:
+    asked, lines = question_set(12), list[str]()
+    thinks = Model(reasoning_tokens={"low": 4, "medium": 16, "high": 80})
+    limits = {"low": 30, "high": 64}
+    with stub(tmp_path, asked, thinks) as url:
+        found = run(url, asked, tmp_path / "answers.jsonl", max_tokens=limits, concurrency=1, report=lines.append)
+        sent = log(url)
+    assert {(x["effort"], x["max_tokens"]) for x in sent} == set(limits.items())
+    assert {x["effort"] for x in sent[:4]} == {"low", "high"}, "an effort whose limit shows late"
+    assert Counter(a.outcome for a in found) == {"answered": 36, "truncated-reasoning": 12}
+    told = [line for line in lines if "evaluate.max_tokens" in line]
+    assert told == [
+        "base at effort high needs more than 64 tokens: raise evaluate.max_tokens",
+        "base at effort high: 64 tokens cut 12 of 12 replies, which count as wrong: raise evaluate.max_tokens",
+    ]
+    assert lines.index(told[0]) < lines.index("4 of 48 answers")

@@ -95,7 +95,7 @@ def test_a_server_that_goes_away_ends_the_run(tmp_path: Path, monkeypatch: pytes
     with stub(tmp_path, asked) as url, tuned:
         two = tuned.enter_context(serving(Script(models={TUNED: Model()})))
         arms = {"base": Endpoint(url=url, model=BASE), "tuned": Endpoint(url=two)}
-        with pytest.raises(UserError, match="the tuned endpoint .* only fails") as e:
+        with pytest.raises(UserError, match=r"the tuned endpoint .* only fails") as e:
             run(url, asked, tmp_path / "answers.jsonl", arms=arms, report=leave, concurrency=1)
     assert "the connection failed" in e.value.why
     assert two in e.value.fix

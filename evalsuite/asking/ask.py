@@ -29,10 +29,12 @@ from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError
 from tune.harmony import Effort
+from tune.recipe import Limits, tokens_at
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+CUT_SHARE = 0.02  # of replies that end at the token limit: more is worth a word
 Job = tuple[Question, Arm, Effort]
 
 
@@ -42,7 +44,7 @@ async def ask(
     efforts: Sequence[Effort],
     out: Path,
     *,
-    max_tokens: int,
+    max_tokens: Limits,
     temperature: float,
     seed: int,
     concurrency: int = 8,
@@ -78,6 +80,8 @@ async def ask(
     found, _ = answers.counted(answers.read(out, questions), questions, efforts, meta)
     if failed := sum(bool(a.error) for a in found):
         report(f"{failed} requests ended in an error: run again to ask them again")
+    for line in _cut(found, sampling):
+        report(line)
     return meta
 
 
@@ -91,6 +95,7 @@ async def _work(
     file: FileIO,
     report: Callable[[str], None],
 ) -> None:
+    untried = {(arm, effort) for _, arm, effort in jobs}
     queue, done, step = iter(jobs), 0, max(1, len(jobs) // 20)
     paces = {arm: Pace(concurrency) for arm in servers}
 
@@ -99,6 +104,11 @@ async def _work(
         for question, arm, effort in queue:
             pace, server = paces[arm], servers[arm]
             said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace)
+            if (arm, effort) in untried and not said.error:
+                untried.discard((arm, effort))
+                if said.finish_reason == "length":
+                    limit = tokens_at(sampling.max_tokens, effort)
+                    report(f"{arm} at effort {effort} needs more than {limit} tokens: raise evaluate.max_tokens")
             line = answers.line(said)
             written = file.write(line) or 0
             if written != len(line):
@@ -125,11 +135,25 @@ async def _work(
         raise ended[0]
 
 
+def _cut(found: Sequence[Answer], sampling: Sampling) -> Iterator[str]:
+    """Which arm had too few tokens at which effort, for more than a few of its replies."""
+    for arm, effort in dict.fromkeys((a.arm, a.effort) for a in found):
+        told = [a.finish_reason == "length" for a in found if (a.arm, a.effort) == (arm, effort) and not a.error]
+        if sum(told) > CUT_SHARE * len(told):
+            limit = f"{tokens_at(sampling.max_tokens, effort)} tokens cut {sum(told)} of {len(told)} replies"
+            yield f"{arm} at effort {effort}: {limit}, which count as wrong: raise evaluate.max_tokens"
+
+
 def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer], seed: int) -> list[Job]:
-    """Items in random order, the two arms of an item side by side in random order: drift of a server hits both."""
+    """Items in random order, the two arms of an item side by side in random order: drift of a server hits both.
+
+    An item of each effort comes first, so that a limit that is too low shows at once.
+    """
     rng = random.Random(seed)
     items = [(q, effort) for q in questions.questions for effort in dict.fromkeys(efforts)]
     rng.shuffle(items)
+    first = {effort: i for i, (_, effort) in reversed([*enumerate(items)])}
+    items = [items[i] for i in sorted(range(len(items)), key=lambda i: first[items[i][1]] != i)]
     jobs: Iterator[Job] = ((q, arm, effort) for q, effort in items for arm in rng.sample(ARMS, len(ARMS)))
     done = {a.key for a in have}
     return [job for job in jobs if (job[0].id, job[1], job[2]) not in done]

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
 from tune.harmony import Effort
+from tune.recipe import Limits, tokens_at
 
 
 class Sampling(BaseModel):
@@ -15,7 +16,7 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tokens: int = Field(gt=0)
+    max_tokens: Limits
     temperature: float = Field(ge=0)
     seed: int
 
@@ -27,7 +28,7 @@ def body(question: Question, model: str, effort: Effort | None, sampling: Sampli
         "model": model,
         "messages": [*messages, {"role": "user", "content": question.prompt}],
         **({"reasoning_effort": effort} if effort else {}),
-        "max_completion_tokens": sampling.max_tokens,
+        "max_completion_tokens": tokens_at(sampling.max_tokens, effort),
         "temperature": sampling.temperature,
         "seed": sampling.seed,
         "stream": True,

@@ -15,8 +15,8 @@ from evalsuite.questions import Question
 from tune.harmony import Effort
 
 Kind = Literal[
-    "500", "503", "429", "401", "404", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort", "error_in_200",
-    "other_model", "other_digest", "restless"
+    "500", "503", "429", "401", "404", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort",
+    "error_in_200", "other_model", "other_digest", "restless"
 ]  # fmt: skip
 
 

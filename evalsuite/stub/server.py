@@ -31,7 +31,8 @@ from tune.harmony import EFFORTS
 __all__ = ["Fault", "Model", "Script", "main", "run", "serving"]
 
 _STATUS_FAULTS = {"500": HTTPStatus.INTERNAL_SERVER_ERROR, "429": HTTPStatus.TOO_MANY_REQUESTS,
-                  "401": HTTPStatus.UNAUTHORIZED, "404": HTTPStatus.NOT_FOUND, "503": HTTPStatus.SERVICE_UNAVAILABLE}  # fmt: skip
+                  "503": HTTPStatus.SERVICE_UNAVAILABLE, "401": HTTPStatus.UNAUTHORIZED,
+                  "404": HTTPStatus.NOT_FOUND}  # fmt: skip
 
 clock = time.monotonic  # of the rates
 

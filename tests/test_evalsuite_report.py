@@ -12,6 +12,7 @@ from evalsuite import report
 from evalsuite.judging.comparison import OUTCOMES
 from evalsuite.replies import answers
 from evalsuite.replies.answers import Answer
+from evalsuite.replies.server import Server
 from evalsuite.views import html, summary
 from tune.errors import UserError
 
@@ -63,6 +64,9 @@ def test_a_report_of_earlier_replies_is_still_proven() -> None:
     line = answers.line(reply(question(0), "base"))
     assert b"refusal" not in line
     assert b"tool_calls" not in line
+    server = Server(url="http://a/v1", model="a")
+    assert "usage" not in server.model_dump_json()
+    assert server.id != server.model_copy(update={"usage": False}).id
     assert b"refusal" in answers.line(reply(question(0), "base", refusal="no"))
 
 

@@ -49,7 +49,7 @@ async def reply(
 ) -> Reply:
     """One reply, tried again as often as `retries` says; never raises for what a server does."""
     pace = pace or Pace(1)
-    asked = request.body(question, server.model, effort, sampling)
+    asked = request.body(question, server.model, effort, sampling, server.usage)
     known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": server.model}
     known |= {"server": server.id, "request": request.digest(asked)}
     try:
@@ -145,9 +145,9 @@ async def _collect(chunks: Any, names: set[str], started: float) -> dict[str, An
         "finish_reason": _clean(said.finish_reason),
         "refusal": _clean(said.refusal),
         "tool_calls": said.tool_calls,
-        "prompt_tokens": said.prompt_tokens or 0,
-        "completion_tokens": said.completion_tokens or 0,
-        "reasoning_tokens": said.reasoning_tokens or 0,
+        "prompt_tokens": said.prompt_tokens,
+        "completion_tokens": said.completion_tokens,
+        "reasoning_tokens": said.reasoning_tokens,
         "first_token_s": said.moments[0] if said.moments else None,
         "first_answer_s": said.answers[0] if said.answers else None,
         "total_s": time.perf_counter() - started,

@@ -75,15 +75,18 @@ class Stream:
         came = False
         for choice in _of("chunk", chunk, "choices"):
             delta = _of("choice", choice, "delta")
+            hidden = False
             thought = _word(_of("delta", delta, "reasoning")) or _word(_of("delta", delta, "reasoning_content"))
+            if not thought:
+                hidden, thought = _details(_of("delta", delta, "reasoning_details"))
             content = _word(_of("delta", delta, "content"))
             refusal = _word(_of("delta", delta, "refusal"))
             called = bool(_of("delta", delta, "tool_calls") or _of("delta", delta, "function_call"))
             self.finish = _word(_of("choice", choice, "finish_reason")) or self.finish
             self.refusal.append(refusal)
             self.tool_calls |= called
-            came |= bool(thought or content or refusal or called)
-            if thought:
+            came |= bool(thought or hidden or content or refusal or called)
+            if thought or hidden:
                 self.thoughts.append(time)
                 self.reasoning.append(thought)
             if content:
@@ -118,6 +121,17 @@ def _of(what: str, thing: object, name: str) -> Any:
     if isinstance(thing, BaseModel):
         return getattr(thing, name, None)
     raise TypeError(f"its {what} is no object")
+
+
+def _details(value: object) -> tuple[bool, str]:
+    """Whether `reasoning_details` hold any reasoning, which may be encrypted, and what of it can be read (OpenRouter's
+    form: objects with `text`, `summary` or `data`)."""
+    if not isinstance(value, list):
+        if value is None:
+            return False, ""
+        raise TypeError("its reasoning_details are no list")
+    told = [_word(_of("detail", each, "text")) or _word(_of("detail", each, "summary")) for each in value]
+    return any(told) or any(_word(_of("detail", each, "data")) for each in value), "".join(told)
 
 
 def _word(value: object) -> str:

@@ -58,9 +58,9 @@ class Reply(BaseModel):
     refusal: str = Field(default="", exclude_if=lambda text: not text)  # what it said in place of an answer
     tool_calls: bool = Field(default=False, exclude_if=lambda called: not called)  # it called a function
     error: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
+    prompt_tokens: int | None = None  # as the server counted them; None when it did not
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     first_token_s: float | None = None  # first token of any channel
     first_answer_s: float | None = None  # first token of the answer: what a reader waits for
     total_s: float | None = None
@@ -206,7 +206,7 @@ def counted(
 def expected(questions: QuestionSet, efforts: Sequence[Effort], meta: Meta) -> Mapping[Key, str]:
     """The digest of every request of a run."""
     return {
-        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling))
+        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage))
         for q in questions.questions
         for arm, server in meta.servers.items()
         for effort in efforts

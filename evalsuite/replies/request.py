@@ -21,8 +21,10 @@ class Sampling(BaseModel):
     seed: int
 
 
-def body(question: Question, model: str, effort: Effort | None, sampling: Sampling) -> dict[str, Any]:
-    """The chat completion to ask for. Without an effort the server's own default counts."""
+def body(
+    question: Question, model: str, effort: Effort | None, sampling: Sampling, usage: bool = True
+) -> dict[str, Any]:
+    """The chat completion to ask for. Without an effort the server's own default counts. `usage`: count tokens."""
     messages = [{"role": "developer", "content": question.developer}] if question.developer else []
     return {
         "model": model,
@@ -32,7 +34,7 @@ def body(question: Question, model: str, effort: Effort | None, sampling: Sampli
         "temperature": sampling.temperature,
         "seed": sampling.seed,
         "stream": True,
-        "stream_options": {"include_usage": True},
+        **({"stream_options": {"include_usage": True}} if usage else {}),
     }
 
 

@@ -63,6 +63,7 @@ class Script(Frozen):
     digest: str = ""  # sent as x-model-digest with every response, as `serve run` does
     version: str = ""  # what /version says; "": there is no such path
     usage: bool = True  # False: a server that never says how many tokens there were
+    stream_options: bool = True  # False: a strict proxy's, which refuses requests that hold them
     replies: int | None = Field(default=None, ge=0)  # to questions of the set; later ones are read and never answered
     api_key: str = ""  # when set, anything else than this bearer token gets 401
 

@@ -129,6 +129,8 @@ class _Server:
         model = self.script.models.get(name)
         if model is None:
             raise _Refused(HTTPStatus.NOT_FOUND, f"The model `{name}` does not exist.")
+        if "stream_options" in body and not self.script.stream_options:
+            raise _Refused(HTTPStatus.BAD_REQUEST, "Unrecognized request argument supplied: stream_options")
         if effort not in EFFORTS:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"reasoning_effort must be one of {', '.join(EFFORTS)}")
         key = (name, prompt_of(messages), effort)

@@ -38,14 +38,14 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     ]
     if asked.require_gain and not judged.require_gain:
         out.append("require_gain false, and the recipe has true")
-    limits = {e: (tokens_at(judged.max_tokens, e), tokens_at(asked.max_tokens, e)) for e in asked.efforts}
-    if len(set(limits.values())) == 1:
-        limits = {"": next(iter(limits.values()))}
-    out += [
-        f"max_tokens {was}{f' at effort {e}' if e else ''}, and the recipe has {now}"
-        for e, (was, now) in limits.items()
+    limits = [(tokens_at(judged.max_tokens, e), tokens_at(asked.max_tokens, e), e) for e in asked.efforts]
+    every = len({(was, now) for was, now, _ in limits}) == 1  # effort's, so none is named
+    said = [
+        f"max_tokens {was}{'' if every else f' at effort {e}'}, and the recipe has {now}"
+        for was, now, e in limits
         if was != now
     ]
+    out += dict.fromkeys(said)
     if judged.temperature != asked.temperature:
         out.append(f"temperature {judged.temperature:g}, and the recipe has {asked.temperature:g}")
     if asked.modules and (others := sorted(set(judged.modules) - set(asked.modules))):

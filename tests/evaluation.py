@@ -45,10 +45,19 @@ def reply(
     text = {
         "answered": f"{arm} says\nANSWER: {question.answer if right else 'not so'}",
         "unparsed": f"{arm} does not know",
+        "truncated": f"{arm} was saying",
     }
     known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": "", "server": ""}
     known |= {"request": "", "text": text.get(outcome, ""), "finish_reason": "stop"}
-    known |= {"truncated": {"finish_reason": "length"}, "error": {"error": "HTTP 502", "text": ""}}.get(outcome, {})
+    ends: dict[str, dict[str, Any]] = {
+        "truncated": {"finish_reason": "length"},
+        "truncated-reasoning": {"finish_reason": "length"},
+        "off-format": {"tool_calls": True},
+        "refused": {"finish_reason": "content_filter"},
+        "timeout": {"error": answers.TIMED_OUT},
+        "error": {"error": "HTTP 502"},
+    }
+    known |= ends.get(outcome, {})
     return Reply(**(known | more))
 
 

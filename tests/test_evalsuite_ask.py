@@ -23,8 +23,10 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
         assert (a.outcome, a.score) == ("answered", 1.0 if a.arm == "base" else 0.0)
         assert a.model == (BASE if a.arm == "base" else TUNED)
         assert (a.reasoning_tokens, len(a.reasoning.split())) == ((4, 4) if a.effort == "low" else (48, 48))
+        assert a.completion_tokens is not None
+        assert a.reasoning_tokens is not None
         assert a.completion_tokens > a.reasoning_tokens
-        assert a.prompt_tokens > 0
+        assert a.prompt_tokens
         assert a.first_token_s is not None
         assert a.first_answer_s is not None
         assert a.total_s is not None
@@ -42,16 +44,17 @@ def test_both_arms_are_asked_side_by_side(tmp_path: Path) -> None:
     ("fault", "outcome", "error", "attempts"),
     [
         (Fault(kind="500"), "error", "HTTP 500", 2),
-        (Fault(kind="429", seconds=0.01), "error", "HTTP 429", 2),
+        (Fault(kind="429", seconds=0.01), "error", "HTTP 429", 4),
         (Fault(kind="401"), "error", "HTTP 401", 1),
         (Fault(kind="hangup"), "error", "the connection failed: peer closed connection", 2),
         (Fault(kind="error_in_200"), "error", "the stream broke off: scripted error", 2),
         (Fault(kind="garbage"), "error", "not a chat completion", 2),
         (Fault(kind="wrong_effort"), "error", "effort did not reach the prompt: asked low, applied medium", 1),
         (Fault(kind="empty"), "empty", "", 1),
-        (Fault(kind="truncated"), "truncated", "", 1),
+        (Fault(kind="truncated"), "truncated-reasoning", "", 1),
         (Fault(kind="500", times=1), "answered", "", 2),
         (Fault(kind="429", seconds=0.01, times=1), "answered", "", 2),
+        (Fault(kind="503", seconds=0.01, times=3), "answered", "", 4),
         (Fault(kind="hangup", times=1), "answered", "", 2),
     ],
     ids=lambda v: f"{v.kind}-{v.times}" if isinstance(v, Fault) else "",
@@ -60,6 +63,7 @@ def test_what_a_fault_becomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, outcome: str, error: str, attempts: int
 ) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(reply, "PATIENCE_SECONDS", 3.5 * reply.SHORTEST_WAIT)
     asked = question_set(2)
     with stub(tmp_path, asked, Model(faults=(fault.model_copy(update={"prompt": "?"}),))) as url:
         found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"])
@@ -105,5 +109,24 @@ def test_a_reply_without_end_is_an_error_and_not_the_disk_s(tmp_path: Path, monk
         found = run(url, asked, out, efforts=["low"])
         sent = Counter(x["model"] for x in log(url))
     slow = next(a for a in found if a.arm == "base")
-    assert (slow.outcome, slow.score, slow.error) == ("error", None, "the reply was not whole after 3 s")
+    assert (slow.outcome, slow.score) == ("timeout", None)
+    assert slow.error == "timed out: the reply was not whole after 3 s"
     assert sent[BASE] == 1
+
+
+def test_a_limit_that_is_too_low_is_named_at_once_and_at_the_end(tmp_path: Path) -> None:
+    asked, lines = question_set(12), list[str]()
+    thinks = Model(reasoning_tokens={"low": 4, "medium": 16, "high": 80})
+    limits = {"low": 30, "high": 64}
+    with stub(tmp_path, asked, thinks) as url:
+        found = run(url, asked, tmp_path / "answers.jsonl", max_tokens=limits, concurrency=1, report=lines.append)
+        sent = log(url)
+    assert {(x["effort"], x["max_tokens"]) for x in sent} == set(limits.items())
+    assert {x["effort"] for x in sent[:4]} == {"low", "high"}, "an effort whose limit shows late"
+    assert Counter(a.outcome for a in found) == {"answered": 36, "truncated-reasoning": 12}
+    told = [line for line in lines if "evaluate.max_tokens" in line]
+    assert told == [
+        "base at effort high needs more than 64 tokens: raise evaluate.max_tokens",
+        "base at effort high: 64 tokens cut 12 of 12 replies, which count as wrong: raise evaluate.max_tokens",
+    ]
+    assert lines.index(told[0]) < lines.index("4 of 48 answers")

@@ -216,6 +216,20 @@ def test_every_effort_is_tried_on_both_arms(tmp_path: Path) -> None:
     assert tried == [(BASE, "low"), (BASE, "high"), (TUNED, "low"), (TUNED, "high")]
 
 
+def test_a_server_that_refuses_stream_options_is_asked_without_them(tmp_path: Path) -> None:
+    asked, lines = question_set(2), list[str]()
+    with stub(tmp_path, asked, stream_options=False) as url:
+        found = run(url, asked, tmp_path / "answers.jsonl", report=lines.append)
+        tried = [x for x in all_of(url) if x["max_tokens"] == 1]
+        sent = len(log(url))
+        assert run(url, asked, tmp_path / "answers.jsonl") == found  # and is known again
+        assert len(log(url)) == sent
+    assert {a.outcome for a in found} == {"answered"}
+    assert {(a.prompt_tokens, a.completion_tokens, a.reasoning_tokens) for a in found} == {(None, None, None)}
+    assert [line.partition(" ")[0] for line in lines if "refuses stream_options" in line] == ["base", "tuned"]
+    assert len(tried) == 4, "what is refused is known of an arm, and not found at every effort"
+
+
 @pytest.mark.parametrize("fault", ["other_model", "other_digest"])
 def test_a_router_that_falls_back_later_is_an_error_and_void(tmp_path: Path, fault: Kind) -> None:
     asked = question_set(4)

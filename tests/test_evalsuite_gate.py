@@ -156,6 +156,16 @@ def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_q
         ({"modules": ("",)}, "questions about no module, and the recipe's modules are ast, csv"),
     ):
         assert weaker(made.model_copy(update=change), recipe) == [words]
+    for limits, words in (
+        ({"low": 256, "medium": 256, "high": 256}, []),
+        (
+            {"low": 128, "medium": 256, "high": 1024},
+            [f"max_tokens 256 at effort {e}, and the recipe has {n}" for e, n in (("low", 128), ("high", 1024))],
+        ),
+    ):  # fmt: skip
+        asked = recipe.model_copy(update={"max_tokens": limits})
+        assert weaker(made, asked) == words
+        assert weaker(made.model_copy(update={"max_tokens": limits}), asked) == []
     assert weaker(made, recipe.model_copy(update={"modules": []})) == []
     gains = recipe.model_copy(update={"require_gain": True})
     assert weaker(made, gains) == ["require_gain false, and the recipe has true"]

@@ -9,9 +9,11 @@ from evaluation import BASE, asked_of, both, built, evaluated, filed, question, 
 from pydantic import ValidationError
 
 from evalsuite import report
+from evalsuite.judging.comparison import OUTCOMES
 from evalsuite.replies import answers
 from evalsuite.replies.answers import Answer
-from evalsuite.views import summary
+from evalsuite.replies.server import Server
+from evalsuite.views import html, summary
 from tune.errors import UserError
 
 EFFORTS = ("low", "medium", "high")
@@ -38,7 +40,7 @@ def test_answers_are_paired_by_question_and_effort_whatever_their_order():
 
 
 def test_an_error_is_never_a_wrong_answer_and_the_other_failures_are_wrong_and_shown():
-    bad = {1: "error", 2: "empty", 4: "truncated", 5: "unparsed"}
+    bad = dict(enumerate(o for o in OUTCOMES if o != "answered"))  # whatever outcomes there are
     set_ = question_set(300)
     made = [
         reply(q, arm, outcome=bad.get(i, "answered") if arm == "tuned" else "answered")
@@ -46,12 +48,26 @@ def test_an_error_is_never_a_wrong_answer_and_the_other_failures_are_wrong_and_s
         for arm in ("base", "tuned")
     ]
     c = built(set_, made).comparisons[0]
-    assert (c.paired, c.missing, c.lost) == (299, 1, 3)
+    wrong = set(bad.values()) - {"error", "timeout"}
+    assert (c.paired, c.missing, c.lost) == (298, 2, len(wrong))
     assert c.base.accuracy == 1.0
-    assert c.tuned.accuracy == pytest.approx(296 / 299)
-    assert c.tuned.outcomes == {"answered": 296, "unparsed": 1, "empty": 1, "truncated": 1, "error": 1}
-    assert c.answering.estimate == pytest.approx(-3 / 299)
-    assert {f.tuned_outcome for f in c.flips} == {"empty", "truncated", "unparsed"}
+    assert c.tuned.accuracy == pytest.approx(1 - len(wrong) / 298)
+    assert c.tuned.outcomes == {"answered": 300 - len(bad), **dict.fromkeys(bad.values(), 1)}
+    assert c.answering.estimate == pytest.approx(-len(wrong) / 298)
+    assert {f.tuned_outcome for f in c.flips} == wrong == set(OUTCOMES) - {"answered", "error", "timeout"}
+    page = html.render(built(set_, made))
+    assert all(f"--{o}:" in page for o in OUTCOMES), "an outcome without a colour"
+
+
+def test_a_report_of_earlier_replies_is_still_proven() -> None:
+    """What a reply did not do is not in its line: files of before keep their digests."""
+    line = answers.line(reply(question(0), "base"))
+    assert b"refusal" not in line
+    assert b"tool_calls" not in line
+    server = Server(url="http://a/v1", model="a")
+    assert "usage" not in server.model_dump_json()
+    assert server.id != server.model_copy(update={"usage": False}).id
+    assert b"refusal" in answers.line(reply(question(0), "base", refusal="no"))
 
 
 def test_too_many_errors_or_absent_answers_void_it_and_a_retry_mends_it():

@@ -52,9 +52,13 @@ EIGHT = end(completion_tokens=8, completion_tokens_details={"reasoning_tokens": 
     ("body", "heard"),
     [
         # Where both agreed.
-        (events(HI, BYE), (0, 0, 2, 0, "")),
-        (events(says({"reasoning_content": "hm"}), BYE), (0, 0, 2, 1, "")),
-        (events(HI, BYE, end(completion_tokens=7)), (7, 0, 7, 0, "")),
+        (events(HI, BYE), (None, None, 2, 0, "")),
+        (events(says({"reasoning_content": "hm"}), BYE), (None, None, 2, 1, "")),
+        (events(HI, BYE, end(completion_tokens=7)), (7, None, 7, 0, "")),
+        (events(says({"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}), BYE), (None, None, 2, 1, "")),
+        (events(says({"reasoning_details": []}), HI, BYE), (None, None, 2, 0, "")),
+        (events(says({"reasoning_details": "hm"}), BYE), "not a chat completion"),
+        (events(says({"reasoning_details": [7]}), BYE), "not a chat completion"),
         # A reply that does not say why it ended, or that it was broken off, is none.
         (events(HI), "without a finish reason"),
         (events(HI, says({}, "abort")), "ended with abort"),
@@ -74,16 +78,18 @@ EIGHT = end(completion_tokens=8, completion_tokens_details={"reasoning_tokens": 
         (events(HI, BYE, end(completion_tokens=2, completion_tokens_details="x")), "not a chat completion"),
         (events(HI, BYE, end(completion_tokens=2.5)), "not a chat completion"),
         # 0 where some came is no count: the chunks are counted, or the text.
-        (events(HI, BYE, end(completion_tokens=0)), (0, 0, 2, 0, "")),
-        (events(says({"reasoning": "hm"}), BYE, EIGHT), (8, 0, 8, 4, "")),
+        (events(HI, BYE, end(completion_tokens=0)), (None, None, 2, 0, "")),
+        (events(says({"reasoning": "hm"}), BYE, EIGHT), (8, None, 8, 4, "")),
         (events(HI, BYE, EIGHT), (8, 0, 8, 0, "")),
         # An error is one, whatever stands beside it and comes after.
         (events(HI, says({"content": "x"}, error={"message": "no"}), BYE), "error"),
         # Nothing is read after the end.
-        (events(HI, BYE) + events("no chunk"), (0, 0, 2, 0, "")),
+        (events(HI, BYE) + events("no chunk"), (None, None, 2, 0, "")),
     ],
 )  # fmt: skip
-def test_asking_and_load_test_read_a_stream_alike(body: bytes, heard: tuple[int, int, int, int, str] | str) -> None:
+def test_asking_and_load_test_read_a_stream_alike(
+    body: bytes, heard: tuple[int | None, int | None, int, int, str] | str
+) -> None:
     with canned(body) as url:
         said = asyncio.run(asked(url))
     found = loaded(body)
@@ -116,3 +122,27 @@ def test_both_spellings_of_reasoning_in_one_chunk_are_one_thought() -> None:
     stream = Stream()
     stream.add(1.0, says({"reasoning": "hm", "reasoning_content": "hm"}, "stop"))
     assert (stream.said().reasoning, stream.said().moments) == ("hm", (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("details", "text"),
+    [
+        ([{"type": "reasoning.text", "text": "hm"}], "hm"),
+        ([{"type": "reasoning.summary", "summary": "h"}, {"type": "reasoning.text", "text": "m"}], "hm"),
+        ([{"type": "reasoning.encrypted", "data": "Zm9v"}], ""),
+    ],
+)
+def test_reasoning_in_details_is_the_first_token(details: list[dict[str, str]], text: str) -> None:
+    stream = Stream()
+    chunks = ({"role": "assistant", "content": "", "reasoning_details": []}, {"reasoning_details": details})
+    for time, chunk in enumerate(map(says, chunks)):
+        stream.add(time, chunk)
+    stream.add(9.0, BYE)
+    said = stream.said()
+    assert (said.moments, said.thoughts, said.answers, said.reasoning) == ((1.0, 9.0), (1.0,), (9.0,), text)
+
+
+def test_reasoning_told_twice_is_one_thought() -> None:
+    stream = Stream()
+    stream.add(1.0, says({"reasoning": "hm", "reasoning_details": [{"text": "hm"}]}, "stop"))
+    assert (stream.said().reasoning, stream.said().thoughts) == ("hm", (1.0,))

@@ -51,6 +51,10 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ("[dataset]\nefforts = []", r"dataset\.efforts: .* at least 1 item"),
         ("[dataset]\nkinds = []", r"dataset\.kinds: .* at least 1 item"),
         ("[evaluate]\nefforts = []", r"evaluate\.efforts: .* at least 1 item"),
+        ("[evaluate]\nmax_tokens = {low = 64}", "a table without a limit for effort medium, high"),
+        ("[evaluate]\nmax_tokens = {huge = 64}", r"evaluate\.max_tokens"),
+        ("[evaluate]\nmax_tokens = {low = 64, medium = 0, high = 64}", r"evaluate\.max_tokens\.table\.medium: "),
+        ("[evaluate]\nmax_tokens = 0", r"evaluate\.max_tokens\.number: .* greater than 0"),
         ("[nano]\nlayers = 2\nexperts = 2", 'experts, layers shape kind = "random" alone'),
         ('[nano]\nkind = "random"\nfile = "x.whl"', 'file is what kind = "smollm2" is made from'),
         ('[nano]\nkind = ["random"]', "nano.kind"),
@@ -84,3 +88,16 @@ def test_what_cannot_be_read_says_why(tmp_path):
 
 def test_work_lies_beside_the_recipe(tmp_path):
     assert recipe.read(written(tmp_path, "")).work == tmp_path / "work"
+
+
+def test_a_limit_of_tokens_is_one_number_or_one_an_effort(tmp_path):
+    def limits(line, *efforts):
+        (tmp_path / "recipe.toml").write_text(f"[evaluate]\n{line}\n")
+        found = recipe.read(tmp_path / "recipe.toml").evaluate
+        assert "max_tokens" not in found.about_questions
+        return [recipe.tokens_at(found.max_tokens, e) for e in efforts]
+
+    assert limits("max_tokens = 99", "low", "high", None) == [99, 99, 99]
+    assert limits("", "low") == [256]
+    table = 'max_tokens = {low = 64, high = 512}\nefforts = ["low", "high"]'
+    assert limits(table, "low", "high", None) == [64, 512, 512]

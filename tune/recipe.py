@@ -5,13 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from tune.errors import UserError
 from tune.harmony import EFFORTS, Effort
 
 Positive = Annotated[int, Field(gt=0)]
 Efforts = Annotated[list[Effort], Field(min_length=1)]
+Limits = Annotated[  # tokens of a reply, thinking and answer: one number, or a table by effort
+    Annotated[Positive, Tag("number")] | Annotated[dict[Effort, Positive], Field(min_length=1), Tag("table")],
+    Discriminator(lambda given: "table" if isinstance(given, dict) else "number"),
+]
 Share = Annotated[float, Field(gt=0, lt=1)]
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
@@ -178,12 +182,18 @@ class Evaluate(Section):
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
-    max_tokens: Positive = 256
+    max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
     margin: Share = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _limits(self) -> Self:
+        if isinstance(self.max_tokens, dict) and (none := [e for e in self.efforts if e not in self.max_tokens]):
+            raise ValueError(f"max_tokens is a table without a limit for effort {', '.join(none)}")
+        return self
 
     @property
     def about_questions(self) -> dict[str, Any]:
@@ -201,6 +211,13 @@ class Evaluate(Section):
                 why="\n       ".join(f"{key} was {made.get(key)}, and [evaluate] has {now[key]}" for key in other),
                 fix=f"evalsuite questions --out {path}, then tune dataset",
             )
+
+
+def tokens_at(limits: Limits, effort: Effort | None) -> int:
+    """The limit at an effort; the highest one where none is named."""
+    if isinstance(limits, int):
+        return limits
+    return limits[effort] if effort in limits else max(limits.values())
 
 
 class Deploy(Section):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from evalsuite.asking.check import check
 from evalsuite.asking.endpoint import Endpoint as Endpoint
 from evalsuite.asking.endpoint import client
+from evalsuite.asking.pace import Pace
 from evalsuite.asking.reply import reply
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies import answers
@@ -28,10 +29,12 @@ from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError
 from tune.harmony import Effort
+from tune.recipe import Limits, tokens_at
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
+CUT_SHARE = 0.02  # of replies that end at the token limit: more is worth a word
 Job = tuple[Question, Arm, Effort]
 
 
@@ -41,7 +44,7 @@ async def ask(
     efforts: Sequence[Effort],
     out: Path,
     *,
-    max_tokens: int,
+    max_tokens: Limits,
     temperature: float,
     seed: int,
     concurrency: int = 8,
@@ -51,7 +54,8 @@ async def ask(
     """Ask what `out` does not hold yet, at most `concurrency` requests in flight over both arms, and say of whom.
 
     A request that fails is tried `retries` times more, then recorded as an error without a score, and asked again by
-    the next call. Raises UserError before anything is asked as `check` does, and when `out` is not as it was written.
+    the next call. Raises UserError before anything is asked as `check` does, when `out` is not as it was written, and
+    when an arm does nothing but fail.
     """
     if set(arms) != set(ARMS):
         raise ValueError(f"arms are {', '.join(ARMS)}")
@@ -74,8 +78,10 @@ async def ask(
         for each in clients.values():
             await each.close()
     found, _ = answers.counted(answers.read(out, questions), questions, efforts, meta)
-    if failed := sum(a.outcome == "error" for a in found):
+    if failed := sum(bool(a.error) for a in found):
         report(f"{failed} requests ended in an error: run again to ask them again")
+    for line in _cut(found, sampling):
+        report(line)
     return meta
 
 
@@ -89,36 +95,65 @@ async def _work(
     file: FileIO,
     report: Callable[[str], None],
 ) -> None:
+    untried = {(arm, effort) for _, arm, effort in jobs}
     queue, done, step = iter(jobs), 0, max(1, len(jobs) // 20)
+    paces = {arm: Pace(concurrency) for arm in servers}
 
     async def worker() -> None:
         nonlocal done
         for question, arm, effort in queue:
-            line = answers.line(await reply(clients[arm], servers[arm], question, arm, effort, sampling, retries))
+            pace, server = paces[arm], servers[arm]
+            said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace)
+            if (arm, effort) in untried and not said.error:
+                untried.discard((arm, effort))
+                if said.finish_reason == "length":
+                    limit = tokens_at(sampling.max_tokens, effort)
+                    report(f"{arm} at effort {effort} needs more than {limit} tokens: raise evaluate.max_tokens")
+            line = answers.line(said)
             written = file.write(line) or 0
             if written != len(line):
                 file.truncate(os.fstat(file.fileno()).st_size - written)  # else the next line would go on in this one
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if said.error and pace.dead:
+                raise UserError(
+                    f"the {arm} endpoint {server.url} only fails",
+                    why=f"{pace.failures} requests in a row came to nothing, the last one: {said.error}",
+                    fix=f"serve wait {server.url}, then evalsuite compare again: it goes on where it stopped",
+                )
             done += 1
             if done % step == 0 or done == len(jobs):
                 report(f"{done} of {len(jobs)} answers")
 
-    disk: list[BaseException] = []
+    ended: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, concurrency)):
                 group.create_task(worker())
-    except* OSError as e:
-        disk += e.exceptions
-    if disk:
-        raise disk[0]
+    except* (OSError, UserError) as e:
+        ended += e.exceptions
+    if ended:
+        raise ended[0]
+
+
+def _cut(found: Sequence[Answer], sampling: Sampling) -> Iterator[str]:
+    """Which arm had too few tokens at which effort, for more than a few of its replies."""
+    for arm, effort in dict.fromkeys((a.arm, a.effort) for a in found):
+        told = [a.finish_reason == "length" for a in found if (a.arm, a.effort) == (arm, effort) and not a.error]
+        if sum(told) > CUT_SHARE * len(told):
+            limit = f"{tokens_at(sampling.max_tokens, effort)} tokens cut {sum(told)} of {len(told)} replies"
+            yield f"{arm} at effort {effort}: {limit}, which count as wrong: raise evaluate.max_tokens"
 
 
 def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer], seed: int) -> list[Job]:
-    """Items in random order, the two arms of an item side by side in random order: drift of a server hits both."""
+    """Items in random order, the two arms of an item side by side in random order: drift of a server hits both.
+
+    An item of each effort comes first, so that a limit that is too low shows at once.
+    """
     rng = random.Random(seed)
     items = [(q, effort) for q in questions.questions for effort in dict.fromkeys(efforts)]
     rng.shuffle(items)
+    first = {effort: i for i, (_, effort) in reversed([*enumerate(items)])}
+    items = [items[i] for i in sorted(range(len(items)), key=lambda i: first[items[i][1]] != i)]
     jobs: Iterator[Job] = ((q, arm, effort) for q, effort in items for arm in rng.sample(ARMS, len(ARMS)))
     done = {a.key for a in have}
     return [job for job in jobs if (job[0].id, job[1], job[2]) not in done]
@@ -137,7 +172,7 @@ def _resume(
     for why, count in others.items():
         report(f"{count} answers on file are {why}: they stay there and do not count")
     file.truncate(out.read_bytes().rfind(b"\n") + 1)
-    return [a for a in found if a.outcome != "error"]
+    return [a for a in found if not a.error]
 
 
 @contextmanager

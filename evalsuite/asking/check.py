@@ -43,7 +43,10 @@ async def check(
         raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
     for arm, server in found.items():
         for effort in dict.fromkeys(efforts):
-            await _replies(clients[arm], server, arm, effort)
+            server = await _replies(clients[arm], server, arm, effort)
+        if not server.usage:
+            report(f"{arm} {server.model} refuses stream_options: its tokens are not counted")
+        found[arm] = server
     if not all(server.header for server in found.values()):
         found = {arm: await _probed(clients[arm], server, arm, report) for arm, server in found.items()}
     if not told_apart(found["base"], found["tuned"]):
@@ -89,11 +92,15 @@ async def _version(client: "AsyncOpenAI", server: Server) -> str:
         return ""
 
 
-async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effort) -> None:
-    """One token at one effort. Raises UserError when it does not come, or not as it was asked for."""
+async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effort) -> Server:
+    """One token at one effort. Asked for once more without `stream_options` by a server that refuses them, and then
+    that Server without usage. Raises UserError when it does not come, or not as it was asked for."""
     try:
-        await heard(client, server, request.body(_question(PROBES[0]), server.model, effort, ONE))
+        await heard(client, server, request.body(_question(PROBES[0]), server.model, effort, ONE, server.usage))
+        return server
     except Failed as e:
+        if server.usage and str(e).startswith(("HTTP 400", "HTTP 422")) and "stream_options" in str(e):
+            return await _replies(client, server.model_copy(update={"usage": False}), arm, effort)
         fix = f"look at what answers at {server.url}, then run again"
         if str(e).startswith(EFFORT_MISMATCH):
             fix = f"serve run --max-effort {effort} or higher, or leave {effort} out of [evaluate] efforts"
@@ -109,7 +116,7 @@ async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Calla
     async def replies() -> tuple[str, ...]:
         out = []
         for text in PROBES:
-            said = await heard(client, server, request.body(_question(text), server.model, None, FEW))
+            said = await heard(client, server, request.body(_question(text), server.model, None, FEW, server.usage))
             heard_text = json.dumps([said["reasoning"], said["text"], said["finish_reason"]])
             out.append(hashlib.sha256(heard_text.encode()).hexdigest()[:16])
         return tuple(out)

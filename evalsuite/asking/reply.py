@@ -6,16 +6,16 @@ the run. Knows nothing about arms, order, files or grades.
 
 import asyncio
 import random
-import re
 import time
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from evalsuite.asking.pace import Pace, retry_after
 from evalsuite.asking.stream import UNREADABLE, Stream
 from evalsuite.questions import Question
 from evalsuite.replies import request
-from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Arm, Reply
+from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, TIMED_OUT, Arm, Reply
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.harmony import Effort
@@ -23,16 +23,18 @@ from tune.harmony import Effort
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-BACKOFF_SECONDS, LONGEST_WAIT = 0.5, 30.0
+BACKOFF_SECONDS, LONGEST_BACKOFF = 0.5, 30.0
+SHORTEST_WAIT, PATIENCE_SECONDS = 0.05, 600.0  # one wait that a server asks for, and all that one request is made to
 REPLY_SECONDS = 1800.0  # a whole reply: the client's own time-out sees silence alone, and not a trickle without end
 
 
 class Failed(Exception):
-    """A request that came to nothing. `again`: may be tried again; `wait`: seconds to wait, when the server said."""
+    """A request that came to nothing. `again`: may be tried again; `wait`: seconds to wait, when the server said;
+    `busy`: it was turned away for now, and was not tried at all."""
 
-    def __init__(self, message: str, *, again: bool, wait: float | None = None) -> None:
+    def __init__(self, message: str, *, again: bool, wait: float | None = None, busy: bool = False) -> None:
         super().__init__(shown(message))
-        self.again, self.wait = again, wait
+        self.again, self.wait, self.busy = again, wait, busy
 
 
 async def reply(
@@ -43,35 +45,56 @@ async def reply(
     effort: Effort,
     sampling: Sampling,
     retries: int,
+    pace: Pace | None = None,
 ) -> Reply:
     """One reply, tried again as often as `retries` says; never raises for what a server does."""
-    asked = request.body(question, server.model, effort, sampling)
+    pace = pace or Pace(1)
+    asked = request.body(question, server.model, effort, sampling, server.usage)
     known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": server.model}
     known |= {"server": server.id, "request": request.digest(asked)}
     try:
-        said = await heard(client, server, asked, retries)
+        said = await heard(client, server, asked, retries, pace)
         return Reply(**known, **said)
     except Failed as e:
+        # Who replies in another's place is no dead server: the report says that the run is void, and why.
+        pace.failures += not str(e).startswith((EFFORT_MISMATCH, MODEL_MISMATCH))
         return Reply(**known, error=f"{e}")
     except ValidationError as e:
+        pace.failures += 1
         return Reply(**known, error=f"the stream is not a chat completion: {safe(e, client.api_key)}")
 
 
-async def heard(client: "AsyncOpenAI", server: Server, asked: dict[str, Any], retries: int = 2) -> dict[str, Any]:
-    """What was said, as fields of a Reply. Raises Failed."""
-    for tried in range(1, retries + 2):
+async def heard(
+    client: "AsyncOpenAI", server: Server, asked: dict[str, Any], retries: int = 2, pace: Pace | None = None
+) -> dict[str, Any]:
+    """What was said, as fields of a Reply. Waiting as the server asks is no retry. Raises Failed."""
+    pace = pace or Pace(1)
+    tried, turned_away, waited, turn = 1, 0, 0.0, 0
+    while True:
         try:
-            return await _once(client, server, asked)
+            async with pace.turn() as turn:
+                said = await _once(client, server, asked)
+            pace.succeeded()
+            return said
         except Failed as e:
-            if not e.again or tried > retries:
+            wait = e.wait
+            if wait is None:
+                backoff = BACKOFF_SECONDS * 2 ** min(tried - 1 + turned_away, 30) * random.uniform(0.5, 1)
+                wait = min(backoff, LONGEST_BACKOFF)
+            if e.busy:
+                turned_away, waited = turned_away + 1, waited + max(wait, SHORTEST_WAIT)
+                if waited > PATIENCE_SECONDS:
+                    raise Failed(f"{e} (asked to wait {waited:.0f} s in all)", again=False) from None
+                pace.wait(max(wait, SHORTEST_WAIT), turn)
+            elif not e.again or tried > retries:
                 raise Failed(f"{e}" if tried == 1 else f"{e} (attempt {tried})", again=False) from None
-            wait = e.wait if e.wait is not None else BACKOFF_SECONDS * 2 ** (tried - 1) * random.uniform(0.5, 1)
-            await asyncio.sleep(min(wait, LONGEST_WAIT))
-    raise ValueError(f"{retries} retries")
+            else:
+                tried += 1
+                await asyncio.sleep(min(wait, LONGEST_BACKOFF))
 
 
 async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) -> dict[str, Any]:
-    from openai import APIConnectionError, APIError, APIStatusError
+    from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     started = time.perf_counter()
     try:
@@ -88,11 +111,16 @@ async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) ->
                     raise Failed(f"{MODEL_MISMATCH}: {stamp[:16] or 'no digest'}, not {was}", again=False)
                 return await _collect(chunks, {asked["model"], *server.names}, started)
     except TimeoutError:
-        raise Failed(f"the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
+        raise Failed(f"{TIMED_OUT}: the reply was not whole after {REPLY_SECONDS:g} s", again=False) from None
     except APIStatusError as e:
         again = e.status_code in {408, 409, 429} or e.status_code >= 500
-        message = f"HTTP {e.status_code}: {safe(e, client.api_key)}"
-        raise Failed(message, again=again, wait=_retry_after(e.response.headers.get("retry-after"))) from None
+        late = f"{TIMED_OUT}: " if e.status_code in {408, 504} else ""
+        message = f"{late}HTTP {e.status_code}: {safe(e, client.api_key)}"
+        wait = retry_after(e.response.headers)
+        busy = e.status_code == 429 or (e.status_code == 503 and wait is not None)
+        raise Failed(message, again=again, wait=wait, busy=busy) from None
+    except APITimeoutError as e:
+        raise Failed(f"{TIMED_OUT}: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
     except APIConnectionError as e:
         raise Failed(f"the connection failed: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
     except APIError as e:
@@ -110,14 +138,16 @@ async def _collect(chunks: Any, names: set[str], started: float) -> dict[str, An
         stream.add(time.perf_counter() - started, chunk)
     said = stream.said()
     if said.unfinished:
-        raise Failed(f"the stream {said.unfinished}", again=True)
+        raise Failed(f"the stream {said.unfinished}", again=not said.odd)
     return {
         "text": _clean(said.text),
         "reasoning": _clean(said.reasoning),
         "finish_reason": _clean(said.finish_reason),
-        "prompt_tokens": said.prompt_tokens or 0,
-        "completion_tokens": said.completion_tokens or 0,
-        "reasoning_tokens": said.reasoning_tokens or 0,
+        "refusal": _clean(said.refusal),
+        "tool_calls": said.tool_calls,
+        "prompt_tokens": said.prompt_tokens,
+        "completion_tokens": said.completion_tokens,
+        "reasoning_tokens": said.reasoning_tokens,
         "first_token_s": said.moments[0] if said.moments else None,
         "first_answer_s": said.answers[0] if said.answers else None,
         "total_s": time.perf_counter() - started,
@@ -138,7 +168,3 @@ def safe(error: BaseException, key: str) -> str:
     """An error's first line, short and without the key, should a server echo it."""
     line = (str(error).splitlines() or [""])[0] or type(error).__name__
     return shown((line.replace(key, "***") if len(key) > 4 else line)[:300])
-
-
-def _retry_after(value: str | None) -> float | None:
-    return float(value) if value and re.fullmatch(r"\d+(\.\d+)?", value) else None

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+FINISHED = {"stop", "length", "content_filter", "tool_calls", "function_call"}
+BROKEN = {"error", "abort"}  # what servers say besides, of a reply that is not whole
 MOST_TOKENS = 10**9  # that a server may count: more is no count
 
 # What is raised for a chunk of another shape, and by the parsers before it for JSON that is too deep or too large.
@@ -26,6 +28,8 @@ class Said(NamedTuple):
     thoughts: tuple[float, ...]
     answers: tuple[float, ...]
     finish_reason: str
+    refusal: str
+    tool_calls: bool
     prompt_tokens: int | None
     completion_tokens: int | None
     reasoning_tokens: int | None
@@ -36,9 +40,16 @@ class Said(NamedTuple):
         """Why this is no whole reply, as an end to "the stream …"; "" when it is one."""
         if self.failed:
             return "carries an error"
-        if self.finish_reason in {"", "error", "abort"}:
-            return f"ended {f'with {self.finish_reason}' if self.finish_reason else 'without a finish reason'}"
-        return ""
+        if not self.finish_reason:
+            return "ended without a finish reason"
+        if self.finish_reason in BROKEN:
+            return f"ended with {self.finish_reason}"
+        return f"ended with the unknown finish reason {self.finish_reason[:40]}" if self.odd else ""
+
+    @property
+    def odd(self) -> bool:
+        """It ended for a reason that no chat completion has: whether it is whole is not known."""
+        return bool(self.finish_reason) and self.finish_reason not in FINISHED | BROKEN
 
 
 class Stream:
@@ -50,6 +61,8 @@ class Stream:
         self.moments: list[float] = []
         self.thoughts: list[float] = []
         self.answers: list[float] = []
+        self.refusal: list[str] = []
+        self.tool_calls = False
         self.finish = ""
         self.usage: object = {}
         self.failed = False
@@ -59,19 +72,27 @@ class Stream:
             self.failed = True
             return  # it has no choices
         self.usage = _of("chunk", chunk, "usage") or self.usage
-        before = len(self.thoughts) + len(self.answers)
+        came = False
         for choice in _of("chunk", chunk, "choices"):
             delta = _of("choice", choice, "delta")
+            hidden = False
             thought = _word(_of("delta", delta, "reasoning")) or _word(_of("delta", delta, "reasoning_content"))
+            if not thought:
+                hidden, thought = _details(_of("delta", delta, "reasoning_details"))
             content = _word(_of("delta", delta, "content"))
+            refusal = _word(_of("delta", delta, "refusal"))
+            called = bool(_of("delta", delta, "tool_calls") or _of("delta", delta, "function_call"))
             self.finish = _word(_of("choice", choice, "finish_reason")) or self.finish
-            if thought:
+            self.refusal.append(refusal)
+            self.tool_calls |= called
+            came |= bool(thought or hidden or content or refusal or called)
+            if thought or hidden:
                 self.thoughts.append(time)
                 self.reasoning.append(thought)
             if content:
                 self.answers.append(time)
                 self.text.append(content)
-        if len(self.thoughts) + len(self.answers) > before:
+        if came:
             self.moments.append(time)
 
     def said(self) -> Said:
@@ -84,6 +105,8 @@ class Stream:
             thoughts=tuple(self.thoughts),
             answers=tuple(self.answers),
             finish_reason=self.finish,
+            refusal="".join(self.refusal),
+            tool_calls=self.tool_calls,
             prompt_tokens=_count(_of("usage", self.usage, "prompt_tokens")),
             completion_tokens=_count(_of("usage", self.usage, "completion_tokens"), came=bool(self.moments)),
             reasoning_tokens=_count(_of("details", details, "reasoning_tokens"), came=bool(self.thoughts)),
@@ -98,6 +121,17 @@ def _of(what: str, thing: object, name: str) -> Any:
     if isinstance(thing, BaseModel):
         return getattr(thing, name, None)
     raise TypeError(f"its {what} is no object")
+
+
+def _details(value: object) -> tuple[bool, str]:
+    """Whether `reasoning_details` hold any reasoning, which may be encrypted, and what of it can be read (OpenRouter's
+    form: objects with `text`, `summary` or `data`)."""
+    if not isinstance(value, list):
+        if value is None:
+            return False, ""
+        raise TypeError("its reasoning_details are no list")
+    told = [_word(_of("detail", each, "text")) or _word(_of("detail", each, "summary")) for each in value]
+    return any(told) or any(_word(_of("detail", each, "data")) for each in value), "".join(told)
 
 
 def _word(value: object) -> str:

@@ -163,7 +163,7 @@ def _score(answer: Answer) -> float:
 
 
 def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> ArmFigures:
-    heard = [a for a in answers if a.outcome != "error"]
+    heard = [a for a in answers if not a.error]
     counts = Counter(a.outcome for a in answers)
     lengths = [a.completion_tokens for a in heard if a.completion_tokens]
     rates = [a.completion_tokens / a.total_s for a in heard if a.total_s and a.completion_tokens]

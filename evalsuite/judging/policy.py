@@ -4,7 +4,7 @@ from pydantic import Field
 
 from evalsuite.judging.paired import Part
 from tune.harmony import Effort
-from tune.recipe import Evaluate
+from tune.recipe import Evaluate, Limits, tokens_at
 
 
 class Policy(Part):
@@ -24,7 +24,7 @@ class Judged(Part):
     margin: float
     alpha: float
     require_gain: bool = False
-    max_tokens: int
+    max_tokens: Limits
     temperature: float
     modules: tuple[str, ...]  # that the held-out questions are about
 
@@ -38,11 +38,16 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     ]
     if asked.require_gain and not judged.require_gain:
         out.append("require_gain false, and the recipe has true")
-    out += [
-        f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
-        for name in ("max_tokens", "temperature")
-        if getattr(judged, name) != getattr(asked, name)
+    limits = [(tokens_at(judged.max_tokens, e), tokens_at(asked.max_tokens, e), e) for e in asked.efforts]
+    every = len({(was, now) for was, now, _ in limits}) == 1  # effort's, so none is named
+    said = [
+        f"max_tokens {was}{'' if every else f' at effort {e}'}, and the recipe has {now}"
+        for was, now, e in limits
+        if was != now
     ]
+    out += dict.fromkeys(said)
+    if judged.temperature != asked.temperature:
+        out.append(f"temperature {judged.temperature:g}, and the recipe has {asked.temperature:g}")
     if asked.modules and (others := sorted(set(judged.modules) - set(asked.modules))):
         shown = ", ".join(name or "no module" for name in others[:5]) + (", …" if others[5:] else "")
         out.append(f"questions about {shown}, and the recipe's modules are {', '.join(asked.modules)}")

@@ -4,7 +4,8 @@ Outcome, parsed value and score are made anew from the question set whenever the
 sha256 over the rest of it. Lines are only ever added: those of another server or another request stay, and do not
 count. Of whom a run asked what, its report says.
 
-An error is never an answer: it has no score. A truncated or empty answer scores 0 and is counted as what it is.
+An error or a timeout is never an answer: it has no score. A refused, truncated or empty one scores 0 and is counted as
+what it is.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies import request
@@ -26,11 +27,15 @@ from tune.harmony import Effort
 
 Arm = Literal["base", "tuned"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
-Outcome = Literal["answered", "unparsed", "empty", "truncated", "error"]
+Outcome = Literal[
+    "answered", "unparsed", "off-format", "refused", "empty", "truncated", "truncated-reasoning", "timeout", "error"
+]
 Key = tuple[str, str, str]  # question, arm, effort
 
 EFFORT_MISMATCH = "effort did not reach the prompt"  # begins the error of a reply made at another effort than asked
 MODEL_MISMATCH = "another model replied"  # begins the error of a reply that names another model, or another digest
+
+TIMED_OUT = "timed out"  # begins the error of a reply that did not come in time
 
 _SEAL = b',"sha256":"'  # then 64 hex characters and the end of the line
 _SEALED = len(_SEAL) + 64 + len(b'"}')
@@ -50,10 +55,12 @@ class Reply(BaseModel):
     text: str = ""
     reasoning: str = ""
     finish_reason: str = ""
+    refusal: str = Field(default="", exclude_if=lambda text: not text)  # what it said in place of an answer
+    tool_calls: bool = Field(default=False, exclude_if=lambda called: not called)  # it called a function
     error: str = ""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
+    prompt_tokens: int | None = None  # as the server counted them; None when it did not
+    completion_tokens: int | None = None
+    reasoning_tokens: int | None = None
     first_token_s: float | None = None  # first token of any channel
     first_answer_s: float | None = None  # first token of the answer: what a reader waits for
     total_s: float | None = None
@@ -67,7 +74,9 @@ class Answer(Reply):
     """A reply and what became of it.
 
     `outcome`: answered (an answer was parsed and graded), unparsed (text without the asked-for answer line),
-    empty (no content at all), truncated (the token limit ended it), error (the endpoint failed; `score` is None).
+    off-format (a tool call instead of text), refused (by the model or a content filter, whatever was said before),
+    empty (no content at all), truncated (the token limit ended the answer), truncated-reasoning (it ended the reply
+    before an answer began), timeout and error (no whole reply came; `score` is None).
     """
 
     outcome: Outcome
@@ -101,15 +110,25 @@ def graded(question: Question | None, reply: Reply) -> Answer:
     """A reply judged by the question's own grader; without the question nothing is known of its worth."""
     heard = reply.model_dump(include=set(Reply.model_fields))
     if reply.error:
-        return Answer(**heard, outcome="error", score=None)
-    if reply.finish_reason == "length":
-        return Answer(**heard, outcome="truncated", score=0)
-    if not reply.text.strip():
-        return Answer(**heard, outcome="empty", score=0)
+        return Answer(**heard, outcome="timeout" if reply.error.startswith(TIMED_OUT) else "error", score=None)
+    if wrong := _unanswered(reply):
+        return Answer(**heard, outcome=wrong, score=0)
     if (parsed := parse(reply.text)) is None:
         return Answer(**heard, outcome="unparsed", score=0, parsed=lenient(reply.text))
     score: Literal[0, 1] | None = None if question is None else 1 if grade(question, parsed) else 0
     return Answer(**heard, outcome="answered", score=score, parsed=parsed)
+
+
+def _unanswered(reply: Reply) -> Outcome | None:
+    """Why a reply holds no answer to be read; None when it may hold one."""
+    said = bool(reply.text.strip())
+    if reply.finish_reason == "content_filter" or reply.refusal.strip():
+        return "refused"
+    if reply.finish_reason == "length":
+        return "truncated" if said else "truncated-reasoning"
+    if said:
+        return None
+    return "off-format" if reply.tool_calls or reply.finish_reason in {"tool_calls", "function_call"} else "empty"
 
 
 def read(path: Path, questions: QuestionSet) -> list[Answer]:
@@ -187,7 +206,7 @@ def counted(
 def expected(questions: QuestionSet, efforts: Sequence[Effort], meta: Meta) -> Mapping[Key, str]:
     """The digest of every request of a run."""
     return {
-        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling))
+        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage))
         for q in questions.questions
         for arm, server in meta.servers.items()
         for effort in efforts

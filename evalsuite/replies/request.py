@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
 from tune.harmony import Effort
+from tune.recipe import Limits, tokens_at
 
 
 class Sampling(BaseModel):
@@ -15,23 +16,25 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tokens: int = Field(gt=0)
+    max_tokens: Limits
     temperature: float = Field(ge=0)
     seed: int
 
 
-def body(question: Question, model: str, effort: Effort | None, sampling: Sampling) -> dict[str, Any]:
-    """The chat completion to ask for. Without an effort the server's own default counts."""
+def body(
+    question: Question, model: str, effort: Effort | None, sampling: Sampling, usage: bool = True
+) -> dict[str, Any]:
+    """The chat completion to ask for. Without an effort the server's own default counts. `usage`: count tokens."""
     messages = [{"role": "developer", "content": question.developer}] if question.developer else []
     return {
         "model": model,
         "messages": [*messages, {"role": "user", "content": question.prompt}],
         **({"reasoning_effort": effort} if effort else {}),
-        "max_completion_tokens": sampling.max_tokens,
+        "max_completion_tokens": tokens_at(sampling.max_tokens, effort),
         "temperature": sampling.temperature,
         "seed": sampling.seed,
         "stream": True,
-        "stream_options": {"include_usage": True},
+        **({"stream_options": {"include_usage": True}} if usage else {}),
     }
 
 

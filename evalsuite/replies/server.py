@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 DIGEST = re.compile(r"@([0-9a-f]{16})$")  # ends the id of a model that `serve run` lists
 
@@ -30,6 +30,7 @@ class Server(BaseModel):
     listed: str = ""  # its entry in the list of models, as JSON, without what changes from call to call
     version: str = ""
     probes: tuple[str, ...] = ()  # digests of its greedy replies; none when it does not repeat itself
+    usage: bool = Field(default=True, exclude_if=lambda asked: asked)  # False: it refuses stream_options
     once: str = ""  # a random word when nothing above tells it from another: its answers are never used again
 
     @property

@@ -15,8 +15,8 @@ from evalsuite.questions import Question
 from tune.harmony import Effort
 
 Kind = Literal[
-    "500", "429", "401", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort", "error_in_200",
-    "other_model", "other_digest", "restless"
+    "500", "503", "429", "401", "404", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort",
+    "error_in_200", "other_model", "other_digest", "restless"
 ]  # fmt: skip
 
 
@@ -35,7 +35,8 @@ class Fault(Frozen):
     prompt: str = ""  # only prompts that hold this
     share: float = Field(default=1.0, ge=0, le=1)
     times: int | None = Field(default=None, ge=0)
-    seconds: float = Field(default=0.05, ge=0)  # slow: added before the first token; 429: Retry-After
+    seconds: float = Field(default=0.05, ge=0)  # slow: added before the first token; 429, 503: Retry-After
+    dated: bool = False  # 429, 503: Retry-After as a date, by the clock of the Date beside it
 
 
 class Model(Frozen):
@@ -49,6 +50,7 @@ class Model(Frozen):
     answer_tokens: int = 16  # the length of an answer to a prompt that is in no question set
     first_token_s: float = Field(default=0.0, ge=0)
     per_token_s: float = Field(default=0.0, ge=0)
+    rate: float | None = Field(default=None, gt=0)  # requests a second, at most so many at once; more get 429
     faults: tuple[Fault, ...] = ()
 
 
@@ -61,6 +63,7 @@ class Script(Frozen):
     digest: str = ""  # sent as x-model-digest with every response, as `serve run` does
     version: str = ""  # what /version says; "": there is no such path
     usage: bool = True  # False: a server that never says how many tokens there were
+    stream_options: bool = True  # False: a strict proxy's, which refuses requests that hold them
     replies: int | None = Field(default=None, ge=0)  # to questions of the set; later ones are read and never answered
     api_key: str = ""  # when set, anything else than this bearer token gets 401
 

@@ -9,12 +9,15 @@ frames the replies that evalsuite.stub.script composes; knows nothing about what
 import asyncio
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
+from math import ceil
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,7 +31,10 @@ from tune.harmony import EFFORTS
 __all__ = ["Fault", "Model", "Script", "main", "run", "serving"]
 
 _STATUS_FAULTS = {"500": HTTPStatus.INTERNAL_SERVER_ERROR, "429": HTTPStatus.TOO_MANY_REQUESTS,
-                  "401": HTTPStatus.UNAUTHORIZED}  # fmt: skip
+                  "503": HTTPStatus.SERVICE_UNAVAILABLE, "401": HTTPStatus.UNAUTHORIZED,
+                  "404": HTTPStatus.NOT_FOUND}  # fmt: skip
+
+clock = time.monotonic  # of the rates
 
 
 class _Refused(Exception):
@@ -50,6 +56,7 @@ class _Server:
         self.never = asyncio.Event()
         self.log: list[dict[str, Any]] = []
         self.clock = count()  # vLLM, too, dates its models anew in every answer
+        self.buckets: dict[str, tuple[float, float]] = {}  # of a model with a rate: tokens, and when there were so many
         self.stamp = {"x-model-digest": script.digest} if script.digest else {}
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -122,6 +129,8 @@ class _Server:
         model = self.script.models.get(name)
         if model is None:
             raise _Refused(HTTPStatus.NOT_FOUND, f"The model `{name}` does not exist.")
+        if "stream_options" in body and not self.script.stream_options:
+            raise _Refused(HTTPStatus.BAD_REQUEST, "Unrecognized request argument supplied: stream_options")
         if effort not in EFFORTS:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"reasoning_effort must be one of {', '.join(EFFORTS)}")
         key = (name, prompt_of(messages), effort)
@@ -133,11 +142,13 @@ class _Server:
             if not self.left:
                 await self.never.wait()
             self.left -= 1
+        if model.rate and (wait := self._over(name, model.rate)):
+            raise _Refused(HTTPStatus.TOO_MANY_REQUESTS, "too many requests", _after(ceil(wait)))
         delay = model.first_token_s
         if fault and kind == "slow":
             delay += fault.seconds
         if fault and kind in _STATUS_FAULTS:
-            after = {"Retry-After": f"{fault.seconds:g}"} if kind == "429" else None
+            after = _after(fault.seconds, fault.dated) if kind in {"429", "503"} else None
             raise _Refused(_STATUS_FAULTS[fault.kind], f"scripted {kind}", after)
         if kind == "wrong_effort":
             effort = "low" if effort != "low" else "medium"
@@ -156,9 +167,24 @@ class _Server:
         headers = {"x-reasoning-effort": effort, **stamp}
         return await send(writer, name, headers, reply, kind, due, model.per_token_s, self._usage(body))
 
+    def _over(self, name: str, rate: float) -> float:
+        """Seconds until a token bucket lets one more through; 0 when it has just done so."""
+        tokens, then = self.buckets.get(name, (max(1.0, rate), clock()))
+        now = clock()
+        tokens = min(max(1.0, rate), tokens + (now - then) * rate)
+        self.buckets[name] = (tokens - (tokens >= 1), now)
+        return 0.0 if tokens >= 1 else (1 - tokens) / rate
+
     def _usage(self, body: dict[str, Any]) -> bool:
         asked = (body.get("stream_options") or {}).get("include_usage", False) if body.get("stream") else True
         return self.script.usage and asked
+
+
+def _after(seconds: float, dated: bool = False) -> dict[str, str]:
+    if not dated:
+        return {"Retry-After": f"{seconds:g}"}
+    now = time.time()
+    return {"Date": formatdate(now, usegmt=True), "Retry-After": formatdate(now + seconds, usegmt=True)}
 
 
 def _cap(body: dict[str, Any]) -> int | None:

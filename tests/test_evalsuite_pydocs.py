@@ -184,6 +184,7 @@ def test_unfit_truths_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
         "address": "'<f at 0x7f00aa11bb22>'",
         "path": "'/usr/lib/python3'",
         "told": "'fish'",
+        "told without quotes": "repr('fish')",
         "lines": "'a\\nb'",
         "empty": "''",
         "hostile": "'*'",  # no reply could say this and be read back

@@ -10,6 +10,7 @@ silent about altogether. Imports nothing of ours.
 
 import ast
 import contextlib
+import doctest
 import inspect
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ DEPRECATED = "deprecated"
 
 _VALUE = r"(?:None|[Tt]rue|[Ff]alse|-?\d[\w.]*|'[^'\n]*'|\"[^\"\n]*\"|`+[^`\n]+`+)(?![\w*])"
 _GENERIC = "See help(type(self)) for accurate signature."
+LONGEST_DOCTEST = 400  # characters of the lines that lead to an example's output
 _NEAR = 80  # characters between a parameter and the default that is said of it
 
 
@@ -31,6 +33,25 @@ def text(value: Any) -> str:
         return inspect.getdoc(value) or ""
     own = (value.__doc__, getattr(vars(value).get("__init__"), "__doc__", None))
     return "\n\n".join(inspect.cleandoc(d) for d in own if isinstance(d, str) and _GENERIC not in d)
+
+
+def examples(doc: str) -> Iterator[str]:
+    """A docstring's examples as runnable lines: each one that shows something, behind those that lead to it."""
+    lines = ""
+    with contextlib.suppress(ValueError):
+        for example in doctest.DocTestParser().get_examples(doc):
+            if example.exc_msg is not None:
+                continue
+            lines += example.source
+            if example.want and len(lines) <= LONGEST_DOCTEST and _runnable(lines):
+                yield lines.rstrip("\n")
+
+
+def _runnable(lines: str) -> bool:
+    """Whether it is Python at all: some examples hold placeholders."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        return bool(lines.encode() and ast.parse(lines).body)
+    return False
 
 
 def standing(doc: str, *, exported: bool = False) -> str:

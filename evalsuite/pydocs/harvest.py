@@ -8,7 +8,6 @@ itself uses, so a fact and its check agree on what they mean.
 
 import ast
 import contextlib
-import doctest
 import enum
 import importlib
 import inspect
@@ -26,7 +25,6 @@ from typing import Any
 
 from evalsuite.pydocs import documentation, lasting
 
-LONGEST_DOCTEST = 400  # characters of the lines that lead to an example's output
 IMPORT_SECONDS = 20.0
 FUNCTIONAL = "functional API of an enum"
 
@@ -245,20 +243,6 @@ def _routine(out: dict[str, Any], module: str, path: str) -> None:
         out["routines"].append({"path": path, "parameters": rows, "unfit": unfit, "order_unfit": order})
 
 
-def _sessions(path: str, text: str) -> Iterator[dict[str, str]]:
-    """Docstring examples as runnable lines: each one that shows something, behind those that lead to it."""
-    lines, unfit = "", documentation.standing(text)
-    with contextlib.suppress(ValueError):
-        for example in doctest.DocTestParser().get_examples(text):
-            if example.exc_msg is not None:
-                continue
-            lines += example.source
-            if example.want and len(lines) <= LONGEST_DOCTEST and _runnable(lines):
-                yield {"path": path, "lines": lines.rstrip("\n"), "unfit": unfit}
-
-
-def _runnable(lines: str) -> bool:
-    """Whether it is Python at all: some examples hold placeholders."""
-    with contextlib.suppress(SyntaxError, ValueError):
-        return bool(lines.encode() and ast.parse(lines).body)
-    return False
+def _sessions(path: str, doc: str) -> list[dict[str, str]]:
+    unfit = documentation.standing(doc)
+    return [{"path": path, "lines": lines, "unfit": unfit} for lines in documentation.examples(doc)]

@@ -5,6 +5,7 @@ modules and no pages.
 """
 
 import hashlib
+import heapq
 import json
 import random
 from collections import Counter, defaultdict
@@ -19,14 +20,17 @@ T = TypeVar("T")
 
 LONGEST_ANSWER = 60  # characters; a longer one tests typing, not knowledge or reading
 SPARE = 1 / 8  # of the questions: what one reply to them all may get right beyond guessing
+SHARE = 1 / 8  # of a kind: what one object may give, where it has more than one question to give
 
 
 class Found(NamedTuple):
-    """A question, the truth behind its answer (for a choice not the letter), and what it is about."""
+    """A question, the truth behind its answer (for a choice not the letter), and what it is about: a page or module,
+    and the function, class or constant in it."""
 
     truth: str
     place: str
     question: Question
+    about: str = ""
 
 
 def name(kind: str, prompt: str) -> str:
@@ -49,9 +53,41 @@ def diverse(found: Iterable[Found], rng: random.Random) -> Iterator[Question]:
     shuffled = list(found)
     rng.shuffle(shuffled)
     groups: dict[str, dict[str, list[Question]]] = defaultdict(lambda: defaultdict(list))
-    for truth, place, question in shuffled:
+    for truth, place, question, _ in shuffled:
         groups[truth][place].append(question)
     return turns(turns(by_place.values()) for by_place in groups.values())
+
+
+def spread(found: Iterable[Found], rng: random.Random) -> list[Question]:
+    """Truths take turns, within a truth objects do, and then places. Every object gives at most the same number, the
+    largest that is not over SHARE of all that come out; one at least."""
+    shuffled = list(found)
+    rng.shuffle(shuffled)
+    each = Counter(f.about for f in shuffled)
+    most = 1
+    while most < max(each.values(), default=1) and most + 1 <= SHARE * sum(min(n, most + 1) for n in each.values()):
+        most += 1
+    truths, abouts, places = Counter[str](), Counter[str](), Counter[str]()
+
+    def rank(i: int) -> tuple[int, int, int, int]:
+        truth, place, _, about = shuffled[i]
+        return truths[truth], abouts[about], places[place], i
+
+    out, waiting = list[Question](), [(0, 0, 0, i) for i in range(len(shuffled))]
+    while waiting:
+        i = waiting[0][-1]
+        truth, place, question, about = shuffled[i]
+        if abouts[about] >= most:
+            heapq.heappop(waiting)
+        elif waiting[0] != rank(i):  # ranks only grow: whatever still has its own is the least
+            heapq.heapreplace(waiting, rank(i))
+        else:
+            heapq.heappop(waiting)
+            out.append(question)
+            truths[truth] += 1
+            abouts[about] += 1
+            places[place] += 1
+    return out
 
 
 def turns(groups: Iterable[Iterable[T]]) -> Iterator[T]:

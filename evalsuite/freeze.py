@@ -12,7 +12,7 @@ from typing import get_args
 
 from evalsuite.balance import turns
 from evalsuite.open_book import open_book
-from evalsuite.pydocs.build import closed_book
+from evalsuite.pydocs.build import ClosedBook, closed_book
 from evalsuite.questions import Question, QuestionSet
 from tune import artefact
 from tune.data import page
@@ -36,7 +36,7 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     wanted = recipe.evaluate
     opens = bool(wanted.modules) and wanted.book != "closed"
     pages, digests = _pages(recipe, [*([HELD_OUT] if opens else []), *([TAUGHT] if wanted.taught else [])])
-    held = _held_out(pages.get(HELD_OUT), wanted, report)
+    held, closed = _held_out(pages.get(HELD_OUT), wanted, report)
     prompts = {q.prompt for q in held}
     found = (q for q in open_book(pages.get(TAUGHT, []), "taught", wanted) if q.prompt not in prompts)
     taught = list(islice(found, wanted.taught))
@@ -44,7 +44,13 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     if not held and not taught:
         raise UserError(
             "no question can be made from these modules",
-            why="\n       ".join([", ".join(wanted.modules) or "evaluate.modules is empty", *([why] if why else [])]),
+            why="\n       ".join(
+                [
+                    ", ".join(wanted.modules) or "evaluate.modules is empty",
+                    *(f"{module}: {reason}" for module, reason in closed.skipped.items()),
+                    *([why] if why else []),
+                ]
+            ),
             fix="name more modules in [evaluate] modules of recipe.toml",
         )
     if why:
@@ -53,7 +59,14 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     _tell(taught, "taught ", wanted.taught, "these pages", report)
     made = {**wanted.about_questions, **({PAGES: digests} if digests else {})}
     name, python = recipe.project.name, platform.python_version()
-    return QuestionSet(name=name, python=python, made=made, questions=(*held, *taught))
+    return QuestionSet(
+        name=name,
+        python=python,
+        made=made,
+        left_out=closed.left_out,
+        skipped=closed.skipped,
+        questions=(*held, *taught),
+    )
 
 
 def _pages(recipe: Recipe, files: Sequence[str]) -> tuple[dict[str, list[Page]], dict[str, str]]:
@@ -76,11 +89,15 @@ def _pages(recipe: Recipe, files: Sequence[str]) -> tuple[dict[str, list[Page]],
     return {file: page.read(folder / file) for file in files}, {file: made.files[file] for file in files}
 
 
-def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Question]:
-    """`pages` None: no open-book question is wanted, or nothing says which pages would be held out."""
+def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> tuple[list[Question], ClosedBook]:
+    """Questions of both books, and what the closed one left out.
+
+    `pages` None: no open-book question is wanted, or nothing says which pages would be held out.
+    """
+    none = ClosedBook(iter(()), {}, {})
     if not wanted.modules:
         report("no held-out question: evaluate.modules names nothing that would be kept out of training")
-        return []
+        return [], none
     opened = list(open_book(pages, "held-out", wanted)) if pages else []
     if pages is not None and not opened:
         why = _why_none(pages, wanted) if pages else f"no page of the source documents {', '.join(wanted.modules)}"
@@ -91,8 +108,8 @@ def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> list[Q
                 fix="name other modules in [evaluate] modules of recipe.toml, or more open_kinds, then tune collect",
             )
         report(f"no open-book question about the held-out modules: {why}")
-    closed = closed_book(wanted, report) if wanted.book != "open" else []
-    return list(islice(turns([closed, opened]), wanted.questions))
+    closed = closed_book(wanted, report) if wanted.book != "open" else none
+    return list(islice(turns([closed.questions, opened]), wanted.questions)), closed
 
 
 def _why_none(pages: Sequence[Page], wanted: Evaluate) -> str:

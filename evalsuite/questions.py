@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 
-SCHEMA = 4
+SCHEMA = 5
 
 Grader = Literal["exact", "literal", "choice", "yesno"]
 Split = Literal["held-out", "taught"]  # about what was never trained on; about what was, asked in other words
@@ -21,8 +21,8 @@ Split = Literal["held-out", "taught"]  # about what was never trained on; about 
 class Question(BaseModel):
     """One question with one verified answer.
 
-    A closed-book `answer` never appears in `prompt`, choices apart; an open-book one is there to be found. `guess` is
-    the chance of a blind guess being right.
+    A closed-book `answer` never appears in `prompt`, choices and Python's version apart; an open-book one is there to
+    be found. `guess` is the chance of a blind guess being right.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +48,8 @@ class QuestionSet(BaseModel):
     name: str
     python: str
     made: dict[str, JsonValue] = {}  # recipe.Evaluate.about_questions, and the digests of pages; empty: by hand
+    left_out: dict[str, int] = {}  # reason -> closed-book candidates that it kept out
+    skipped: dict[str, str] = {}  # module of which no closed-book question was made -> reason
     questions: tuple[Question, ...]
 
     @model_validator(mode="after")
@@ -72,7 +74,7 @@ class QuestionSet(BaseModel):
 
 
 def write(path: Path, questions: QuestionSet) -> None:
-    """Header line (name, python, what it was made from, count, digest), then a question a line."""
+    """Header line (name, python, what it was made from, what was left out, count, digest), then a question a line."""
     head = {
         **questions.model_dump(exclude={"questions"}),
         "count": len(questions.questions),
@@ -93,7 +95,7 @@ def read(path: Path) -> QuestionSet:
             why = f"it has version {head['schema_version']}, this tool reads version {SCHEMA}"
             raise UserError("this is a question set of another version", why=why, fix=remake)
         found = QuestionSet(
-            **{k: head[k] for k in ("schema_version", "name", "python", "made")},
+            **{k: head[k] for k in ("schema_version", "name", "python", "made", "left_out", "skipped")},
             questions=tuple(Question.model_validate_json(line) for line in lines[1:]),
         )
         count, digest = head["count"], head["digest"]

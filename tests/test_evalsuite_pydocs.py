@@ -17,14 +17,15 @@ import pytest
 
 from evalsuite import freeze
 from evalsuite.pydocs import kinds
-from evalsuite.pydocs.facts import Module, answers
+from evalsuite.pydocs.facts import SILENT, UNSTABLE, Module, Truth, answers
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.graders import grade, parse
 from tune.errors import UserError
 from tune.recipe import Evaluate, Recipe
 
-MODULES = ["textwrap", "binascii", "base64", "tarfile", "numbers", "signal", "traceback", "pickle", "cmath", "ast"]
+MODULES = ["textwrap", "binascii", "base64", "tarfile", "numbers", "codecs", "traceback", "pickle", "argparse", "ast"]
+HERE = f"In Python {sys.version_info[0]}.{sys.version_info[1]}, "
 RULE = "End with one line: ANSWER: <value>"
 
 
@@ -49,7 +50,7 @@ def test_frame(asked: QuestionSet) -> None:
     assert {q.developer for q in questions} == {RULE}
     by_kind = Counter(q.kind for q in questions)
     assert set(by_kind) == set(KINDS)
-    plenty = [by_kind[k] for k in KINDS if k not in {"session", "mutated", "exception-base"}]
+    plenty = [by_kind[k] for k in KINDS if k not in {"session", "mutated", "exception-base", "constant"}]
     assert max(plenty) - min(plenty) <= 1
     assert {q.grader: q.guess for q in questions} == {"choice": 0.25, "yesno": 0.5, "literal": 0, "exact": 0}
 
@@ -60,7 +61,7 @@ def test_only_its_own_answer_is_right(asked: QuestionSet) -> None:
         if q.grader == "choice":
             assert sum(grade(q, letter) for letter in "ABCD") == 1.0
         elif q.grader != "yesno":
-            assert not re.search(rf"(?<!\w){re.escape(q.answer)}(?!\w)", q.prompt)
+            assert not re.search(rf"(?<!\w){re.escape(q.answer)}(?!\w)", q.prompt.removeprefix(HERE))
 
 
 def test_no_constant_reply_scores_well(asked: QuestionSet) -> None:
@@ -77,7 +78,7 @@ def test_the_right_option_stands_anywhere(monkeypatch: pytest.MonkeyPatch) -> No
 
     def first(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
         for i in range(80):
-            yield Candidate("textwrap", f"Which of {i}?", "'right'", "choice", ("right", "a", "b", "c"))
+            yield Candidate("textwrap", f"o{i}", f"Which of {i}?", "'right'", "choice", ("right", "a", "b", "c"))
 
     monkeypatch.setattr("evalsuite.pydocs.build.KINDS", {"first": first})
     asked = build(asking(["textwrap"], 80)).questions
@@ -135,14 +136,8 @@ def test_same_seed_same_questions_in_any_process(asked: QuestionSet) -> None:
     assert build(asking(MODULES, 150, 1)).digest != asked.digest
 
 
-def test_the_closed_book_asks_what_it_asked_before_there_was_an_open_one() -> None:
-    found = [(q.id, q.prompt.split("?")[0]) for q in build(asking(["bisect"], 4)).questions]
-    assert found == [
-        ("92668fa545f6037d", "What is the default value of the parameter `hi` of `bisect.bisect_right`"),
-        ("060e4ab1a7a73cb3", "Is the parameter `a` of `bisect.insort` keyword-only"),
-        ("8e5b716ac5fa8d5c", "What is the name of the third parameter of `bisect.bisect_right`"),
-        ("c9d4602c24cba9eb", "What is the default value of the parameter `lo` of `bisect.bisect_right`"),
-    ]
+def test_the_prompt_says_which_python(asked: QuestionSet) -> None:
+    assert all(q.prompt.startswith(HERE) and q.prompt[len(HERE)].islower() for q in asked.questions)
 
 
 def test_unknown_modules_are_all_named() -> None:
@@ -163,17 +158,21 @@ def test_too_few_is_said() -> None:
     assert any("hold no more" in line for line in lines)
 
 
-def test_what_two_processes_disagree_on_has_no_answer() -> None:
+def test_what_three_processes_disagree_on_has_no_answer() -> None:
     checks = {
-        "repr(7)": "7",
-        "str(list({'a', 'b', 'c', 'd', 'e', 'f'}))": None,  # hash seed
-        "os.getcwd()": None,
-        "repr(object())": None,
-        "str(1 / 0)": None,
-        "7": None,  # not text
-        "str(sum(0 for _ in iter(int, 1)))": None,  # endless
-        "sys.exit(0)": None,
-        "print('noise') or 'quiet'": "quiet",
+        "repr(7)": Truth("7"),
+        "str(list({'a', 'b', 'c', 'd', 'e', 'f'}))": Truth(None, UNSTABLE),  # hash seed
+        "os.getcwd()": Truth(None, UNSTABLE),
+        "repr(object())": Truth(None, UNSTABLE),
+        "look('time', 'strftime')('%H', look('time', 'localtime')(0))": Truth(None, UNSTABLE),
+        "look('os', 'environ')['LC_ALL']": Truth(None, UNSTABLE),
+        "str(1 / 0)": Truth(None, SILENT),
+        "7": Truth(None, SILENT),  # not text
+        "str(sum(0 for _ in iter(int, 1)))": Truth(None, SILENT),  # endless
+        "sys.exit(0)": Truth(None, SILENT),
+        "os._exit(0)": Truth(None, SILENT),  # and the next ones are still answered
+        "chr(0xD800)": Truth(None, SILENT),  # no UTF-8
+        "print('noise') or 'quiet'": Truth("quiet"),
     }
     assert answers(list(checks)) == list(checks.values())
 
@@ -185,6 +184,7 @@ def test_unfit_truths_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
         "address": "'<f at 0x7f00aa11bb22>'",
         "path": "'/usr/lib/python3'",
         "told": "'fish'",
+        "told without quotes": "repr('fish')",
         "lines": "'a\\nb'",
         "empty": "''",
         "hostile": "'*'",  # no reply could say this and be read back
@@ -192,11 +192,15 @@ def test_unfit_truths_drop_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def planted(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
         for name, check in truths.items():
-            yield Candidate("textwrap", f"What of {name}? Not fish.", check, "exact")
-            yield Candidate("textwrap", f"Which of {name}?", check, "choice", ("fine", "a", "b", "c"))
-            yield Candidate("textwrap", f"Which of {name}?", check, "choice", ("fine", "a", "b", "c"))  # a duplicate
+            yield Candidate("textwrap", name, f"What of {name}? Not fish.", check, "exact")
+            for about in (f"{name} again", f"{name} once more"):  # a duplicate
+                yield Candidate("textwrap", about, f"Which of {name}?", check, "choice", ("fine", "a", "b", "c"))
+            yield Candidate("textwrap", "why", f"Why of {name}?", check, "exact", unfit="it must not")
 
     monkeypatch.setitem(kinds.KINDS, "planted", planted)
     found = [q for q in build(asking(["textwrap"], 5_000)).questions if q.kind == "planted"]
-    assert sorted(q.prompt.splitlines()[0] for q in found) == ["What of good? Not fish.", "Which of good?"]
+    assert sorted(q.prompt.splitlines()[0] for q in found) == [
+        f"{HERE}what of good? Not fish.",
+        f"{HERE}which of good?",
+    ]
     assert json.loads(found[0].model_dump_json())["answer"]

@@ -3,13 +3,15 @@
 Deterministic for a seed and a Python. Knows nothing about models.
 """
 
+import platform
 import re
 import string
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
-from evalsuite.balance import Found, diverse, graded, name, rng, sayable, turns
-from evalsuite.pydocs.facts import answers, harvest
+from evalsuite.balance import Found, graded, name, rng, sayable, spread, turns
+from evalsuite.pydocs.facts import Module, answers, harvest
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import Grader, Question
 from evalsuite.replies.graders import grade
@@ -17,25 +19,57 @@ from tune.recipe import Evaluate
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 _PATH = re.compile(r"(?:^|[\s'\"=])(?:/[\w.-]+){2,}|[A-Za-z]:\\\\")
+UNGRADABLE, SHARED_OUT = "no short answer", "more of one object"
 
 
-def closed_book(wanted: Evaluate, report: Callable[[str], None] = lambda _: None) -> Iterator[Question]:
+class ClosedBook(NamedTuple):
+    """Questions, how many candidates were left out by reason, and the modules that were, with theirs."""
+
+    questions: Iterator[Question]
+    left_out: dict[str, int]
+    skipped: dict[str, str]
+
+
+def closed_book(wanted: Evaluate, report: Callable[[str], None] = lambda _: None) -> ClosedBook:
     """Every question that `wanted.modules` allow, `answer_rule` their developer message.
 
-    Kinds, and within a kind answers, take turns, so that no constant reply scores well. Raises UserError for an unknown
-    module.
+    Kinds take turns, and within a kind answers, then objects, then modules, so that no constant reply scores well and
+    no object gives more than its share of a kind. Raises UserError for a module that is not the standard library's.
     """
     seed = wanted.seed
     facts = harvest(sorted(set(wanted.modules)))
-    asked = _distinct({kind: list(make(facts, rng(seed, kind))) for kind, make in KINDS.items()})
-    truths = answers([c.check for _, c in asked])
+    skipped = {m.name: why for m in facts if (why := _nothing(m))}
+    facts = tuple(m for m in facts if m.name not in skipped)
+    candidates = _distinct({kind: list(make(facts, rng(seed, kind))) for kind, make in KINDS.items()})
+    left_out = Counter(c.unfit for _, c in candidates if c.unfit)
+    asked = [(kind, c) for kind, c in candidates if not c.unfit]
     fit: dict[str, list[Found]] = defaultdict(list)
-    for (kind, candidate), truth in zip(asked, truths, strict=True):
-        if truth is not None and (question := _question(kind, candidate, truth, seed, wanted.answer_rule)):
-            fit[kind].append(Found(truth, question.module, question))
+    for (kind, candidate), truth in zip(asked, answers([c.check for _, c in asked]), strict=True):
+        if truth.value is None:
+            left_out[truth.why] += 1
+        elif question := _question(kind, candidate, truth.value, seed, wanted.answer_rule):
+            about = f"{question.module}.{candidate.about}"
+            fit[kind].append(Found(truth.value, question.module, question, about))
+        else:
+            left_out[UNGRADABLE] += 1
+    kept = {kind: spread(fit[kind], rng(seed, f"order {kind}")) for kind in KINDS}
+    for kind, questions in kept.items():
+        left_out[SHARED_OUT] += len(fit[kind]) - len(questions)
+        if len(questions) < min(len(fit[kind]), wanted.questions / len(KINDS)):
+            report(f"{kind}: {len(questions)} of {len(fit[kind])}, since no object may give more than its share")
     verified = sum(map(len, fit.values()))
-    report(f"{verified} of {len(asked)} candidates from {len(facts)} modules verified")
-    return turns(diverse(fit[kind], rng(seed, f"order {kind}")) for kind in KINDS)
+    report(f"{verified} of {len(candidates)} candidates from {len(facts)} modules verified")
+    left = dict(sorted((why, n) for why, n in left_out.items() if n))
+    if left:
+        report("left out: " + ", ".join(f"{why} {n}" for why, n in left.items()))
+    for module, why in skipped.items():
+        report(f"skipped {module}: {why}")
+    return ClosedBook(turns(kept.values()), left, skipped)
+
+
+def _nothing(module: Module) -> str:
+    holds = module.routines or module.classes or module.constants or module.sessions
+    return module.error or ("" if holds else "it defines nothing that can be asked about")
 
 
 def _distinct(candidates: dict[str, list[Candidate]]) -> list[tuple[str, Candidate]]:
@@ -59,8 +93,10 @@ def _question(kind: str, candidate: Candidate, truth: str, seed: int, answer_rul
             f"{letter}) {option}" for letter, option in zip(string.ascii_uppercase, options, strict=False)
         )
         prompt = f"{prompt}\n\n{listed}\n\nAnswer with the letter."
-    elif grader != "yesno" and re.search(rf"(?<!\w){re.escape(truth)}(?!\w)", prompt):
+    elif grader != "yesno" and any(re.search(rf"(?<!\w){re.escape(t)}(?!\w)", prompt) for t in _spellings(truth)):
         return None
+    major, minor, _ = platform.python_version_tuple()
+    prompt = f"In Python {major}.{minor}, {prompt[0].lower()}{prompt[1:]}"  # after what the prompt tells was looked for
     question = Question(
         id=name(kind, prompt),
         kind=kind,
@@ -72,6 +108,11 @@ def _question(kind: str, candidate: Candidate, truth: str, seed: int, answer_rul
         developer=answer_rule,
     )
     return question if graded(question) else None
+
+
+def _spellings(truth: str) -> set[str]:
+    """What gives a truth away: itself, and a text without its quotes."""
+    return {truth, truth.strip("'\"") or truth}
 
 
 def _grader(answer: str) -> Grader:

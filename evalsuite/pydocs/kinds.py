@@ -7,10 +7,11 @@ import ast
 import random
 import string
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from itertools import permutations
 from typing import NamedTuple
 
-from evalsuite.pydocs.facts import Module
+from evalsuite.pydocs.facts import Module, Parameter, Routine, Session
 from evalsuite.questions import Grader
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
@@ -25,56 +26,62 @@ class Candidate(NamedTuple):
     """A question whose answer is not known yet.
 
     `check` is an expression over the functions of harvest.py; its value is the answer, for a choice one of
-    `options` word for word. `grader` None: literal where the answer turns out to be one, else exact.
+    `options` word for word. `grader` None: literal where the answer turns out to be one, else exact. `about` is the
+    path of the object in its module; `unfit` says why it must not be asked.
     """
 
     module: str
+    about: str
     prompt: str
     check: str
     grader: Grader | None
     options: tuple[str, ...] = ()
+    unfit: str = ""
 
 
 Kind = Callable[[Sequence[Module], random.Random], Iterator[Candidate]]
 
 
 def default(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
-    for m, path, names in _parameters(modules):
-        for name, _keyword, has_default in names:
-            if has_default:
-                prompt = f"What is the default value of the parameter `{name}` of `{m}.{path}`? {_LITERAL}"
-                yield Candidate(m, prompt, _call("default", m, path, name), "literal")
+    for m, r, parameters in _parameters(modules):
+        for p in parameters:
+            if p.default:
+                prompt = f"What is the default value of the parameter `{p.name}` of `{m}.{r.path}`? {_LITERAL}"
+                check, unfit = _call("default", m, r.path, p.name), r.unfit or p.unfit or p.default_unfit
+                yield Candidate(m, r.path, prompt, check, "literal", unfit=unfit)
 
 
 def keyword_only(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
-    for m, path, names in _parameters(modules):
-        if len({keyword for _name, keyword, _default in names}) == 2:
-            for name, _keyword, _default in names:
-                prompt = f"Is the parameter `{name}` of `{m}.{path}` keyword-only? {_YESNO}"
-                yield Candidate(m, prompt, _call("keyword_only", m, path, name), "yesno")
+    for m, r, parameters in _parameters(modules):
+        if len({p.keyword_only for p in parameters}) == 2:
+            for p in parameters:
+                prompt = f"Is the parameter `{p.name}` of `{m}.{r.path}` keyword-only? {_YESNO}"
+                check = _call("keyword_only", m, r.path, p.name)
+                yield Candidate(m, r.path, prompt, check, "yesno", unfit=r.unfit or p.unfit)
 
 
 def position(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
     classes = {(m.name, c.path) for m in modules for c in m.classes}
-    for m, path, names in _parameters(modules):
-        less = ", not counting `self`" if "." in path or (m, path) in classes else ""
-        for k, (ordinal, (_name, keyword, _default)) in enumerate(zip(ORDINALS, names, strict=False)):
-            if not keyword:
-                prompt = (
-                    f"What is the name of the {ordinal} parameter of `{m}.{path}`{less}? Answer with the bare name."
-                )
-                yield Candidate(m, prompt, f"{_call('parameters', m, path)}[{k}].name", "exact")
+    for m, r, parameters in _parameters(modules):
+        less = ", not counting `self`" if "." in r.path or (m, r.path) in classes else ""
+        for k, (ordinal, p) in enumerate(zip(ORDINALS, parameters, strict=False)):
+            if not p.keyword_only:
+                prompt = f"What is the name of the {ordinal} parameter of `{m}.{r.path}`{less}? "
+                prompt += "Answer with the bare name."
+                check, unfit = f"{_call('parameters', m, r.path)}[{k}].name", r.unfit or r.order_unfit or p.unfit
+                yield Candidate(m, r.path, prompt, check, "exact", unfit=unfit)
 
 
 def exporter(modules: Sequence[Module], rng: random.Random) -> Iterator[Candidate]:
     for module in modules:
-        for name in module.exports:
+        for name, unfit in module.exports.items():
             told = module.name.split(".")[-1].lower() in name.lower()
             others = [m.name for m in modules if m is not module and name not in m.exports]
             if not told and len(others) >= 3:
                 options = (module.name, *rng.sample(others, 3))
                 check = f"' '.join(m for m in {options!r} if exports(m, {name!r}))"
-                yield Candidate(module.name, f"Which module exports `{name}`?", check, "choice", options)
+                prompt = f"Which module exports `{name}`?"
+                yield Candidate(module.name, name, prompt, check, "choice", options, unfit)
 
 
 def exception_base(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
@@ -83,22 +90,25 @@ def exception_base(modules: Sequence[Module], _: random.Random) -> Iterator[Cand
             if c.exception:
                 prompt = f"What is the direct base class of the exception `{module.name}.{c.path}`? "
                 prompt += "Answer with its name, without a module."
-                yield Candidate(module.name, prompt, _call("base", module.name, c.path), "exact")
+                check = _call("base", module.name, c.path)
+                yield Candidate(module.name, c.path, prompt, check, "exact", unfit=c.unfit)
 
 
 def binding(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
     for module in modules:
         for c in module.classes:
-            for name in c.members:
+            for name, unfit in c.members.items():
                 prompt = f"What is `{name}` in the class `{module.name}.{c.path}`?"
-                yield Candidate(module.name, prompt, _call("binding", module.name, c.path, name), "choice", BINDINGS)
+                check = _call("binding", module.name, c.path, name)
+                yield Candidate(module.name, c.path, prompt, check, "choice", BINDINGS, c.unfit or unfit)
 
 
 def constant(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
     for module in modules:
-        for name in module.constants:
+        for name, unfit in module.constants.items():
             prompt = f"What is the value of the constant `{module.name}.{name}`? {_LITERAL}"
-            yield Candidate(module.name, prompt, f"literal({_call('look', module.name, name)})", "literal")
+            check = f"literal({_call('look', module.name, name)})"
+            yield Candidate(module.name, name, prompt, check, "literal", unfit=unfit)
 
 
 def subclass(modules: Sequence[Module], rng: random.Random) -> Iterator[Candidate]:
@@ -109,26 +119,27 @@ def subclass(modules: Sequence[Module], rng: random.Random) -> Iterator[Candidat
             if other.path in c.ancestors
             for pair in ((c.path, other.path), (other.path, c.path))
         }
-        paths = [c.path for c in module.classes]
+        unfit = {c.path: c.unfit for c in module.classes}
+        paths = list(unfit)
         strangers = {(a, b) for a in paths for b in rng.sample(paths, min(2, len(paths))) if a != b}
         for a, b in sorted(related | strangers):
             prompt = f"Is `{module.name}.{a}` a subclass of `{module.name}.{b}`? {_YESNO}"
-            yield Candidate(module.name, prompt, _call("subclass", module.name, a, b), "yesno")
+            check = _call("subclass", module.name, a, b)
+            yield Candidate(module.name, a, prompt, check, "yesno", unfit=unfit[a] or unfit[b])
 
 
 def session(modules: Sequence[Module], _: random.Random) -> Iterator[Candidate]:
     for module in modules:
-        for lines in module.sessions:
-            yield _session(module.name, ast.unparse(_needed(lines)))
+        for example in module.sessions:
+            yield from _session(module.name, example, _needed(example.lines))
 
 
 def mutated(modules: Sequence[Module], rng: random.Random) -> Iterator[Candidate]:
     """Docstring examples with other literals: what cannot have been memorised."""
     for module in modules:
-        for lines in module.sessions:
+        for example in module.sessions:
             for _ in range(MUTATIONS):
-                tree = _Mutate(rng).visit(_needed(lines))
-                yield _session(module.name, ast.unparse(tree))
+                yield from _session(module.name, example, _Mutate(rng).visit(_needed(example.lines)))
 
 
 KINDS: dict[str, Kind] = {
@@ -145,12 +156,12 @@ KINDS: dict[str, Kind] = {
 }
 
 
-def _parameters(modules: Sequence[Module]) -> Iterator[tuple[str, str, list[tuple[str, bool, bool]]]]:
-    """(module, path, [(name, keyword-only, has a default)]) of every routine without private parameters."""
+def _parameters(modules: Sequence[Module]) -> Iterator[tuple[str, Routine, tuple[Parameter, ...]]]:
+    """(module, routine, its parameters) of every routine without private parameters."""
     for module in modules:
         for r in module.routines:
             if not any(p.name.startswith("_") for p in r.parameters):
-                yield module.name, r.path, [(p.name, p.keyword_only, p.default) for p in r.parameters]
+                yield module.name, r, r.parameters
 
 
 def _call(function: str, *arguments: str) -> str:
@@ -164,12 +175,14 @@ def _needed(lines: str) -> ast.Module:
     return tree
 
 
-def _session(module: str, source: str) -> Candidate:
-    prompt = (
-        f"After `import {module}` and `from {module} import *`, what does the last line of this session show?\n\n"
-        f"```python\n{source}\n```\n\nAnswer with exactly what is shown."
-    )
-    return Candidate(module, prompt, _call("printed", module, source), None)
+def _session(module: str, example: Session, tree: ast.Module) -> Iterator[Candidate]:
+    with suppress(ValueError):  # an f-string that cannot be written out again
+        source = ast.unparse(tree)
+        prompt = (
+            f"After `import {module}` and `from {module} import *`, what does the last line of this session show?\n\n"
+            f"```python\n{source}\n```\n\nAnswer with exactly what is shown."
+        )
+        yield Candidate(module, example.path, prompt, _call("printed", module, source), None, unfit=example.unfit)
 
 
 class _Mutate(ast.NodeTransformer):

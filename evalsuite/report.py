@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from evalsuite import questions as question_sets
 from evalsuite.judging.comparison import Comparison, compare
@@ -76,6 +76,9 @@ class Report(Part):
     questions_digest: str
     questions_count: int
     modules: tuple[str, ...] = ()  # that the held-out ones are about
+    questions_made: dict[str, JsonValue] = Field(
+        default_factory=dict, exclude=True
+    )  # not in the file: read from the questions
     asked: Meta  # whom, and how
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
@@ -97,6 +100,8 @@ class Report(Part):
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
             modules=self.modules,
+            questions=max((c.asked for c in self.of("held-out")), default=0),
+            made=self.questions_made,
         )
 
     def of(self, split: Split) -> tuple[Comparison, ...]:
@@ -164,6 +169,7 @@ def build(
         questions_name=questions.name,
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
+        questions_made=questions.made,
         modules=tuple(sorted({q.module for q in questions.questions if q.split == "held-out"})),
         asked=asked,
         efforts=tuple(efforts),

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -33,6 +33,7 @@ from tune.harmony import EFFORTS, Effort
 SCHEMA = 3
 REMAKE = "evalsuite compare"
 SPLITS: tuple[Split, ...] = get_args(Split)
+LONGER = 1.05  # times as much reasoning as the effort below: what steers at all
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report
 
 
@@ -56,12 +57,29 @@ class Throughput(Part):
     void: str = ""
 
 
+class Step(NamedTuple):
+    """From one effort to the next that was measured."""
+
+    lower: Effort
+    higher: Effort
+    times: float | None  # as long the higher one reasons; None when the lower has no reasoning
+    steers: bool  # it reasons longer, by more than 5 %: less would read as 1.0 times
+
+
 class Steering(Part):
     """Does effort still steer one arm: median reasoning tokens by effort, and high over low."""
 
     tokens: dict[Effort, float]
     ratio: float | None  # highest effort over lowest; None when the lowest has no reasoning
     monotone: bool  # no effort thinks less than the one below it
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Each step by itself: a high ratio of the ends says nothing about what lies between."""
+        return tuple(
+            Step(low, high, t / s if s else None, t > s * LONGER)
+            for (low, s), (high, t) in pairwise(self.tokens.items())
+        )
 
 
 class Report(Part):

@@ -114,7 +114,7 @@ def test_compare_writes_a_report_that_names_what_was_asked(
     made, work = report.read(tmp_path / "work" / "report.json"), tmp_path / "work"
     assert (made.base_model, made.tuned_model) == (BASE, TUNED) == (shown["base_model"], shown["tuned_model"])
     assert made.evidence.asked_digest == question_set().digest
-    assert "nothing about quality" in made.note
+    assert "whether tuning taught it to read; they say nothing about a model of another size." in made.note
     assert made.throughput is None
     assert all(SECRET.encode() not in p.read_bytes() for p in work.iterdir())
     assert sorted(p.name for p in work.iterdir()) == [

@@ -22,7 +22,10 @@ from tune.data.page import require_pages
 from tune.errors import UserError
 from tune.recipe import Evaluate
 
-NANO_NOTE = "The base is the nano model: these figures prove that the path works. They say nothing about quality."
+NANO_NOTE = (
+    "The base is the nano model: these figures prove that the path works and, of kind smollm2, whether tuning taught "
+    "it to read; they say nothing about a model of another size."
+)
 ALIKE_NOTE = (
     "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
 )

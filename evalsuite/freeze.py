@@ -55,8 +55,10 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
         )
     if why:
         report(f"no taught question: {why}")
-    _tell(held, "", wanted.questions if wanted.modules else 0, "these modules", report)
-    _tell(taught, "taught ", wanted.taught, "these pages", report)
+    few = " with the open_kinds of [evaluate]" if set(get_args(Open)) - set(wanted.open_kinds) else ""
+    limit = few if wanted.book != "closed" else ""
+    _tell(held, "", wanted.questions if wanted.modules else 0, f"these modules hold no more{limit}", report)
+    _tell(taught, "taught ", wanted.taught, f"these pages hold no more{few}", report)
     made = {**wanted.about_questions, **({PAGES: digests} if digests else {})}
     name, python = recipe.project.name, platform.python_version()
     return QuestionSet(
@@ -119,10 +121,10 @@ def _why_none(pages: Sequence[Page], wanted: Evaluate) -> str:
     return why_none(pages)
 
 
-def _tell(questions: Sequence[Question], split: str, count: int, source: str, report: Say) -> None:
+def _tell(questions: Sequence[Question], split: str, count: int, why: str, report: Say) -> None:
     if not questions:
         return
     if len(questions) < count:
-        report(f"only {len(questions)} {split}questions, not {count}: {source} hold no more")
+        report(f"only {len(questions)} {split}questions, not {count}: {why}")
     tally = Counter(q.kind for q in questions)
     report(f"{len(questions)} {split}questions: " + ", ".join(f"{kind} {n}" for kind, n in tally.items()))

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, JsonValue, ValidationError
 
 from evalsuite import questions as question_sets
 from evalsuite.judging.comparison import Comparison, compare
@@ -33,6 +33,7 @@ from tune.harmony import EFFORTS, Effort
 SCHEMA = 3
 REMAKE = "evalsuite compare"
 SPLITS: tuple[Split, ...] = get_args(Split)
+LONGER = 1.05  # times as much reasoning as the effort below: what steers at all
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report
 
 
@@ -56,12 +57,29 @@ class Throughput(Part):
     void: str = ""
 
 
+class Step(NamedTuple):
+    """From one effort to the next that was measured."""
+
+    lower: Effort
+    higher: Effort
+    times: float | None  # as long the higher one reasons; None when the lower has no reasoning
+    steers: bool  # it reasons longer, by more than 5 %: less would read as 1.0 times
+
+
 class Steering(Part):
     """Does effort still steer one arm: median reasoning tokens by effort, and high over low."""
 
     tokens: dict[Effort, float]
     ratio: float | None  # highest effort over lowest; None when the lowest has no reasoning
     monotone: bool  # no effort thinks less than the one below it
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Each step by itself: a high ratio of the ends says nothing about what lies between."""
+        return tuple(
+            Step(low, high, t / s if s else None, t > s * LONGER)
+            for (low, s), (high, t) in pairwise(self.tokens.items())
+        )
 
 
 class Report(Part):
@@ -76,6 +94,9 @@ class Report(Part):
     questions_digest: str
     questions_count: int
     modules: tuple[str, ...] = ()  # that the held-out ones are about
+    questions_made: dict[str, JsonValue] = Field(
+        default_factory=dict, exclude=True
+    )  # not in the file: read from the questions
     asked: Meta  # whom, and how
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
@@ -97,6 +118,8 @@ class Report(Part):
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
             modules=self.modules,
+            questions=max((c.asked for c in self.of("held-out")), default=0),
+            made=self.questions_made,
         )
 
     def of(self, split: Split) -> tuple[Comparison, ...]:
@@ -164,6 +187,7 @@ def build(
         questions_name=questions.name,
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
+        questions_made=questions.made,
         modules=tuple(sorted({q.module for q in questions.questions if q.split == "held-out"})),
         asked=asked,
         efforts=tuple(efforts),

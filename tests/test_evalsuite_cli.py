@@ -114,7 +114,7 @@ def test_compare_writes_a_report_that_names_what_was_asked(
     made, work = report.read(tmp_path / "work" / "report.json"), tmp_path / "work"
     assert (made.base_model, made.tuned_model) == (BASE, TUNED) == (shown["base_model"], shown["tuned_model"])
     assert made.evidence.asked_digest == question_set().digest
-    assert "nothing about quality" in made.note
+    assert "whether tuning taught it to read; they say nothing about a model of another size." in made.note
     assert made.throughput is None
     assert all(SECRET.encode() not in p.read_bytes() for p in work.iterdir())
     assert sorted(p.name for p in work.iterdir()) == [
@@ -167,7 +167,7 @@ def test_the_questions_lie_beside_the_report_and_no_other_set_is_written_over(
     evalsuite: Evalsuite, arms: list[str], tmp_path: Path
 ) -> None:
     other = tmp_path / "other.jsonl"
-    questions.write(other, question_set(3))
+    questions.write(other, question_set(5))
     before = (tmp_path / "work" / "questions.jsonl").read_bytes()
     refused = evalsuite("compare", *arms, "--no-speed", "--questions", other, code=2)
     assert "is another question set than" in refused.output
@@ -233,6 +233,11 @@ def test_the_gate_refuses_what_was_not_judged_as_the_recipe_asks(evalsuite: Eval
     assert "it has max_tokens 256, and the recipe has 64" in said
     assert "it has temperature 0, and the recipe has 0.7" in said
     assert "it has questions about bisect, and the recipe's modules are ast" in said
+    fewer = '[evaluate]\nefforts = ["low"]\nmargin = 0.3\nmodules = ["bisect", "heapq"]\nquestions = 101\n'
+    (tmp_path / "fewer.toml").write_text(fewer)
+    said = evalsuite("gate", loose, "--recipe", "fewer.toml", code=2).output
+    assert "it has no question about heapq, and the recipe's modules are bisect, heapq" in said
+    assert "it has 100 held-out questions, made by hand, and the recipe has questions = 101" in said
     (tmp_path / "recipe.toml").unlink()
     assert evalsuite("gate", loose).stdout.startswith("PASS")
 

@@ -256,6 +256,21 @@ def test_too_few_is_said_for_each_split(tmp_path: Path) -> None:
     assert f"only {splits['taught']} taught questions, not 5000: these pages hold no more" in lines
 
 
+def test_too_few_of_the_kinds_that_the_recipe_names_is_said_to_be_that(tmp_path: Path) -> None:
+    """The pages hold more: what is short is the kinds asked for. Closed-book questions know no such limit."""
+    lines: list[str] = []
+    work, few = tmp_path / "work", {"questions": 5_000, "taught": 5_000, "open_kinds": ["open-default"]}
+    paged.collected(work, ["bisect"], paged.of(["bisect"]), paged.of(["csv"]))
+    freeze.make(recipe(work, modules=["bisect"], book="open", **few), lines.append)
+    short = [line.partition("not 5000: ")[2] for line in lines if line.startswith("only ")]
+    limit = " with the open_kinds of [evaluate]"
+    assert short == [f"these modules hold no more{limit}", f"these pages hold no more{limit}"]
+    lines.clear()
+    freeze.make(recipe(work, modules=["bisect"], book="closed", **few), lines.append)
+    short = [line.partition("not 5000: ")[2] for line in lines if line.startswith("only ")]
+    assert short == ["these modules hold no more", f"these pages hold no more{limit}"]
+
+
 def test_only_the_kinds_that_the_recipe_names_are_asked(work: Path, opened: QuestionSet) -> None:
     wanted = recipe(work, open_kinds=["open-default", "open-keyword"], taught=20)
     made = freeze.make(wanted)

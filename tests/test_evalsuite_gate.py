@@ -5,7 +5,7 @@ from math import sqrt
 
 import numpy as np
 import pytest
-from evaluation import BASE, TUNED, asked_of, both, built, filed, flipped, question, question_set, reply
+from evaluation import BASE, TUNED, Some, asked_of, both, built, filed, flipped, question, question_set, reply, several
 
 from evalsuite.judging.comparison import compare
 from evalsuite.judging.gate import Evidence, decide
@@ -143,7 +143,7 @@ def test_two_arms_that_always_say_the_same_are_one_model_unless_digests_show_two
 
 def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_questions():
     recipe = Evaluate(margin=0.05, alpha=0.05, max_tokens=256, temperature=0, modules=["ast", "csv"])
-    made = built(TWENTY, both(TWENTY)).judged
+    made = built(TWENTY, both(TWENTY)).judged.model_copy(update={"modules": ("ast", "csv")})
     assert weaker(made, recipe) == []
     assert weaker(made.model_copy(update={"margin": 0.01, "alpha": 0.01}), recipe) == []
     for change, words in (
@@ -154,6 +154,8 @@ def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_q
         ({"temperature": 1.5}, "temperature 1.5, and the recipe has 0"),
         ({"modules": ("ast", "json")}, "questions about json, and the recipe's modules are ast, csv"),
         ({"modules": ("",)}, "questions about no module, and the recipe's modules are ast, csv"),
+        ({"modules": ("csv",)}, "no question about ast, and the recipe's modules are ast, csv"),
+        ({"modules": ()}, "no question about ast, csv, and the recipe's modules are ast, csv"),
     ):
         assert weaker(made.model_copy(update=change), recipe) == [words]
     for limits, words in (
@@ -171,6 +173,41 @@ def test_a_verdict_is_held_against_the_recipe_by_its_gate_its_requests_and_its_q
     assert weaker(made, gains) == ["require_gain false, and the recipe has true"]
     assert weaker(made.model_copy(update={"require_gain": True}), gains) == []
     assert weaker(made.model_copy(update={"require_gain": True}), recipe) == []
+
+
+def test_a_generated_set_is_held_against_the_recipe_by_what_it_was_made_from():
+    """For more questions is no less strict; and of a module that had none to give, no set has more."""
+    recipe = Evaluate(modules=["csv", "ast"], questions=200, taught=50, open_kinds=["open-default", "open-section"])
+    set_ = TWENTY.model_copy(update={"made": recipe.about_questions})
+    made = built(set_, both(set_)).judged
+    assert (made.questions, made.modules, made.made) == (20, ("ast",), recipe.about_questions)
+    assert weaker(made, recipe) == []
+
+    def but(**other):
+        return weaker(made.model_copy(update={"made": {**made.made, **other}}), recipe)
+
+    assert but(questions=400, taught=60) == []
+    assert but(modules=["ast", "csv", "json"]) == []
+    assert but(questions=199) == ["questions 199, and the recipe has 200"]
+    assert but(taught=0) == ["taught 0, and the recipe has 50"]
+    assert but(seed=1) == ["seed 1, and the recipe has 0"]
+    assert but(book="open") == ["book open, and the recipe has both"]
+    assert but(open_kinds=["open-default"]) == [
+        "open_kinds open-default, and the recipe has open-default, open-section"
+    ]
+    assert but(answer_rule="x") == [f"answer_rule x, and the recipe has {recipe.answer_rule}"]
+    assert but(modules=["ast"]) == ["no question about csv, and the recipe's modules are csv, ast"]
+    assert weaker(made.model_copy(update={"made": {"seed": 0}}), Evaluate())[0].startswith("answer_rule none, ")
+
+
+def test_a_set_made_by_hand_is_held_against_the_number_that_the_recipe_states_and_no_other():
+    made = built(TWENTY, both(TWENTY)).judged
+    assert weaker(made, Evaluate(taught=50, seed=9, book="open")) == []  # the default of 200 was not written
+    assert weaker(made, Evaluate(questions=20)) == []
+    says = "20 held-out questions, made by hand, and the recipe has questions = 21"
+    assert weaker(made, Evaluate(questions=21)) == [says]
+    split = several(Some(20, 10), Some(20, 10, split="taught"))
+    assert weaker(built(*split).judged, Evaluate(questions=21)) == [says]
 
 
 def test_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():

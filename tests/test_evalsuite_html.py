@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 import pytest
-from evaluation import ARMS, asked_of, both, built, flipped, question, question_set, reply
+from evaluation import ARMS, Some, asked_of, both, built, flipped, question, question_set, reply, several
 
 from evalsuite import report
 from evalsuite.questions import QuestionSet
@@ -91,7 +91,7 @@ def test_the_page_says_what_the_report_says():
         f"{c.base.accuracy:.1%}".replace("%", " %"),
         "TTFT, p95 412 ms 430 ms 1.04 (0.98 to 1.11)",
         "p99 emit lag",
-        "the highest effort reasons 3.0 times as long as the lowest",
+        "base: low to medium 2.0 times as long, medium to high 1.5 times as long.",
         "1.50 s",
     ):
         assert part in text, part
@@ -134,6 +134,65 @@ def test_the_worst_case_is_that_of_the_worst_effort():
     r = built(set_, [told for e, n in lost.items() for told in flipped(set_, n, 2, base_right=240, effort=e)])
     lower = r.comparisons[1].difference.lower
     assert f"Worst case −{-lower * 100:.1f}points, lower bound of right answers at medium" in text_of(r)
+
+
+def test_the_worst_case_is_over_all_kinds_where_these_decide():
+    """Not worse where base does more than guess, and a third of the answers lost at which it guesses."""
+    set_, told = several(Some(600, 570, 2, 2, "known"), Some(400, 120, 120, 0, "guessed", guess=0.28))
+    r = built(set_, told)
+    assert r.verdict.reasons[0].startswith("low, right answers of all kinds")
+    [c] = r.comparisons
+    assert c.claims[0].difference.lower > -0.02
+    words = f"Worst case −{-c.difference.lower * 100:.1f}points, lower bound of right answers of all kinds at low"
+    assert words in text_of(r)
+
+
+def test_a_small_loss_over_all_kinds_leaves_the_worst_case_to_the_claims():
+    set_, told = several(Some(600, 570, 2, 2, "known"), Some(400, 120, 12, 2, "guessed", guess=0.28))
+    r = built(set_, told)
+    [c] = r.comparisons
+    assert c.guessed == ("guessed",)
+    assert (r.verdict.outcome, c.difference.upper < 0) == ("PASS", True)
+    assert "lower bound of right answers at low" in text_of(r)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "words", "warned"),
+    [
+        ((100, 190, 300), "tuned: low to medium 1.9 times as long, medium to high 1.6 times as long.", False),
+        (
+            (100, 190, 190),
+            "tuned: low to medium 1.9 times as long, medium to high 1.0 times as long; effort does not steer from "
+            "medium to high.",
+            True,
+        ),
+        (
+            (100, 100, 50),
+            "tuned: low to medium 1.0 times as long, medium to high 0.5 times as long; effort does not steer from "
+            "low to medium, nor from medium to high.",
+            True,
+        ),
+        (
+            (0, 0, 50),
+            "tuned: low to medium no reasoning, medium to high begins to reason; effort does not steer from low "
+            "to medium.",
+            True,
+        ),
+    ],
+)
+def test_each_step_of_effort_is_named_that_does_not_steer(tokens, words, warned):
+    set_ = question_set(3)
+    thinks = {"base": (10, 20, 30), "tuned": tokens}
+    told = [
+        reply(q, arm, e, reasoning_tokens=thinks[arm][k])
+        for k, e in enumerate(EFFORTS)
+        for q in set_.questions
+        for arm in ARMS
+    ]
+    r = built(set_, told)
+    assert words in text_of(r)
+    assert ('class="warn">tuned:' in html.render(r)) == warned
+    assert 'class="soft">base:' in html.render(r)
 
 
 def test_untrusted_text_stays_text_and_nothing_is_fetched():

@@ -1,6 +1,8 @@
 """When a tuned model may be released, and whether a verdict is as strict as a recipe asks for. Knows no figure."""
 
-from pydantic import Field
+from collections.abc import Iterable
+
+from pydantic import Field, JsonValue
 
 from evalsuite.judging.paired import Part
 from tune.harmony import Effort
@@ -27,10 +29,13 @@ class Judged(Part):
     max_tokens: Limits
     temperature: float
     modules: tuple[str, ...]  # that the held-out questions are about
+    questions: int  # held-out ones
+    made: dict[str, JsonValue] = Field(default_factory=dict)  # QuestionSet.made; empty: by hand
 
 
 def weaker(judged: Judged, asked: Evaluate) -> list[str]:
-    """Where a verdict is not the one that a recipe asks for: less strict, on other requests or about other modules."""
+    """Where a verdict is not the one that a recipe asks for: less strict, on other requests, or on fewer or other
+    questions."""
     out = [
         f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
         for name in ("margin", "alpha")
@@ -39,7 +44,7 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     if asked.require_gain and not judged.require_gain:
         out.append("require_gain false, and the recipe has true")
     limits = [(tokens_at(judged.max_tokens, e), tokens_at(asked.max_tokens, e), e) for e in asked.efforts]
-    every = len({(was, now) for was, now, _ in limits}) == 1  # effort's, so none is named
+    every = len({(was, now) for was, now, _ in limits}) == 1  # then no effort is named
     said = [
         f"max_tokens {was}{'' if every else f' at effort {e}'}, and the recipe has {now}"
         for was, now, e in limits
@@ -48,7 +53,44 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     out += dict.fromkeys(said)
     if judged.temperature != asked.temperature:
         out.append(f"temperature {judged.temperature:g}, and the recipe has {asked.temperature:g}")
-    if asked.modules and (others := sorted(set(judged.modules) - set(asked.modules))):
-        shown = ", ".join(name or "no module" for name in others[:5]) + (", …" if others[5:] else "")
-        out.append(f"questions about {shown}, and the recipe's modules are {', '.join(asked.modules)}")
+    return out + _modules(judged, asked) + (_made(judged, asked) if judged.made else _by_hand(judged, asked))
+
+
+def _modules(judged: Judged, asked: Evaluate) -> list[str]:
+    """A generated set is about what it was made from, even where a module had no question to give: no set has more."""
+    wanted, recipe = set(asked.modules), f"the recipe's modules are {', '.join(asked.modules)}"
+    found = judged.made.get("modules", [])
+    about = {str(name) for name in found} if judged.made and isinstance(found, list) else set(judged.modules)
+    if wanted and (others := set(judged.modules) - wanted):
+        return [f"questions about {_some(others)}, and {recipe}"]
+    if lacking := wanted - about:
+        return [f"no question about {_some(lacking)}, and {recipe}"]
+    return []
+
+
+def _made(judged: Judged, asked: Evaluate) -> list[str]:
+    """Of a set that was generated for fewer questions, or otherwise: for more is no less strict."""
+    out, now = [], asked.about_questions
+    for name in sorted(now.keys() - {"modules"}):
+        was, fewer = judged.made.get(name), name in ("questions", "taught")
+        if was != now[name] and not (fewer and isinstance(was, int) and was > now[name]):
+            out.append(f"{name} {_said(was)}, and the recipe has {_said(now[name])}")
     return out
+
+
+def _by_hand(judged: Judged, asked: Evaluate) -> list[str]:
+    """How questions are generated says nothing about one's own; how many there have to be does, if it was written."""
+    if "questions" in asked.model_fields_set and judged.questions < asked.questions:
+        return [
+            f"{judged.questions} held-out questions, made by hand, and the recipe has questions = {asked.questions}"
+        ]
+    return []
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = sorted(names)
+    return ", ".join(name or "no module" for name in shown[:5]) + (", …" if shown[5:] else "")
+
+
+def _said(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)

@@ -10,27 +10,23 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from evalsuite.questions import Grader, Question
+from evalsuite.replies import normal
+from evalsuite.replies.normal import LONGEST
 
-VERSION = 1  # raised whenever a reply may be scored otherwise than before
-LONGEST = 2_000  # characters of an answer that are looked at; truths are far shorter
+VERSION = 2  # raised whenever a reply may be scored otherwise than before
 
-_ANSWER = re.compile(r"[ \t>]*[*`]*ANSWER:(.*)")
-_EDGES = re.compile(r"\A[\s*`]+|[\s*`]+\Z")
 _CHOICE = re.compile(r"\(?([A-Za-z])\)?(?:[).:]\s.*)?")
 
 
 def parse(text: str) -> str | None:
-    """The value of the last line `ANSWER: <value>`, without Markdown around it or one period after it; else None."""
-    for line in reversed(text.splitlines()):
-        if (found := _ANSWER.fullmatch(line)) and (value := _bare(found[1][: LONGEST + 1])):
-            return value
-    return None
+    """What the last answer line says, without Markdown around it or one period after it; else None."""
+    return normal.answer(text)
 
 
 def lenient(text: str) -> str:
     """What a reply without an answer line seems to say: the end of its last line. Shown, never scored."""
     lines = [line for line in text.splitlines() if line.strip()]
-    return _bare(re.split(r"(?i)\banswer(?: is)?:?\s", lines[-1][-LONGEST:])[-1])[-200:] if lines else ""
+    return normal.undressed(re.split(r"(?i)\banswer(?: is)?:?\s", lines[-1][-LONGEST:])[-1])[-200:] if lines else ""
 
 
 def grade(question: Question, parsed: str | None) -> float:
@@ -38,15 +34,17 @@ def grade(question: Question, parsed: str | None) -> float:
     if parsed is None or len(parsed) > LONGEST:
         return 0.0
     read = _READERS[question.grader]
-    truth, given = read(question.answer), read(parsed)
-    return float(truth is not None and truth == given)
+    truth = read(question.answer)
+    return float(truth is not None and truth in _given(question.grader, parsed))
 
 
-def _bare(value: str) -> str:
-    value = _EDGES.sub("", value)
-    if value.endswith(".") and not value.endswith(".."):
-        value = _EDGES.sub("", value[:-1])
-    return value
+def _given(grader: Grader, parsed: str) -> list[Hashable]:
+    """What an answer says to a grader. A text is any of its readings. A value is the first that is one at all, so that
+    no sign within a literal is changed; and `1,000`, to Python a tuple, is also the number that prose means by it."""
+    read, told = _READERS[grader], normal.readings(parsed)
+    number = [read(told.number)] if told.number else []
+    said = [value for each in told[:3] if (value := read(each)) is not None]
+    return [*(said if grader == "exact" else said[:1]), *number]
 
 
 def _literal(value: str) -> Hashable | None:

@@ -76,7 +76,7 @@ def render(report: Report) -> str:
         axis=_axis(claimed, margin),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
-        worst=worst(held_out),
+        worst=worst(held_out, margin),
         blind=[c.effort for c in held_out if only_guesses(c)],
         fewer=[c for c in held_out if c.known and c.guessed],
         ways=ways,

@@ -30,7 +30,7 @@ from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
 
-SCHEMA = 3
+SCHEMA = 4
 REMAKE = "evalsuite compare"
 SPLITS: tuple[Split, ...] = get_args(Split)
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report

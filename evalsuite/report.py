@@ -30,7 +30,7 @@ from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
 
-SCHEMA = 3
+SCHEMA = 4
 REMAKE = "evalsuite compare"
 SPLITS: tuple[Split, ...] = get_args(Split)
 LONGER = 1.05  # times as much reasoning as the effort below: what steers at all

@@ -1,12 +1,15 @@
 """Every road to a verdict, from replies that lead there, and how often the whole gate is wrong."""
 
+import re
 from functools import cache
 from math import sqrt
 
 import numpy as np
 import pytest
 from evaluation import BASE, TUNED, Some, asked_of, both, built, filed, flipped, question, question_set, reply, several
+from scipy.stats import binom
 
+from evalsuite.judging import exact, statistics
 from evalsuite.judging.comparison import compare
 from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.policy import Policy, weaker
@@ -45,7 +48,12 @@ def judged(n, *efforts, guess=0.0, **policy):
         (60, [{"lost": 5, "gained": 5}, {"lost": 20, "gained": 1}], "FAIL", 1, "medium, right answers"),
         (700, [{"lost": 70, "gained": 40, "base_right": 600}], "FAIL", 1, "tuned is worse"),
         (100, [{"lost": 9, "gained": 1}, {"lost": 0, "gained": 0}], "FAIL", 1, "margin 5"),
-        (250, [{"lost": 16, "gained": 9}], "INCONCLUSIVE", 2, "the loss seen speaks against tuned"),
+        (400, [{"lost": 26, "gained": 14}], "INCONCLUSIVE", 2, "the loss seen speaks against tuned"),
+        (55, [{"lost": 0, "gained": 0}], "INCONCLUSIVE", 2, "may be as low as"),  # by Tango's bound -4.7
+        (100, [{"lost": 3, "gained": 0}], "INCONCLUSIVE", 2, "two equal models would need about"),
+        (200, [{"lost": 6, "gained": 0}], "FAIL", 1, "tuned is worse (p = 0.016)"),  # one of two checks, at 0.025
+        (200, [{"lost": 6, "gained": 0}] + 2 * [{"lost": 0, "gained": 0}], "INCONCLUSIVE", 2, "one of 6 checks looks"),
+        (200, 3 * [{"lost": 30, "gained": 2}], "FAIL", 1, "tuned is worse by more than the margin of 5"),
     ],
 )
 def test_verdict_code_and_words(n, efforts, outcome, code, words):
@@ -61,10 +69,23 @@ def test_one_bad_effort_outweighs_any_number_of_good_ones():
     assert judged(1000, *good, {"lost": 300, "gained": 280})[0].outcome == "INCONCLUSIVE"
 
 
-def test_the_advised_number_of_questions_is_the_textbook_s_at_the_stated_power():
-    """As many as tests/test_evalsuite_statistics.py has from print, at 20 % of flips."""
-    verdict, _ = judged(100, {"lost": 10, "gained": 10}, margin=0.02)
-    assert "two equal models would need about 3092 questions to pass 80% of the time, not 100" in verdict.reasons[0]
+@pytest.mark.parametrize("efforts", [1, 3])
+def test_with_the_advised_number_of_questions_the_whole_gate_passes_as_often_as_it_says(efforts):
+    """Every effort and both claims, by drawing gates of that many; a fifth fewer are not enough."""
+    verdict, _ = judged(100, *[{"lost": 5, "gained": 5}] * efforts)
+    [advised] = {
+        int(n) for n in re.findall(r"need about (\d+) questions for the whole gate", " ".join(verdict.reasons))
+    }
+    rng = np.random.default_rng(3)
+
+    def passing(n, reps=4000):
+        least = exact.passing(n, 0.05, 0.05)
+        flips = [(0.05, 0.05, 0.9), (0.005, 0.005, 0.99)] * efforts
+        drawn = [rng.multinomial(n, share, size=reps) for share in flips]
+        return np.mean(np.all([gained >= least[lost] for lost, gained, _ in (each.T for each in drawn)], axis=0))
+
+    assert passing(advised) >= 0.8 - 3 * sqrt(0.8 * 0.2 / 4000)
+    assert passing(advised * 8 // 10) < 0.8 - 3 * sqrt(0.8 * 0.2 / 4000)
 
 
 def test_a_verdict_names_the_confidence_that_it_was_made_at():
@@ -256,30 +277,40 @@ def test_every_blind_effort_has_to_show_better_by_itself():
     assert verdict.outcome == "INCONCLUSIVE"
 
 
-def test_the_whole_gate_releases_a_model_at_the_margin_no_more_often_than_alpha():
-    """Three efforts, one of them worse by exactly the margin: PASS stays rare, and equal models do pass."""
-    rng, gates, n, policy = np.random.default_rng(5), 400, 600, Policy(margin=0.05, alpha=0.05)
+def test_whole_gates_release_a_model_at_the_margin_and_fail_an_equal_one_no_more_often_than_alpha():
+    """Three efforts and both claims, from replies on; one effort worse by exactly the margin, or none."""
+    rng, gates, n, policy = np.random.default_rng(5), 300, 100, Policy(margin=0.1, alpha=0.05)
     two = Evidence(base_models=("b",), tuned_models=("t",), questions_digest="q" * 64, asked_digest="q" * 64)
     set_ = question_set(n)
 
     @cache
-    def answer(i, arm, right):
-        return graded(question(i), reply(question(i), arm, "low", right))
+    def answer(i, arm, right, readable):
+        return graded(question(i), reply(question(i), arm, "low", right, "answered" if readable else "unparsed"))
 
     @cache
-    def at(lost, gained):
-        right = {"base": range(400), "tuned": range(lost, 400 + gained)}
-        heard = [answer(i, arm, i in right[arm]) for i in range(n) for arm in right]
+    def at(lost, gained, quiet, mute):
+        right = {"base": range(60), "tuned": range(lost, 60 + gained)}
+        silent = {"base": range(n - mute, n), "tuned": range(n - mute - quiet, n - mute)}
+        heard = [answer(i, arm, i in right[arm], i not in silent[arm]) for i in range(n) for arm in right]
         return compare("low", set_.questions, {a.key: a for a in heard}, alpha=policy.alpha, margin=policy.margin)
 
-    def passes(drops):
+    def outcome(drops):
         found = []
         for drop in drops:
-            lost, gained, _ = rng.multinomial(n, [(0.1 + drop) / 2, (0.1 - drop) / 2, 0.9])
-            found.append(at(int(lost), int(gained)))
-        return decide(found, policy, two).outcome == "PASS"
+            lost, gained, _ = rng.multinomial(n, [(0.2 + drop) / 2, (0.2 - drop) / 2, 0.8])
+            found.append(at(int(lost), int(gained), *(int(x) for x in rng.multinomial(n, [0.05, 0.05, 0.9])[:2])))
+        return decide(found, policy, two).outcome
 
-    false = sum(passes((0, 0, policy.margin)) for _ in range(gates)) / gates
-    right = sum(passes((0, 0, 0)) for _ in range(100)) / 100
-    assert false <= policy.alpha + 3 * sqrt(policy.alpha * (1 - policy.alpha) / gates)
-    assert right > 0.85
+    most = binom.ppf(0.9999, gates, policy.alpha)
+    assert sum(outcome((0, 0, policy.margin)) == "PASS" for _ in range(gates)) <= most
+    assert sum(outcome((0, 0, 0)) == "FAIL" for _ in range(gates)) <= most
+
+
+def test_a_check_by_itself_at_alpha_would_fail_equal_models_far_too_often():
+    """What Holm is for: six checks of 100 questions, decided one by one, call one of two equal models worse."""
+    rng, p = np.random.default_rng(1), []
+    for lost, gained, _ in rng.multinomial(100, [0.1, 0.1, 0.8], size=(1000, 6)).reshape(-1, 3):
+        p.append(statistics.better(int(gained), int(lost)))
+    gates = np.reshape(p, (1000, 6))
+    assert np.mean((gates <= 0.05).any(axis=1)) > 0.1
+    assert sum(any(statistics.holm(list(gate), 0.05)) for gate in gates) <= binom.ppf(0.9999, 1000, 0.05)

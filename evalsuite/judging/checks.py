@@ -1,8 +1,11 @@
-"""Held-out figures of one effort in, the two checks of non-inferiority out: right answers, and readable ones."""
+"""Held-out figures of one effort in, what they show of tuned out: right answers, and readable ones. Knows one effort.
 
-from typing import Literal
+Whether tuned is shown to be worse hangs on how many checks a gate looks at, so a finding says only what it shows by
+itself: judging/gate.py decides over all of them.
+"""
 
-from evalsuite.judging import statistics
+from typing import Literal, NamedTuple
+
 from evalsuite.judging.comparison import Claim, Comparison
 from evalsuite.judging.notation import confidence, percent, points, stated
 from evalsuite.judging.paired import Difference, Part
@@ -10,6 +13,7 @@ from evalsuite.judging.policy import Policy
 from tune.harmony import Effort
 
 Result = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
+Name = Literal["accuracy", "answering", "gain"]
 
 
 class Check(Part):
@@ -17,9 +21,22 @@ class Check(Part):
     tuned is better at what it was taught, or at reading."""
 
     effort: Effort
-    name: Literal["accuracy", "answering", "gain"]
+    name: Name
     outcome: Result
     reason: str
+
+
+class Finding(NamedTuple):
+    """One claim at one effort, before the gate has looked at all of them; and the reason to give, whatever follows."""
+
+    effort: Effort
+    name: Name
+    passes: bool  # at alpha, by itself: all have to
+    worse_p: float  # one-sided: tuned is worse
+    passed: str
+    failed: str
+    undecided: str
+    sized: bool = False  # undecided, the number of questions that the gate needs belongs to the reason
 
 
 def only_guesses(c: Comparison) -> bool:
@@ -27,56 +44,69 @@ def only_guesses(c: Comparison) -> bool:
     return c.known is None
 
 
-def accuracy(c: Comparison, policy: Policy) -> Check:
+def accuracy(c: Comparison, policy: Policy) -> Finding:
     """Not worse where base does more than guess; where there is nothing of the kind, better over all.
 
-    What is left out is not out of sight: a loss over all questions that is shown to be more than the margin fails. And
-    what is kept is where base was lucky (judging/kinds.py), so a loss there fails only if all questions show one too.
+    What is left out is not out of sight: a loss over all questions that is shown to be more than the margin is no PASS.
+    And what is kept is where base was lucky (judging/kinds.py), so whether tuned is worse is told by all questions.
     """
     if only_guesses(c):
         return _better(c, policy)
     claim, whole = c.claims[0], c.difference
-    if claim.without and whole.upper < -policy.margin:
-        words = f"{c.effort}, right answers of all kinds, those at which base only guesses too"
-        why = f"tuned is worse by more than the margin of {stated(policy.margin)}"
-        reason = f"{words}: {points(whole.estimate)} points, and no higher than {points(whole.upper)}: {why}"
-        return Check(effort=c.effort, name="accuracy", outcome="FAIL", reason=reason)
-    check = _non_inferior(claim, policy)
-    if check.outcome == "FAIL" and whole.upper >= 0:
-        end = f"; over all questions, which were not chosen by what base got right, it may be {points(whole.upper)}"
-        return check.model_copy(update={"outcome": "INCONCLUSIVE", "reason": check.reason + end})
-    return check
+    found = _non_inferior(claim, policy)
+    if not claim.without:
+        return found
+    words = f"{c.effort}, right answers of all kinds, those at which base only guesses too"
+    undecided, beyond = found.undecided, whole.upper < -policy.margin
+    if beyond:
+        undecided = f"{words}: {points(whole.estimate)} points, and no higher than {points(whole.upper)}"
+        undecided += f": beyond the margin of {stated(policy.margin)}"
+    elif claim.difference.upper < 0 <= whole.upper:
+        end = f"over all questions, which were not chosen by what base got right, it may be {points(whole.upper)}"
+        undecided = f"{undecided}; {end}"
+    return found._replace(
+        passes=found.passes and not beyond,
+        worse_p=whole.worse_p,
+        failed=_worse(words, whole, policy),
+        undecided=undecided,
+        sized=not beyond,
+    )
 
 
-def answering(c: Comparison, policy: Policy) -> Check:
+def answering(c: Comparison, policy: Policy) -> Finding:
     """Not fewer answers that can be read, of all questions."""
     return _non_inferior(c.claims[1], policy)
 
 
-def _non_inferior(claim: Claim, policy: Policy) -> Check:
+def _non_inferior(claim: Claim, policy: Policy) -> Finding:
     d, margin, sure = claim.difference, stated(policy.margin), confidence(policy.alpha)
     unheard = f" ({claim.missing} of {claim.asked} are missing and count at their worst)" if claim.missing else ""
     without = f" without {', '.join(claim.without)} (base only guesses there)" if claim.without else ""
-    figures = f"{claim.effort}, {claim.words}{without}: {points(d.estimate)} points{unheard}"
-    outcome: Result
-    if d.lower > -policy.margin:
-        outcome = "PASS"
-        end = f", and with {sure} confidence no lower than {points(d.lower)}: within the margin of {margin}"
-        end += "; a real loss, but one that the margin allows" if d.upper < 0 else ""
-    elif d.upper < 0:
-        outcome = "FAIL"
-        end = (
-            f", and with {sure} confidence no higher than {points(d.upper)}: tuned is worse, "
-            f"perhaps by as much as {points(-d.lower).lstrip('+')} (margin {margin})"
-        )
-    else:
-        outcome = "INCONCLUSIVE"
-        needed = _needed(d, claim.asked, policy)
-        end = f", but it may be as low as {points(d.lower)}, beyond the margin of {margin}; {needed}"
-    return Check(effort=claim.effort, name=claim.name, outcome=outcome, reason=figures + end)
+    words = f"{claim.effort}, {claim.words}{without}"
+    figures = f"{words}: {points(d.estimate)} points{unheard}"
+    passed = f"{figures}, and with {sure} confidence no lower than {points(d.lower)}: within the margin of {margin}"
+    return Finding(
+        effort=claim.effort,
+        name=claim.name,
+        passes=d.lower > -policy.margin,
+        worse_p=d.worse_p,
+        passed=passed + ("; a real loss, but one that the margin allows" if d.upper < 0 else ""),
+        failed=_worse(words, d, policy, unheard),
+        undecided=f"{figures}, but it may be as low as {points(d.lower)}, beyond the margin of {margin}",
+        sized=True,
+    )
 
 
-def _better(c: Comparison, policy: Policy) -> Check:
+def _worse(words: str, d: Difference, policy: Policy, unheard: str = "") -> str:
+    margin, figures = stated(policy.margin), f"{words}: {points(d.estimate)} points{unheard}"
+    if d.upper < -policy.margin:
+        high = f"with {confidence(policy.alpha)} confidence no higher than {points(d.upper)}"
+        return f"{figures}, and {high}: tuned is worse by more than the margin of {margin} (p = {d.worse_p:.2g})"
+    most = f"perhaps by as much as {points(-d.lower).lstrip('+')} (margin {margin})"
+    return f"{figures}: tuned is worse (p = {d.worse_p:.2g}), {most}"
+
+
+def _better(c: Comparison, policy: Policy) -> Finding:
     margin = f"the margin of {stated(policy.margin)}"
     gets = f"base gets {percent(c.base.accuracy or 0.0)} where blind guessing gets {percent(c.guess)}"
     if c.base_above <= c.guess + policy.margin:
@@ -85,21 +115,13 @@ def _better(c: Comparison, policy: Policy) -> Check:
         shown = f"but of no kind of question is it shown to beat guessing by more than {margin}"
         fix = "ask more questions of a kind"
     change, chance = f"{points(c.difference.estimate)} points", f"p = {c.better_p:.2g}"
-    outcome: Result
-    if c.better_p <= policy.alpha:
-        outcome, end = "PASS", f"but tuned is shown to be better ({change}, {chance})"
-    elif c.difference.upper < 0:
-        outcome, end = "FAIL", f"and tuned is shown to be worse ({change})"
-    else:
-        outcome, end = "INCONCLUSIVE", f"and tuned is not shown to be better ({change}, {chance}); {fix}"
-    reason = f"{c.effort}, right answers: {gets}, {shown}; {end}"
-    return Check(effort=c.effort, name="accuracy", outcome=outcome, reason=reason)
-
-
-def _needed(difference: Difference, n: int, policy: Policy) -> str:
-    """How many questions would decide, if the two are equal and flip as often as seen (at least once)."""
-    psi = max(difference.discordance, 1 / n)
-    needed = statistics.questions_needed(psi, policy.margin, policy.alpha, policy.power)
-    if needed > n:
-        return f"two equal models would need about {needed} questions to pass {policy.power:.0%} of the time, not {n}"
-    return f"{n} questions would be enough for two equal models, so the loss seen speaks against tuned"
+    words = f"{c.effort}, right answers: {gets}, {shown}"
+    return Finding(
+        effort=c.effort,
+        name="accuracy",
+        passes=c.better_p <= policy.alpha,
+        worse_p=c.difference.worse_p,
+        passed=f"{words}; but tuned is shown to be better ({change}, {chance})",
+        failed=f"{words}; and tuned is shown to be worse ({change}, p = {c.difference.worse_p:.2g})",
+        undecided=f"{words}; and tuned is not shown to be better ({change}, {chance}); {fix}",
+    )

@@ -8,7 +8,7 @@ question set has both: a model that is better in neither is let through with a c
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from evalsuite.judging.checks import Check, Result
+from evalsuite.judging.checks import Finding
 from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.notation import points
 from evalsuite.judging.paired import Group
@@ -42,22 +42,23 @@ def ways(comparisons: Sequence[Comparison]) -> list[Way]:
     return out
 
 
-def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Check:
-    """PASS if either way shows tuned to be better (exact McNemar, one-sided, at alpha / 2). FAIL if every way shows it
-    to be worse (the upper bound is below 0), else INCONCLUSIVE."""
+def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Finding:
+    """Passes if either way shows tuned to be better (exact McNemar, one-sided, at alpha / 2). It is worse only if every
+    way shows that, so its p is the largest of theirs."""
     mine = [way for way in ways if way.effort == effort]
     most = policy.alpha / WAYS
     better = [way.words for way in mine if way.figures.better_p <= most]
-    outcome: Result
-    if better:
-        outcome, end = "PASS", f"tuned is shown to be better on {' and on '.join(better)} (p at most {most:g})"
-    elif all(way.figures.difference.upper < 0 for way in mine):
-        outcome, end = "FAIL", "tuned is shown to be worse where it had to be better"
-    else:
-        outcome = "INCONCLUSIVE"
-        end = f"tuned is not shown to be better (p is over {most:g}); ask more of these questions, or train longer"
-    figures = "; ".join(_figures(way) for way in mine)
-    return Check(effort=effort, name="gain", outcome=outcome, reason=f"{effort}, gain: {figures}: {end}")
+    figures = f"{effort}, gain: {'; '.join(_figures(way) for way in mine)}"
+    not_shown = f"tuned is not shown to be better (p is over {most:g}); ask more of these questions, or train longer"
+    return Finding(
+        effort=effort,
+        name="gain",
+        passes=bool(better),
+        worse_p=max((way.figures.difference.worse_p for way in mine), default=1.0),
+        passed=f"{figures}: tuned is shown to be better on {' and on '.join(better)} (p at most {most:g})",
+        failed=f"{figures}: tuned is shown to be worse where it had to be better",
+        undecided=f"{figures}: {not_shown}",
+    )
 
 
 def _figures(way: Way) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from evalsuite.judging import checks as held_out
-from evalsuite.judging import gain
-from evalsuite.judging.checks import Check, Result
+from evalsuite.judging import gain, power, statistics
+from evalsuite.judging.checks import Check, Finding, Result
 from evalsuite.judging.comparison import Claim, Comparison
 from evalsuite.judging.notation import place, stated
 from evalsuite.judging.paired import Part
@@ -49,30 +49,62 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
     """PASS only if tuned is shown not worse by the margin in every check (intersection-union: no correction needed).
 
     Not being worse is decided on held-out questions alone. A check passes when the lower bound of the difference is
-    above -margin. It fails when it does not pass and the upper bound is below 0: tuned is shown to be worse, and not
-    shown to be worse by less than the margin. Else it is INCONCLUSIVE. One failed check fails the verdict; without
-    one, an inconclusive check makes it INCONCLUSIVE.
+    above -margin. It fails when it does not pass and tuned is shown to be worse: by the exact McNemar test, one-sided,
+    after Holm over all checks, so that a model that is worse in nothing fails with a chance of at most alpha, however
+    many efforts are looked at. Else it is INCONCLUSIVE. One failed check fails the verdict; without one, an
+    inconclusive check makes it INCONCLUSIVE.
 
     On kinds of question where base is not shown to beat blind guessing by more than the margin, a model that knows
     nothing would pass: right answers are claimed on the other kinds (judging/kinds.py). Where there are no others,
-    accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha), and fails as
-    soon as tuned is shown to be worse.
+    accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha).
 
     Taught questions decide nothing, unless the policy requires a gain: judging/gain.py.
     """
     void = _void(comparisons, policy, evidence)
     if void:
         return Verdict(outcome="INVALID", reasons=tuple(void))
-    checks, ways = [], gain.ways(comparisons)
+    findings, ways = [], gain.ways(comparisons)
     for c in comparisons:
         if c.split == "held-out":
-            checks += [held_out.accuracy(c, policy), held_out.answering(c, policy)]
-            checks += [gain.check(c.effort, ways, policy)] if policy.require_gain else []
+            findings += [held_out.accuracy(c, policy), held_out.answering(c, policy)]
+            findings += [gain.check(c.effort, ways, policy)] if policy.require_gain else []
+    worse = statistics.holm([f.worse_p for f in findings], policy.alpha)
+    undecided = [f for f, shown in zip(findings, worse, strict=True) if not f.passes and not shown]
+    advice = _advice(comparisons, policy) if any(f.sized for f in undecided) else ""
+    checks = tuple(
+        _passed(f) if f.passes else _failed(f) if shown else _undecided(f, policy, len(findings), advice)
+        for f, shown in zip(findings, worse, strict=True)
+    )
     for outcome in ("FAIL", "INCONCLUSIVE"):
         against = [c for c in checks if c.outcome == outcome]
         if against:
-            return Verdict(outcome=outcome, reasons=tuple(c.reason for c in against), checks=tuple(checks))
-    return Verdict(outcome="PASS", reasons=tuple(c.reason for c in checks), checks=tuple(checks))
+            return Verdict(outcome=outcome, reasons=tuple(c.reason for c in against), checks=checks)
+    return Verdict(outcome="PASS", reasons=tuple(c.reason for c in checks), checks=checks)
+
+
+def _passed(f: Finding) -> Check:
+    return Check(effort=f.effort, name=f.name, outcome="PASS", reason=f.passed)
+
+
+def _failed(f: Finding) -> Check:
+    return Check(effort=f.effort, name=f.name, outcome="FAIL", reason=f.failed)
+
+
+def _undecided(f: Finding, policy: Policy, checks: int, advice: str) -> Check:
+    """`advice`: how many questions the gate needs."""
+    chance = f"; one of {checks} checks looks as bad as this (p = {f.worse_p:.2g}) by chance"
+    reason = f.undecided + (chance if f.worse_p <= policy.alpha else "") + (f"; {advice}" if f.sized else "")
+    return Check(effort=f.effort, name=f.name, outcome="INCONCLUSIVE", reason=reason)
+
+
+def _advice(comparisons: Sequence[Comparison], policy: Policy) -> str:
+    """How many questions would decide, if the two are equal and flip as often as seen."""
+    n = max(c.asked for c in comparisons if c.split == "held-out")
+    needed = power.needed(power.seen(comparisons), policy)
+    if needed > n:
+        often = f"for the whole gate to pass {policy.power:.0%} of the time"
+        return f"two equal models would need about {needed} questions {often}, not {n}"
+    return f"{n} questions would be enough for two equal models, so the loss seen speaks against tuned"
 
 
 def worst(comparisons: Sequence[Comparison], margin: float) -> Claim | None:

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
-from evalsuite.judging import statistics
+from evalsuite.judging import exact, statistics
 from evalsuite.replies.answers import Answer
 
 Sides = tuple[bool | None, bool | None]  # base, tuned: right, wrong, or missing
@@ -33,6 +33,7 @@ class Difference(Part):
     lower: float
     upper: float
     discordance: float  # share of the pairs that differ
+    worse_p: float  # one-sided, exact: tuned is worse; missing answers at their best for tuned
 
 
 class Group(Part):
@@ -72,9 +73,10 @@ def difference(sides: Sequence[Sides], alpha: float) -> Difference:
     worst, best = _filled(sides, base=True, tuned=False), _filled(sides, base=False, tuned=True)
     return Difference(
         estimate=(gained - lost) / max(paired, 1),
-        lower=statistics.tango_bounds(*flipped(worst), n, alpha)[0],
-        upper=statistics.tango_bounds(*flipped(best), n, alpha)[1],
+        lower=exact.lower(*flipped(worst), n, alpha),
+        upper=-exact.lower(*reversed(flipped(best)), n, alpha),
         discordance=(lost + gained) / max(paired, 1),
+        worse_p=statistics.better(*reversed(flipped(best))),
     )
 
 

@@ -1,0 +1,88 @@
+"""How often two equal models pass, and how many questions that takes. Of the whole gate: every claim at every effort.
+
+Exact for one claim: the trinomial probability of all tables with which its bound is above -margin. Claims count as
+independent, which is the careful assumption: efforts and claims that go together pass together more often.
+"""
+
+from collections.abc import Sequence
+from math import ceil, prod, sqrt
+from typing import NamedTuple
+
+from evalsuite.judging import exact, statistics
+from evalsuite.judging.comparison import Comparison
+from evalsuite.judging.policy import Policy
+
+EXACT = 5000  # questions; with more the normal approximation is as good, and the exact way takes seconds
+MOST = 10**7
+
+
+class Planned(NamedTuple):
+    """One claim of a gate: which share of the questions it is about, and which share of those flip."""
+
+    flips: float
+    share: float = 1.0
+
+
+def one(n: int, flips: float, margin: float, alpha: float) -> float:
+    """Probability that two equal models pass one claim with `n` questions of which a share `flips`, over 0, flips.
+
+    Above EXACT by the normal approximation to the score test at a true difference of 0: J. M. Lu and J. A. Bean,
+    Statistics in Medicine 14 (1995) 1831-1839.
+    """
+    import numpy as np
+    from scipy.special import ndtr
+
+    if flips <= 0:
+        raise ValueError("flips must be positive: two models that never differ are one model")
+    if n > EXACT:
+        return float(ndtr(margin * sqrt(n / flips) - statistics.normal_quantile(1 - alpha)))
+    either = np.array([flips / 2])
+    return float(exact.chance(exact.passing(n, margin, alpha), n, either, either)[0])
+
+
+def gate(n: int, claims: Sequence[Planned], policy: Policy) -> float:
+    """Probability that two equal models pass every claim with `n` questions."""
+    return prod(one(max(1, round(n * c.share)), c.flips, policy.margin, policy.alpha) for c in claims)
+
+
+def needed(claims: Sequence[Planned], policy: Policy) -> int:
+    """The fewest questions, in two significant digits, with which two equal models pass with `policy.power`.
+
+    Raises ValueError when that is more than ten million.
+    """
+    n = _rounded(_normal(claims, policy))
+    while gate(n, claims, policy) < policy.power:
+        if n > MOST:
+            raise ValueError(f"over {MOST} questions")
+        n = _rounded(n + 1)
+    while n > 1 and gate(less := _before(n), claims, policy) >= policy.power:
+        n = less
+    return n
+
+
+def seen(comparisons: Sequence[Comparison]) -> list[Planned]:
+    """The claims of non-inferiority that were made, at the flips seen in each (at least one question)."""
+    return [
+        Planned(max(claim.difference.discordance, 1 / claim.asked), claim.asked / c.asked)
+        for c in comparisons
+        if c.split == "held-out"
+        for claim in c.claims
+        if claim.name != "accuracy" or c.known is not None
+    ]
+
+
+def _normal(claims: Sequence[Planned], policy: Policy) -> int:
+    """The most that any claim takes by itself: n = (z_alpha + z_beta)^2 flips / margin^2."""
+    z = statistics.normal_quantile(1 - policy.alpha) + statistics.normal_quantile(policy.power)
+    return max(ceil(z * z * c.flips / (policy.margin**2 * c.share)) for c in claims)
+
+
+def _rounded(n: int) -> int:
+    """Up to two significant digits."""
+    step = int(10 ** max(0, len(str(n)) - 2))
+    return -(-n // step) * step
+
+
+def _before(n: int) -> int:
+    """The number of two significant digits before this one."""
+    return n - int(10 ** max(0, len(str(n - 1)) - 2))

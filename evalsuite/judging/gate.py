@@ -7,7 +7,7 @@ from pydantic import Field
 from evalsuite.judging import checks as held_out
 from evalsuite.judging import gain, power, statistics
 from evalsuite.judging.checks import Check, Finding, Result
-from evalsuite.judging.comparison import Claim, Comparison
+from evalsuite.judging.comparison import ArmFigures, Claim, Comparison
 from evalsuite.judging.notation import place, stated
 from evalsuite.judging.paired import Part
 from evalsuite.judging.policy import Policy
@@ -123,6 +123,10 @@ def worst(comparisons: Sequence[Comparison], margin: float) -> Claim | None:
     return min(found, key=lambda claim: claim.difference.lower, default=None)
 
 
+def _failures(arm: ArmFigures) -> int:
+    return arm.outcomes["error"] + arm.outcomes["timeout"]
+
+
 def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:
     out = []
     if not any(c.asked for c in comparisons):
@@ -160,7 +164,7 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
         if decides and c.asked and c.missing / c.asked > policy.missing_cap:
             out.append(
                 f"{place(c)}: {c.missing} of {c.asked} questions lack a score on either side, more than "
-                f"{stated(policy.missing_cap)} % (errors: base {c.base.outcomes['error']}, tuned "
-                f"{c.tuned.outcomes['error']}; never asked: base {c.base.absent}, tuned {c.tuned.absent})"
+                f"{stated(policy.missing_cap)} % (errors: base {_failures(c.base)}, tuned {_failures(c.tuned)}; "
+                f"never asked: base {c.base.absent}, tuned {c.tuned.absent})"
             )
     return out

@@ -57,7 +57,9 @@ def accuracy(c: Comparison, policy: Policy) -> Finding:
     if not claim.without:
         return found
     words = f"{c.effort}, right answers of all kinds, those at which base only guesses too"
-    undecided, beyond = found.undecided, whole.upper < -policy.margin
+    undecided, failed, beyond = found.undecided, _worse(words, whole, policy), whole.upper < -policy.margin
+    if claim.difference.upper < 0 and not beyond:
+        failed = f"{found.failed}; over all questions p = {whole.worse_p:.2g}"
     if beyond:
         undecided = f"{words}: {points(whole.estimate)} points, and no higher than {points(whole.upper)}"
         undecided += f": beyond the margin of {stated(policy.margin)}"
@@ -67,7 +69,7 @@ def accuracy(c: Comparison, policy: Policy) -> Finding:
     return found._replace(
         passes=found.passes and not beyond,
         worse_p=whole.worse_p,
-        failed=_worse(words, whole, policy),
+        failed=failed,
         undecided=undecided,
         sized=not beyond,
     )

@@ -65,6 +65,20 @@ def questions(path: Path, out: Path | None) -> None:
 
 @main.command()
 @RECIPE
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(path: Path, as_json: bool) -> None:
+    """Say what `compare` will take and can show: requests, tokens, and how often two equal models would pass.
+
+    Nothing is asked, and no questions have to be there.
+    """
+    from evalsuite import plan as planning
+
+    made = planning.plan(_recipe(path).evaluate)
+    tell(made.model_dump_json(indent=1) if as_json else planning.words(made))
+
+
+@main.command()
+@RECIPE
 @click.option("--base", required=True, metavar="URL", help="The base model's endpoint, …/v1.")
 @click.option("--tuned", required=True, metavar="URL", help="The tuned model's endpoint, …/v1.")
 @KEYS[0]

@@ -1,0 +1,83 @@
+"""What a comparison will take and can show, before anything is asked: [evaluate] in, requests, tokens and power out.
+
+Knows no endpoint and no question set.
+"""
+
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from evalsuite.judging import power
+from evalsuite.judging.notation import stated
+from evalsuite.judging.policy import Policy
+from evalsuite.judging.power import Planned
+from tune.harmony import Effort
+from tune.recipe import Evaluate, tokens_at
+
+FLIPS = (0.02, 0.05, 0.1, 0.2)  # shares of the answers that differ in worth between two models, little tuned to much
+CLAIMS = 2  # of every effort: right answers, and readable ones
+
+
+class Row(NamedTuple):
+    """At a share of flips: how often two equal models pass the whole gate, and the questions with which they do as
+    often as the policy's power says."""
+
+    flips: float
+    power: float
+    needed: int
+
+
+class Plan(BaseModel):
+    """Held-out questions and all that follows from their number. `tokens` are generated ones, at most."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    questions: int
+    taught: int
+    efforts: tuple[Effort, ...]
+    margin: float
+    alpha: float
+    target: float
+    requests: int
+    tokens: int
+    rows: tuple[Row, ...]
+
+
+def plan(asked: Evaluate) -> Plan:
+    """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
+    policy = Policy(margin=asked.margin, alpha=asked.alpha, require_gain=asked.require_gain)
+    each = 2 * (asked.questions + asked.taught)  # both arms
+    return Plan(
+        questions=asked.questions,
+        taught=asked.taught,
+        efforts=tuple(asked.efforts),
+        margin=asked.margin,
+        alpha=asked.alpha,
+        target=policy.power,
+        requests=each * len(asked.efforts),
+        tokens=each * sum(tokens_at(asked.max_tokens, effort) for effort in asked.efforts),
+        rows=tuple(_row(asked.questions, flips, len(asked.efforts) * CLAIMS, policy) for flips in FLIPS),
+    )
+
+
+def words(made: Plan) -> str:
+    """As the terminal shows it."""
+    claims = CLAIMS * len(made.efforts)
+    lines = [
+        f"{made.questions} held-out questions and {made.taught} taught ones, asked of base and tuned at"
+        f" {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
+        f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
+        f" chance that two equal models pass all {claims} checks:",
+        "",
+        f"answers that flip   with {made.questions} questions   questions for {made.target:.0%}",
+        *(
+            f"{row.flips:>17.0%}   {row.power:>{15 + len(str(made.questions))}.0%}   {row.needed:>17,}"
+            for row in made.rows
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _row(n: int, flips: float, claims: int, policy: Policy) -> Row:
+    planned = [Planned(flips)] * claims
+    return Row(flips, power.gate(n, planned, policy), power.needed(planned, policy))

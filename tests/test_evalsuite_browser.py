@@ -77,7 +77,7 @@ def measured(folder: Path, text: str, width: int) -> tuple[int, int, dict[str, i
 
 @pytest.mark.browser
 @pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed (apt-get install chromium)")
-@pytest.mark.parametrize("width", [390, 1180])
+@pytest.mark.parametrize("width", [390, 900, 1024, 1180])
 def test_every_figure_bound_and_chip_is_on_screen(tmp_path, width):
     r = widest()
     assert all(any(c.base.outcomes[o] + c.tuned.outcomes[o] for c in r.comparisons) for o in OUTCOMES)

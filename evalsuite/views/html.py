@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from evalsuite.judging import gain
 from evalsuite.judging.checks import Result, only_guesses
-from evalsuite.judging.comparison import OUTCOMES
+from evalsuite.judging.comparison import OUTCOMES, Comparison, Flip
 from evalsuite.judging.gate import worst
 from evalsuite.judging.notation import bounds, confidence, percent, place, points, stated
 from evalsuite.judging.paired import Difference
@@ -64,15 +64,17 @@ def render(report: Report) -> str:
     held_out, ways = report.of("held-out"), gain.ways(report.comparisons)
     claimed = [claim.difference for c in held_out if c.paired for claim in c.claims]
     gained = report.policy.require_gain and report.verdict.outcome == "PASS"
+    arms = [arm for c in report.comparisons for arm in (c.base, c.tuned)]
     margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
         r=report,
         v=report.verdict,
         meaning=MEANING[report.verdict.outcome] + (GAINED if gained else ""),
         sign=SIGN,
-        outcomes=OUTCOMES,
+        outcomes=[o for o in OUTCOMES if any(arm.outcomes[o] for arm in arms)],
+        absent=any(arm.absent for arm in arms),
         held_out=held_out,
-        splits=[(cs, sorted({row.kind for c in cs for row in c.kinds})) for cs in (held_out, report.of("taught"))],
+        splits=[(cs, worst_first(cs)) for cs in (held_out, report.of("taught"))],
         axis=_axis(claimed, margin),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
@@ -87,8 +89,23 @@ def render(report: Report) -> str:
         steering=[(arm, s) for arm, s in (("base", report.base_steering), ("tuned", report.tuned_steering)) if s],
         lines=_lines(report.base_steering, report.tuned_steering),
         height=HEIGHT,
+        flips=flips,
         arms=lambda c: (("base", c.base), ("tuned", c.tuned)),
     )
+
+
+def worst_first(comparisons: Sequence[Comparison]) -> list[str]:
+    """Their kinds of question, by the lowest difference that a kind has in any of them; ties by name."""
+    lowest: dict[str, float] = {}
+    for row in (row for c in comparisons for row in c.kinds):
+        lowest[row.kind] = min(row.difference.estimate, lowest.get(row.kind, 1.0))
+    return sorted(lowest, key=lambda kind: (lowest[kind], kind))
+
+
+def flips(c: Comparison) -> list[Flip]:
+    """Lost ones before gained ones, each those of the worst kinds first."""
+    kinds = worst_first([c])
+    return sorted(c.flips, key=lambda flip: (flip.direction == "gained", kinds.index(flip.kind)))
 
 
 def _axis(differences: Sequence[Difference], margin: float) -> Axis:

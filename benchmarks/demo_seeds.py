@@ -114,6 +114,7 @@ def walk(folder: Path, port: int, flags: Sequence[str], plant: str) -> None:
             urls[1],
             "--concurrency",
             "24",
+            "--no-speed",
             allowed=range(4),
         )
     run(folder, "evalsuite", "gate", "work/report.json", allowed=range(4))

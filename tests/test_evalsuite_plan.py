@@ -28,6 +28,13 @@ def test_the_number_of_questions_is_enough_and_hardly_more():
         assert plan(Evaluate(questions=int(row.needed * 0.85), efforts=["medium"])).rows[_at(row.flips)].power < 0.8
 
 
+def test_a_margin_that_nobody_can_ask_for_has_its_number_too():
+    """And no error: the gate gives this advice beside a verdict."""
+    needed = [row.needed for row in plan(Evaluate(margin=1e-6)).rows]
+    assert needed == sorted(needed)
+    assert 10**11 < needed[0] < 10**13
+
+
 def test_more_efforts_take_more_questions():
     one, three = plan(Evaluate(efforts=["low"])), plan(Evaluate())
     assert all(a.power > b.power and a.needed < b.needed for a, b in zip(one.rows, three.rows, strict=True))

@@ -96,16 +96,18 @@ def turns(groups: Iterable[Iterable[T]]) -> Iterator[T]:
 
 
 def even(questions: Iterable[Question]) -> Iterator[Question]:
-    """Those that leave every constant reply near to guessing: it gets no more right than the guesses and SPARE of all.
+    """Those that leave every constant reply near to guessing: it gets no more right than SPARE of all and what it would
+    by guessing, which it can where the replies to choose from are the same for all.
 
     Turns alone do not see to that: where one kind has plenty and the others run out, its commonest answer would rule.
     """
     said, asked, guessed = Counter[str](), 0, 0.0
     for question in questions:
-        if said[question.answer] <= guessed + question.guess + SPARE * (asked + 1):
+        chance = question.guess if question.grader in {"choice", "yesno"} else 0.0
+        if said[question.answer] <= guessed + chance + SPARE * (asked + 1):
             said[question.answer] += 1
             asked += 1
-            guessed += question.guess
+            guessed += chance
             yield question
 
 

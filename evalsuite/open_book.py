@@ -36,7 +36,8 @@ def open_book(pages: Sequence[Page], split: Split, wanted: Evaluate) -> Iterator
 
 
 def _question(one: Asked, module: str, split: Split, answer_rule: str) -> Question | None:
-    """The question, or None when its answer is unfit, or the line that shows it was cut off the passage."""
+    """The question, or None when its answer is unfit, the line that shows it was cut off the passage, or the passage
+    shows nothing else that could be the answer."""
     said = prompt(one, FORM)
     question = Question(
         id=name(one.kind, said),
@@ -49,4 +50,5 @@ def _question(one: Asked, module: str, split: Split, answer_rule: str) -> Questi
         guess=one.guess,
         developer=answer_rule,
     )
-    return question if sayable(one.answer) and one.line in said and graded(question) else None
+    fit = sayable(one.answer) and one.line in said and one.guess < 1
+    return question if fit and graded(question) else None

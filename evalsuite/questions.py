@@ -22,7 +22,7 @@ class Question(BaseModel):
     """One question with one verified answer.
 
     A closed-book `answer` never appears in `prompt`, choices and Python's version apart; an open-book one is there to
-    be found. `guess` is the chance of a blind guess being right.
+    be found. `guess` is the chance of a blind guess being right, where the prompt shows what there is to choose from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -242,8 +242,8 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
     assert any(rule in asked.content for rule in wordings.RULES[:-1])
     assert said.content == "ANSWER: 'top'"
     assert said.thinking == (
-        "I go by the text that is given here, and not by what I remember. The passage says it in its signature. "
-        "The default of `where` is `'top'`."
+        "I go by the text that is given here, and not by what I remember. I look for that name in the signature. "
+        "The signature has `where='top'`."
     )
 
 

@@ -37,6 +37,7 @@ def holds(made):
     for train, ask in zip(*both, strict=True):
         assert train._replace(question="") == ask._replace(question="")
         assert train.question != ask.question
+        assert 0 < train.guess <= 1
         assert 0 < len(train.passage) <= PASSAGE
         assert 0 < len(train.answer) <= 60
         assert "\n" not in train.answer
@@ -236,6 +237,39 @@ def test_text_cannot_end_the_fence_or_the_quotation(monkeypatch):
     monkeypatch.undo()
     quoted = prompt(one, "ask").partition("\n\n> ")[2]
     assert all(line.startswith(">") for line in quoted.split("\n")[1:])
+
+
+SIGNATURE = code("shelf.put(a, b='x', *rest, c='x', d=3)", "shelf.put")
+
+
+@pytest.mark.parametrize(
+    ("block", "kind", "guesses"),
+    [
+        (SIGNATURE, "open-parameter", {1 / 3}),  # a, b, c: the collector is not asked for, the fifth is too far
+        (SIGNATURE, "open-default", {1 / 3}),  # 'x', 3, or not stated
+        (code("shelf.put(a, *rest)", "shelf.put"), "open-parameter", {1.0}),
+        (code("shelf.put(a='x')", "shelf.put"), "open-default", {1 / 2}),
+        (SESSION, "open-doctest", {1 / 3}),
+        (Table(headings=("s",), rows=(("Of", "Kg"), ("oak", "7"), ("fir", "5"), ("ash", "7"))), "open-value", {1 / 3}),
+        (Fields(headings=("s",), pairs=(("a", "one"), ("b", "two"), ("c", "two"))), "open-value", {1 / 3}),
+    ],
+)  # fmt: skip
+def test_a_blind_guess_picks_among_what_the_passage_shows(block, kind, guesses):
+    """A model that was taught wrong answers still learns that it is one of those."""
+    assert {one.guess for one in told(page(block), kind)} == guesses
+
+
+def test_a_reader_is_shown_where_to_look():
+    """To quote what stands in the passage, or to count, is what a small model can do; then it only has to repeat."""
+    both = {one.kind: one.claim for one in asked(page(SIGNATURE), form="train")}
+    assert both["open-parameter"] in {
+        "The first parameter, counted: first `a`.",
+        "The second parameter, counted: first `a`, second `b`.",
+        "The fourth parameter, counted: first `a`, second `b`, third `rest`, fourth `c`.",
+    }
+    assert both["open-default"] in {f"The signature has `{part}`." for part in ("b='x'", "c='x'", "d=3")}
+    spaced = page(code("shelf.put(a: int = 3)", "shelf.put"))
+    assert [one.claim for one in told(spaced, "open-default")] == ["The default of `a` is `3`."]
 
 
 def test_pages_that_give_nothing_say_what_would(library):

@@ -45,7 +45,8 @@ def only_guesses(c: Comparison) -> bool:
 
 
 def accuracy(c: Comparison, policy: Policy) -> Finding:
-    """Not worse where base does more than guess; where there is nothing of the kind, better over all.
+    """Not worse where base does more than guess; where there is nothing of the kind, better over all, than base and
+    than guessing.
 
     What is left out is not out of sight: a loss over all questions that is shown to be more than the margin is no PASS.
     And what is kept is where base was lucky (judging/kinds.py), so whether tuned is worse is told by all questions.
@@ -116,14 +117,16 @@ def _better(c: Comparison, policy: Policy) -> Finding:
     else:
         shown = f"but of no kind of question is it shown to beat guessing by more than {margin}"
         fix = "ask more questions of a kind"
-    change, chance = f"{points(c.difference.estimate)} points", f"p = {c.better_p:.2g}"
+    change = f"{points(c.difference.estimate)} points"
+    better, knows = f"{change}, p = {c.better_p:.2g}", f"{percent(c.tuned.accuracy)}, p = {c.guessing_p:.2g}"
+    lacking = f"be better ({better})" if c.better_p > policy.alpha else f"do more than guess ({knows})"
     words = f"{c.effort}, right answers: {gets}, {shown}"
     return Finding(
         effort=c.effort,
         name="accuracy",
-        passes=c.better_p <= policy.alpha,
+        passes=c.whole.gain_p <= policy.alpha,
         worse_p=c.difference.worse_p,
-        passed=f"{words}; but tuned is shown to be better ({change}, {chance})",
+        passed=f"{words}; but tuned is shown to be better ({better}) and to do more than guess ({knows})",
         failed=f"{words}; and tuned is shown to be worse ({change}, p = {c.difference.worse_p:.2g})",
-        undecided=f"{words}; and tuned is not shown to be better ({change}, {chance}); {fix}",
+        undecided=f"{words}; and tuned is not shown to {lacking}; {fix}",
     )

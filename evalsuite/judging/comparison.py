@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal, NamedTuple, get_args
 
-from evalsuite.judging import kinds, paired, statistics
+from evalsuite.judging import blind, kinds, paired, statistics
 from evalsuite.judging.kinds import KindRow
 from evalsuite.judging.paired import Difference, Group, Part
 from evalsuite.questions import Question, Split
@@ -82,7 +82,8 @@ class Comparison(Part):
     gained: int
     mcnemar_p: float  # two-sided, mid-p
     better_p: float  # one-sided, exact: tuned is better; missing answers at their worst
-    guess: float  # mean chance of a blind guess
+    guess: float  # mean chance of being right without reading the question (judging/blind.py)
+    guessing_p: float  # one-sided, exact: tuned does more than that; missing answers are wrong
     base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha; a missing answer is wrong
     kinds: tuple[KindRow, ...]
     known: Group | None  # the kinds at which base does not only guess; None when there is none
@@ -132,7 +133,8 @@ def compare(
     base, tuned = [b for _, b, _ in rows if b], [t for _, _, t in rows if t]
     pairs = [(q, b, t) for q, b, t in rows if b and t and b.score is not None and t.score is not None]
     sides = [(paired.right(b), paired.right(t)) for _, b, t in rows]
-    whole, by_kind = paired.group(sides, alpha), kinds.rows(mine, sides, alpha, margin)
+    seen = [kinds.Asked(q.kind, s, chance) for q, s, chance in zip(mine, sides, blind.chances(mine), strict=True)]
+    whole, by_kind = kinds.group(seen, alpha), kinds.rows(seen, alpha, margin)
     return Comparison(
         split=split,
         effort=effort,
@@ -147,11 +149,12 @@ def compare(
         gained=whole.gained,
         mcnemar_p=whole.mcnemar_p,
         better_p=whole.better_p,
-        guess=fmean(q.guess for q in mine) if mine else 0.0,
+        guess=whole.guess,
+        guessing_p=whole.guessing_p,
         base_above=paired.base_above(sides, alpha),
         kinds=by_kind,
-        known=kinds.known(mine, sides, by_kind, alpha),
-        open_book=kinds.open_book(mine, sides, alpha),
+        known=kinds.known(seen, by_kind, alpha),
+        open_book=kinds.open_book(seen, alpha),
         flips=(*_flips(pairs, "lost"), *_flips(pairs, "gained")),
     )
 

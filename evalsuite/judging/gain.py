@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from evalsuite.judging.checks import Finding
 from evalsuite.judging.comparison import Comparison
-from evalsuite.judging.notation import points
+from evalsuite.judging.notation import percent, points
 from evalsuite.judging.paired import Group
 from evalsuite.judging.policy import Policy
 from tune.harmony import Effort
@@ -43,13 +43,15 @@ def ways(comparisons: Sequence[Comparison]) -> list[Way]:
 
 
 def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Finding:
-    """Passes if either way shows tuned to be better (exact McNemar, one-sided, at alpha / 2). It is worse only if every
-    way shows that, so its p is the largest of theirs."""
+    """Passes if either way shows tuned to be better than base (exact McNemar) and than blind guessing, both one-sided
+    at alpha / 2: a base that answers nothing is beaten by a model that has learned nothing but what answers look like.
+    It is worse only if every way shows that, so its p is the largest of theirs."""
     mine = [way for way in ways if way.effort == effort]
     most = policy.alpha / WAYS
-    better = [way.words for way in mine if way.figures.better_p <= most]
+    better = [way.words for way in mine if way.figures.gain_p <= most]
     figures = f"{effort}, gain: {'; '.join(_figures(way) for way in mine)}"
-    not_shown = f"tuned is not shown to be better (p is over {most:g}); ask more of these questions, or train longer"
+    over = "base" if all(way.figures.better_p > most for way in mine) else "blind guessing"
+    not_shown = f"tuned is not shown to be better than {over} (p is over {most:g})"
     return Finding(
         effort=effort,
         name="gain",
@@ -57,11 +59,13 @@ def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Finding:
         worse_p=max((way.figures.difference.worse_p for way in mine), default=1.0),
         passed=f"{figures}: tuned is shown to be better on {' and on '.join(better)} (p at most {most:g})",
         failed=f"{figures}: tuned is shown to be worse where it had to be better",
-        undecided=f"{figures}: {not_shown}",
+        undecided=f"{figures}: {not_shown}; ask more of these questions, or train longer",
     )
 
 
 def _figures(way: Way) -> str:
     g = way.figures
     unheard = f", {g.missing} missing at their worst" if g.missing else ""
-    return f"{points(g.difference.estimate)} points on {g.asked} {way.words} (p = {g.better_p:.2g}{unheard})"
+    right = f"{percent(g.tuned)} right where blind guessing gets {percent(g.guess)} (p = {g.guessing_p:.2g})"
+    change = f"{points(g.difference.estimate)} points on {g.asked} {way.words} (p = {g.better_p:.2g}{unheard})"
+    return f"{change}, {right}" if g.guess else change

@@ -56,7 +56,8 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
 
     On kinds of question where base is not shown to beat blind guessing by more than the margin, a model that knows
     nothing would pass: right answers are claimed on the other kinds (judging/kinds.py). Where there are no others,
-    accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha).
+    accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha), and better than
+    guessing.
 
     Taught questions decide nothing, unless the policy requires a gain: judging/gain.py.
     """

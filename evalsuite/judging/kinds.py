@@ -16,11 +16,10 @@ measures both. Where no kind is kept, base was unlucky and tuned looks too good,
 """
 
 from collections.abc import Sequence
-from statistics import fmean
+from typing import NamedTuple
 
 from evalsuite.judging import paired
 from evalsuite.judging.paired import Group, Sides
-from evalsuite.questions import Question
 
 OPEN_BOOK = "open-"  # begins a kind whose questions hold the passage that says the answer
 
@@ -29,33 +28,45 @@ class KindRow(Group):
     """One kind of question."""
 
     kind: str
-    guess: float  # mean chance of a blind guess
     base_above: float  # one-sided Wilson lower bound of base's accuracy, at the report's alpha
     only_guesses: bool  # base is not shown to beat blind guessing by more than the margin
 
 
-def rows(questions: Sequence[Question], sides: Sequence[Sides], alpha: float, margin: float) -> tuple[KindRow, ...]:
-    """A row a kind, by name. `sides` go with `questions`, one each."""
-    return tuple(_row(kind, questions, sides, alpha, margin) for kind in sorted({q.kind for q in questions}))
+class Asked(NamedTuple):
+    """A question's kind, what became of it, and the chance of being right without reading it."""
+
+    kind: str
+    sides: Sides
+    chance: float
 
 
-def known(questions: Sequence[Question], sides: Sequence[Sides], rows: Sequence[KindRow], alpha: float) -> Group | None:
+def rows(asked: Sequence[Asked], alpha: float, margin: float) -> tuple[KindRow, ...]:
+    """A row a kind, by name."""
+    return tuple(_row(kind, asked, alpha, margin) for kind in sorted({one.kind for one in asked}))
+
+
+def known(asked: Sequence[Asked], rows: Sequence[KindRow], alpha: float) -> Group | None:
     """The questions of all kinds at which base does not only guess. None when there is no such kind."""
     kept = {row.kind for row in rows if not row.only_guesses}
-    return _group([s for q, s in zip(questions, sides, strict=True) if q.kind in kept], alpha)
+    return _some([one for one in asked if one.kind in kept], alpha)
 
 
-def open_book(questions: Sequence[Question], sides: Sequence[Sides], alpha: float) -> Group | None:
+def open_book(asked: Sequence[Asked], alpha: float) -> Group | None:
     """The questions whose passage stands in the prompt. None when there is none."""
-    return _group([s for q, s in zip(questions, sides, strict=True) if q.kind.startswith(OPEN_BOOK)], alpha)
+    return _some([one for one in asked if one.kind.startswith(OPEN_BOOK)], alpha)
 
 
-def _group(sides: Sequence[Sides], alpha: float) -> Group | None:
-    return paired.group(sides, alpha) if sides else None
+def group(asked: Sequence[Asked], alpha: float) -> Group:
+    """All of them, whatever their kind."""
+    return paired.group([one.sides for one in asked], [one.chance for one in asked], alpha)
 
 
-def _row(kind: str, questions: Sequence[Question], sides: Sequence[Sides], alpha: float, margin: float) -> KindRow:
-    mine = [s for q, s in zip(questions, sides, strict=True) if q.kind == kind]
-    guess, above = fmean(q.guess for q in questions if q.kind == kind), paired.base_above(mine, alpha)
-    figures = {name: getattr(found, name) for found in [paired.group(mine, alpha)] for name in Group.model_fields}
-    return KindRow(**figures, kind=kind, guess=guess, base_above=above, only_guesses=above <= guess + margin)
+def _some(asked: Sequence[Asked], alpha: float) -> Group | None:
+    return group(asked, alpha) if asked else None
+
+
+def _row(kind: str, asked: Sequence[Asked], alpha: float, margin: float) -> KindRow:
+    mine = [one for one in asked if one.kind == kind]
+    found, above = group(mine, alpha), paired.base_above([one.sides for one in mine], alpha)
+    figures = {name: getattr(found, name) for name in Group.model_fields}
+    return KindRow(**figures, kind=kind, base_above=above, only_guesses=above <= found.guess + margin)

@@ -10,7 +10,7 @@ from statistics import fmean
 
 from pydantic import BaseModel, ConfigDict
 
-from evalsuite.judging import exact, statistics
+from evalsuite.judging import blind, exact, statistics
 from evalsuite.replies.answers import Answer
 
 Sides = tuple[bool | None, bool | None]  # base, tuned: right, wrong, or missing
@@ -49,9 +49,17 @@ class Group(Part):
     gained: int
     mcnemar_p: float  # two-sided, mid-p
     better_p: float  # one-sided, exact: tuned is better; missing answers at their worst
+    guess: float  # mean chance of being right without reading the question
+    guessing_p: float  # one-sided, exact: tuned does more than that; missing answers are wrong
+
+    @property
+    def gain_p(self) -> float:
+        """One-sided: tuned is better than base and than blind guessing, which a base that says nothing would hide."""
+        return max(self.better_p, self.guessing_p)
 
 
-def group(sides: Sequence[Sides], alpha: float) -> Group:
+def group(sides: Sequence[Sides], chances: Sequence[float], alpha: float) -> Group:
+    """`chances`: of each question, of being right without reading it (judging/blind.py)."""
     paired = [(b, t) for b, t in sides if b is not None and t is not None]
     lost, gained = flipped(sides)
     return Group(
@@ -65,6 +73,8 @@ def group(sides: Sequence[Sides], alpha: float) -> Group:
         gained=gained,
         mcnemar_p=statistics.mcnemar(lost, gained),
         better_p=statistics.better(*flipped(_filled(sides, base=True, tuned=False))),
+        guess=fmean(chances) if chances else 0.0,
+        guessing_p=blind.p_value(sum(t is True for _, t in sides), chances),
     )
 
 

@@ -19,8 +19,8 @@ SHORT = 60  # characters of an answer at most
 NAMES = 200  # of a page, among which one that a passage does not hold is looked for
 ORDINALS = ("first", "second", "third", "fourth")
 WHERE: dict[Open, str] = {  # what the analysis says of the place, before it says the claim
-    "open-parameter": "The passage says it in its signature.",
-    "open-default": "The passage says it in its signature.",
+    "open-parameter": "I count in the signature.",
+    "open-default": "I look for that name in the signature.",
     "open-keyword": "The passage shows it by the place in its signature.",
     "open-section": "The passage has these words under one of its headings.",
     "open-doctest": "The passage says it in its session, under the statement.",
@@ -30,7 +30,8 @@ WHERE: dict[Open, str] = {  # what the analysis says of the place, before it say
 
 
 class Fact(NamedTuple):
-    """What a passage says, in several wordings. `line` is the passage's, empty when it says nothing."""
+    """What a passage says, in several wordings. `line` is the passage's, empty when it says nothing. `guess` is the
+    chance of one who knows what such an answer looks like, and picks blindly among what the prompt shows of it."""
 
     kind: Open
     heading: str
@@ -50,11 +51,12 @@ def of_signature(section: Section, found: Signature, others: Sequence[str]) -> I
     if not shown:
         return
     yield from _parameter(section.title, found, shown)
-    told = list(_default(section.title, found, shown))
+    guess = one_of([p.default for p in found.parameters if p.default])
+    told = list(_default(section.title, found, shown, guess))
     yield from told
     missing = absent(others, shown)
     if missing and pick(f"{section.title} silent", 2 if told else 8) == 0:
-        yield silent(section.title, shown, wordings.DEFAULT, missing[pick(section.title, len(missing))])
+        yield silent(section.title, shown, wordings.DEFAULT, missing[pick(section.title, len(missing))], guess)
 
 
 def by_keyword(signatures: Sequence[tuple[Section, Signature]]) -> Iterator[Fact]:
@@ -83,18 +85,22 @@ def _parameter(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
     k = near[pick(heading, len(near))]
     name, place = found.parameters[k].name, ORDINALS[k]
     questions = filled(wordings.PARAMETER, place=place, number=str(k + 1), less=found.skipped)
-    claim = f"The {place} parameter is `{name}`."
-    yield Fact("open-parameter", heading, shown, questions, name, "exact", claim, found.text)
+    # Counted, not named at once: what comes next is always next to what was said, which a small model can follow.
+    counted = ", ".join(f"{n} `{p.name}`" for n, p in zip(ORDINALS, found.parameters[: k + 1], strict=False))
+    claim = f"The {place} parameter, counted: {counted}."
+    yield Fact("open-parameter", heading, shown, questions, name, "exact", claim, found.text, guess=1 / len(near))
 
 
-def _default(heading: str, found: Signature, shown: str) -> Iterator[Fact]:
+def _default(heading: str, found: Signature, shown: str, guess: float) -> Iterator[Fact]:
     fit = [p for p in found.parameters if p.literal and fits(p.default) and p.default in found.text]
     # `None` is what most parameters have: whoever always said it would be right too often.
     none = pick(f"{heading} none", 3) == 0
     for p in _chosen(heading, [p for p in fit if p.default != "None"] or (fit if none else []), 2):
-        claim = f"The default of `{p.name}` is `{p.default}`."
+        quote = f"{p.name}={p.default}"
+        in_it = f"The signature has `{quote}`."  # as it stands there: to quote is easier than to tell
+        claim = in_it if quote in found.text else f"The default of `{p.name}` is `{p.default}`."
         questions = filled(wordings.DEFAULT, name=p.name)
-        yield Fact("open-default", heading, shown, questions, p.default, "literal", claim, found.text)
+        yield Fact("open-default", heading, shown, questions, p.default, "literal", claim, found.text, guess=guess)
 
 
 def _keyword(heading: str, found: Signature, shown: str, name: str, place: str) -> Fact:
@@ -104,11 +110,16 @@ def _keyword(heading: str, found: Signature, shown: str, name: str, place: str) 
     return Fact("open-keyword", heading, shown, questions, answer, "yesno", claim, found.text, guess=0.5)
 
 
-def silent(heading: str, shown: str, asks: Sequence[str], name: str) -> Fact:
+def silent(heading: str, shown: str, asks: Sequence[str], name: str, guess: float) -> Fact:
     """A question of another kind about a name that the passage does not hold."""
     claim = f"The passage does not name `{name}`."
     questions = filled(asks, name=name)
-    return Fact("open-silent", heading, shown, questions, wordings.SILENT, "exact", claim, "", "grounded")
+    return Fact("open-silent", heading, shown, questions, wordings.SILENT, "exact", claim, "", "grounded", guess)
+
+
+def one_of(values: Sequence[str]) -> float:
+    """The chance of a blind pick among what the passage shows, or that it says nothing: the prompt offers that too."""
+    return 1 / (1 + len(set(values)))
 
 
 def absent(names: Sequence[str], shown: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from tune.data import wordings
 from tune.data.block import Block, Fields, Table
-from tune.data.open_kinds import Fact, absent, fits, silent
+from tune.data.open_kinds import Fact, absent, fits, one_of, silent
 from tune.data.passage import PASSAGE
 from tune.data.wordings import filled, pick
 
@@ -100,22 +100,14 @@ def _of_rows(heading: str, rows: Sequence[_Row], others: Sequence[str]) -> Itera
     for part in _parts(rows):
         shown = "\n".join(row.lines for row in part)
         fit = [row for row in part if fits(row.text) and _once(row.name, [r.name for r in part]) and row.text in shown]
+        guess = one_of([row.text for row in part if row.text])
         for row in _chosen(heading, fit):
             claim = f"The passage says of `{row.name}`: {row.text}."
             line = next((line for line in row.lines.split("\n") if row.text in line), "")
+            questions = filled(wordings.VALUE, name=row.name)
             if line:
-                yield Fact(
-                    "open-value",
-                    heading,
-                    shown,
-                    filled(wordings.VALUE, name=row.name),
-                    row.text,
-                    "exact",
-                    claim,
-                    line,
-                    "grounded",
-                )
-        yield from _silent(heading, shown, others, bool(fit))
+                yield Fact("open-value", heading, shown, questions, row.text, "exact", claim, line, "grounded", guess)
+        yield from _silent(heading, shown, others, guess if fit else None)
 
 
 def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fact]:
@@ -135,14 +127,16 @@ def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fac
         for row, column, cell in _chosen(heading, found):
             claim = f"`{row.name}` has {cell} under {column}."
             questions = filled(wordings.CELL, name=row.name, column=column)
-            yield Fact("open-value", heading, shown, questions, cell, "exact", claim, row.lines, "grounded")
-        yield from _silent(heading, shown, others, bool(found))
+            guess = one_of([of_it for _, its, of_it in found if its == column])
+            yield Fact("open-value", heading, shown, questions, cell, "exact", claim, row.lines, "grounded", guess)
+        yield from _silent(heading, shown, others, one_of([cell for *_, cell in found]) if found else None)
 
 
-def _silent(heading: str, shown: str, others: Sequence[str], asked: bool) -> Iterator[Fact]:
+def _silent(heading: str, shown: str, others: Sequence[str], guess: float | None) -> Iterator[Fact]:
+    """`guess`: None where nothing was asked of the passage."""
     missing = [name for name in absent(others, shown) if fits(name)]
-    if asked and missing and pick(f"{heading}{shown}", 2) == 0:
-        yield silent(heading, shown, wordings.VALUE, missing[pick(shown, len(missing))])
+    if guess is not None and missing and pick(f"{heading}{shown}", 2) == 0:
+        yield silent(heading, shown, wordings.VALUE, missing[pick(shown, len(missing))], guess)
 
 
 def _parts(rows: Sequence[_Row]) -> Iterator[list[_Row]]:

@@ -69,6 +69,7 @@ def of_sessions(section: Section, verified: Sequence[Step] | None) -> Iterator[F
                 and [other.source for other in part].count(one.source) == 1
                 and (verified is None or (one.source, one.printed) in ran)
             ]
+            guess = 1 / max(1, len({one.printed for one in part if one.printed}))
             start = pick(shown, len(fit) or 1)
             for _, source, printed in (fit[start:] + fit[:start])[: (len(fit) + 1) // 2]:
                 questions = filled(wordings.PRINTS, name=source)
@@ -76,7 +77,7 @@ def of_sessions(section: Section, verified: Sequence[Step] | None) -> Iterator[F
                 check: Check = "grounded" if verified is None else "executed"
                 grader: Grader = "literal" if literal(printed) else "exact"
                 line = f">>> {source}"
-                yield Fact("open-doctest", section.title, shown, questions, printed, grader, claim, line, check)
+                yield Fact("open-doctest", section.title, shown, questions, printed, grader, claim, line, check, guess)
 
 
 def _statements(code: str) -> list[_Shown]:

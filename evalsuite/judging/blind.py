@@ -1,0 +1,46 @@
+"""What a model gets right that reads no question: for each question the chance, and what a score shows over it.
+
+Two ways to be right without knowing: to pick blindly among what an answer can be, and to give the reply that is most
+often right at questions of its kind. A question's chance is the better of the two.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from evalsuite.questions import Question
+
+
+def chances(questions: Sequence[Question]) -> list[float]:
+    """Of each question, how probably a model is right that knows its kind and nothing else, 0 to 1.
+
+    The commonest answer counts as it would have been learned at the other questions: one that occurs once was none to
+    learn. Where a kind has only one answer ("not stated"), to know the kind would be to know the answer; there the
+    commonest answer of all questions is meant.
+    """
+    of_all = _commonest(questions)
+    share = {}
+    for kind in {q.kind for q in questions}:
+        mine = [q for q in questions if q.kind == kind]
+        share[kind] = _commonest(mine) if len({q.answer for q in mine}) > 1 else of_all
+    return [max(q.guess, share[q.kind]) for q in questions]
+
+
+def p_value(right: int, chances: Iterable[float]) -> float:
+    """One-sided p of H0: at each question, the chance of being right is at most this one. Small: it is more.
+
+    Exact tail P(X >= right) of a sum of unlike Bernoulli draws (Poisson binomial): binomials of equal chances,
+    convolved. Y. H. Wang, Statistica Sinica 3 (1993) 295-312. 1 for no questions.
+    """
+    import numpy as np
+    from scipy.stats import binom
+
+    masses = np.ones(1)
+    for chance, n in Counter(chances).items():
+        masses = np.convolve(masses, binom.pmf(np.arange(n + 1), n, chance))
+    return float(min(1.0, masses[right:].sum()))
+
+
+def _commonest(questions: Sequence[Question]) -> float:
+    """The share of the other questions at which the commonest answer is right."""
+    counts = Counter(q.answer for q in questions)
+    return (max(counts.values()) - 1) / (len(questions) - 1) if len(questions) > 1 else 0.0

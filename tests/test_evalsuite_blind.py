@@ -1,0 +1,87 @@
+"""What a model gets right that reads no question, and that neither a gain nor a base's knowledge is made of it."""
+
+from fractions import Fraction
+from itertools import product
+from math import prod
+
+import pytest
+from evaluation import Some, built, question, several
+from hypothesis import given
+from hypothesis import strategies as st
+
+from evalsuite.judging import blind
+
+
+def exact(right: int, chances: list[Fraction]) -> Fraction:
+    """Every way to get at least `right` of them, added up."""
+    ways = (w for w in product((False, True), repeat=len(chances)) if sum(w) >= right)
+    return sum(prod(c if hit else 1 - c for hit, c in zip(w, chances, strict=True)) for w in ways)
+
+
+@given(st.lists(st.sampled_from([*map(Fraction, ("0", "1/4", "1/3", "1/2", "1"))]), max_size=7))
+def test_the_p_value_is_that_of_all_ways_to_guess(chances):
+    for right in range(len(chances) + 1):
+        assert blind.p_value(right, map(float, chances)) == pytest.approx(float(exact(right, chances)), abs=1e-12)
+
+
+def test_equal_chances_are_the_binomial():
+    from scipy.stats import binom
+
+    assert blind.p_value(35, [0.25] * 100) == pytest.approx(binom.sf(34, 100, 0.25), rel=1e-9)
+    assert blind.p_value(1600, [0.25] * 1600) >= 0.0
+
+
+def test_a_chance_is_the_better_of_a_pick_and_of_the_commonest_reply():
+    asked = [
+        question(0, "value", answer="None"),
+        question(1, "value", answer="None", guess=0.7),
+        question(2, "value", answer="None"),
+        question(3, "value", answer="7"),
+        question(4, "name", answer="a"),
+        question(5, "name", answer="b", guess=0.5),
+    ]
+    assert blind.chances(asked) == pytest.approx([2 / 3, 0.7, 2 / 3, 2 / 3, 0, 0.5])
+
+
+def test_a_kind_with_one_answer_is_not_known_by_its_kind():
+    """To know that a question is of the kind "silent" would be to know its answer."""
+    asked = [question(k, "silent", answer="not stated") for k in range(5)]
+    asked += [question(k + 5, "value") for k in range(20)]
+    assert blind.chances(asked) == pytest.approx([4 / 24] * 5 + [0] * 20)
+    assert blind.chances([question(0)]) == [0]
+    assert blind.chances([]) == []
+
+
+GUESSABLE = {"kind": "open-parameter", "guess": 0.4}
+
+
+@pytest.mark.parametrize(("right", "outcome"), [(44, "INCONCLUSIVE"), (62, "PASS")])
+def test_a_base_that_says_nothing_is_not_enough_to_be_better_than(right, outcome):
+    """What one learns who is taught wrong answers: that it is one of the names. Better than base, and no gain."""
+    r = built(*several(Some(100, 1, 0, right - 1, **GUESSABLE)), require_gain=True)
+    [c] = r.comparisons
+    assert c.better_p < 1e-9
+    assert {check.name: check.outcome for check in r.verdict.checks} == {
+        "accuracy": outcome, "answering": "PASS", "gain": outcome
+    }  # fmt: skip
+    assert r.verdict.outcome == outcome
+    said = "not shown to do more than guess (44.0%, p = 0.24)" if right == 44 else "to do more than guess (62.0%"
+    assert any(said in reason for reason in r.verdict.reasons), r.verdict.reasons
+    assert any("62.0% right where blind guessing gets 40.0%" in reason for reason in r.verdict.reasons) == (right == 62)
+
+
+def test_a_base_that_gives_one_reply_to_all_knows_nothing():
+    """A tenth of the answers is None, and base says nothing else: being as good shows nothing of tuned."""
+    set_, told = several(Some(400, 48), Some(400, 352))
+    made = [q.model_copy(update={"answer": "None"}) if i < 48 else q for i, q in enumerate(set_.questions[:400])]
+    some = set_.model_copy(update={"questions": tuple(made)})
+    ids = {q.id for q in made}
+    replies = [
+        r.model_copy(update={"text": f"{r.arm} says\nANSWER: None"}) if int(r.question[1:]) < 48 else r
+        for r in told
+        if r.question in ids
+    ]
+    [c] = built(some, replies).comparisons
+    assert c.base.accuracy == 0.12
+    assert c.guess == pytest.approx(47 / 399)
+    assert c.known is None

@@ -133,7 +133,7 @@ def line(folder: Path) -> str:
     def readable(arm: str) -> str:
         return " ".join(str(c[arm]["outcomes"]["answered"]) for c in held)
 
-    worst = max(c["better_p"] for c in held)
+    worst = max(max(c["better_p"], c["guessing_p"]) for c in held)
     cells = [
         name, plant or "nothing", counts("base"), counts("tuned"), f"{readable('base')} → {readable('tuned')}",
         f"{worst:.1g}", report["verdict"]["outcome"], (folder / "minutes").read_text(),

@@ -87,7 +87,8 @@ def _non_inferior(claim: Claim, policy: Policy) -> Finding:
     without = f" without {', '.join(claim.without)} (base only guesses there)" if claim.without else ""
     words = f"{claim.effort}, {claim.words}{without}"
     figures = f"{words}: {points(d.estimate)} points{unheard}"
-    passed = f"{figures}, and with {sure} confidence no lower than {points(d.lower)}: within the margin of {margin}"
+    low = f"{points(d.lower)}{' (by module)' if d.by_module else ''}"
+    passed = f"{figures}, and with {sure} confidence no lower than {low}: within the margin of {margin}"
     return Finding(
         effort=claim.effort,
         name=claim.name,
@@ -95,7 +96,7 @@ def _non_inferior(claim: Claim, policy: Policy) -> Finding:
         worse_p=d.worse_p,
         passed=passed + ("; a real loss, but one that the margin allows" if d.upper < 0 else ""),
         failed=_worse(words, d, policy, unheard),
-        undecided=f"{figures}, but it may be as low as {points(d.lower)}, beyond the margin of {margin}",
+        undecided=f"{figures}, but it may be as low as {low}, beyond the margin of {margin}",
         sized=True,
     )
 

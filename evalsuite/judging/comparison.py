@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 
 from evalsuite.judging import blind, kinds, paired, statistics
 from evalsuite.judging.kinds import KindRow
-from evalsuite.judging.paired import Difference, Group, Part
+from evalsuite.judging.paired import Asked, Difference, Group, Part
 from evalsuite.questions import Question, Split
 from evalsuite.replies.answers import Answer, Outcome
 from tune import harmony
@@ -71,6 +71,7 @@ class Comparison(Part):
 
     split: Split = "held-out"
     effort: Effort
+    modules: int  # that the questions are about: what is bounded is bounded for others like them
     asked: int
     paired: int
     missing: int
@@ -81,9 +82,9 @@ class Comparison(Part):
     lost: int
     gained: int
     mcnemar_p: float  # two-sided, mid-p
-    better_p: float  # one-sided, exact: tuned is better; missing answers at their worst
+    better_p: float  # one-sided: tuned is better; missing answers at their worst
     guess: float  # mean chance of being right without reading the question (judging/blind.py)
-    guessing_p: float  # one-sided, exact: tuned does more than that; missing answers are wrong
+    guessing_p: float  # one-sided: tuned does more than that; missing answers are wrong
     base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha; a missing answer is wrong
     kinds: tuple[KindRow, ...]
     known: Group | None  # the kinds at which base does not only guess; None when there is none
@@ -132,26 +133,30 @@ def compare(
     rows = [(q, answers.get((q.id, "base", effort)), answers.get((q.id, "tuned", effort))) for q in mine]
     base, tuned = [b for _, b, _ in rows if b], [t for _, _, t in rows if t]
     pairs = [(q, b, t) for q, b, t in rows if b and t and b.score is not None and t.score is not None]
-    sides = [(paired.right(b), paired.right(t)) for _, b, t in rows]
-    seen = [kinds.Asked(q.kind, s, chance) for q, s, chance in zip(mine, sides, blind.chances(mine), strict=True)]
-    whole, by_kind = kinds.group(seen, alpha), kinds.rows(seen, alpha, margin)
+    told = zip(mine, blind.chances(mine), rows, strict=True)
+    seen = [Asked(q.kind, q.module, chance, (paired.right(b), paired.right(t))) for q, chance, (_, b, t) in told]
+    heard = [
+        one._replace(sides=(paired.readable(b), paired.readable(t))) for one, (_, b, t) in zip(seen, rows, strict=True)
+    ]
+    whole, by_kind = paired.group(seen, alpha), kinds.rows(seen, alpha, margin)
     return Comparison(
         split=split,
         effort=effort,
+        modules=len({q.module for q in mine}),
         asked=whole.asked,
         paired=whole.paired,
         missing=whole.missing,
         base=_figures(base, len(rows), [_score(b) for _, b, _ in pairs]),
         tuned=_figures(tuned, len(rows), [_score(t) for _, _, t in pairs]),
         difference=whole.difference,
-        answering=paired.difference([(paired.readable(b), paired.readable(t)) for _, b, t in rows], alpha),
+        answering=paired.difference(heard, alpha),
         lost=whole.lost,
         gained=whole.gained,
         mcnemar_p=whole.mcnemar_p,
         better_p=whole.better_p,
         guess=whole.guess,
         guessing_p=whole.guessing_p,
-        base_above=paired.base_above(sides, alpha),
+        base_above=paired.base_above(seen, alpha),
         kinds=by_kind,
         known=kinds.known(seen, by_kind, alpha),
         open_book=kinds.open_book(seen, alpha),

@@ -16,10 +16,9 @@ measures both. Where no kind is kept, base was unlucky and tuned looks too good,
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from evalsuite.judging import paired
-from evalsuite.judging.paired import Group, Sides
+from evalsuite.judging.paired import Asked, Group
 
 OPEN_BOOK = "open-"  # begins a kind whose questions hold the passage that says the answer
 
@@ -30,14 +29,6 @@ class KindRow(Group):
     kind: str
     base_above: float  # one-sided Wilson lower bound of base's accuracy, at the report's alpha
     only_guesses: bool  # base is not shown to beat blind guessing by more than the margin
-
-
-class Asked(NamedTuple):
-    """A question's kind, what became of it, and the chance of being right without reading it."""
-
-    kind: str
-    sides: Sides
-    chance: float
 
 
 def rows(asked: Sequence[Asked], alpha: float, margin: float) -> tuple[KindRow, ...]:
@@ -56,17 +47,12 @@ def open_book(asked: Sequence[Asked], alpha: float) -> Group | None:
     return _some([one for one in asked if one.kind.startswith(OPEN_BOOK)], alpha)
 
 
-def group(asked: Sequence[Asked], alpha: float) -> Group:
-    """All of them, whatever their kind."""
-    return paired.group([one.sides for one in asked], [one.chance for one in asked], alpha)
-
-
 def _some(asked: Sequence[Asked], alpha: float) -> Group | None:
-    return group(asked, alpha) if asked else None
+    return paired.group(asked, alpha) if asked else None
 
 
 def _row(kind: str, asked: Sequence[Asked], alpha: float, margin: float) -> KindRow:
     mine = [one for one in asked if one.kind == kind]
-    found, above = group(mine, alpha), paired.base_above([one.sides for one in mine], alpha)
+    found, above = paired.group(mine, alpha), paired.base_above(mine, alpha)
     figures = {name: getattr(found, name) for name in Group.model_fields}
     return KindRow(**figures, kind=kind, base_above=above, only_guesses=above <= found.guess + margin)

@@ -1,0 +1,83 @@
+"""Questions about one module go together: bounds by module, against a t-test and in what the gate makes of them."""
+
+import numpy as np
+import pytest
+from evaluation import built, question, reply
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
+
+from evalsuite.judging import clusters, exact
+from evalsuite.questions import QuestionSet
+
+ALPHA = 0.05
+modules = st.lists(st.tuples(st.integers(1, 30), st.floats(-1, 1)), min_size=2, max_size=14)
+
+
+@settings(deadline=None)
+@given(modules)
+def test_the_bound_is_where_a_t_test_of_the_modules_totals_turns(drawn):
+    sizes = np.array([n for n, _ in drawn])
+    totals = np.array([round(n * share) for n, share in drawn])
+    bound = clusters.of_totals(totals.tolist(), sizes.tolist(), ALPHA)
+    assume(-1 < bound < 1)
+    left = totals - bound * sizes
+    assume(left.std() > 1e-6)
+    assert ttest_1samp(left, 0, alternative="greater").pvalue == pytest.approx(ALPHA, abs=1e-6)
+    lower = np.linspace(-1, bound - 1e-6, 20)[:, None]  # none of them is left
+    assert (ttest_1samp(totals - lower * sizes, 0, axis=1, alternative="greater").pvalue < ALPHA + 1e-6).all()
+    p = clusters.p_value(np.repeat(totals / sizes, sizes).tolist(), np.repeat(np.arange(len(sizes)), sizes).tolist())
+    assert p == pytest.approx(ttest_1samp(totals, 0, alternative="greater").pvalue, abs=1e-9)
+
+
+def test_one_module_bounds_nothing_and_unlike_few_bound_everything():
+    assert clusters.lower([1, -1, 0], ["a"] * 3, ALPHA) == 1.0
+    assert clusters.lower([], [], ALPHA) == 1.0
+    assert clusters.lower([0] * 101, ["a"] * 100 + ["b"], ALPHA) == -1.0
+
+
+def judged(lost: list[int], each: int):
+    """`lost` of `each` module's questions, in turn; a negative number is gained. All others are right in both."""
+    at = [(m, i) for m in range(len(lost)) for i in range(each)]
+    made = [question(k, module=f"m{m}") for k, (m, _) in enumerate(at)]
+    told = [
+        reply(q, arm, "low", i >= (lost[m] if arm == "tuned" else -lost[m]))
+        for q, (m, i) in zip(made, at, strict=True)
+        for arm in ("base", "tuned")
+    ]
+    return built(QuestionSet(name="docs", python="3.11.7", questions=tuple(made)), told)
+
+
+def test_a_loss_that_lies_in_few_modules_is_less_sure_than_one_spread_out():
+    """Eight of 400 lost: everywhere a little, or all at once where a ninth module might be as bad."""
+    spread, gathered = judged([1] * 8 + [0] * 12, 20), judged([8] + [0] * 19, 20)
+    [even], [one] = spread.comparisons, gathered.comparisons
+    assert even.difference.estimate == one.difference.estimate == -0.02
+    assert even.modules == one.modules == 20
+    by_question = exact.lower(8, 0, 400, ALPHA)
+    assert even.difference.lower == by_question  # never better than question by question
+    assert one.difference.lower < by_question - 0.01
+    assert spread.verdict.outcome == "PASS"
+    assert gathered.verdict.outcome == "INCONCLUSIVE"
+    assert "it may be as low as" in gathered.verdict.reasons[0]
+    assert "(by module), beyond the margin of 5" in gathered.verdict.reasons[0]
+
+
+def test_a_gain_in_one_module_is_none_in_others():
+    """Twenty gained at one module of ten, none elsewhere: surely better there, and not shown of the next module."""
+    [c] = judged([0] * 9 + [-20], 20).comparisons
+    assert c.gained == 20
+    assert c.better_p > 0.05
+    [c] = judged([-2] * 10, 20).comparisons
+    assert c.better_p < 1e-4
+
+
+def test_a_loss_all_over_fails_and_one_in_two_modules_is_looked_at_again():
+    assert judged([4] * 20, 20).verdict.outcome == "FAIL"
+    assert judged([20, 20] + [0] * 18, 20).verdict.outcome == "INCONCLUSIVE"
+
+
+def test_questions_of_one_module_are_taken_one_by_one():
+    [c] = judged([8], 400).comparisons
+    assert (c.modules, c.difference.by_module) == (1, False)
+    assert c.difference.lower == exact.lower(8, 0, 400, ALPHA)

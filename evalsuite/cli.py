@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tune.errors import Group, UserError
-from tune.terminal import say, tell
+from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
     from evalsuite.report import Report
@@ -79,8 +79,8 @@ def plan(path: Path, as_json: bool) -> None:
 
 @main.command()
 @RECIPE
-@click.option("--base", required=True, metavar="URL", help="The base model's endpoint, …/v1.")
-@click.option("--tuned", required=True, metavar="URL", help="The tuned model's endpoint, …/v1.")
+@click.option("--base", default="", metavar="URL", help="The base model's endpoint, …/v1.")
+@click.option("--tuned", default="", metavar="URL", help="The tuned model's endpoint, …/v1.")
 @KEYS[0]
 @KEYS[1]
 @MODELS[0]
@@ -89,6 +89,9 @@ def plan(path: Path, as_json: bool) -> None:
 @click.option("--out", type=PATH, help="Folder for answers and report.  [default: the work folder]")
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Requests in flight.")
 @click.option("--speed/--no-speed", default=True, show_default=True, help="Measure throughput of both, too.")
+@click.option("--replay", is_flag=True, help="Ask no server: judge the answers on file. What is missing stays missing.")
+@click.option("--allow-unlike-servers", "allow_unlike", is_flag=True,
+              help="Compare although the two run different versions of an engine; the report says so.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def compare(
     path: Path,
@@ -102,30 +105,48 @@ def compare(
     out: Path | None,
     concurrency: int,
     speed: bool,
+    replay: bool,
+    allow_unlike: bool,
     as_json: bool,
 ) -> None:
-    """Ask both endpoints every question at every effort, and write report.json and report.html. Resumes."""
+    """Ask both endpoints every question at every effort, and write report.json and report.html. Resumes.
+
+    Exits with 3, and asks nothing, when the two servers cannot be compared.
+    """
+    from evalsuite import compare as work
     from evalsuite.asking.endpoint import Endpoint
-    from evalsuite.compare import Speed
-    from evalsuite.compare import compare as work
     from evalsuite.views.summary import markdown
 
+    if replay and (base or tuned or allow_unlike):
+        raise click.UsageError("--replay asks no server: leave out --base, --tuned and --allow-unlike-servers.")
+    for option, url in (("--base", base), ("--tuned", tuned)):
+        if not (url or replay):
+            raise click.UsageError(f"Missing option '{option}'.")
     recipe = _recipe(path)
-    made = work(
-        {
-            "base": Endpoint(url=base, model=base_model, key_env=base_key_env),
-            "tuned": Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env),
-        },
-        settings=recipe.evaluate,
-        question_file=file or recipe.work / "questions.jsonl",
-        pages=recipe.work / "pages",
-        out=out or recipe.work,
-        concurrency=concurrency,
-        speed=Speed() if speed else None,
-        progress=say,
-    )
-    where = (out or recipe.work) / "report.json"
+    folder = out or recipe.work
+    asked, pages = file or recipe.work / "questions.jsonl", recipe.work / "pages"
+    if replay:
+        made = work.replay(settings=recipe.evaluate, question_file=asked, pages=pages, out=folder, progress=note)
+    else:
+        made = work.compare(
+            {
+                "base": Endpoint(url=base, model=base_model, key_env=base_key_env),
+                "tuned": Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env),
+            },
+            settings=recipe.evaluate,
+            question_file=asked,
+            pages=pages,
+            out=folder,
+            concurrency=concurrency,
+            speed=work.Speed() if speed else None,
+            allow_unlike=allow_unlike,
+            progress=note,
+            live=say if sys.stderr.isatty() else None,
+        )
+    where = folder / "report.json"
     tell(made.model_dump_json(indent=1) if as_json else f"{markdown(made)}\nnext: evalsuite gate {where}")
+    if made.evidence.unfit:
+        sys.exit(made.verdict.exit_code)
 
 
 @main.command()

@@ -1,7 +1,11 @@
-"""Ask both arms, measure both endpoints, and write the report: two URLs in, report.json and report.html out."""
+"""Ask both arms, measure both endpoints, and write the report: two URLs in, report.json and report.html out.
+
+Or no URL: a replay makes the report of the answers on file, and asks nobody.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,8 +15,9 @@ from evalsuite import questions, report
 from evalsuite.asking import ask
 from evalsuite.asking.endpoint import Endpoint
 from evalsuite.questions import QuestionSet
-from evalsuite.replies import answers
-from evalsuite.replies.answers import ARMS, Arm, Meta
+from evalsuite.replies import answers, fitness
+from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
+from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import told_apart
 from evalsuite.report import Report, SpeedRow, Throughput
 from evalsuite.speed.bench import Bench, bench, target
@@ -56,51 +61,127 @@ def compare(
     pages: Path | None = None,
     concurrency: int = 8,
     speed: Speed | None = None,
+    allow_unlike: bool = False,
     progress: Callable[[str], None] = lambda _line: None,
+    live: Callable[[str], None] | None = None,
 ) -> Report:
     """Write answers.jsonl, report.json and report.html into `out`, beside a copy of the questions: together they prove
     the verdict. Answers on file already are not asked for again.
 
     `speed` None leaves the throughput part out; one that fails is void in the report, which is written all the same.
+    Servers that are unfit for a comparison (replies/fitness.py) are asked nothing, and the report is INVALID.
+    `progress` is told what stays on a terminal, `live` lines that the next one may write over.
     Raises UserError for an endpoint that cannot be asked, and for questions of another recipe or of other pages than
     those collected in `pages`.
     """
-    asked, file = questions.read(question_file), out / report.ANSWERS
-    settings.require_questions(question_file, asked.made)
-    if pages:
-        require_pages(question_file, asked.made, pages)
+    asked = _questions(settings, question_file, pages)
     _beside(asked, out / report.QUESTIONS, question_file)
     meta = asyncio.run(
         ask.ask(
             asked,
             arms,
             settings.efforts,
-            file,
+            out / report.ANSWERS,
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
             concurrency=concurrency,
+            allow_unlike=allow_unlike,
             report=progress,
+            live=live,
         )
     )
-    servers = meta.servers
+    fit = not fitness.unfit(asked, settings.efforts, meta)
+    measured = _throughput(arms, meta, speed, settings, live or progress) if speed and fit else None
+    return _written(asked, meta, settings, out, measured)
+
+
+def replay(
+    *,
+    settings: Evaluate,
+    question_file: Path,
+    out: Path,
+    pages: Path | None = None,
+    progress: Callable[[str], None] = lambda _line: None,
+) -> Report:
+    """Write the report that `compare` wrote, of the answers in `out` alone: no server is asked, and none has to be up.
+
+    Whom the answers are from says the header of the last run over these questions; what had to be asked, and how, says
+    the recipe. What is not on file is missing. Throughput is that of the report in `out`, if it is of the same run.
+    Raises UserError when the answers are not there, or are to another question set, and as `compare` for the questions.
+    """
+    asked, file = _questions(settings, question_file, pages), out / report.ANSWERS
+    again = "evalsuite compare --base URL --tuned URL"
+    if not file.is_file():
+        why = "a replay asks no server: it judges the answers of a run again"
+        raise UserError(f"there is no {file} to replay", why=why, fix=again)
+    runs = answers.headers(file)
+    if not runs:
+        why = "it is of an earlier version, or of a run that ended before anything was asked"
+        raise UserError(
+            f"{file} does not say who answered", why=why, fix=f"{again}: what is on file is not asked again"
+        )
+    of_these = [run for run in runs if run.questions == asked.digest]
+    if not of_these:
+        raise UserError(
+            f"{file} belongs to another question set than {question_file}",
+            why=f"it answers set {runs[-1].questions[:16]}, and this is {asked.digest[:16]}",
+            fix=f"give its questions by --questions, or {again}",
+        )
+    _beside(asked, out / report.QUESTIONS, question_file)
+    sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed)
+    meta = of_these[-1].model_copy(update={"sampling": sampling})
+    found = ask.on_file(file, asked, settings.efforts, meta, progress)
+    for line in _missing(asked, found, settings, meta):
+        progress(line)
+    return _written(asked, meta, settings, out, _measured(out / "report.json", meta))
+
+
+def _questions(settings: Evaluate, file: Path, pages: Path | None) -> QuestionSet:
+    asked = questions.read(file)
+    settings.require_questions(file, asked.made)
+    if pages:
+        require_pages(file, asked.made, pages)
+    return asked
+
+
+def _missing(asked: QuestionSet, found: Sequence[Answer], settings: Evaluate, meta: Meta) -> Iterator[str]:
+    """What a replay lacks, an arm and effort a line."""
+    lacks = answers.expected(asked, settings.efforts, meta).keys() - {a.key for a in found if not a.error}
+    failed: Counter[tuple[str, str]] = Counter((a.arm, a.effort) for a in found if a.error)
+    for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort in lacks).items()):
+        ended = f", {errors} of them ended in an error" if (errors := failed[arm, effort]) else ""
+        yield f"{arm} at effort {effort}: {count} of {len(asked.questions)} answers are missing{ended}"
+
+
+def _measured(path: Path, meta: Meta) -> Throughput | None:
+    try:
+        before = report.as_stored(path)
+    except UserError:
+        return None
+    return before.throughput if before.asked == meta else None
+
+
+def _written(asked: QuestionSet, meta: Meta, settings: Evaluate, out: Path, measured: Throughput | None) -> Report:
+    servers, unlike = meta.servers, fitness.unlike(meta)
     made = report.build(
         asked,
-        answers.read(file, asked),
+        answers.read(out / report.ANSWERS, asked),
         asked=meta,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         margin=settings.margin,
         alpha=settings.alpha,
         efforts=settings.efforts,
         require_gain=settings.require_gain,
-        throughput=_throughput(arms, meta, speed, settings, progress) if speed else None,
+        throughput=measured,
         note=" ".join(
             [
                 *([NANO_NOTE] if servers["base"].model.split("@")[0] == "nano" else []),
                 *([] if told_apart(servers["base"], servers["tuned"]) else [ALIKE_NOTE]),
+                *([f"Unlike servers were allowed: {unlike}."] if unlike and meta.unlike_allowed else []),
             ]
         ),
-        provenance={"gptoss-kit": VERSION, **{f"{arm} endpoint": endpoint.url for arm, endpoint in arms.items()}},
+        provenance={"gptoss-kit": VERSION, **{f"{arm} endpoint": server.url for arm, server in servers.items()}},
     )
     report.write(out / "report.json", made)
     write_text(out / "report.html", html.render(made))

@@ -24,7 +24,7 @@ from evalsuite.judging.policy import Policy
 from evalsuite.judging.policy import weaker as weaker
 from evalsuite.questions import QuestionSet, Split
 from evalsuite.replies import answers as heard
-from evalsuite.replies import graders
+from evalsuite.replies import fitness, graders
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from tune.artefact import write_text
 from tune.errors import UserError, reason
@@ -168,6 +168,7 @@ def build(
         effort_mismatches=sum(a.error.startswith(EFFORT_MISMATCH) for a in kept),
         model_mismatches=sum(a.error.startswith(MODEL_MISMATCH) for a in kept),
         identical=_identical(by_key),
+        unfit=tuple(fitness.unfit(questions, efforts, asked)),
     )
     held_out, taught = (
         tuple(compare(e, questions.questions, by_key, alpha=alpha, margin=margin, split=split) for e in efforts)
@@ -242,7 +243,7 @@ def read(path: Path) -> Report:
     Raises UserError when a file is missing, cut short, of another version, changed or of another run, and when the
     replies do not give the verdict that the report states.
     """
-    stored = _stored(path)
+    stored = as_stored(path)
     try:
         asked = question_sets.read(path.with_name(QUESTIONS))
         told = heard.read(path.with_name(ANSWERS), asked)
@@ -280,7 +281,8 @@ def _decided(report: Report) -> object:
     return report.verdict.outcome, [(c.effort, c.name, c.outcome) for c in report.verdict.checks]
 
 
-def _stored(path: Path) -> Report:
+def as_stored(path: Path) -> Report:
+    """What the file says, unproven. Raises UserError when it is missing, cut short, of another version or changed."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         digest = data.pop("digest")

@@ -137,7 +137,7 @@ def test_answers_to_another_set_stay_on_file_and_are_named(
     assert "2 answers on file are to questions or at efforts that are not asked" in again.stderr
     assert "0 requests to" in again.stderr
     assert "not asked, not counted: 2" in again.stdout
-    assert (tmp_path / "work" / "answers.jsonl").read_bytes() == told
+    assert (tmp_path / "work" / "answers.jsonl").read_bytes().startswith(told)
     evalsuite("gate", "work/report.json", code=2)
 
 

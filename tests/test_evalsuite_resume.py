@@ -53,7 +53,7 @@ def test_a_line_cut_within_a_character_is_dropped_on_resume(tmp_path: Path) -> N
         assert answers.read(out, asked) == first
         assert run(url, asked, out) == first
     out.write_bytes(out.read_bytes() + b"\xff\n")
-    with pytest.raises(UserError, match=r"answers.jsonl:5 is not an answer"):
+    with pytest.raises(UserError, match=r"answers.jsonl:6 is not an answer"):
         answers.read(out, asked)
 
 
@@ -187,7 +187,7 @@ def test_a_changed_or_foreign_line_is_said_and_nothing_is_asked(tmp_path: Path) 
     with stub(tmp_path, asked) as url:
         first = run(url, asked, out)
         whole, sent = out.read_bytes(), len(log(url))
-        lines = whole.splitlines(keepends=True)
+        head, *lines = whole.splitlines(keepends=True)
         another = answers.line(first[0].model_copy(update={"text": "ANSWER: x"}))
         old = b'{"question":"q0","arm":"base","effort":"low","model":"m","outcome":"answered","score":1.0}\n'
         failed = answers.line(first[0].model_copy(update={"text": "", "finish_reason": "", "error": "HTTP 502"}))
@@ -195,8 +195,9 @@ def test_a_changed_or_foreign_line_is_said_and_nothing_is_asked(tmp_path: Path) 
             (whole.replace(b"ANSWER: ValueError", b"ANSWER: KeyError__"), "was changed after it was written"),
             (lines[0].replace(b'"effort":"', b'"effort": "') + lines[1], ":1 was changed after"),
             (lines[0][:-2] + b"\n" + lines[1], ":1 is not an answer"),
-            (whole + another, ":9 is a second reply to one request"),
-            (whole + lines[0], ":9 is a second reply to one request"),
+            (whole + another, ":10 is a second reply to one request"),
+            (whole + lines[0], ":10 is a second reply to one request"),
+            (head.replace(b'"seed":3', b'"seed":4') + lines[0], ":1 was changed after"),
             (old + whole, ":1 is an answer of an earlier version"),
             (b"[1]\n" + whole, ":1 is not an answer"),
             (b"[" * 100_000 + b"\n" + whole, ":1 is not an answer"),
@@ -219,7 +220,7 @@ def test_nothing_on_file_is_a_judgement(tmp_path: Path) -> None:
     asked, out = question_set(2), tmp_path / "answers.jsonl"
     with stub(tmp_path, asked) as url:
         run(url, asked, out)
-    fields = set(json.loads(out.read_bytes().splitlines()[0]))
+    fields = set(json.loads(out.read_bytes().splitlines()[1]))
     assert not fields & {"score", "outcome", "parsed"}
     other = asked.model_copy(
         update={"questions": tuple(q.model_copy(update={"answer": "'no'"}) for q in asked.questions)}
@@ -279,7 +280,7 @@ asyncio.run(ask.ask(questions.read(Path({str(tmp_path / "questions.jsonl")!r})),
         child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
         assert child.stdout is not None
         for line in child.stdout:
-            if line.startswith(f"{done} of 80"):
+            if f" {done} of 80 answers" in line:
                 break
         os.kill(child.pid, signal.SIGKILL)
         child.stdout.close()

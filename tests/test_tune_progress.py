@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.training.views.progress import COLUMNS, RECENT, SHOWN, Meter, line
+from tune.terminal import COLUMNS
+from tune.training.views.progress import RECENT, SHOWN, Meter, line
 
 
 def entry(step: int, **more: float) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """How progress is shown: on stderr, rewritten in place on a terminal, a line each in a log. Stdout stays clean."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
+
+COLUMNS = 79  # a longer line wraps on a usual terminal, and what wraps is not rewritten in place
 
 
 def say(line: str) -> None:
@@ -33,6 +35,24 @@ def bar(done: int, total: int, width: int = 24) -> str:
     """A bar of `width` characters, full at `total`."""
     full = width * done // max(total, 1)
     return f"[{'#' * full}{'.' * (width - full)}]"
+
+
+def barred(done: int, total: int, parts: Sequence[str]) -> str:
+    """A bar and what is known, in at most COLUMNS characters. From the third on, parts that find no room are left out;
+    the bar takes what room remains."""
+    known = [*parts]
+    while len(text := ", ".join(known)) > COLUMNS:
+        del known[2]
+    room = min(24, COLUMNS - len(text) - 3)  # brackets and a space
+    return f"{bar(min(done, total), total, room)} {text}" if room >= 4 else text
+
+
+def duration(seconds: float) -> str:
+    """As a reader would say it: `59 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
 @contextmanager

@@ -1,29 +1,28 @@
 """Questions and two endpoints in, answers.jsonl out: every question at every effort to both arms, side by side.
 
-Speaks HTTP through the openai client alone, streaming, so that it sees what a user's program would see. A reply is
-on disk before the next request starts: a killed run loses what was in flight and goes on where it stopped. What is on
-file counts if the same server was sent the same request; everything else stays there and is asked for again. Knows
-nothing about how arms are compared.
+Speaks HTTP through the openai client alone, streaming, so that it sees what a user's program would see. A reply is on
+the disk before its worker asks on (asking/journal.py): a killed run, or one that lost power, loses what was in flight
+and goes on where it stopped. What is on file counts if the same server was sent the same request; everything else stays
+there and is asked for again. Knows nothing about how arms are compared.
 """
 
 import asyncio
-import errno
-import fcntl
-import os
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evalsuite.asking import journal
 from evalsuite.asking.check import check
 from evalsuite.asking.endpoint import Endpoint as Endpoint
 from evalsuite.asking.endpoint import client
+from evalsuite.asking.journal import Journal
 from evalsuite.asking.pace import Pace
+from evalsuite.asking.progress import Meter
 from evalsuite.asking.reply import reply
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.replies import answers
+from evalsuite.replies import answers, fitness
 from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
@@ -49,13 +48,17 @@ async def ask(
     seed: int,
     concurrency: int = 8,
     retries: int = 2,
+    allow_unlike: bool = False,
     report: Callable[[str], None] = lambda _: None,
+    live: Callable[[str], None] | None = None,
 ) -> Meta:
     """Ask what `out` does not hold yet, at most `concurrency` requests in flight over both arms, and say of whom.
 
     A request that fails is tried `retries` times more, then recorded as an error without a score, and asked again by
-    the next call. Raises UserError before anything is asked as `check` does, when `out` is not as it was written, and
-    when an arm does nothing but fail.
+    the next call. Nothing is asked of servers that are unfit for it (replies/fitness.py). `report` is told what stays
+    on a terminal, `live` every answer's line, to be rewritten in place; without it `report` gets one each 5 %. Raises
+    UserError before anything is asked as `check` does, when `out` is not as it was written, and when an arm does
+    nothing but fail.
     """
     if set(arms) != set(ARMS):
         raise ValueError(f"arms are {', '.join(ARMS)}")
@@ -64,14 +67,19 @@ async def ask(
     clients = {arm: client(endpoint) for arm, endpoint in arms.items()}
     try:
         servers = await check(clients, arms, efforts, report)
-        meta = Meta(questions=questions.digest, servers=servers, sampling=sampling)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(out) as file:
-            have = _resume(out, file, questions, efforts, meta, report)
+        meta = Meta(questions=questions.digest, servers=servers, sampling=sampling, unlike_allowed=allow_unlike)
+        with journal.opened(out) as file:
+            have = [a for a in on_file(out, questions, efforts, meta, report) if not a.error]
+            if answers.headers(out)[-1:] != [meta]:
+                await file.add(answers.header(meta))
+            if void := fitness.unfit(questions, efforts, meta):
+                for why in void:
+                    report(f"nothing is asked: {why}")
+                return meta
             jobs = _jobs(questions, efforts, have, seed)
             named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS)
             report(f"{len(jobs)} requests to {named}, {len(have)} on file")
-            await _work(jobs, clients, servers, sampling, concurrency, retries, file, report)
+            await _work(jobs, clients, servers, sampling, concurrency, retries, file, report, live)
     except OSError as e:  # the disk's: the network's come as the openai client's errors
         raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
     finally:
@@ -92,15 +100,15 @@ async def _work(
     sampling: Sampling,
     concurrency: int,
     retries: int,
-    file: FileIO,
+    file: Journal,
     report: Callable[[str], None],
+    live: Callable[[str], None] | None,
 ) -> None:
     untried = {(arm, effort) for _, arm, effort in jobs}
-    queue, done, step = iter(jobs), 0, max(1, len(jobs) // 20)
+    queue, meter = iter(jobs), Meter(len(jobs), live=bool(live))
     paces = {arm: Pace(concurrency) for arm in servers}
 
     async def worker() -> None:
-        nonlocal done
         for question, arm, effort in queue:
             pace, server = paces[arm], servers[arm]
             said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace)
@@ -109,20 +117,15 @@ async def _work(
                 if said.finish_reason == "length":
                     limit = tokens_at(sampling.max_tokens, effort)
                     report(f"{arm} at effort {effort} needs more than {limit} tokens: raise evaluate.max_tokens")
-            line = answers.line(said)
-            written = file.write(line) or 0
-            if written != len(line):
-                file.truncate(os.fstat(file.fileno()).st_size - written)  # else the next line would go on in this one
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            await file.add(answers.line(said))
             if said.error and pace.dead:
                 raise UserError(
                     f"the {arm} endpoint {server.url} only fails",
                     why=f"{pace.failures} requests in a row came to nothing, the last one: {said.error}",
                     fix=f"serve wait {server.url}, then evalsuite compare again: it goes on where it stopped",
                 )
-            done += 1
-            if done % step == 0 or done == len(jobs):
-                report(f"{done} of {len(jobs)} answers")
+            if line := meter.add(time.monotonic(), failed=bool(said.error)):
+                (live if live and meter.done < meter.total else report)(line)
 
     ended: list[BaseException] = []
     try:
@@ -159,28 +162,15 @@ def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answ
     return [job for job in jobs if (job[0].id, job[1], job[2]) not in done]
 
 
-def _resume(
+def on_file(
     out: Path,
-    file: FileIO,
     questions: QuestionSet,
     efforts: Sequence[Effort],
     meta: Meta,
     report: Callable[[str], None],
 ) -> list[Answer]:
-    """Answers that need not be asked for. Takes a torn last line off the file."""
+    """The answers that count. Names the others."""
     found, others = answers.counted(answers.read(out, questions), questions, efforts, meta)
     for why, count in others.items():
         report(f"{count} answers on file are {why}: they stay there and do not count")
-    file.truncate(out.read_bytes().rfind(b"\n") + 1)
-    return [a for a in found if not a.error]
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[FileIO]:
-    """The file, open for appending by us alone; unbuffered, so that a line is on disk when it is written."""
-    with out.open("ab", buffering=0) as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"another run is writing {out}", fix="wait for it, or stop it") from None
-        yield file
+    return found

@@ -122,7 +122,7 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server
             fix=f"name one that it lists by --{name}-model",
         )
     model = endpoint.model if endpoint.model in choice else choice[0]
-    root = cards[model].get("root")
+    root, length = (cards[model].get(name) for name in ("root", "max_model_len"))
     # vLLM replies under the first name it was given, whichever was asked for: one root is one model.
     names = tuple(m for m in cards if m != model and root and entries[m] == entries[model])[:MOST]
     stamp = response.headers.get("x-model-digest", "")
@@ -136,6 +136,7 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server
         header=stamp,
         root=_brief(root) if isinstance(root, str) else "",
         listed=entries[model],
+        max_model_len=length if type(length) is int and 0 < length < 1 << 40 else None,
     )
 
 

@@ -43,6 +43,7 @@ class Evidence(Part):
     effort_mismatches: int = 0  # replies whose server said it used another effort than the one asked for
     model_mismatches: int = 0  # replies that named another model, or another digest, than the arm's
     identical: bool = False  # every reply of one arm is the other's, word for word
+    unfit: tuple[str, ...] = Field(default=(), exclude_if=lambda why: not why)  # why asking was, or had been, in vain
 
 
 def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> Verdict:
@@ -129,6 +130,8 @@ def _failures(arm: ArmFigures) -> int:
 
 
 def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:
+    if evidence.unfit:  # and so nothing was asked: what follows from that is no news
+        return list(evidence.unfit)
     out = []
     if not any(c.asked for c in comparisons):
         out.append("no question was asked")

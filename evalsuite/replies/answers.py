@@ -1,15 +1,15 @@
 """CONTRACT: what one arm said to one question. answers.jsonl holds what was heard, a line a reply, and no judgement.
 
+Before the replies of a run stands a header: whom it asked, and how, so that the file can be judged without a server.
 Outcome, parsed value and score are made anew from the question set whenever the file is read. Each line ends in a
 sha256 over the rest of it. Lines are only ever added: those of another server or another request stay, and do not
-count. Of whom a run asked what, its report says.
+count.
 
 An error or a timeout is never an answer: it has no score. A refused, truncated or empty one scores 0 and is counted as
 what it is.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.replies import request
+from evalsuite.replies import request, sealed
 from evalsuite.replies.graders import grade, lenient, parse
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
@@ -37,8 +37,7 @@ MODEL_MISMATCH = "another model replied"  # begins the error of a reply that nam
 
 TIMED_OUT = "timed out"  # begins the error of a reply that did not come in time
 
-_SEAL = b',"sha256":"'  # then 64 hex characters and the end of the line
-_SEALED = len(_SEAL) + 64 + len(b'"}')
+_HEADER = b'{"asked":'  # begins the line of a run; that of a reply begins with its question
 
 
 class Reply(BaseModel):
@@ -85,13 +84,14 @@ class Answer(Reply):
 
 
 class Meta(BaseModel):
-    """Whom the answers that count are from, and what was asked: a part of the report."""
+    """Whom the answers that count are from, and what was asked: the header of a run, and a part of the report."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     questions: str  # digest of the question set
     servers: dict[Arm, Server]
     sampling: Sampling
+    unlike_allowed: bool = Field(default=False, exclude_if=lambda allowed: not allowed)  # --allow-unlike-servers
 
     @model_validator(mode="after")
     def _both(self) -> Self:
@@ -102,8 +102,7 @@ class Meta(BaseModel):
 
 def line(reply: Reply) -> bytes:
     """A reply as it stands in the file: what was heard of it, and no more."""
-    text = reply.model_dump_json(include=set(Reply.model_fields)).encode()
-    return text[:-1] + _SEAL + hashlib.sha256(text).hexdigest().encode() + b'"}\n'
+    return sealed.seal(reply.model_dump_json(include=set(Reply.model_fields)).encode())
 
 
 def graded(question: Question | None, reply: Reply) -> Answer:
@@ -140,11 +139,13 @@ def read(path: Path, questions: QuestionSet) -> list[Answer]:
     known = {q.id: q for q in questions.questions}
     out: list[Answer] = []
     heard: dict[tuple[object, ...], int] = {}
-    whole = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []  # bytes: a kill may cut within a character
-    for number, text in enumerate(whole, 1):
-        if not text:
+    for number, text in sealed.read(path):
+        if text.startswith(_HEADER):
             continue
-        reply = _reply(text, f"{path}:{number}")
+        try:
+            reply = Reply.model_validate_json(text)
+        except ValidationError as e:
+            raise UserError(f"{path}:{number} is not an answer", why=reason(e), fix=sealed.AGAIN) from None
         identity = (reply.key, reply.server, reply.request)
         if not reply.error and (first := heard.setdefault(identity, number)) != number:
             raise UserError(
@@ -156,28 +157,22 @@ def read(path: Path, questions: QuestionSet) -> list[Answer]:
     return out
 
 
-def _reply(text: bytes, where: str) -> Reply:
-    again = "remove the line: its question is asked again"
-    body, seal = text[:-_SEALED] + b"}", text[-_SEALED:]
-    if not seal.startswith(_SEAL):
-        try:
-            old = isinstance(found := json.loads(text), dict) and "score" in found
-        except (ValueError, RecursionError):
-            old = False
-        if old:
-            path = where.rpartition(":")[0]
-            raise UserError(
-                f"{where} is an answer of an earlier version",
-                why="it holds a score that would have to be believed, and does not say which request it answers",
-                fix=f"mv {path} {path}.old, and run evalsuite compare again: everything is asked again",
-            )
-        raise UserError(f"{where} is not an answer", fix=again)
-    if seal != _SEAL + hashlib.sha256(body).hexdigest().encode() + b'"}':
-        raise UserError(f"{where} was changed after it was written", why="its sha256 differs", fix=again)
+def headers(path: Path) -> list[Meta]:
+    """What each run that wrote to the file asked of whom, in order; of a run like the one before it nothing.
+
+    Raises UserError as `read` does.
+    """
     try:
-        return Reply.model_validate_json(body)
+        lines = [text[len(_HEADER) : -1] for _, text in sealed.read(path) if text.startswith(_HEADER)]
+        return [Meta.model_validate_json(text) for text in lines]
     except ValidationError as e:
-        raise UserError(f"{where} is not an answer", why=reason(e), fix=again) from None
+        fix = "evalsuite compare --base URL --tuned URL: what is on file is not asked again"
+        raise UserError(f"{path} does not say who answered", why=reason(e), fix=fix) from None
+
+
+def header(meta: Meta) -> bytes:
+    """A run as it stands in the file, before its replies."""
+    return sealed.seal(_HEADER + meta.model_dump_json().encode() + b"}")
 
 
 def counted(

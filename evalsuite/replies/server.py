@@ -28,7 +28,8 @@ class Server(BaseModel):
     header: str = ""  # what it sends as x-model-digest with every response
     root: str = ""  # what the id stands for, as vLLM lists it
     listed: str = ""  # its entry in the list of models, as JSON, without what changes from call to call
-    version: str = ""
+    version: str = ""  # what it says at /version, as JSON
+    max_model_len: int | None = Field(default=None, exclude_if=lambda n: n is None)  # tokens, as vLLM lists it
     probes: tuple[str, ...] = ()  # digests of its greedy replies; none when it does not repeat itself
     usage: bool = Field(default=True, exclude_if=lambda asked: asked)  # False: it refuses stream_options
     once: str = ""  # a random word when nothing above tells it from another: its answers are never used again
@@ -40,9 +41,19 @@ class Server(BaseModel):
         return self.header[:16] or (named[1] if named else "")
 
     @property
+    def engine(self) -> str:
+        """The version of the program that serves, as /version of vLLM names it. "" if it does not."""
+        try:
+            said = json.loads(self.version)
+        except ValueError:
+            return ""
+        found = said.get("version") if isinstance(said, dict) else None
+        return found[:80] if isinstance(found, str) and found.isprintable() else ""
+
+    @property
     def id(self) -> str:
         """16 hex characters over all of it; a header makes probes needless."""
-        known = self.model_dump(mode="json", exclude={"probes"} if self.header else set())
+        known = self.model_dump(mode="json", exclude={"max_model_len", *(["probes"] if self.header else [])})  # listed
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -47,6 +47,7 @@ class Model(Frozen):
     reasoning_tokens: dict[Effort, int] = {"low": 4, "medium": 16, "high": 48}
     voice: str = "word"  # what it says, over and over, to a prompt that is in no question set
     root: str = ""  # what it is listed as standing for, as vLLM does
+    max_model_len: int | None = None  # tokens, as vLLM lists it; nothing is cut or refused by it
     answer_tokens: int = 16  # the length of an answer to a prompt that is in no question set
     first_token_s: float = Field(default=0.0, ge=0)
     per_token_s: float = Field(default=0.0, ge=0)

@@ -98,9 +98,11 @@ class _Server:
     def _get(self, path: str) -> Any:
         if path == "/models":
             card = {"object": "model", "created": next(self.clock), "owned_by": "stub"}
-            return {"object": "list", "data": [
-                {"id": name, **card, **({"root": m.root} if m.root else {})} for name, m in self.script.models.items()
-            ]}  # fmt: skip
+            data = [
+                {"id": name, **card, **m.model_dump(include={"root", "max_model_len"}, exclude_defaults=True)}
+                for name, m in self.script.models.items()
+            ]
+            return {"object": "list", "data": data}
         if path == "/version" and self.script.version:
             return {"version": self.script.version}
         if path == "/health":

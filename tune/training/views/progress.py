@@ -11,7 +11,6 @@ from tune import terminal
 
 SHOWN = 25  # lines a run in a log, besides the first and the last
 RECENT = 20  # steps that the speed is taken over: long enough to be steady, short enough to follow a change
-COLUMNS = 79  # a longer line wraps on a usual terminal, and what wraps is not rewritten in place
 
 
 class Meter:
@@ -59,8 +58,8 @@ def line(
     left: float | None = None,
     held_out: float | None = None,
 ) -> str:
-    """One line of at most COLUMNS characters: bar, step, loss (nats), held-out loss, tokens a second, peak GPU memory
-    (GB, 10^9 bytes), time left. What is not known, or finds no room, is left out; the bar takes what room remains."""
+    """One line as `terminal.barred` fits it: bar, step, loss (nats), held-out loss, tokens a second, peak GPU memory
+    (GB, 10^9 bytes), time left. What is not known is left out."""
     step, memory = int(entry["step"]), entry.get("memory", 0)
     known = [f"step {step} of {steps}", f"loss {_loss(entry['loss'])}"]
     if held_out is not None:
@@ -70,19 +69,9 @@ def line(
     if memory > 0 and isfinite(memory):
         known.append(f"{memory / 1e9:.1f} GB")
     if left is not None and isfinite(left) and step < steps:
-        known.append(f"{_duration(left)} left")
-    while len(text := ", ".join(known)) > COLUMNS:
-        del known[2]
-    room = min(24, COLUMNS - len(text) - 3)  # brackets and a space
-    return f"{terminal.bar(min(step, steps), steps, room)} {text}" if room >= 4 else text
+        known.append(f"{terminal.duration(left)} left")
+    return terminal.barred(step, steps, known)
 
 
 def _loss(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

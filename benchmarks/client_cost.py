@@ -15,7 +15,7 @@ from statistics import median
 import click
 import openai
 
-from evalsuite.speed.bench import calibrate, paced
+from evalsuite.speed.calibrate import floor, paced, row
 from evalsuite.speed.client import Target
 
 
@@ -48,10 +48,11 @@ def openai_cost(stub: Target, streams: int) -> tuple[int, float]:
 @click.option("--rounds", default=3, show_default=True, help="turns of each client")
 @click.option("--json", "as_json", is_flag=True, help="print the figures as JSON")
 def main(streams: int, tokens: int, rounds: int, as_json: bool) -> None:
-    ours, theirs = [], []
+    ours, theirs, floors = [], [], []
     with paced(tokens=tokens) as stub:
         for _ in range(rounds):
-            ours.append(calibrate(stub, streams=streams))
+            floors.append(floor(stub))
+            ours.append(row(stub, streams, requests=streams))
             theirs.append(openai_cost(stub, streams))
     cost = {
         "evalsuite, while requests run": median(c.us_per_chunk for c in ours),
@@ -67,7 +68,7 @@ def main(streams: int, tokens: int, rounds: int, as_json: bool) -> None:
     print(f"{'client':<30} {'µs a chunk':>10} {'chunks/s a core':>16}")
     for name, us in cost.items():
         print(f"{name:<30} {us:>10.1f} {1e6 / us:>16,.0f}")
-    print(f"\ntime to first token of an idle stub, median: {median(c.ttft_p50_s for c in ours) * 1000:.2f} ms")
+    print(f"\ntime to first token of an idle stub, median: {median(floors) * 1000:.2f} ms")
 
 
 if __name__ == "__main__":

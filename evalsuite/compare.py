@@ -20,7 +20,9 @@ from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import told_apart
 from evalsuite.report import Report, SpeedRow, Throughput
-from evalsuite.speed.bench import Bench, bench, target
+from evalsuite.speed import prompts
+from evalsuite.speed.bench import Bench, bench
+from evalsuite.speed.load import target
 from evalsuite.views import html
 from tune.artefact import VERSION, write_text
 from tune.data.page import require_pages
@@ -50,6 +52,7 @@ class Speed(BaseModel):
     requests: int = 8
     concurrency: int = 2
     max_tokens: int = 64
+    prompt_tokens: str = "32-96"
 
 
 def compare(
@@ -213,7 +216,7 @@ def _throughput(
             *(target(arms[arm], meta.servers[arm].model) for arm in ARMS),
             **speed.model_dump(),
             effort=settings.efforts[0],
-            seed=settings.seed,
+            seed=prompts.drawn(),  # a prefix cache may hold the prompts of the last run
             report=progress,
         )
     except UserError as e:
@@ -238,5 +241,5 @@ def throughput(found: Bench) -> Throughput:
     s = found.settings
     offered = f"{s['rate']} requests/s" if s["rate"] else f"{s['concurrency']} requests in flight"
     size = f"{s['blocks']} blocks of {s['requests']} an arm, at most {s['max_tokens']} tokens"
-    load = f"{offered}, {size}, effort {s['effort']}"
+    load = "; ".join([f"{offered}, {size}, effort {s['effort']}", *found.notes])
     return Throughput(load=load, rows=rows, void="; ".join(found.void))

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -10,14 +11,17 @@ from pydantic import SecretStr
 from scipy import stats
 
 from evalsuite.compare import throughput
-from evalsuite.speed.bench import Bench, bench, calibrate, paced, paired_ratio
-from evalsuite.speed.client import Target
+from evalsuite.speed import client
+from evalsuite.speed.bench import Bench, bench, paired_ratio
+from evalsuite.speed.client import Target, open_loop
 from evalsuite.speed.metrics import Limits
+from evalsuite.speed.schedule import offsets
 from evalsuite.stub.server import Fault, Model, Script, serving
+from tune import harmony
 from tune.errors import UserError
 
 # A busy machine makes a run void, rightly; what these tests look at is something else.
-LENIENT = Limits(lag_share=9, lag_floor_s=9, achieved=0, cpu=99)
+LENIENT = Limits(lag_share=9, lag_floor_s=9, loop_floor_s=9, achieved=0, cpu=99)
 FAST, SLOW = Model(first_token_s=0.01, per_token_s=0.001), Model(first_token_s=0.2, per_token_s=0.015)
 
 
@@ -109,7 +113,10 @@ def test_block_without_figures_is_not_dropped_in_silence():
 
 @pytest.mark.parametrize(
     "load", [{}, {"rate": 1.0, "concurrency": 1}, {"concurrency": 0}, {"rate": -1.0}, {"concurrency": 1, "blocks": 0},
-             {"concurrency": 1, "prompts": []}]
+             {"concurrency": 1, "prompts": []}, {"rate": 1.0, "arrivals": "closed"},
+             {"concurrency": 1, "arrivals": "poisson"},
+             {"concurrency": 1, "trace": (0.0,)}, {"trace": (0.0,)}, {"concurrency": 1, "prompt_tokens": "9-8"},
+             {"concurrency": 1, "prompt_tokens": "1"}]
 )  # fmt: skip
 def test_senseless_load_is_a_user_error(load):
     with serving() as url, pytest.raises(UserError):
@@ -125,6 +132,95 @@ def test_dead_or_refusing_endpoint_is_a_user_error_that_says_why_but_not_the_key
     assert "sesame" not in found.model_dump_json()
     with pytest.raises(UserError, match="does not answer"):
         bench(with_key, blocks=1, concurrency=1)
+
+
+def test_every_request_of_a_run_has_a_prompt_that_begins_as_no_other_does():
+    lines = []
+    with serving(Script(models={"a": Model(), "b": Model()})) as url:
+        found = bench(Target(url=url, model="a"), Target(url=url, model="b"), blocks=2, requests=4, concurrency=2,
+                      prompt_tokens="40-60", seed=7, limits=LENIENT, report=lines.append)  # fmt: skip
+        seen = httpx.get(f"{url}/requests").json()
+    asked = {m: [s["prompt"] for s in seen if s["model"] == m] for m in "ab"}
+    assert sorted(asked["a"]) == sorted(asked["b"])
+    for m in "ab":  # warm-up, then the blocks: as sets, since two are in flight at once
+        assert len(asked[m]) == 10
+        assert len({harmony.encode(text)[0] for text in asked[m]}) == 10
+    assert [set(asked["a"][at : at + 4]) for at in (2, 6)] == [set(asked["b"][at : at + 4]) for at in (2, 6)]
+    sizes = [len(harmony.encode(text)) for text in asked["a"]]
+    assert found.prompts.model_dump() == {"requests": 10, "distinct": 10, "median_tokens": np.median(sizes),
+                                          "lengths": "40-60", "seed": 7}  # fmt: skip
+    assert found.notes == ()
+    assert not any("prefix cache" in line for line in lines)
+
+
+def test_prompts_that_do_not_suffice_are_said_to_repeat():
+    lines = []
+    with serving(Script(models={"m": Model()})) as url:
+        found = bench(Target(url=url, model="m"), blocks=1, requests=4, concurrency=1, prompts=["a", "b", "c"],
+                      limits=LENIENT, report=lines.append)  # fmt: skip
+    note = "3 distinct prompts for 6 requests: they repeat, and a prefix cache may answer"
+    assert lines[0] == note
+    assert found.notes == (note,)
+    assert (found.prompts.distinct, found.prompts.requests, found.prompts.lengths) == (3, 6, "")
+
+
+def test_a_client_that_is_blocked_as_first_tokens_come_makes_the_run_void(monkeypatch):
+    received = client._Exchange.data_received
+
+    def slow(self, data):
+        time.sleep(0.04)  # the fault: the event loop does something else
+        received(self, data)
+
+    limits = LENIENT.model_copy(update={"loop_floor_s": Limits().loop_floor_s})
+    monkeypatch.setattr(client._Exchange, "data_received", slow)
+    with serving(Script(models={"m": Model(answer_tokens=1, reasoning_tokens={"low": 0, "medium": 0, "high": 0},
+                                           first_token_s=0.01)})) as url:  # fmt: skip
+        found = bench(Target(url=url, model="m"), blocks=1, requests=8, concurrency=4, limits=limits)
+    assert found.exit_code == 3
+    (reason,) = found.void
+    assert reason.startswith("base: the client read first tokens late: p95 ")
+    assert found.arms["base"].pooled.loop_lag_s.p95 > 0.03
+
+
+def test_an_endpoint_that_refuses_stream_options_is_measured_without_and_that_is_said():
+    lines = []
+    paced = Model(answer_tokens=5, per_token_s=0.001)  # else a reply may come in one piece, and gives no ratio
+    with serving(Script(models={"a": paced, "b": paced}, stream_options=False)) as url:
+        found = bench(Target(url=url, model="a"), Target(url=url, model="b"), blocks=2, requests=2, concurrency=1,
+                      limits=LENIENT, report=lines.append)  # fmt: skip
+    assert found.void == ()
+    assert found.arms["base"].pooled.tokens_counted == ("chunks",)
+    assert found.arms["base"].pooled.output_tokens == 4 * 9
+    assert [note.partition(",")[0] for note in found.notes] == [
+        f"{arm}: tokens were counted by chunks" for arm in ("base", "tuned")
+    ]
+    assert "base a refuses stream_options: its tokens are counted by chunks" in lines
+    assert "tokens were counted by chunks" in throughput(found).load
+
+
+@pytest.mark.parametrize(
+    ("load", "arrivals", "gaps"),
+    [
+        ({"rate": 40.0, "arrivals": "constant"}, "constant", [0.025] * 3),
+        ({"rate": 40.0}, "poisson", None),
+        ({"trace": (0.0, 0.01, 0.01, 0.05, 9.0), "requests": 4}, "trace", [0.01, 0.0, 0.04]),
+    ],
+)
+def test_requests_are_due_as_the_arrivals_say(load, arrivals, gaps, monkeypatch):
+    offered = []
+    opened = open_loop
+
+    def noted(target, bodies, offsets, timeout_s):
+        offered.append(offsets)
+        return opened(target, bodies, offsets, timeout_s)
+
+    monkeypatch.setattr("evalsuite.speed.load.open_loop", noted)
+    with serving(Script(models={"m": Model()})) as url:
+        found = bench(Target(url=url, model="m"), blocks=1, limits=LENIENT, **{"requests": 4, **load})
+    (due,) = offered
+    assert found.settings["arrivals"] == arrivals
+    assert found.arms["base"].pooled.requests == len(due) == 4
+    assert list(np.diff(due)) == (pytest.approx(gaps) if gaps else pytest.approx(np.diff(offsets(4, 40.0))))
 
 
 def test_interval_agrees_with_scipy_and_covers_as_often_as_it_says():
@@ -154,14 +250,6 @@ def test_interval_agrees_with_scipy_and_covers_as_often_as_it_says():
 )
 def test_a_ratio_is_read_in_its_metric_s_direction(logs, more_is_better, reading):
     assert paired_ratio("x", [(1.0, 1.0 + d) for d in logs], more_is_better).reading == reading
-
-
-def test_calibration_counts_every_chunk():
-    with paced(tokens=20, gap_s=0.002) as stub:
-        found = calibrate(stub, streams=4)
-    assert found.chunks == 80
-    assert found.us_per_chunk > 0
-    assert found.chunks_per_s == pytest.approx(1e6 / found.us_per_chunk)
 
 
 def test_the_client_s_cost_is_shown_beside_openai_s():

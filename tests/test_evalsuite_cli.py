@@ -15,7 +15,7 @@ from evalsuite import questions, report
 from evalsuite.asking.endpoint import Endpoint, address, key
 from evalsuite.cli import main
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.speed import bench
+from evalsuite.speed import prompts
 from evalsuite.speed.client import Target
 from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
@@ -181,7 +181,7 @@ def test_a_failed_speed_measurement_keeps_the_report(evalsuite: Evalsuite, tmp_p
     """The endpoints answer the questions, and refuse every prompt of the load."""
     asked = tmp_path / "q.jsonl"
     questions.write(asked, question_set(1))
-    broken = Model(faults=tuple(Fault(kind="500", prompt=prompt) for prompt in bench.PROMPTS))
+    broken = Model(faults=(Fault(kind="500", prompt=prompts.TASK),))
     with serving(Script(models={BASE: broken, TUNED: broken}, questions=asked)) as url:
         args = ["compare", "--base", url, "--tuned", url, "--base-model", BASE, "--tuned-model", TUNED]
         evalsuite(*args, "--questions", asked)
@@ -273,6 +273,27 @@ def test_bench_of_one_endpoint_and_of_two(evalsuite: Evalsuite, arms: list[str],
     assert (one.exit_code == 3) == bool(found["void"])
     two = json.loads(CliRunner().invoke(main, ["bench", *arms, *map(str, load)]).stdout)
     assert {arm: f["model"] for arm, f in two["arms"].items()} == {"base": BASE, "tuned": TUNED}
+    assert one.stdout.count('"seed": ') == 2
+    assert found["prompts"]["seed"] == found["settings"]["seed"] != two["settings"]["seed"]  # another for every run
+    assert (found["prompts"]["distinct"], found["prompts"]["lengths"]) == (6, "128-384")
+
+
+def test_bench_takes_prompts_a_trace_and_a_service_level(arms: list[str], tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two"}\n')
+    (tmp_path / "trace").write_text("0\n0.01\n0.02\n")
+    common = ["bench", *arms, "--blocks", "2", "--max-tokens", "8", "--seed", "5"]
+    own = [*common, "--prompts", str(tmp_path / "own.jsonl"), "--trace", str(tmp_path / "trace")]
+    run = CliRunner().invoke(main, [*own, "--slo-ttft-ms", "0.001", "--slo-tpot-ms", "60000"])
+    found = json.loads(run.stdout)
+    assert "2 distinct prompts for 8 requests: they repeat" in run.stderr
+    assert (found["settings"]["arrivals"], found["settings"]["requests"], found["settings"]["seed"]) == ("trace", 3, 5)
+    assert found["settings"]["slo"] == {"ttft_s": 1e-6, "ttfa_s": None, "tpot_s": 60.0, "e2e_s": None}
+    assert found["arms"]["base"]["pooled"]["goodput"] == 0
+    met = json.loads(CliRunner().invoke(main, [*common, "--requests", "2", "--slo-ttft-ms", "60000"]).stdout)
+    assert met["arms"]["base"]["pooled"]["goodput"] == 1
+    assert met["settings"]["arrivals"] == "closed"
+    refused = CliRunner().invoke(main, [*common, "--arrivals", "constant"])
+    assert (refused.exit_code, "--rate" in refused.output) == (2, True)
 
 
 def test_wrong_options_are_said_in_one_message(

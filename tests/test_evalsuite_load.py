@@ -38,7 +38,7 @@ def test_schedule_is_sorted_starts_at_zero_and_offers_the_rate(count, rate, seed
 def test_poisson_gaps_are_exponential_and_constant_ones_are_constant():
     gaps = np.diff(offsets(5000, 10, seed=1))
     assert np.std(gaps) == pytest.approx(np.mean(gaps), rel=0.06)
-    assert offsets(3, 2, arrivals="constant") == pytest.approx((0, 0.5, 1))
+    assert offsets(3, 2, even=True) == pytest.approx((0, 0.5, 1))
     with pytest.raises(UserError):
         offsets(3, 0)
 

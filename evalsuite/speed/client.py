@@ -1,11 +1,13 @@
 """Send requests at their deadlines and keep what comes back, with the time of every arrival. Parses nothing.
 
 In: a Target, request bodies, due times (open loop) or a concurrency (closed loop). Out: one Raw a request. One thread;
-a connection a request, opened before the deadline. Knows HTTP framing just enough to see the end of a response. No
+a connection a request, opened before the deadline, and in a closed loop before the first is sent. A ticker beside the
+requests records how late the event loop woke up. Knows HTTP framing just enough to see the end of a response. No
 proxies. Times are seconds on the event loop's clock.
 """
 
 import asyncio
+import gc
 import json
 import ssl
 import time
@@ -20,6 +22,7 @@ from evalsuite.asking.endpoint import Address
 from tune.errors import UserError
 
 LEAD_S = 1.0  # a connection is opened this long before its request is due
+TICK_S = 0.002  # a delay of the event loop of this length cannot be missed
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
@@ -31,6 +34,7 @@ class Target(BaseModel):
     url: Address
     model: str
     key: SecretStr = SecretStr("")
+    usage: bool = True  # False: it refuses stream_options
 
 
 class Raw(NamedTuple):
@@ -42,12 +46,37 @@ class Raw(NamedTuple):
     failure: str
 
 
+class Tick(NamedTuple):
+    """When the event loop was to wake up, and when it did."""
+
+    due: float
+    woke: float
+
+
 class Run(NamedTuple):
-    """All requests of one run, in order; `cpu_s` is CPU time of this thread, `wall_s` the time it all took."""
+    """All requests of one run, in order; `cpu_s` is CPU time of this thread, `wall_s` the time it all took.
+
+    `ticks` go on until the last request has ended.
+    """
 
     raws: tuple[Raw, ...]
     wall_s: float
     cpu_s: float
+    ticks: tuple[Tick, ...] = ()
+
+
+class _Gate:
+    """Opens when `count` have come, or LEAD_S after it was made."""
+
+    def __init__(self, count: int) -> None:
+        self.left, self.opened = count, asyncio.Event()
+        asyncio.get_running_loop().call_later(LEAD_S, self.opened.set)
+
+    async def wait(self) -> None:
+        self.left -= 1
+        if self.left <= 0:
+            self.opened.set()
+        await self.opened.wait()
 
 
 class _Exchange(asyncio.Protocol):
@@ -74,9 +103,8 @@ class _Exchange(asyncio.Protocol):
 def request(target: Target, body: Mapping[str, Any]) -> bytes:
     """The bytes of one streamed chat completion; `body` holds messages and whatever else the endpoint takes."""
     parts = urlsplit(target.url)
-    data = json.dumps(
-        {"model": target.model, "stream": True, "stream_options": {"include_usage": True}, **body}
-    ).encode()
+    usage = {"stream_options": {"include_usage": True}} if target.usage else {}
+    data = json.dumps({"model": target.model, "stream": True, **usage, **body}).encode()
     key = target.key.get_secret_value()
     lines = [
         f"POST {parts.path}/chat/completions HTTP/1.1",
@@ -105,17 +133,22 @@ def open_loop(target: Target, bodies: Sequence[Mapping[str, Any]], offsets: Sequ
 
 
 def closed_loop(target: Target, bodies: Sequence[Mapping[str, Any]], concurrency: int, timeout_s: float) -> Run:
-    """Keep `concurrency` requests in flight until all are sent. Slow replies slow the load: for small demos."""
+    """Keep `concurrency` requests in flight until all are sent. Slow replies slow the load: for small demos.
+
+    The first of them leave together, connected: to connect takes the client longer than an answer may take to come.
+    """
 
     async def all_of_them(packets: list[bytes]) -> list[Raw]:
         raws: list[Raw] = [Raw(None, None, (), "never sent")] * len(packets)
         waiting = iter(enumerate(packets))
+        workers = min(concurrency, len(packets))
+        gate = _Gate(workers)
 
         async def worker() -> None:
             for index, packet in waiting:
-                raws[index] = await _one(target, packet, None, timeout_s)
+                raws[index] = await _one(target, packet, None, timeout_s, gate if index < workers else None)
 
-        await asyncio.gather(*(worker() for _ in range(concurrency)))
+        await asyncio.gather(*(worker() for _ in range(workers)))
         return raws
 
     return _timed(all_of_them, [request(target, body) for body in bodies], 0.0)
@@ -127,13 +160,39 @@ def _tls() -> ssl.SSLContext:
 
 
 def _timed(work: Callable[[list[bytes]], Coroutine[Any, Any, list[Raw]]], packets: list[bytes], lead_s: float) -> Run:
-    wall, cpu = time.perf_counter(), time.thread_time()
-    raws = asyncio.run(work(packets))
-    return Run(tuple(raws), time.perf_counter() - wall - lead_s, time.thread_time() - cpu)
+    ticks: list[Tick] = []
+
+    async def watched() -> list[Raw]:
+        ticker = asyncio.create_task(_tick(ticks))
+        try:
+            return await work(packets)
+        finally:
+            ticker.cancel()
+            await asyncio.gather(ticker, return_exceptions=True)
+
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in the middle would be time that the endpoint seems to take
+    try:
+        wall, cpu = time.perf_counter(), time.thread_time()
+        raws = asyncio.run(watched())
+        return Run(tuple(raws), time.perf_counter() - wall - lead_s, time.thread_time() - cpu, tuple(ticks))
+    finally:
+        if collecting:
+            gc.enable()
 
 
-async def _one(target: Target, packet: bytes, due: float | None, timeout_s: float) -> Raw:
-    """One request: connect ahead, wait for the deadline, send, collect until the end or the time-out."""
+async def _tick(ticks: list[Tick]) -> None:
+    clock = asyncio.get_running_loop().time
+    while True:
+        due = clock() + TICK_S
+        try:
+            await asyncio.sleep(TICK_S)
+        finally:  # the last one, which is cut short, says how late it was already
+            ticks.append(Tick(due, max(due, clock())))
+
+
+async def _one(target: Target, packet: bytes, due: float | None, timeout_s: float, gate: _Gate | None = None) -> Raw:
+    """One request: connect ahead, wait for the deadline or the gate, send, collect until the end or the time-out."""
     loop = asyncio.get_running_loop()
     parts = urlsplit(target.url)
     host, secure = parts.hostname or "", _tls() if parts.scheme == "https" else None
@@ -141,17 +200,23 @@ async def _one(target: Target, packet: bytes, due: float | None, timeout_s: floa
     if due is not None:
         await asyncio.sleep(due - LEAD_S - loop.time())
     end = (loop.time() if due is None else due) + timeout_s
+    found: tuple[asyncio.Transport, _Exchange] | str
     try:
         async with asyncio.timeout_at(end):
-            transport, exchange = await loop.create_connection(_Exchange, host, port, ssl=secure)
+            found = await loop.create_connection(_Exchange, host, port, ssl=secure)
     except OSError as e:  # a time-out is one too
-        return Raw(due, None, (), f"connect: {e.strerror or type(e).__name__}")
+        found = f"connect: {e.strerror or type(e).__name__}"
+    if gate:
+        await gate.wait()
+    if isinstance(found, str):
+        return Raw(due, None, (), found)
+    transport, exchange = found
     try:
         if due is not None:
             await asyncio.sleep(due - loop.time())
         sent = loop.time()
         transport.write(packet)
-        async with asyncio.timeout_at(end):
+        async with asyncio.timeout_at(end if due is not None else sent + timeout_s):
             await exchange.done
         failure = ""
     except TimeoutError:

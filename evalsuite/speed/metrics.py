@@ -1,6 +1,6 @@
 """Raw exchanges to figures: latencies from the deadline, tokens, errors, and the reasons that make a run void.
 
-In: the Raws of one run and the effort that was asked for. Out: a Sample a request, Figures a run. Pure. Definitions:
+In: the Raws of one run, its ticks, and the effort asked for. Out: a Sample a request, Figures a run. Pure. Definitions:
   TTFT  first token of any channel - deadline            TTFA  first token of the answer - deadline
   E2E   last token - deadline                            TPOT  (E2E - TTFT) / (output tokens - 1)
   ITL   gaps between arrivals of chunks (a chunk may hold several tokens)
@@ -9,6 +9,7 @@ In a closed loop the moment of sending stands for the deadline.
 """
 
 import json
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict
 
 from evalsuite.asking.stream import UNREADABLE, Stream
 from evalsuite.judging.statistics import percentiles
-from evalsuite.speed.client import Raw
+from evalsuite.speed.client import TICK_S, Raw, Tick
 from evalsuite.speed.wire import Malformed, parse
 
 Counted = Literal["usage", "chunks"]
@@ -49,6 +50,7 @@ class Sample(Frozen):
     counted: Counted = "usage"
     reasoning_counted: Counted = "usage"
     finish_reason: str = ""
+    loop_lag_s: float | None = None  # how late the client woke up when the first token came: so much too long, at most
 
     @property
     def tpot_s(self) -> float | None:
@@ -110,23 +112,41 @@ class Figures(Frozen):
     requests_per_s: float
     goodput: float | None  # share of all requests that met the SLO
     lag_s: Distribution | None
+    loop_lag_s: Distribution | None  # by how much, at most, the client made the TTFT of each request too long
     achieved: float | None  # achieved / requested rate
     cpu: float  # share of one core that the client used
 
 
 class Limits(Frozen):
     """When a run is void. The emission lag may be `lag_share` of the median TTFT, or `lag_floor_s` if that is more:
-    the event loop's own clock ticks in milliseconds."""
+    the event loop's own clock ticks in milliseconds. So may its lag at first tokens, which is what a TTFT errs by:
+    `loop_share` of the median, or `loop_floor_s`, which is as well as a tick of `client.TICK_S` can tell."""
 
     lag_share: float = 0.05
     lag_floor_s: float = 0.002
+    loop_share: float = 0.05
+    loop_floor_s: float = 0.003
     achieved: float = 0.99
     errors: float = 0.02
     cpu: float = 0.7
 
 
-def sample(raw: Raw, effort: str = "") -> Sample:
+def sample(raw: Raw, effort: str = "", ticks: Sequence[Tick] = ()) -> Sample:
     """What became of one request. Never raises: whatever is wrong with the response is the sample's error."""
+    found = _sample(raw, effort)
+    if not ticks or found.start is None or found.ttft_s is None:
+        return found
+    return found.model_copy(update={"loop_lag_s": _late(ticks, found.start + found.ttft_s)})
+
+
+def _late(ticks: Sequence[Tick], at: float) -> float:
+    """How long the loop had not been to be had at `at`: by the tick still to come, or by one that has just come."""
+    after = min(bisect_left(ticks, at, key=lambda tick: tick.woke), len(ticks) - 1)
+    before = ticks[after - 1] if after and at - ticks[after - 1].woke < TICK_S else None
+    return max(0.0, at - ticks[after].due, before.woke - before.due if before else 0.0)
+
+
+def _sample(raw: Raw, effort: str) -> Sample:
     start = raw.sent if raw.due is None else raw.due
     lag = raw.sent - raw.due if raw.sent is not None and raw.due is not None else None
     blank = Sample(start=start, lag_s=lag)
@@ -203,6 +223,7 @@ def figures(
         requests_per_s=len(good) / span if span else 0.0,
         goodput=sum(map(slo.met, samples)) / len(samples) if slo and samples else None,
         lag_s=distribution(s.lag_s for s in samples),
+        loop_lag_s=distribution(s.loop_lag_s for s in good),
         achieved=_achieved(samples),
         cpu=cpu,
     )
@@ -248,6 +269,11 @@ def void(found: Figures, limits: Limits | None = None) -> tuple[str, ...]:
         if found.lag_s.p99 > most:
             lag, most = found.lag_s.p99 * 1e3, most * 1e3
             reasons.append(f"requests left late: p99 {lag:.2f} ms after their deadline, at most {most:.2f} ms allowed")
+    if found.ttft_s and found.loop_lag_s:
+        most = max(limits.loop_share * found.ttft_s.p50, limits.loop_floor_s)
+        if found.loop_lag_s.p95 > most:
+            late = f"p95 {found.loop_lag_s.p95 * 1e3:.2f} ms, at most {most * 1e3:.2f} ms allowed"
+            reasons.append(f"the client read first tokens late: {late}; it measured itself")
     if found.achieved is not None and found.achieved < limits.achieved:
         reasons.append(f"{found.achieved:.1%} of the requested rate was achieved, not {limits.achieved:.0%}")
     if found.cpu > limits.cpu:

@@ -13,6 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from evalsuite.speed.metrics import Sample
 
+WARMUP = 2  # requests
+
 
 class Clock:
     """Seconds that pass only when told to. For @pytest.mark.benchmark(timer=clock)."""
@@ -40,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--endpoint-rate", type=float, metavar="R", help="requests per second in an open loop; default: a closed loop")
     add("--endpoint-concurrency", type=int, default=1, metavar="N", help="of the closed loop; default: 1")
     add("--endpoint-max-tokens", type=int, default=128, metavar="N", help="token limit of a reply; default: 128")
+    add("--endpoint-prompt-tokens", metavar="N[-M]", help="length of a prompt; default: 128-384, drawn evenly")
+    add("--endpoint-seed", type=int, metavar="N", help="of prompts and arrivals; default: another for every run, since "
+        "the endpoint's prefix cache may hold the prompts of the last")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -49,32 +54,24 @@ def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
     if not option("--endpoint"):
         pytest.skip("no endpoint to measure: give --endpoint http://127.0.0.1:8000/v1")
     from evalsuite.asking.endpoint import Endpoint
-    from evalsuite.speed import bench
+    from evalsuite.speed import load, prompts
     from evalsuite.speed.metrics import figures, void
     from tune.errors import UserError
 
     rate, count = option("--endpoint-rate"), option("--endpoint-requests")
-    fixed = {
-        "max_completion_tokens": option("--endpoint-max-tokens"),
-        "reasoning_effort": option("--endpoint-effort"),
-        "temperature": 0,
-    }
-    asked = [bench.PROMPTS[i % len(bench.PROMPTS)] for i in range(count)]
-    bodies = [{"messages": [{"role": "user", "content": text}], "seed": i, **fixed} for i, text in enumerate(asked)]
+    effort, seed = option("--endpoint-effort"), option("--endpoint-seed")
     try:
         endpoint = Endpoint(
             url=option("--endpoint"),
             model=option("--endpoint-model") or "",
             key_env=option("--endpoint-key-env") or "",
         )
-        target = bench.resolve(endpoint, "endpoint")
-        load = bench.Load(
-            rate=rate,
-            concurrency=None if rate else option("--endpoint-concurrency"),
-            effort=option("--endpoint-effort"),
-        )
-        bench.answers("the endpoint", target, bodies[:2], load)
-        samples, run = bench.measure(target, bodies, load)
+        offered = load.load(rate, None if rate else option("--endpoint-concurrency"), effort=effort)
+        seed = prompts.drawn() if seed is None else seed
+        texts = prompts.made(count + WARMUP, option("--endpoint-prompt-tokens") or prompts.LENGTHS, seed=seed)
+        every = load.bodies(texts, max_tokens=option("--endpoint-max-tokens"), effort=effort, seed=seed)
+        target = load.warmed("the endpoint", load.resolve(endpoint, "endpoint"), every[count:], offered)
+        samples, run = load.measure(target, every[:count], offered, seed=seed)
     except UserError as e:
         pytest.fail(str(e), pytrace=False)
     reasons = void(figures(samples, cpu=run.cpu_s / run.wall_s))

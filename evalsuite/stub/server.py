@@ -248,8 +248,8 @@ async def _stream(
         data = b"data: " + data + b"\n\n"
         writer.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
-        choices = [{"index": 0, "delta": delta, "finish_reason": finish}] if not more else []
+    def chunk(delta: dict[str, Any] | None, finish: str | None = None, **more: Any) -> bytes:
+        choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": finish}]
         return json.dumps(
             {"id": "chatcmpl-stub", "object": "chat.completion.chunk", "created": 0, "model": name, "choices": choices,
              **more}
@@ -267,11 +267,13 @@ async def _stream(
             return False
         if gap or not k:
             await _until(due + k * gap)
-        event(chunk({"reasoning": word} if k < reply.reasoning else {"content": word}))
+        # When the first token left, on a clock that all processes of a machine share: what calibrate holds a client to.
+        stamp: dict[str, Any] = {} if k else {"written": time.monotonic()}
+        event(chunk({"reasoning": word} if k < reply.reasoning else {"content": word}, **stamp))
         await writer.drain()
     event(chunk({}, reply.finish))
     if usage:
-        event(chunk({}, usage=reply.usage))
+        event(chunk(None, usage=reply.usage))
     event(b"[DONE]")
     writer.write(b"0\r\n\r\n")
     await writer.drain()
@@ -281,7 +283,7 @@ async def _stream(
 async def run(script: Script, port: int = 0, ready: "Future[tuple[str, asyncio.Event]] | None" = None) -> None:
     """Serve on 127.0.0.1 until the event given through `ready` is set, or for ever. Raises OSError: port in use."""
     stop, stub = asyncio.Event(), _Server(script)
-    server = await asyncio.start_server(stub.connection, "127.0.0.1", port, limit=1 << 20)
+    server = await asyncio.start_server(stub.connection, "127.0.0.1", port, limit=1 << 20, backlog=1024)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
     if ready is None:
         click.echo(url)

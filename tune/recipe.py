@@ -19,6 +19,7 @@ from pydantic import (
 from tune.artefact import file_digest
 from tune.errors import UserError
 from tune.harmony import EFFORTS, Effort
+from tune.terminal import one_line
 
 Positive = Annotated[int, Field(gt=0)]
 Efforts = Annotated[list[Effort], Field(min_length=1)]
@@ -219,6 +220,11 @@ class Evaluate(Section):
         return self
 
     @property
+    def asks(self) -> bool:
+        """Whether questions have to be frozen before anything is trained on."""
+        return bool(self.modules or self.questions_file)
+
+    @property
     def about_questions(self) -> dict[str, Any]:
         """What decides which questions `evalsuite questions` makes, or takes: it is written into their header.
 
@@ -235,10 +241,11 @@ class Evaluate(Section):
         """Raise UserError when the set in `path` was made from other settings, or taken from another file, than these
         name. `made` is {} for one that was made by hand: a recipe without a questions_file says nothing about it."""
         if OWN in made and not self.questions_file:
+            file = one_line(str(made[OWN]), 80)
             raise UserError(
                 f"{path} is not the question set of this recipe",
-                why=f"it was taken from {made[OWN]}, and [evaluate] names no {OWN}",
-                fix=f'add {OWN} = "{made[OWN]}" to [evaluate] of the recipe, or evalsuite questions --out {path}',
+                why=f"it was taken from {file}, and [evaluate] names no {OWN}",
+                fix=f'add {OWN} = "{file}" to [evaluate] of the recipe, or evalsuite questions --out {path}',
             )
         now = self.about_questions if made or self.questions_file else {}
         count = made.get("questions")

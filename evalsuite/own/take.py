@@ -18,7 +18,7 @@ from evalsuite.own.file import Row
 from evalsuite.questions import Grader, Question, QuestionSet, Split
 from tune.errors import UserError
 from tune.recipe import OWN, Evaluate, Recipe
-from tune.terminal import escaped, one_line
+from tune.terminal import one_line
 
 KIND = "own"
 LONGEST = {"prompt": 20_000, "answer": 200, "developer": 2_000, "kind": 64, "module": 64, "id": 64}  # characters
@@ -80,7 +80,7 @@ def checked(rows: Iterable[Row], *, module: str, rule: str) -> tuple[list[Questi
                 prompts[said] = ids[made.id] = row.line
                 questions.append(made)
         if isinstance(made, str):
-            faults.append(f"line {row.line}: {escaped(made)}")
+            faults.append(f"line {row.line}: {made}")
     return questions, faults
 
 

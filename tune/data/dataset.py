@@ -49,7 +49,7 @@ def _build(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
     frozen = recipe.work / QUESTIONS
-    if (recipe.evaluate.modules or recipe.evaluate.questions_file) and not frozen.is_file():
+    if recipe.evaluate.asks and not frozen.is_file():
         raise UserError("there are no frozen questions to keep out of the training data", fix="evalsuite questions")
     prompts = _prompts(frozen, recipe.evaluate, source) if frozen.is_file() else []
     inputs, settings = origin(recipe)

@@ -78,6 +78,11 @@ def test_every_column_is_kept_and_csv_and_jsonl_say_the_same(tmp_path: Path) -> 
     assert one[1].prompt == 'Line one,\nand "two"'
 
 
+def test_a_windows_line_end_that_json_spells_out_is_a_line_end(tmp_path: Path) -> None:
+    (tmp_path / "own.jsonl").write_text(lines({**PORT, "prompt": "One\r\ntwo?"}))
+    assert take(project(tmp_path), tmp_path / "own.jsonl").questions[0].prompt == "One\ntwo?"
+
+
 def test_the_same_file_gives_the_same_digest_and_another_byte_another_one(tmp_path: Path) -> None:
     asked, path = project(tmp_path), tmp_path / "own.jsonl"
     path.write_text(lines(PORT))

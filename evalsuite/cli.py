@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from evalsuite.commands import PATH, RECIPE, questions, read_recipe
 from tune.errors import Group, UserError
 from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
     from evalsuite.report import Report
-    from tune.recipe import Recipe
 
-PATH = click.Path(path_type=Path)
-RECIPE = click.option("--recipe", "path", type=PATH, default=Path("recipe.toml"), show_default=True,
-                      help="Its [evaluate] section says what is asked and when a model passes.")  # fmt: skip
 KEYS = (
     click.option("--base-key-env", default="", metavar="NAME", help="Variable that holds the base endpoint's key."),
     click.option("--tuned-key-env", default="", metavar="NAME", help="Variable that holds the tuned endpoint's key."),
@@ -38,29 +35,7 @@ def main() -> None:
     """
 
 
-@main.command()
-@RECIPE
-@click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
-def questions(path: Path, out: Path | None) -> None:
-    """Generate questions about what is held out, and as many as [evaluate] taught says about what is trained on.
-
-    Each answer is verified: by running it, or in the passage that stands in the prompt. For passages, `tune collect`
-    comes first.
-    """
-    from evalsuite import freeze
-    from evalsuite import questions as file
-
-    recipe = _recipe(path)
-    if not (recipe.evaluate.modules or recipe.evaluate.taught):
-        why = "without them nothing is held out, and taught = 0 asks nothing about what is trained on"
-        raise UserError(
-            f"{path} names no modules to ask about", why=why, fix=f"add modules = [...] to [evaluate] in {path}"
-        )
-    made = freeze.make(recipe, say)
-    target = out or recipe.work / "questions.jsonl"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    file.write(target, made)
-    tell(f"questions: {len(made.questions)} in {target}, digest {made.digest[:12]}; next: tune dataset")
+main.add_command(questions)
 
 
 @main.command()
@@ -73,7 +48,7 @@ def plan(path: Path, as_json: bool) -> None:
     """
     from evalsuite import plan as planning
 
-    made = planning.plan(_recipe(path).evaluate)
+    made = planning.plan(read_recipe(path).evaluate)
     tell(made.model_dump_json(indent=1) if as_json else planning.words(made))
 
 
@@ -122,7 +97,7 @@ def compare(
     for option, url in (("--base", base), ("--tuned", tuned)):
         if not (url or replay):
             raise click.UsageError(f"Missing option '{option}'.")
-    recipe = _recipe(path)
+    recipe = read_recipe(path)
     folder = out or recipe.work
     asked, pages = file or recipe.work / "questions.jsonl", recipe.work / "pages"
     if replay:
@@ -276,7 +251,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
     made = _read(file)
     if path or Path("recipe.toml").exists():
         path = path or Path("recipe.toml")
-        asked = _recipe(path).evaluate
+        asked = read_recipe(path).evaluate
         lacks = [e for e in asked.efforts if e not in made.efforts]
         short = weaker(made.judged, asked) + [f"nothing at effort {e}, and the recipe asks for it" for e in lacks]
         if short:
@@ -306,9 +281,3 @@ def _read(path: Path) -> "Report":
     from evalsuite import report
 
     return report.read(path)
-
-
-def _recipe(path: Path) -> "Recipe":
-    from tune import recipe
-
-    return recipe.read(path)

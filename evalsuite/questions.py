@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from tune.artefact import write_text
 from tune.errors import UserError, reason
+from tune.terminal import one_line
 
 SCHEMA = 5
 
@@ -46,7 +47,7 @@ class QuestionSet(BaseModel):
 
     schema_version: int = SCHEMA
     name: str
-    python: str
+    python: str  # the version they ask about; "" for one's own
     made: dict[str, JsonValue] = {}  # recipe.Evaluate.about_questions, and the digests of pages; empty: by hand
     left_out: dict[str, int] = {}  # reason -> closed-book candidates that it kept out
     skipped: dict[str, str] = {}  # module of which no closed-book question was made -> reason
@@ -61,7 +62,9 @@ class QuestionSet(BaseModel):
         again = [f"the id {name} stands {count} times" for name, count in ids.items() if count > 1]
         again += [f"{', '.join(names)} ask the same" for names in asked.values() if len(set(names)) > 1]
         if again:
-            why = "\n       ".join([*again[:5], *([f"and {len(again) - 5} more"] if len(again) > 5 else [])])
+            why = "\n       ".join(
+                [*map(one_line, again[:5]), *([f"and {len(again) - 5} more"] if len(again) > 5 else [])]
+            )
             raise UserError("a question is in the set more than once", why=why, fix="keep one of each")
         return self
 

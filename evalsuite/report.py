@@ -29,6 +29,7 @@ from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, A
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
+from tune.recipe import OWN
 
 SCHEMA = 4
 REMAKE = "evalsuite compare"
@@ -176,7 +177,8 @@ def build(
     )
     comparisons = held_out + tuple(c for c in taught if c.asked)
     made_of = {
-        "questions made for Python": questions.python,
+        **({"questions made for Python": questions.python} if questions.python else {}),
+        **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
         **({"seed": str(questions.made["seed"])} if "seed" in questions.made else {}),
         "graders": str(graders.VERSION),
     }

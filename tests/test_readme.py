@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from story import commands
+from story import Story, commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -17,9 +17,9 @@ def block(name: str) -> str:
     return found[1]
 
 
-def shown() -> dict[str, str]:
-    """Each command of the path and the output shown below it."""
-    parts = re.split(r"^\$ (.+)\n", block("path"), flags=re.M)
+def shown(name: str = "path") -> dict[str, str]:
+    """Each command of the path, or of another block, and the output shown below it."""
+    parts = re.split(r"^\$ (.+)\n", block(name), flags=re.M)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -50,6 +50,15 @@ def test_the_path_shown_is_what_the_demo_runs():
     assert [c for c in shown() if not c.startswith("serve run")] == [*before, *rendered, last]
     served = re.findall(r"^serve run .*?(?= & )", script, re.M)
     assert [c.removesuffix(" &") for c in shown() if c.startswith("serve run")] == served
+
+
+def test_own_questions_are_taken_and_checked_as_shown(tmp_path):
+    (tmp_path / "own.csv").write_text(block("own-file"))
+    (tmp_path / "recipe.toml").write_text('[evaluate]\nefforts = ["low"]\n')
+    project = Story(tmp_path, {})
+    for command, output in shown("own").items():
+        project.run(command)
+        assert project.said[command] == output, command
 
 
 @pytest.mark.engine

@@ -84,7 +84,12 @@ def test_an_edited_page_file_is_made_again(tmp_path):
 
 
 def test_the_next_command_is_the_one_that_freezes_the_questions(tmp_path):
-    for held, following in (('["ast"]', "evalsuite questions"), ("[]", "tune dataset")):
+    own = '[]\nquestions_file = "own.csv"'
+    for held, following in (
+        ('["ast"]', "evalsuite questions"),
+        (own, "evalsuite questions"),
+        ("[]", "tune dataset"),
+    ):
         stdlib(tmp_path, held=held)
         said = CliRunner().invoke(main, ["collect", "--recipe", str(tmp_path / "recipe.toml")])
         assert said.output.endswith(f"next: {following}\n")

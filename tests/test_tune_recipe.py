@@ -101,3 +101,32 @@ def test_a_limit_of_tokens_is_one_number_or_one_an_effort(tmp_path):
     assert limits("", "low") == [256]
     table = 'max_tokens = {low = 64, high = 512}\nefforts = ["low", "high"]'
     assert limits(table, "low", "high", None) == [64, 512, 512]
+
+
+def test_ones_own_questions_are_known_by_file_content_and_number_wherever_the_command_runs(tmp_path):
+    (tmp_path / "own.csv").write_text("x")
+    path = written(tmp_path, '[evaluate]\nquestions_file = "own.csv"\nquestions = 40\n')
+    asked = recipe.read(path).evaluate
+    assert asked.taught == 0
+    assert asked.about_questions == {
+        "questions_file": "own.csv",
+        "sha256": "2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881",
+        "questions": 40,
+        "answer_rule": asked.answer_rule,
+    }
+    file, made = tmp_path / "questions.jsonl", {**asked.about_questions, "modules": ["own"]}
+    asked.require_questions(file, made)
+    asked.require_questions(file, {**made, "questions": 41})
+    for change, says in (
+        ({"questions": 39}, "questions was 39, and .* has 40"),
+        ({"questions": "many"}, "questions was many"),
+        ({"sha256": "0"}, "sha256 was 0, and .* has 2d711642"),
+        ({"questions_file": "other.csv"}, "questions_file was other"),
+        ({"answer_rule": "x"}, "answer_rule was x"),
+    ):
+        with pytest.raises(UserError, match=says):
+            asked.require_questions(file, {**made, **change})
+    with pytest.raises(UserError, match=r"it was taken from \\x1b\[31m, and .* names no questions_file"):
+        recipe.Evaluate().require_questions(file, {"questions_file": "\x1b[31m"})
+    (tmp_path / "own.csv").unlink()
+    assert "sha256" not in asked.about_questions

@@ -128,6 +128,11 @@ def test_questions_come_between_pages_and_dataset(tmp_path):
     assert status(r).next == "tune dataset"
     row = status(r).rows[1]
     assert (row.what, row.where, row.figures) == ("questions", str(path), "questions 0")
+    path.unlink()
+    own = project(tmp_path, '[evaluate]\nquestions_file = "own.csv"\n')
+    shutil.rmtree(own.work / "pages")
+    collected(own)
+    assert status(own).next == "evalsuite questions"
 
 
 def test_an_unfinished_stage_is_shown_and_never_taken_as_whole(tmp_path):

@@ -47,7 +47,7 @@ def collect(path: Path, as_json: bool) -> None:
     from tune.data.collect import collect as stage
 
     recipe = _recipe(path)
-    _run(stage, recipe, as_json, then="evalsuite questions" if recipe.evaluate.modules else "tune dataset")
+    _run(stage, recipe, as_json, then="evalsuite questions" if recipe.evaluate.asks else "tune dataset")
 
 
 @main.command()

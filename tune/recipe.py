@@ -5,10 +5,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
+from tune.artefact import file_digest
 from tune.errors import UserError
 from tune.harmony import EFFORTS, Effort
+from tune.terminal import one_line
 
 Positive = Annotated[int, Field(gt=0)]
 Efforts = Annotated[list[Effort], Field(min_length=1)]
@@ -171,12 +182,15 @@ class Serve(Section):
         return self
 
 
+OWN = "questions_file"  # of [evaluate], and of the header of a set that was taken from it
+_GENERATED = {"book", "open_kinds", "taught"}  # say nothing about one's own questions
 ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
 
 class Evaluate(Section):
     modules: list[str] = []  # questions come from these; never trained on
-    questions: Positive = 200
+    questions_file: Path | None = None  # your own, CSV or JSONL, relative to the recipe, in place of generated ones
+    questions: Positive = 200  # of your own: held-out ones, at least, where this is set
     book: Literal["closed", "open", "both"] = "both"  # open: the passage that holds the answer stands in the prompt
     open_kinds: Annotated[list[Open], Field(min_length=1)] = list(get_args(Open))
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
@@ -188,6 +202,16 @@ class Evaluate(Section):
     margin: Share = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
+    _folder: Path = PrivateAttr(default=Path())  # where recipe.toml lies
+
+    @model_validator(mode="before")
+    @classmethod
+    def _own(cls, given: Any) -> Any:
+        if not (isinstance(given, dict) and given.get(OWN)):
+            return given
+        if idle := sorted(_GENERATED & given.keys()):
+            raise ValueError(f"{', '.join(idle)} shape generated questions, and {OWN} names your own")
+        return {**given, "taught": 0}
 
     @model_validator(mode="after")
     def _limits(self) -> Self:
@@ -196,16 +220,38 @@ class Evaluate(Section):
         return self
 
     @property
+    def asks(self) -> bool:
+        """Whether questions have to be frozen before anything is trained on."""
+        return bool(self.modules or self.questions_file)
+
+    @property
     def about_questions(self) -> dict[str, Any]:
-        """What decides which questions `evalsuite questions` makes: it is written into their header."""
+        """What decides which questions `evalsuite questions` makes, or takes: it is written into their header.
+
+        Of one's own file its name and, where it is there, its sha256."""
+        if self.questions_file:
+            path = self._folder / self.questions_file
+            least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
+            digest = {"sha256": file_digest(path)} if path.is_file() else {}
+            return {OWN: path.name, **digest, **least, "answer_rule": self.answer_rule}
         sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
         return {**self.model_dump(include=ABOUT_QUESTIONS), **sets}
 
     def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
-        """Raise UserError when the set in `path` was made from other settings than these; `made` is {} for one that
-        was made by hand, about which the recipe says nothing."""
-        now = self.about_questions
-        if other := [key for key in now if made and made.get(key) != now[key]]:
+        """Raise UserError when the set in `path` was made from other settings, or taken from another file, than these
+        name. `made` is {} for one that was made by hand: a recipe without a questions_file says nothing about it."""
+        if OWN in made and not self.questions_file:
+            file = one_line(str(made[OWN]), 80)
+            raise UserError(
+                f"{path} is not the question set of this recipe",
+                why=f"it was taken from {file}, and [evaluate] names no {OWN}",
+                fix=f'add {OWN} = "{file}" to [evaluate] of the recipe, or evalsuite questions --out {path}',
+            )
+        now = self.about_questions if made or self.questions_file else {}
+        count = made.get("questions")
+        if self.questions_file and isinstance(count, int) and count >= now.get("questions", 0):
+            now.pop("questions", None)  # one's own file has what it has: more is no less strict
+        if other := [key for key in now if made.get(key) != now[key]]:
             raise UserError(
                 f"{path} is not the question set of this recipe",
                 why="\n       ".join(f"{key} was {made.get(key)}, and [evaluate] has {now[key]}" for key in other),
@@ -268,6 +314,11 @@ class Recipe(Section):
             raise ValueError(
                 f"collect.modules and evaluate.modules share {', '.join(both)}: questions must be held out"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _beside(self) -> Self:
+        self.evaluate._folder = self.folder
         return self
 
     @property

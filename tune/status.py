@@ -84,7 +84,7 @@ def status(recipe: Recipe) -> Status:
         if folder == "pages":
             questions = _questions(recipe)
             rows += questions
-            if any(not row.digest for row in questions) or (recipe.evaluate.modules and not questions):
+            if any(not row.digest for row in questions) or (recipe.evaluate.asks and not questions):
                 following = following or QUESTIONS
     rows += _at_work(recipe.work)
     exports = {checkpoint.of(recipe.work / name, made[name]).served_name: name for name in made if name in EXPORTS}

@@ -1,12 +1,18 @@
-"""How progress is shown: on stderr, rewritten in place on a terminal, a line each in a log. Stdout stays clean."""
+"""How progress is shown: on stderr, rewritten in place on a terminal, a line each in a log. Stdout stays clean.
+
+Text of strangers, what a model says, a page or a question holds, may be anything. `escaped`, nothing of it moves a
+cursor, changes a colour or reorders a line: what is not printable is shown as Python would write it.
+"""
 
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 
 COLUMNS = 79  # a longer line wraps on a usual terminal, and what wraps is not rewritten in place
+TAB = "    "
 
 
 def say(line: str) -> None:
@@ -55,6 +61,17 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def escaped(text: str) -> str:
+    """The text with line breaks as they are and tabs as spaces; controls, ANSI escapes, marks that reorder text and
+    lone surrogates spelled out. Every character is looked at by itself: a stream may be cut anywhere."""
+    return "".join(map(_shown, text))
+
+
+def one_line(text: str, most: int = 300) -> str:
+    """The beginning of somebody's words, escaped, for the middle of a sentence."""
+    return escaped(" ".join(text.split()))[:most]
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep the libraries' warnings and bars off the terminal: what matters is raised or reported by us."""
@@ -72,3 +89,13 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(shown)
         if bars:
             logging.enable_progress_bar()
+
+
+def _shown(c: str) -> str:
+    if c == "\n" or c.isprintable():
+        return c
+    if c == "\t":
+        return TAB
+    if unicodedata.category(c) == "Zs":  # a space of another width
+        return " "
+    return c.encode("unicode_escape").decode()

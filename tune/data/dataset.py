@@ -49,7 +49,7 @@ def _build(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
     frozen = recipe.work / QUESTIONS
-    if recipe.evaluate.modules and not frozen.is_file():
+    if recipe.evaluate.asks and not frozen.is_file():
         raise UserError("there are no frozen questions to keep out of the training data", fix="evalsuite questions")
     prompts = _prompts(frozen, recipe.evaluate, source) if frozen.is_file() else []
     inputs, settings = origin(recipe)
@@ -151,7 +151,7 @@ def origin(recipe: Recipe) -> tuple[dict[str, str], dict[str, Any]]:
 def select(examples: Sequence[Example], questions: Sequence[str]) -> tuple[list[Example], Counter[str]]:
     """Examples that pass every filter, in order, and how many fell to which. Contamination is looked for first."""
     dropped: Counter[str] = Counter()
-    taken = set(quality.contaminated([e.text for e in examples], questions)) if questions else set()
+    taken = set(quality.contaminated([e.taught for e in examples], questions)) if questions else set()
     dropped["contaminated"] = len(taken)
     left = []
     for i, example in enumerate(examples):

@@ -47,6 +47,12 @@ class Example(BaseModel):
         """Question and answer, without instructions and analysis."""
         return "\n".join(message.content for message in self.messages if message.role != "developer")
 
+    @property
+    def taught(self) -> str:
+        """The same with the analysis, which is learned too: it quotes the page."""
+        turns = [message for message in self.messages if message.role != "developer"]
+        return "\n".join(part for turn in turns for part in (turn.thinking or "", turn.content))
+
 
 class Made(NamedTuple):
     """Examples in the order of their pages, and what became of the pages' interactive examples."""

@@ -65,26 +65,28 @@ def contaminated(texts: Sequence[str], questions: Iterable[str]) -> list[int]:
     exact: set[tuple[str, ...]] = set()
     grams: set[tuple[str, ...]] = set()
     for question in questions:
-        words = _words(question)
-        if len(words) < GRAM:
-            exact.add(words)
-        grams.update(_runs(words, GRAM))
-    lengths = sorted({len(words) for words in exact if words})
+        said = words(question)
+        if len(said) < GRAM:
+            exact.add(said)
+        grams.update(runs(said, GRAM))
+    lengths = sorted({len(each) for each in exact if each})
 
     def hit(text: str) -> bool:
-        words = _words(text)
-        if not grams.isdisjoint(_runs(words, GRAM)):
+        said = words(text)
+        if not grams.isdisjoint(runs(said, GRAM)):
             return True
-        return any(not exact.isdisjoint(_runs(words, length)) for length in lengths)
+        return any(not exact.isdisjoint(runs(said, length)) for length in lengths)
 
     return [i for i, text in enumerate(texts) if hit(text)]
 
 
-def _words(text: str) -> tuple[str, ...]:
+def words(text: str) -> tuple[str, ...]:
+    """Letters, digits and underscores, in lower case: what stands between them counts as nothing."""
     return tuple(re.findall(r"\w+", text.lower()))
 
 
-def _runs(words: tuple[str, ...], length: int) -> Iterable[tuple[str, ...]]:
+def runs(words: tuple[str, ...], length: int) -> Iterable[tuple[str, ...]]:
+    """Every `length` words in a row, from the first on; none of fewer words."""
     return (words[i : i + length] for i in range(len(words) - length + 1))
 
 

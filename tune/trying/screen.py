@@ -1,15 +1,14 @@
-"""Text of strangers on a terminal: escaped, measured, wrapped, and set in two columns. Pure; writes nothing.
-
-What a model says and what a page holds may be anything. Nothing of it moves a cursor, changes a colour or reorders a
-line: what is not printable is shown as Python would write it.
-"""
+"""Text of strangers on a terminal: escaped (`tune.terminal`), measured, wrapped, and set in two columns. Pure; writes
+nothing."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
 from typing import NamedTuple
 
-TAB = "    "
+from tune.terminal import escaped as escaped
+from tune.terminal import one_line as one_line
+
 BETWEEN = " │ "  # two columns
 
 
@@ -18,17 +17,6 @@ class Line(NamedTuple):
 
     text: str
     look: str = ""
-
-
-def escaped(text: str) -> str:
-    """The text with line breaks as they are and tabs as spaces; controls, ANSI escapes, marks that reorder text and
-    lone surrogates spelled out. Every character is looked at by itself: a stream may be cut anywhere."""
-    return "".join(map(_shown, text))
-
-
-def one_line(text: str, most: int = 300) -> str:
-    """The beginning of somebody's words, escaped, for the middle of a sentence."""
-    return escaped(" ".join(text.split()))[:most]
 
 
 def width(text: str) -> int:
@@ -70,16 +58,6 @@ def beside(left: Sequence[Line], right: Sequence[Line], columns: int, style: Cal
         space = " " * (columns - width(one.text))
         out.append(f"{style(one)}{space}{BETWEEN}{style(other)}".rstrip(" "))
     return out
-
-
-def _shown(c: str) -> str:
-    if c == "\n" or c.isprintable():
-        return c
-    if c == "\t":
-        return TAB
-    if unicodedata.category(c) == "Zs":  # a space of another width
-        return " "
-    return c.encode("unicode_escape").decode()
 
 
 def _cells(c: str) -> int:

@@ -1,0 +1,170 @@
+"""Which questions a model may have met in training: question set and training texts in, shares and ids out. Pure.
+
+Three signs, each apart: the prompt stands in a text word for word; 13 words in a row do (Brown et al. 2020,
+appendix C, as `tune dataset` filters); a statement of the prompt's code does, whatever its layout, quotes and comments.
+"""
+
+import ast
+import re
+import textwrap
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+from evalsuite.questions import Question
+from tune.data.quality import GRAM, runs, words
+
+LEAST = 8  # nodes of a statement's tree, names' contexts aside: `import os` and `f(x)` are everybody's
+LONGEST = 20_000  # characters of code that are parsed
+
+_FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1")
+_SESSION = re.compile(r"(?m)^[ \t]*>>> ?(.*(?:\n[ \t]*\.\.\.(?: .*|$))*)")
+_INLINE = re.compile(r"(`{1,2})([^`\n]+)\1")
+_TELLS = re.compile(r"[(\[=]")  # a line of code too long to be everybody's has one of these
+
+
+class Hits(BaseModel):
+    """The questions that one sign tells of. `share` of all that were looked at, 0 for none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    count: int
+    share: float
+    ids: tuple[str, ...]  # in the order of the questions
+
+
+class Contamination(BaseModel):
+    """What training texts hold of questions: by each sign, and by any."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    questions: int
+    texts: int
+    exact: Hits
+    ngram: Hits
+    ast: Hits
+    any: Hits
+
+
+class _Index(NamedTuple):
+    """Where to look a text's words up. Values are positions of questions."""
+
+    grams: dict[tuple[str, ...], set[int]]  # every 13 words in a row
+    short: dict[tuple[str, ...], set[int]]  # whole prompts of fewer words
+    lengths: dict[str, set[int]]  # of those, by their first word
+    begins: dict[tuple[str, ...], list[int]]  # the first 13 words of longer prompts
+
+
+def contamination(questions: Sequence[Question], texts: Iterable[str]) -> Contamination:
+    """Look every text's words and statements up among the questions': time grows with the sum of both, not with the
+    product."""
+    said = [words(q.prompt) for q in questions]
+    code = defaultdict[str, set[int]](set)
+    for i, question in enumerate(questions):
+        for statement in statements(question.prompt):
+            code[statement].add(i)
+    index, count = _index(said), 0
+    exact, ngram, trees = set[int](), set[int](), set[int]()
+    for text in texts:
+        count += 1
+        _look(words(text), index, said, exact, ngram)
+        if code:
+            trees.update(*(code[found] for found in statements(text) if found in code))
+
+    def hits(found: Collection[int]) -> Hits:
+        ids = tuple(questions[i].id for i in sorted(found))
+        return Hits(count=len(ids), share=len(ids) / len(questions) if questions else 0.0, ids=ids)
+
+    return Contamination(
+        questions=len(questions),
+        texts=count,
+        exact=hits(exact),
+        ngram=hits(ngram),
+        ast=hits(trees),
+        any=hits(exact | ngram | trees),
+    )
+
+
+def statements(text: str) -> set[str]:
+    """The Python statements of at least LEAST nodes that stand in a text's code, nested ones too, each as its tree.
+    What reads as a signature is none: functions of one page and another share `open(filename, mode='rb')`.
+
+    Code is what is fenced, behind `>>>`, in backticks, indented, or on a line of its own. It is parsed and never run.
+    """
+    return {found for source in _sources(text) for found in _parsed(source[:LONGEST])}
+
+
+def _index(said: Sequence[tuple[str, ...]]) -> _Index:
+    index = _Index(defaultdict(set), defaultdict(set), defaultdict(set), defaultdict(list))
+    for i, mine in enumerate(said):
+        for gram in runs(mine, GRAM):
+            index.grams[gram].add(i)
+        if len(mine) >= GRAM:
+            index.begins[mine[:GRAM]].append(i)
+        elif mine:
+            index.short[mine].add(i)
+            index.lengths[mine[0]].add(len(mine))
+    return index
+
+
+def _look(
+    text: tuple[str, ...], index: _Index, said: Sequence[tuple[str, ...]], exact: set[int], ngram: set[int]
+) -> None:
+    for at, gram in enumerate(runs(text, GRAM)):
+        if gram in index.grams:
+            ngram |= index.grams[gram]
+            exact.update(i for i in index.begins.get(gram, ()) if text[at : at + len(said[i])] == said[i])
+    for at, word in enumerate(text):
+        for length in index.lengths.get(word, ()):
+            exact |= index.short.get(text[at : at + length], set())
+
+
+def _sources(text: str) -> Iterator[str]:
+    fenced = [code for _, code in _FENCED.findall(text)]
+    yield from map(textwrap.dedent, fenced)
+    for found in _SESSION.findall(text):
+        yield re.sub(r"(?m)^[ \t]*\.\.\. ?", "", found)
+    for _, found in _INLINE.findall(text):
+        yield found.strip()
+    block = list[str]()
+    for line in [*text.split("\n"), ""]:
+        if line.startswith(("    ", "\t")) or (block and not line.strip()):
+            block.append(line)
+            continue
+        if block:
+            yield textwrap.dedent("\n".join(block))
+            block = []
+        if _TELLS.search(line):
+            yield line.strip()
+    if block:
+        yield textwrap.dedent("\n".join(block))
+
+
+@lru_cache(maxsize=20_000)  # training texts show one passage again and again
+def _parsed(source: str) -> frozenset[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in somebody's code is no news of ours
+            found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
+        return frozenset(ast.dump(node) for node in found if _nodes(node) >= LEAST and not _signature(node))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return frozenset()
+
+
+def _nodes(node: ast.stmt) -> int:
+    return sum(not isinstance(part, ast.expr_context) for part in ast.walk(node))
+
+
+def _signature(node: ast.stmt) -> bool:
+    """A call that gives names alone, and by keyword names and constants."""
+    if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)):
+        return False
+    call = node.value
+    given = [arg.value if isinstance(arg, ast.Starred) else arg for arg in call.args]
+    return all(isinstance(arg, ast.Name) for arg in given) and all(
+        isinstance(keyword.value, ast.Constant | ast.Name | ast.UnaryOp) for keyword in call.keywords
+    )

@@ -1,0 +1,1 @@
+"""A team's own questions: read from a file, shown, and checked."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tune.errors import Group, UserError
-from tune.terminal import say, tell
+from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
     from evalsuite.report import Report
@@ -47,7 +47,7 @@ def questions(path: Path, out: Path | None) -> None:
     Each answer is verified: by running it, or in the passage that stands in the prompt. For passages, `tune collect`
     comes first.
     """
-    from evalsuite import freeze
+    from evalsuite import freeze, sandbox
     from evalsuite import questions as file
 
     recipe = _recipe(path)
@@ -57,6 +57,8 @@ def questions(path: Path, out: Path | None) -> None:
             f"{path} names no modules to ask about", why=why, fix=f"add modules = [...] to [evaluate] in {path}"
         )
     made = freeze.make(recipe, say)
+    if recipe.evaluate.modules and recipe.evaluate.book != "open":  # not in the set: equal sets stay equal anywhere
+        note(sandbox.described())
     target = out or recipe.work / "questions.jsonl"
     target.parent.mkdir(parents=True, exist_ok=True)
     file.write(target, made)

@@ -9,13 +9,14 @@ import ctypes
 import json
 import os
 import platform
+import secrets
 import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 NOBODY = 65534
-SCRATCH = "/tmp/scratch"  # noqa: S108  in the new root
+TMP = Path("/tmp")  # noqa: S108  in the new root
 DEVICES = ("null", "zero", "full", "random", "urandom")
 FAILED = 125
 # linux/sched.h, mount.h, prctl.h
@@ -38,8 +39,9 @@ def main(size: int, binds: list[str], empty: list[str], command: list[str]) -> i
     told, tell = os.pipe()
     first = os.fork()
     if first == 0:
-        _build_root(Path.cwd(), size, binds, empty)
-        os.write(tell, str(_reap(command)).encode())
+        new = Path.cwd()
+        _build_root(new, size, binds, empty)
+        os.write(tell, str(_reap(TMP / new.name, command)).encode())
         os._exit(0)
     os.close(tell)
     # The caller's way to end it: unlike a kill of the group, this waits until every process in there is gone.
@@ -58,21 +60,28 @@ def _own_ids(flags: int) -> None:
     """New namespaces. Of the user ids, root keeps itself, to read an interpreter under /root, and can become nobody;
     for everybody else there is only nobody. The map has to be written from outside."""
     user, group, me = os.getuid(), os.getgid(), os.getpid()
+    both = user == 0 and _has_nobody()
     ready, go = os.pipe()
     helper = os.fork()
     if helper == 0:
         os.close(go)
         if os.read(ready, 1):
-            if user != 0:
+            if not both:
                 Path(f"/proc/{me}/setgroups").write_text("deny")
             for file, own in (("uid_map", user), ("gid_map", group)):
-                ids = f"{own} {own} 1\n{NOBODY} {NOBODY} 1" if user == 0 else f"{NOBODY} {own} 1"
+                ids = f"{own} {own} 1\n{NOBODY} {NOBODY} 1" if both else f"{NOBODY} {own} 1"
                 Path(f"/proc/{me}/{file}").write_text(ids)
         os._exit(0)
     _call("unshare", flags)
     os.write(go, b"x")
     if os.waitpid(helper, 0)[1]:
         raise OSError("the user ids cannot be mapped")
+
+
+def _has_nobody() -> bool:
+    """False in a user namespace with fewer users."""
+    ids = [[int(n) for n in line.split()] for line in Path("/proc/self/uid_map").read_text().splitlines()]
+    return any(first <= NOBODY < first + count for first, _, count in ids)
 
 
 def _mount(what: Path | str, where: Path, kind: str | None, flags: int, options: str = "") -> None:
@@ -128,11 +137,13 @@ def _show(path: Path, where: Path) -> None:
     _mount(path, where, None, BIND | REC)
 
 
-def _reap(command: list[str]) -> int:
+def _reap(scratch: Path, command: list[str]) -> int:
     """Start `command` without any power, and bury what dies until it does."""
+    with suppress(OSError):  # numbers and folders differ from run to run, as outside: nothing may count on them
+        Path("/proc/sys/kernel/ns_last_pid").write_text(str(secrets.randbelow(30_000) + 2))
     _give_up_powers()
-    Path(SCRATCH).mkdir(mode=0o700)
-    os.chdir(SCRATCH)
+    scratch.mkdir(mode=0o700)
+    os.chdir(scratch)
     _call("prctl", DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # without a handler, the first process cannot be killed from inside
     program = os.fork()

@@ -25,7 +25,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from evalsuite.namespaces import NOBODY, SCRATCH
+from evalsuite.namespaces import NOBODY, TMP
 
 Level = Literal["namespaces", "bubblewrap", "none"]
 SHUT_IN: tuple[Level, ...] = ("namespaces", "bubblewrap")  # the stronger first
@@ -41,9 +41,13 @@ if os.getuid() == 0 and sys.platform == "linux":
     libc = ctypes.CDLL(None, use_errno=True)
     # Of root's powers keep reading alone (CAP_DAC_READ_SEARCH, 2): the interpreter may lie under /root. Where a
     # container lacks even that and others may not read the interpreter, root is better than no modules.
+    # Nor has every user namespace a nobody.
     reads = libc.prctl(23, 2) == 1  # PR_CAPBSET_READ
-    if reads or all(p.stat().st_mode & 1 for p in pathlib.Path(os.__file__).resolve().parents):
+    try:
         os.chown(".", nobody, nobody)
+    except OSError:
+        nobody = 0
+    if nobody and (reads or all(p.stat().st_mode & 1 for p in pathlib.Path(os.__file__).resolve().parents)):
         os.setgroups([])
         libc.prctl(8, 1, 0, 0, 0)  # PR_SET_KEEPCAPS
         os.setresgid(nobody, nobody, nobody)
@@ -130,12 +134,6 @@ def run(
         "NOFILE": 64,
         "CORE": 0,
     }
-    python = sys.executable if at == "none" else os.path.realpath(sys.executable)
-    command = [python, "-s", "-P", "-S", "-c", _BOOT, json.dumps([limits, NOBODY])]
-    if at == "namespaces":
-        command = _in_namespaces(output_mb * MIB, command)
-    elif at == "bubblewrap":
-        command = _in_bubblewrap(output_mb * MIB, command)
     env = {"PYTHONHASHSEED": str(hash_seed), "PYTHONUTF8": "1", "LANG": "C.UTF-8", "TZ": "UTC"}
     with (
         tempfile.TemporaryDirectory(prefix="sandbox-", ignore_cleanup_errors=True) as folder,
@@ -145,6 +143,7 @@ def run(
     ):
         stdin.write(code.encode("utf-8", "surrogatepass"))
         stdin.seek(0)
+        command = _command(at, limits, Path(folder).name)
         child = subprocess.Popen(
             command, stdin=stdin, stdout=out, stderr=err, cwd=folder, env=env, start_new_session=True
         )
@@ -166,13 +165,21 @@ def run(
         return Result(said, erred, returncode, at)
 
 
+def _command(at: Level, limits: dict[str, int], folder: str) -> list[str]:
+    python = sys.executable if at == "none" else os.path.realpath(sys.executable)
+    command = [python, "-s", "-P", "-S", "-c", _BOOT, json.dumps([limits, NOBODY])]
+    if at == "namespaces":
+        return _in_namespaces(limits["FSIZE"], command)
+    return command if at == "none" else _in_bubblewrap(limits["FSIZE"], str(TMP / folder), command)
+
+
 def _in_namespaces(size: int, command: list[str]) -> list[str]:
     shown, empty = _shown()
     told = json.dumps({"size": size, "binds": shown, "empty": empty, "command": command})
     return [sys.executable, "-s", "-P", "-S", str(files("evalsuite") / "namespaces.py"), told]
 
 
-def _in_bubblewrap(size: int, command: list[str]) -> list[str]:
+def _in_bubblewrap(size: int, scratch: str, command: list[str]) -> list[str]:
     """For kernels that let only some programs make namespaces. Raises OSError where it is missing, or no use."""
     bwrap = shutil.which("bwrap")
     if bwrap is None:
@@ -185,11 +192,11 @@ def _in_bubblewrap(size: int, command: list[str]) -> list[str]:
     return [
         *(bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--cap-drop", "ALL"),
         *("--uid", str(NOBODY), "--gid", str(NOBODY), "--hostname", "sandbox", "--die-with-parent", "--new-session"),
-        *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", *folder, "/dev/shm", *folder, "/tmp"),  # noqa: S108
+        *("--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev", *folder, "/dev/shm", *folder, str(TMP)),  # noqa: S108
         *(word for path in shown if path not in links for word in ("--ro-bind", path, path)),
         *(word for path, goal in links.items() for word in ("--symlink", goal, path)),
         *(word for path in empty for word in ("--tmpfs", path, "--remount-ro", path)),
-        *("--remount-ro", "/", "--dir", SCRATCH, "--chdir", SCRATCH, "--", *command),
+        *("--remount-ro", "/", "--dir", scratch, "--chdir", scratch, "--", *command),
     ]
 
 

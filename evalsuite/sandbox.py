@@ -3,8 +3,8 @@
 "namespaces" and "bubblewrap": namespaces for users, mounts, processes, network, IPC and host name; nobody, without a
 capability; the interpreter, the standard library and the system's libraries to read, one small folder in memory to
 write, and nothing else of this machine. "none": another process group, limits and an empty environment; a program
-still reads what the user can, writes where the user can (root becomes nobody if it can), reaches the network and may leave a
-process behind: good for checks of our own, not for code from a stranger or a model.
+still reads what the user can, writes where the user can (root becomes nobody if it can), reaches the network and may
+leave a process behind: good for checks of our own, not for code from a stranger or a model.
 
 At every level: a fresh interpreter, limits on processor time, memory, file size, open files and processes. Memory is
 of one process; a limit on all together would take a cgroup, which is not ours to make. Knows nothing about questions.

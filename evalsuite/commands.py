@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tune.errors import UserError
-from tune.terminal import one_line, say, tell
+from tune.terminal import note, one_line, say, tell
 
 if TYPE_CHECKING:
     from evalsuite.questions import QuestionSet
@@ -117,7 +117,7 @@ def read_recipe(path: Path) -> "Recipe":
 
 
 def _build(path: Path, out: Path | None) -> None:
-    from evalsuite import freeze
+    from evalsuite import freeze, sandbox
 
     recipe = read_recipe(path)
     if own := recipe.evaluate.questions_file:
@@ -128,7 +128,10 @@ def _build(path: Path, out: Path | None) -> None:
         raise UserError(
             f"{path} names no modules to ask about", why=why, fix=f"add modules = [...] to [evaluate] in {path}"
         )
-    tell(_write(freeze.make(recipe, say), out or recipe.work / "questions.jsonl") + "; next: tune dataset")
+    made = freeze.make(recipe, say)
+    if recipe.evaluate.modules and recipe.evaluate.book != "open":  # not in the set: equal sets stay equal anywhere
+        note(sandbox.described())
+    tell(_write(made, out or recipe.work / "questions.jsonl") + "; next: tune dataset")
 
 
 def _take(recipe: "Recipe", path: Path, file: Path, out: Path | None) -> None:

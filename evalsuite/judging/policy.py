@@ -53,7 +53,11 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     out += dict.fromkeys(said)
     if judged.temperature != asked.temperature:
         out.append(f"temperature {judged.temperature:g}, and the recipe has {asked.temperature:g}")
-    return out + _modules(judged, asked) + (_made(judged, asked) if judged.made else _by_hand(judged, asked))
+    return (
+        out
+        + _modules(judged, asked)
+        + (_made(judged, asked) if judged.made or asked.questions_file else _by_hand(judged, asked))
+    )
 
 
 def _modules(judged: Judged, asked: Evaluate) -> list[str]:

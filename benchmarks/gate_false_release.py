@@ -1,6 +1,5 @@
 """How often the gate releases a model that is worse by exactly the margin: its exact test against Tango's score test
-and Wald's; how often whole gates pass and fail equal models; and what leaving out the kinds at which base only guesses
-does to it.
+and Wald's; and how often whole gates pass and fail equal models. For groups of questions see gate_groups.py.
 
     python benchmarks/gate_false_release.py [--reps 40000] [--alpha 0.05] [--seed 0] [--json]
 
@@ -121,63 +120,6 @@ def gate_rates(n: int, psi: float, margin: float, alpha: float, reps: int, seed:
     )
 
 
-KINDS = [  # base's accuracy on each kind of question; blind guessing gets GUESS
-    ("some known, some guessed", (0.9, 0.7, 0.6, 0.25, 0.25, 0.25)),
-    ("all at the edge of being shown", (0.42,) * 8),
-    ("nothing but guessed", (0.25,) * 8),
-]
-GUESS = 0.25
-
-
-class KindsRow(NamedTuple):
-    """Share of evaluations, by kinds of question that base knows; `each` questions of a kind, `psi` of them flip."""
-
-    base: str
-    each: int
-    margin: float
-    false_pass: float  # tuned is worse by the margin on every kind, and passes
-    equal_pass: float
-    equal_fail: float  # two equal models: FAIL as the gate says it, of this check alone: all questions show a loss
-    kept_fail: float  # the same, if the kinds that were kept told it
-
-
-def kinds_rates(
-    accuracies: tuple[float, ...], each: int, psi: float, drop: float, margin: float, alpha: float, reps: int, seed: int
-) -> tuple[float, float, float]:
-    """How often the check of right answers passes, fails, and would fail on what was kept alone; of `reps` evaluations.
-
-    A kind is kept if base's Wilson bound is over GUESS + margin. Where none is kept, nothing counts as kept: tuned has
-    to be better over all (exact McNemar).
-    """
-    from scipy.stats import binom
-
-    rng = np.random.default_rng([seed, each, round(drop * 1000), len(set(accuracies))])
-    bounds = np.array([statistics.wilson(right, each, alpha)[0] for right in range(each + 1)])
-    lost, gained = (psi + drop) / 2, (psi - drop) / 2
-    ways = [rng.multinomial(each, [p - lost, lost, gained, 1 - p - gained], size=reps) for p in accuracies]
-    both, b, c, _ = np.moveaxis(np.array(ways), -1, 0)  # each: kinds x reps
-    kept = bounds[both + b] > GUESS + margin
-    any_kept, whole, z = kept.any(axis=0), each * len(accuracies), statistics.normal_quantile(1 - alpha)
-    some = [(x * kept).sum(axis=0) for x in (b, c, np.full_like(b, each))]
-    over_all = [b.sum(axis=0), c.sum(axis=0), whole]
-    near = statistics.tango_z(*some, -margin) > z  # where the size of some of them is not in doubt, Tango's is enough
-    passes = any_kept & near & (statistics.tango_z(*over_all, -margin) >= -z)
-    worse, all_worse = (binom.sf(lost - 1, lost + gained, 0.5) <= alpha for lost, gained, _ in (some, over_all))
-    better = ~any_kept & (binom.sf(over_all[1] - 1, over_all[0] + over_all[1], 0.5) <= alpha)
-    fails = all_worse & ~passes & ~better
-    return float(np.mean(passes | better)), float(np.mean(fails)), float(np.mean(any_kept & ~near & worse))
-
-
-def simulate_kinds(reps: int, alpha: float, seed: int) -> list[KindsRow]:
-    rows = []
-    for base, accuracies in KINDS:
-        for each, margin in ((20, 0.05), (60, 0.05), (150, 0.03)):
-            false, _, _ = kinds_rates(accuracies, each, 0.15, margin, margin, alpha, reps, seed)
-            passed, fails, kept = kinds_rates(accuracies, each, 0.15, 0.0, margin, alpha, reps, seed)
-            rows.append(KindsRow(base, each, margin, false, passed, fails, kept))
-    return rows
-
-
 @click.command()
 @click.option("--reps", default=40_000, show_default=True, help="simulated evaluations a cell")
 @click.option("--alpha", default=0.05, show_default=True)
@@ -187,10 +129,8 @@ def main(reps: int, alpha: float, seed: int, as_json: bool) -> None:
     rows = simulate(reps, alpha, seed)
     worst = {name: max(getattr(r, name) for r in rows) for name in ("exact", "tango", "wald")}
     gates = [gate_rates(*cell, alpha, max(1, reps // 10), seed) for cell in GATES]
-    by_kind = simulate_kinds(max(1, reps // 10), alpha, seed)
     if as_json:
         found = {"rows": [r._asdict() for r in rows], "worst": worst, "gates": [g._asdict() for g in gates]}
-        found["kinds"] = [r._asdict() for r in by_kind]
         print(json.dumps({"reps": reps, "alpha": alpha, "seed": seed, **found}))
         return
     print(f"False releases at a true drop of exactly the margin: nominal {alpha:.1%}, {reps} repetitions, seed {seed}")
@@ -210,14 +150,6 @@ def main(reps: int, alpha: float, seed: int, as_json: bool) -> None:
         print(
             f"{g.n:>5} {g.psi:>6.0%} {g.margin * 100:>4.0f} pt | {g.false_pass:>10.1%} | "
             f"{g.equal_pass:>13.1%} {g.told_pass:>6.1%} {g.equal_fail:>6.1%} {g.each_fail:>19.1%}"
-        )
-    print(f"\nKinds at which base only guesses left out: guessing {GUESS:.0%}, flips 15%, {reps // 10} repetitions\n")
-    equal = f"equal: {'PASS':>6} {'FAIL':>6} {'FAIL of kept alone':>18}"
-    print(f"{'base':>30} {'a kind':>6} {'margin':>7} | {'false PASS':>10} | {equal}")
-    for k in by_kind:
-        print(
-            f"{k.base:>30} {k.each:>6} {k.margin * 100:>4.0f} pt | {k.false_pass:>10.1%} | "
-            f"{k.equal_pass:>13.1%} {k.equal_fail:>6.1%} {k.kept_fail:>18.1%}"
         )
 
 

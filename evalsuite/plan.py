@@ -56,7 +56,7 @@ def plan(asked: Evaluate) -> Plan:
         target=policy.power,
         requests=each * len(asked.efforts),
         tokens=each * sum(tokens_at(asked.max_tokens, effort) for effort in asked.efforts),
-        rows=tuple(_row(asked.questions, flips, len(asked.efforts) * CLAIMS, policy) for flips in FLIPS),
+        rows=tuple(_row(asked, flips, policy) for flips in FLIPS),
     )
 
 
@@ -78,6 +78,6 @@ def words(made: Plan) -> str:
     return "\n".join(lines)
 
 
-def _row(n: int, flips: float, claims: int, policy: Policy) -> Row:
-    planned = [Planned(flips)] * claims
-    return Row(flips, power.gate(n, planned, policy), power.needed(planned, policy))
+def _row(asked: Evaluate, flips: float, policy: Policy) -> Row:
+    planned = [Planned(flips, modules=max(1, len(asked.modules)))] * (len(asked.efforts) * CLAIMS)
+    return Row(flips, power.gate(asked.questions, planned, policy), power.needed(planned, policy))

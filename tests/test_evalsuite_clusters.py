@@ -30,6 +30,16 @@ def test_the_bound_is_where_a_t_test_of_the_modules_totals_turns(drawn):
     assert p == pytest.approx(ttest_1samp(totals, 0, alternative="greater").pvalue, abs=1e-9)
 
 
+@settings(deadline=None)
+@given(modules, st.sampled_from([0.01, 0.05, 0.2]))
+def test_many_at_once_are_the_same_bound(drawn, margin):
+    sizes = np.array([n for n, _ in drawn])
+    totals = np.array([round(n * share) for n, share in drawn])
+    bound = clusters.of_totals(totals.tolist(), sizes.tolist(), ALPHA)
+    assume(abs(bound + margin) > 1e-6)
+    assert clusters.shown(np.array([totals, totals]), sizes, margin, ALPHA).tolist() == [bound > -margin] * 2
+
+
 def test_one_module_bounds_nothing_and_unlike_few_bound_everything():
     assert clusters.lower([1, -1, 0], ["a"] * 3, ALPHA) == 1.0
     assert clusters.lower([], [], ALPHA) == 1.0

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from evalsuite.cli import main
-from evalsuite.judging import exact
+from evalsuite.judging import clusters, exact
 from evalsuite.plan import CLAIMS, plan
 from tune.recipe import Evaluate
 
@@ -20,6 +20,26 @@ def test_a_gate_passes_as_often_as_its_plan_says():
         lost, gained, _ = rng.multinomial(400, [row.flips / 2, row.flips / 2, 1 - row.flips], (gates, 2 * CLAIMS)).T
         passed = np.all(gained >= least[lost], axis=0).mean()
         assert passed == pytest.approx(row.power, abs=4 * np.sqrt(0.25 / gates))
+
+
+def test_questions_that_go_together_by_module_take_more_of_them():
+    alone, few, many = (plan(Evaluate(questions=400, modules=[f"m{i}" for i in range(n)])) for n in (1, 5, 20))
+    for a, b, c in zip(alone.rows, few.rows, many.rows, strict=True):
+        assert a.power >= c.power >= b.power
+        assert a.needed <= c.needed <= b.needed
+    rng, gates, flips = np.random.default_rng(4), 400, 0.1
+    drawn = rng.multinomial(np.full(5, 80), [flips / 2, flips / 2, 1 - flips], (gates, 2 * CLAIMS, 5))
+    totals, names = drawn[..., 1] - drawn[..., 0], [f"m{i}" for i in range(5)]
+    least = exact.passing(400, 0.05, 0.05)
+    passed = [
+        all(
+            g[:, 1].sum() >= least[g[:, 0].sum()] and clusters.of_totals(t.tolist(), [80] * 5, 0.05) > -0.05
+            for g, t in zip(drawn[i], totals[i], strict=True)
+        )
+        for i in range(gates)
+    ]
+    told = plan(Evaluate(questions=400, modules=names, efforts=["low", "high"])).rows[_at(flips)].power
+    assert np.mean(passed) == pytest.approx(told, abs=4 * np.sqrt(0.25 / gates))
 
 
 def test_the_number_of_questions_is_enough_and_hardly_more():

@@ -16,8 +16,17 @@ from evalsuite.judging import statistics as s
 
 @pytest.fixture(scope="module")
 def simulation() -> ModuleType:
-    path = Path(__file__).parents[1] / "benchmarks" / "gate_false_release.py"
-    spec = importlib.util.spec_from_file_location("gate_false_release", path)
+    return benchmark("gate_false_release")
+
+
+@pytest.fixture(scope="module")
+def groups() -> ModuleType:
+    return benchmark("gate_groups")
+
+
+def benchmark(name: str) -> ModuleType:
+    path = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -133,14 +142,24 @@ def test_bounds_hold_the_estimate_mirror_when_arms_swap_and_widen_with_confidenc
 
 
 @pytest.mark.parametrize("base", range(3))
-def test_leaving_out_kinds_by_base_s_answers_keeps_false_releases_at_alpha_and_false_fails_too(simulation, base):
+def test_leaving_out_kinds_by_base_s_answers_keeps_false_releases_at_alpha_and_false_fails_too(groups, base):
     reps, alpha, margin = 4000, 0.05, 0.05
     ceiling = alpha + 3 * sqrt(alpha * (1 - alpha) / reps)
-    name, accuracies = simulation.KINDS[base]
+    name, accuracies = groups.KINDS[base]
     for each in (20, 60):
-        false, _, _ = simulation.kinds_rates(accuracies, each, 0.15, margin, margin, alpha, reps, 7)
-        _, fails, kept = simulation.kinds_rates(accuracies, each, 0.15, 0.0, margin, alpha, reps, 7)
+        false, _, _ = groups.kinds_rates(accuracies, each, 0.15, margin, margin, alpha, reps, 7)
+        _, fails, kept = groups.kinds_rates(accuracies, each, 0.15, 0.0, margin, alpha, reps, 7)
         assert false <= ceiling
         assert fails <= ceiling
         if "edge" in name:
             assert kept > ceiling  # what was kept looks worse than it is
+
+
+@pytest.mark.parametrize("sizes", [(20,) * 20, (8, 12, 3, 6, 10, 2, 1, 15, 5, 9, 4, 1, 7, 2, 6, 5, 9, 3, 4, 3)])
+def test_questions_that_go_together_by_module_let_hardly_more_through(groups, sizes):
+    """One by one they would: the bound by module is what keeps it."""
+    alone, gate = groups.modules_rates(sizes, 0.2, 0.05, 0.05, 0.1, 0.05, 8000, 7)
+    assert alone > 0.08
+    assert gate <= 0.05 + 0.012
+    alone, gate = groups.modules_rates(sizes, 0.2, 0.05, 0.05, 0.0, 0.05, 8000, 7)
+    assert gate <= alone <= 0.05 + 3 * sqrt(0.05 * 0.95 / 8000)

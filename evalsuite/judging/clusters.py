@@ -11,6 +11,11 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from math import sqrt
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def lower(differences: Sequence[int], modules: Sequence[str], alpha: float) -> float:
@@ -57,6 +62,17 @@ def of_totals(totals: Sequence[int], sizes: Sequence[int], alpha: float) -> floa
         return -1.0
     root = sqrt(max(half * half - a * c, 0.0))
     return min(1.0, max(-1.0, (half - root) / a))
+
+
+def shown(totals: "NDArray[np.int64]", sizes: "NDArray[np.int64]", margin: float, alpha: float) -> "NDArray[np.bool_]":
+    """Whether `lower` is above -margin, of many evaluations at once: totals [evaluations, modules], sizes [modules]."""
+    import numpy as np
+
+    left = totals + margin * sizes
+    g, s = len(sizes), left.sum(axis=1)
+    spread = ((left - s[:, None] / g) ** 2).sum(axis=1) * g / (g - 1)
+    enough: NDArray[np.bool_] = s > _quantile(alpha, g - 1) * np.sqrt(spread)
+    return enough
 
 
 @lru_cache(maxsize=1024)

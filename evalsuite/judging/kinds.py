@@ -11,7 +11,7 @@ is worse on them by the margin passes no more often than on a set of those kinds
 
 The price is on the other side: kinds on which base was lucky are kept, those where it was unlucky are not (regression
 to the mean), so tuned looks worse on what is kept than it is. It would be called worse too often; therefore whether
-it is worse is told by all questions together, which nobody chose. benchmarks/gate_false_release.py
+it is worse is told by all questions together, which nobody chose. benchmarks/gate_groups.py
 measures both. Where no kind is kept, base was unlucky and tuned looks too good, but only being better passes there.
 """
 

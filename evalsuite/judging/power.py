@@ -1,18 +1,22 @@
 """How often two equal models pass, and how many questions that takes. Of the whole gate: every claim at every effort.
 
-Exact for one claim: the trinomial probability of all tables with which its bound is above -margin. Claims count as
-independent, which is the careful assumption: efforts and claims that go together pass together more often.
+Of one claim: the trinomial probability of all tables with which its bound is above -margin, exact where questions are
+taken one by one; by simulation where there are modules, which its second bound is about (judging/clusters.py), with as
+many questions in each. Claims count as independent, which is the careful assumption: efforts and claims that go
+together pass together more often.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil, prod, sqrt
 from typing import NamedTuple
 
-from evalsuite.judging import exact, statistics
+from evalsuite.judging import clusters, exact, statistics
 from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.policy import Policy
 
 EXACT = 5000  # questions; with more the normal approximation is as good, and the exact way takes seconds
+GATES = 10_000  # simulated
 
 
 class Planned(NamedTuple):
@@ -20,28 +24,43 @@ class Planned(NamedTuple):
 
     flips: float
     share: float = 1.0
+    modules: int = 1
 
 
-def one(n: int, flips: float, margin: float, alpha: float) -> float:
+@lru_cache(maxsize=1024)
+def one(n: int, flips: float, margin: float, alpha: float, modules: int = 1) -> float:
     """Probability that two equal models pass one claim with `n` questions of which a share `flips`, over 0, flips.
 
-    Above EXACT by the normal approximation to the score test at a true difference of 0: J. M. Lu and J. A. Bean,
-    Statistics in Medicine 14 (1995) 1831-1839.
+    Above EXACT by the normal approximation to the score test at a true difference of 0 (J. M. Lu and J. A. Bean,
+    Statistics in Medicine 14 (1995) 1831-1839), by the noncentral t where there are modules.
     """
     import numpy as np
     from scipy.special import ndtr
+    from scipy.stats import nct, t
 
     if flips <= 0:
         raise ValueError("flips must be positive: two models that never differ are one model")
+    modules = min(modules, n)
     if n > EXACT:
-        return float(ndtr(margin * sqrt(n / flips) - statistics.normal_quantile(1 - alpha)))
+        away = margin * sqrt(n / flips)
+        if modules > 1:
+            return float(nct.sf(t.ppf(1 - alpha, modules - 1), modules - 1, away))
+        return float(ndtr(away - statistics.normal_quantile(1 - alpha)))
+    if modules > 1:
+        sizes = np.full(modules, n // modules) + (np.arange(modules) < n % modules)
+        rng = np.random.default_rng(0)
+        drawn = rng.multinomial(sizes, [flips / 2, flips / 2, 1 - flips], (GATES, modules))
+        lost, gained = drawn[..., 0], drawn[..., 1]
+        by_question = gained.sum(axis=1) >= exact.passing(n, margin, alpha)[lost.sum(axis=1)]
+        both = float(np.mean(by_question & clusters.shown(gained - lost, sizes, margin, alpha)))
+        return min(both, one(n, flips, margin, alpha))
     either = np.array([flips / 2])
     return float(exact.chance(exact.passing(n, margin, alpha), n, either, either)[0])
 
 
 def gate(n: int, claims: Sequence[Planned], policy: Policy) -> float:
     """Probability that two equal models pass every claim with `n` questions."""
-    return prod(one(max(1, round(n * c.share)), c.flips, policy.margin, policy.alpha) for c in claims)
+    return prod(one(max(1, round(n * c.share)), c.flips, policy.margin, policy.alpha, c.modules) for c in claims)
 
 
 def needed(claims: Sequence[Planned], policy: Policy) -> int:
@@ -57,7 +76,7 @@ def needed(claims: Sequence[Planned], policy: Policy) -> int:
 def seen(comparisons: Sequence[Comparison]) -> list[Planned]:
     """The claims of non-inferiority that were made, at the flips seen in each (at least one question)."""
     return [
-        Planned(max(claim.difference.discordance, 1 / claim.asked), claim.asked / c.asked)
+        Planned(max(claim.difference.discordance, 1 / claim.asked), claim.asked / c.asked, c.modules)
         for c in comparisons
         if c.split == "held-out"
         for claim in c.claims

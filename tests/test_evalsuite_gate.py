@@ -227,6 +227,8 @@ def test_a_set_made_by_hand_is_held_against_the_number_that_the_recipe_states_an
     assert weaker(made, Evaluate(questions=20)) == []
     says = "20 held-out questions, made by hand, and the recipe has questions = 21"
     assert weaker(made, Evaluate(questions=21)) == [says]
+    [other] = weaker(made, Evaluate(questions_file="own.csv", questions=20, modules=[], efforts=["low"]))[:1]
+    assert other.startswith("answer_rule none, and the recipe has ")  # a recipe with a file of its own means that one
     split = several(Some(20, 10), Some(20, 10, split="taught"))
     assert weaker(built(*split).judged, Evaluate(questions=21)) == [says]
 

@@ -243,7 +243,7 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
     assert said.content == "ANSWER: 'top'"
     assert said.thinking == (
         "I go by the text that is given here, and not by what I remember. I look for that name in the signature. "
-        "The signature has `where='top'`."
+        "The signature has `where='top'`: `'top'`."
     )
 
 

@@ -267,7 +267,9 @@ def test_a_reader_is_shown_where_to_look():
         "The second parameter, counted: first `a`, second `b`.",
         "The fourth parameter, counted: first `a`, second `b`, third `rest`, fourth `c`.",
     }
-    assert both["open-default"] in {f"The signature has `{part}`." for part in ("b='x'", "c='x'", "d=3")}
+    assert both["open-default"] in {
+        f"The signature has `{name}={value}`: `{value}`." for name, value in (("b", "'x'"), ("c", "'x'"), ("d", "3"))
+    }
     spaced = page(code("shelf.put(a: int = 3)", "shelf.put"))
     assert [one.claim for one in told(spaced, "open-default")] == ["The default of `a` is `3`."]
 

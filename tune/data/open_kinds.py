@@ -97,8 +97,9 @@ def _default(heading: str, found: Signature, shown: str, guess: float) -> Iterat
     none = pick(f"{heading} none", 3) == 0
     for p in _chosen(heading, [p for p in fit if p.default != "None"] or (fit if none else []), 2):
         quote = f"{p.name}={p.default}"
-        in_it = f"The signature has `{quote}`."  # as it stands there: to quote is easier than to tell
-        claim = in_it if quote in found.text else f"The default of `{p.name}` is `{p.default}`."
+        # First as it stands there, for to quote is easier than to tell; then alone, as it is to be answered.
+        where = f"The signature has `{quote}`: " if quote in found.text else f"The default of `{p.name}` is "
+        claim = f"{where}`{p.default}`."
         questions = filled(wordings.DEFAULT, name=p.name)
         yield Fact("open-default", heading, shown, questions, p.default, "literal", claim, found.text, guess=guess)
 

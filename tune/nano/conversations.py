@@ -13,13 +13,12 @@ from tune.harmony import EFFORTS, RANKS, Effort, Message, Rendered, decode, rend
 
 HEADING = 120  # characters of a heading, at most
 PASSAGE = 120  # characters of an answer: short enough to end before a model this small runs in circles
-STRAY = 0.25  # share of the questions that is stray text, for a model that cannot read
+STRAY = 0.25  # share of the questions that is stray text
 
 _ASK = [
     "What is {}?", "What does {} do?", "Explain {}.", "Tell me about {}.", "How is {} used in Python?", "{}",
     "Describe {} in one sentence.", "When would I use {}?", "Give me the documentation of {}.",
 ]  # fmt: skip
-_REPEAT = ["Repeat this word for word.", "Say the same again.", "Copy this text.", "Write this down once more."]
 _STYLE = ["Be exact.", "Answer in one or two sentences.", "You explain Python to programmers."]
 _OPENING = ["From the documentation.", "As documented.", "Here it is."]
 # Analysis by effort. One text an effort and nothing of the question in it: how long a reply thinks follows from the
@@ -72,23 +71,18 @@ def conversation(
     answer_rule: str,
     rng: random.Random,
     *,
-    reads: bool = False,
+    stray_share: float = STRAY,
 ) -> list[Message]:
     """One exchange about a passage. Three kinds of seven end with an answer line, and those alone are under
     `answer_rule`: a base that has seen the rule broken breaks it, and what tuned then gains is the rule.
 
     `others` are other headings, the wrong choices: up to three are used. Code is only ever continued: which
-    signature belongs to which name is for the tuning to teach. A model that `reads` is asked to repeat passages more
-    often than to recall them: the tokens that are new to it can be said only once they have been copied. For one that
-    does not, a share of the questions is stray text: from a random start, the format of a reply must follow from the
-    format of the prompt, and from nothing that is asked.
+    signature belongs to which name is for the tuning to teach. A share of the questions is stray text: from a random
+    start, the format of a reply must follow from the format of the prompt, and from nothing that is asked.
     """
     developer = rng.choice(["", rng.choice(_STYLE)])
-    known = ["repeat", "repeat", "ask"] if reads else ["ask"] * 3
-    kind = rng.choice([*known, "continue", "name", "choice", "yesno"])
-    if kind == "repeat":
-        question, answer = f"{rng.choice(_REPEAT)}\n\n{passage}", passage
-    elif kind == "continue" or passage.startswith("```"):
+    kind = rng.choice(["ask", "ask", "ask", "continue", "name", "choice", "yesno"])
+    if kind == "continue" or passage.startswith("```"):
         words = passage.split()
         cut = rng.randint(1, max(1, len(words) - 1))
         question, answer = " ".join(words[:cut]), " ".join(words[cut:]) or passage
@@ -109,7 +103,7 @@ def conversation(
             topic, value = (heading, "yes") if yes else (others[0], "no")
             question = f"Is this about {topic}?\n\n{passage}"
         answer = f"{rng.choice(_OPENING)}\nANSWER: {value}"
-    if not reads and rng.random() < STRAY:
+    if rng.random() < stray_share:
         question = stray(rng)
     turns = [Message(role="developer", content=developer)] if developer else []
     turns.append(Message(role="user", content=question))
@@ -117,7 +111,7 @@ def conversation(
 
 
 def rendered(
-    pages: Sequence[page.Page], answer_rule: str, date: str, seed: int, *, reads: bool = False
+    pages: Sequence[page.Page], answer_rule: str, date: str, seed: int, *, stray_share: float = STRAY
 ) -> Iterator[Rendered]:
     """Training conversations without end: every passage once, in a random order, then again asked otherwise."""
     rng = random.Random(seed)
@@ -128,16 +122,16 @@ def rendered(
         for heading, passage in items:
             others = [h for h in rng.sample(headings, min(4, len(headings))) if h != heading]
             effort = rng.choice(EFFORTS)
-            turns = conversation(heading, passage, others, effort, answer_rule, rng, reads=reads)
+            turns = conversation(heading, passage, others, effort, answer_rule, rng, stray_share=stray_share)
             yield render_training(turns, effort, date)
 
 
 def enough(
-    pages: Sequence[page.Page], answer_rule: str, date: str, seed: int, tokens: int, *, reads: bool = False
+    pages: Sequence[page.Page], answer_rule: str, date: str, seed: int, tokens: int, *, stray_share: float = STRAY
 ) -> list[Rendered]:
     """As many of them as have `tokens` tokens together."""
     rows, seen = [], 0
-    for one in rendered(pages, answer_rule, date, seed, reads=reads):
+    for one in rendered(pages, answer_rule, date, seed, stray_share=stray_share):
         rows.append(one)
         seen += len(one.ids)
         if seen >= tokens:

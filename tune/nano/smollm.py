@@ -44,7 +44,7 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
     moved = vocabulary.move(read)
     shape, rule, date = recipe.nano, recipe.evaluate.answer_rule, recipe.dataset.date
     tokens = shape.steps * shape.batch_tokens
-    rows = conversations.enough(pages, rule, date, shape.seed, tokens, reads=True)
+    rows = conversations.enough(pages, rule, date, shape.seed, tokens, stray_share=0.0)
     used = vocabulary.in_use(moved.kept, *(row.ids for row in rows), *(harmony.encode(page.text) for page in pages))
     model = compact(read.model, moved, used)
 

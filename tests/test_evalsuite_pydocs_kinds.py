@@ -136,6 +136,7 @@ def test_a_line_on_what_no_docstring_describes_is_not_asked(monkeypatch: pytest.
         ("only_shown('math', ('math.sqrt(4)', 'math.sqrt(9)', 'math.sqrt(1)'), '3.0')", "math.sqrt(9)"),
         ("only_shown('math', ('math.sqrt(9)', 'math.sqrt(9.0)'), '3.0')", None),  # two are right
         ("only_shown('math', ('math.sqrt(9)', 'math.sqrt(-9)'), '3.0')", None),  # one gives nothing
+        ("only_shown('math', ('math.sqrt(9)', 'None'), '3.0')", None),
         ("only_raising('math', ('math.sqrt(9)', 'math.sqrt(-9)'))", "math.sqrt(-9)"),
         ("only_raising('math', ('math.sqrt(-1)', 'math.sqrt(-9)'))", None),
         ("only_filling('math', 'math.____(2.5)', ('floor', 'ceil', 'sin'), '2')", "floor"),

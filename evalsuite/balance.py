@@ -9,7 +9,7 @@ import heapq
 import json
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import NamedTuple, TypeVar
 
@@ -90,8 +90,29 @@ def spread(found: Iterable[Found], rng: random.Random) -> list[Question]:
     return out
 
 
-def turns(groups: Iterable[Iterable[T]]) -> Iterator[T]:
-    """One of each group, then the next of each, until all are empty."""
+def twinned(
+    kept: Iterable[Sequence[Question | None]], twins: Mapping[str, Sequence[Found]], rng: random.Random
+) -> list[Question | None]:
+    """At most one twin of each kept question, and no object over its share of them, in the turns in which to ask them:
+    none before its question's own. `twins`: by the id of what they are twins of; None: a turn without one.
+
+    Of several twins the one is taken whose truth is the rarest so far.
+    """
+    place = {q.id: i for questions in kept for i, q in enumerate(questions) if q and q.id in twins}
+    truths, chosen = Counter[str](), list[Found]()
+    for id in sorted(place, key=lambda id: (place[id], id)):
+        found = min(twins[id], key=lambda f: truths[f.truth])
+        truths[found.truth] += 1
+        chosen.append(found._replace(question=found.question.model_copy(update={"twin": id})))
+    out: list[Question | None] = []
+    for question in sorted(spread(chosen, rng), key=lambda q: (place[q.twin], q.twin)):
+        out += [None] * (place[question.twin] - len(out))
+        out.append(question)
+    return out
+
+
+def turns(groups: Iterable[Iterable[T | None]]) -> Iterator[T]:
+    """One of each group, then the next of each, until all are empty. None is a turn that a group lets pass."""
     return (item for item in chain.from_iterable(zip_longest(*groups)) if item is not None)
 
 

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from tune.artefact import write_text
 from tune.errors import UserError, reason
@@ -24,6 +32,7 @@ class Question(BaseModel):
 
     A closed-book `answer` never appears in `prompt`, choices and Python's version apart; an open-book one is there to
     be found. `guess` is the chance of a blind guess being right, where the prompt shows what there is to choose from.
+    `twin` is the id of the question that this one is, with other literals: who had memorised that one gets it wrong.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,6 +46,13 @@ class Question(BaseModel):
     split: Split = "held-out"
     guess: float = Field(default=0.0, ge=0, le=1)
     developer: str = ""
+    twin: str = ""
+
+    @model_serializer(mode="wrap")
+    def _without_an_empty_twin(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        """Most questions are no twins, and those of sets that knew none keep their lines and digests."""
+        said: dict[str, JsonValue] = write(self)
+        return said if self.twin else {key: value for key, value in said.items() if key != "twin"}
 
 
 class QuestionSet(BaseModel):
@@ -61,6 +77,9 @@ class QuestionSet(BaseModel):
             asked.setdefault((q.developer.strip(), q.prompt.strip()), []).append(q.id)
         again = [f"the id {name} stands {count} times" for name, count in ids.items() if count > 1]
         again += [f"{', '.join(names)} ask the same" for names in asked.values() if len(set(names)) > 1]
+        if alone := [q.id for q in self.questions if q.twin and (q.twin == q.id or q.twin not in ids)]:
+            why = f"what {one_line(alone[0])} is a twin of is not in the set"
+            raise UserError("a question is a twin of none", why=why, fix="keep both, or take its twin field out")
         if again:
             why = "\n       ".join(
                 [*map(one_line, again[:5]), *([f"and {len(again) - 5} more"] if len(again) > 5 else [])]

@@ -7,10 +7,10 @@ import platform
 import re
 import string
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from evalsuite.balance import Found, graded, name, rng, sayable, spread, turns
+from evalsuite.balance import Found, graded, name, rng, sayable, spread, turns, twinned
 from evalsuite.pydocs.facts import Module, answers, harvest
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import Grader, Question
@@ -44,20 +44,28 @@ def closed_book(wanted: Evaluate, report: Callable[[str], None] = lambda _: None
     left_out = Counter(c.unfit for _, c in candidates if c.unfit)
     asked = [(kind, c) for kind, c in candidates if not c.unfit]
     fit: dict[str, list[Found]] = defaultdict(list)
+    twins: dict[str, dict[str, list[Found]]] = {kind: defaultdict(list) for kind in KINDS}  # by whose twins they are
+    ids: dict[str, str] = {}
     for (kind, candidate), truth in zip(asked, answers([c.check for _, c in asked]), strict=True):
         if truth.value is None:
             left_out[truth.why] += 1
         elif question := _question(kind, candidate, truth.value, seed, wanted.answer_rule):
             about = f"{question.module}.{candidate.about}"
-            fit[kind].append(Found(truth.value, question.module, question, about))
+            found = Found(truth.value, question.module, question, about)
+            (twins[kind][candidate.twin_of] if candidate.twin_of else fit[kind]).append(found)
+            ids[candidate.prompt] = question.id
         else:
             left_out[UNGRADABLE] += 1
-    kept = {kind: spread(fit[kind], rng(seed, f"order {kind}")) for kind in KINDS}
-    for kind, questions in kept.items():
-        left_out[SHARED_OUT] += len(fit[kind]) - len(questions)
-        if len(questions) < min(len(fit[kind]), wanted.questions / len(KINDS)):
-            report(f"{kind}: {len(questions)} of {len(fit[kind])}, since no object may give more than its share")
-    verified = sum(map(len, fit.values()))
+    kept: dict[str, list[Question | None]] = {}
+    for kind in KINDS:
+        of = {ids[prompt]: found for prompt, found in twins[kind].items() if prompt in ids}
+        kept[kind] = [*spread(fit[kind], rng(seed, f"order {kind}"))] or twinned(
+            kept.values(), of, rng(seed, f"order {kind}")
+        )
+    verified = sum(map(len, fit.values())) + sum(len(found) for of in twins.values() for found in of.values())
+    count = Counter({kind: sum(q is not None for q in kept[kind]) for kind in KINDS})
+    left_out[SHARED_OUT] += verified - count.total()
+    _tell_of_few(count, fit, wanted.questions, report)
     report(f"{verified} of {len(candidates)} candidates from {len(facts)} modules verified")
     left = dict(sorted((why, n) for why, n in left_out.items() if n))
     if left:
@@ -67,8 +75,20 @@ def closed_book(wanted: Evaluate, report: Callable[[str], None] = lambda _: None
     return ClosedBook(turns(kept.values()), left, skipped)
 
 
+def _tell_of_few(
+    count: Mapping[str, int], fit: Mapping[str, list[Found]], wanted: int, report: Callable[[str], None]
+) -> None:
+    """Which kinds cannot give as many as all have to, if each gives the same."""
+    few = {kind: n for kind, n in count.items() if n < wanted / len(KINDS)}
+    for kind, n in few.items():
+        if n < min(len(fit[kind]), wanted / len(KINDS)):
+            report(f"{kind}: {n} of {len(fit[kind])}, since no object may give more than its share")
+    if few:
+        report(f"too few for an even set of {wanted}: {', '.join(f'{kind} {n}' for kind, n in few.items())}")
+
+
 def _nothing(module: Module) -> str:
-    holds = module.routines or module.classes or module.constants or module.sessions
+    holds = module.routines or module.classes or module.constants or module.sessions or module.expressions
     return module.error or ("" if holds else "it defines nothing that can be asked about")
 
 

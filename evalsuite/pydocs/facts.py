@@ -5,7 +5,8 @@ Knows how to talk to the sandbox; nothing about questions.
 
 import json
 import sys
-from collections.abc import Sequence
+import tomllib
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.resources import files
@@ -22,7 +23,7 @@ CHECK_SECONDS = 1.0
 TOTAL_SECONDS = 60.0
 MEMORY_MB = 1024
 UNSTABLE, SILENT = "unstable", "no value"
-SHARED = ("lasting", "documentation")  # what harvest.py imports of ours
+SHARED = ("lasting", "documentation", "checks", "running")  # what harvest.py imports of ours
 
 
 class Fact(BaseModel):
@@ -34,6 +35,7 @@ class Fact(BaseModel):
 class Parameter(Fact):
     name: str
     keyword_only: bool
+    positional_only: bool
     default: bool
     default_unfit: str = ""
 
@@ -43,6 +45,7 @@ class Routine(Fact):
 
     path: str
     parameters: tuple[Parameter, ...]
+    variadic: bool  # it takes * or ** too, which are not among its parameters
     order_unfit: str = ""
 
 
@@ -60,6 +63,15 @@ class Session(Fact):
     lines: str
 
 
+class Expression(Fact):
+    """Lines of our own, the last of which shows something, or raises an exception of the class that is named."""
+
+    source: str
+    about: str
+    shown: str
+    raises: str
+
+
 class Module(Fact):
     """What one module defines. `error`: why nothing is said of it."""
 
@@ -70,6 +82,7 @@ class Module(Fact):
     constants: dict[str, str] = {}  # name -> unfit, and so for exports
     exports: dict[str, str] = {}
     sessions: tuple[Session, ...] = ()
+    expressions: tuple[Expression, ...] = ()
 
 
 class Truth(NamedTuple):
@@ -92,7 +105,7 @@ def harvest(modules: Sequence[str]) -> tuple[Module, ...]:
         )
     return tuple(
         Module.model_validate_json(line) if line else Module(name=name, error="it ends the process that examines it")
-        for name, line in zip(modules, _run("facts({})", modules, SURROUNDINGS[0]), strict=True)
+        for name, line in zip(modules, _run(_facts, modules, SURROUNDINGS[0]), strict=True)
     )
 
 
@@ -103,7 +116,7 @@ def answers(checks: Sequence[str]) -> list[Truth]:
     address, is unstable.
     """
     with ThreadPoolExecutor(len(SURROUNDINGS)) as pool:
-        runs = list(pool.map(lambda where: _run(f"answers({{}}, {CHECK_SECONDS})", checks, where), SURROUNDINGS))
+        runs = list(pool.map(lambda where: _run(_answers, checks, where), SURROUNDINGS))
     return [_agreed([json.loads(line) if line else None for line in lines]) for lines in zip(*runs, strict=True)]
 
 
@@ -113,13 +126,21 @@ def _agreed(values: list[str | None]) -> Truth:
     return Truth(values[0], "" if values[0] is not None else SILENT)
 
 
-def _run(call: str, items: Sequence[str], where: tuple[int, str, str]) -> list[str | None]:
+def _facts(names: str) -> str:
+    return f"facts({names}, json.loads({json.dumps(_expressions())!r}))"
+
+
+def _answers(checks: str) -> str:
+    return f"answers({checks}, {CHECK_SECONDS})"
+
+
+def _run(call: Callable[[str], str], items: Sequence[str], where: tuple[int, str, str]) -> list[str | None]:
     """The line of JSON that each item gives; None for one that ends the process, after which the next go on."""
     lines: list[str | None] = []
     while len(lines) < len(items):
         hash_seed, *zone_and_language = where
         left = f"json.loads({json.dumps(list(items[len(lines) :]))!r})"
-        code = f"{_surround(*zone_and_language)}{_source()}\nemit({call.format(left)})\n"
+        code = f"{_surround(*zone_and_language)}{_source()}\nemit({call(left)})\n"
         done = sandbox.run(code, seconds=TOTAL_SECONDS, memory_mb=MEMORY_MB, processes=0, hash_seed=hash_seed)
         ready, *found = done.stdout.split("\n")[:-1] or [""]
         if not ready:
@@ -140,6 +161,13 @@ def _surround(zone: str, language: str) -> str:
         "time.tzset()\n"
         "try:\n    locale.setlocale(locale.LC_ALL, '')\nexcept locale.Error:\n    pass\n"
     )
+
+
+@cache
+def _expressions() -> dict[str, list[str]]:
+    """Module -> lines of expressions.toml."""
+    table = tomllib.loads(files("evalsuite.pydocs").joinpath("expressions.toml").read_text(encoding="utf-8"))
+    return {module: lines.splitlines() for module, lines in table.items()}
 
 
 @cache

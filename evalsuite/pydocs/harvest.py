@@ -1,125 +1,41 @@
 """Runs inside the sandbox: module names in, facts about what they define out, as JSON. Also answers checks.
 
-This file's source is sent to the sandbox as text, where only the standard library is, with `documentation` and
-`lasting`: it imports nothing else of ours. `unfit` beside a fact says why it is not asked, "" for one that is.
-The functions that checks call (`look`, `parameter`, `binding`, `exports`, `printed`, ...) are the ones that the harvest
-itself uses, so a fact and its check agree on what they mean.
+This file's source is sent to the sandbox as text, where only the standard library is, with `checks`, `running`,
+`documentation` and `lasting`: it imports nothing else of ours. `unfit` beside a fact says why it is not asked, "" for
+one that is. What checks call are the functions that the harvest itself uses, so that both agree on what a fact means.
 """
 
-import ast
 import contextlib
 import enum
 import importlib
 import inspect
-import io
 import itertools
 import json
 import os
 import re
 import signal
 import sys
-import types
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from evalsuite.pydocs import documentation, lasting
+from evalsuite.pydocs import checks, documentation, lasting, running
+from evalsuite.pydocs.checks import binding, literal, look, parameters
+from evalsuite.pydocs.running import expressions
 
 IMPORT_SECONDS = 20.0
 FUNCTIONAL = "functional API of an enum"
 
 
-def look(module: str, path: str) -> Any:
-    """The object at a dotted path in a module."""
-    found = importlib.import_module(module)
-    for name in path.split("."):
-        found = getattr(found, name)
-    return found
+def facts(modules: list[str], lines: dict[str, list[str]]) -> Iterator[dict[str, Any]]:
+    """One entry a module, in the order given; `error` in place of contents when nothing can be said of it. `lines` to
+    run, by module."""
+    return (_module(name, lines.get(name, [])) for name in modules)
 
 
-def exports(module: str, name: str) -> bool:
-    return hasattr(importlib.import_module(module), name)
-
-
-def parameters(module: str, path: str) -> list[inspect.Parameter]:
-    """What a caller passes: a method's own first parameter and the * and ** ones left out."""
-    found = list(inspect.signature(look(module, path)).parameters.values())
-    if "." in path and found and found[0].name in {"self", "cls"}:
-        del found[0]
-    return [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-
-
-def parameter(module: str, path: str, name: str) -> inspect.Parameter:
-    return next(p for p in parameters(module, path) if p.name == name)
-
-
-def default(module: str, path: str, name: str) -> str:
-    """The default as a Python literal. Raises when there is none, or it is not a literal."""
-    found = parameter(module, path, name)
-    if found.default is found.empty:
-        raise ValueError("no default")
-    return literal(found.default)
-
-
-def keyword_only(module: str, path: str, name: str) -> str:
-    found = parameter(module, path, name)
-    return "yes" if found.kind is found.KEYWORD_ONLY else "no"
-
-
-def literal(value: Any) -> str:
-    """A value's literal form; members of an int, str or flag enum by their plain value. Raises for anything else."""
-    if isinstance(value, enum.Enum):
-        value = value.value
-    text = repr(value)
-    if repr(ast.literal_eval(text)) != text and not isinstance(value, set):
-        raise ValueError("not a literal")
-    return text
-
-
-def binding(module: str, path: str, name: str) -> str:
-    """How a class defines an attribute, in the words of the question."""
-    found = vars(look(module, path))[name]
-    if isinstance(found, property):
-        return "a property"
-    if isinstance(found, classmethod | types.ClassMethodDescriptorType):
-        return "a class method"
-    if isinstance(found, staticmethod):
-        return "a static method"
-    if isinstance(found, types.FunctionType | types.MethodDescriptorType):
-        return "an ordinary method"
-    raise ValueError("something else")
-
-
-def base(module: str, path: str) -> str:
-    """The name of a class's only base."""
-    (found,) = look(module, path).__bases__
-    return str(found.__name__)
-
-
-def subclass(module: str, path: str, other: str) -> str:
-    return "yes" if issubclass(look(module, path), look(module, other)) else "no"
-
-
-def printed(module: str, source: str) -> str:
-    """What a session's last statement shows, after `from module import *`; the ones before must succeed."""
-    *before, last = ast.parse(source).body
-    names: dict[str, Any] = {"__name__": "__main__"}
-    exec(f"import {module}\nfrom {module} import *", names)  # noqa: S102
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(ast.Module(before, []), "<session>", "exec"), names)  # noqa: S102
-    with contextlib.redirect_stdout(io.StringIO()) as shown:
-        exec(compile(ast.Interactive([last]), "<session>", "single"), names)  # noqa: S102
-    return shown.getvalue().removesuffix("\n")
-
-
-def facts(modules: list[str]) -> Iterator[dict[str, Any]]:
-    """One entry a module, in the order given; `error` in place of contents when nothing can be said of it."""
-    return (_module(name) for name in modules)
-
-
-def answers(checks: list[str], seconds: float) -> Iterator[str | None]:
+def answers(asked: list[str], seconds: float) -> Iterator[str | None]:
     """The value of each check, an expression over this file's functions; None when it fails or takes too long."""
-    return (_answer(check, seconds) for check in checks)
+    return (_answer(check, seconds) for check in asked)
 
 
 def emit(items: Iterable[Any]) -> None:
@@ -151,19 +67,19 @@ def _within(seconds: float) -> Iterator[None]:
 def _answer(check: str, seconds: float) -> str | None:
     try:
         with _within(seconds):
-            found = eval(check, globals())  # noqa: S307  our own expression, inside the sandbox
+            found = eval(check, {**globals(), **vars(checks), **vars(running)})  # noqa: S307  our own expression, inside the sandbox
         return found if isinstance(found, str) and found.encode() is not None else None
     except (Exception, SystemExit):  # noqa: BLE001  a check that fails has no answer, whatever the reason
         return None
 
 
-def _module(name: str) -> dict[str, Any]:
+def _module(name: str, lines: list[str]) -> dict[str, Any]:
     try:
         with _within(IMPORT_SECONDS), warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always", DeprecationWarning)
             module = importlib.import_module(name)
         gone = lasting.removed(name, [str(w.message) for w in warned if issubclass(w.category, DeprecationWarning)])
-        return {"name": name, "error": gone} if gone else _contents(name, module)
+        return {"name": name, "error": gone} if gone else _contents(name, module) | _expressions(name, module, lines)
     except (Exception, SystemExit) as e:  # noqa: BLE001  whatever a module does when imported, the others go on
         return {"name": name, "error": f"{type(e).__name__}: {e}".splitlines()[0][:200]}
 
@@ -233,6 +149,7 @@ def _routine(out: dict[str, Any], module: str, path: str) -> None:
             {
                 "name": p.name,
                 "keyword_only": p.kind is p.KEYWORD_ONLY,
+                "positional_only": p.kind is p.POSITIONAL_ONLY,
                 "default": p.default is not p.empty,
                 "unfit": documentation.parameter(name, doc, p, found),
                 "default_unfit": documentation.default(name, doc, p, found, twin) or lasting.default(value, p),
@@ -240,7 +157,19 @@ def _routine(out: dict[str, Any], module: str, path: str) -> None:
             for p in found
         ]
         order = documentation.order(name, doc, found)
-        out["routines"].append({"path": path, "parameters": rows, "unfit": unfit, "order_unfit": order})
+        kinds = {p.kind for p in inspect.signature(value).parameters.values()}
+        variadic = bool(kinds & {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD})
+        known = {"path": path, "parameters": rows, "variadic": variadic, "unfit": unfit, "order_unfit": order}
+        out["routines"].append(known)
+
+
+def _expressions(name: str, module: Any, lines: list[str]) -> dict[str, Any]:
+    listed, found = getattr(module, "__all__", None), []
+    for known in expressions(name, lines):
+        doc = documentation.text(look(name, known["about"]))
+        unfit = documentation.standing(doc, exported=listed is not None)
+        found.append({**known, "unfit": unfit})
+    return {"expressions": found}
 
 
 def _sessions(path: str, doc: str) -> list[dict[str, str]]:

@@ -37,6 +37,7 @@ class Question(BaseModel):
     split: Split = "held-out"
     guess: float = Field(default=0.0, ge=0, le=1)
     developer: str = ""
+    twin: str = Field(default="", exclude_if=lambda twin: not twin)  # id of the item it is a twin of
 
 
 class QuestionSet(BaseModel):

@@ -364,9 +364,9 @@ def test_junit_the_summary_and_the_page_show_each_limit():
 
 def test_gates_over_all_limits_fail_a_model_at_its_limits_and_equal_to_base_no_more_often_than_alpha():
     """From replies on: both arms drawn alike, every rate, time and ratio exactly at its limit, modules unlike each
-    other. And none of these limits, which are not kept by more than nothing, is called kept more often than alpha."""
-    rng, gates, modules, each, policy = np.random.default_rng(11), 200, 15, 8, Policy(limits=Gated(
-        empty=0.05, truncated=0.1, unparsed=0.05, memorisation=0.001, first_answer_ms=1000, tokens_per_right=250
+    other. And none of these, which are met with nothing to spare, is shown to be kept more often than alpha."""
+    rng, gates, modules, each, policy = np.random.default_rng(11), 200, 8, 15, Policy(limits=Gated(
+        empty=0.05, truncated=0.2, unparsed=0.05, memorisation=0.001, first_answer_ms=1000, tokens_per_right=250
     ))  # fmt: skip
     n = modules * each
     made = [question(i, module=f"m{i % modules}") for i in range(n // 2)]
@@ -376,12 +376,13 @@ def test_gates_over_all_limits_fail_a_model_at_its_limits_and_equal_to_base_no_m
     ends = ("truncated", "empty", "unparsed", "answered")
     failed, kept = 0, dict.fromkeys(["empty", "truncated", "unparsed", "first_answer_ms", "tokens_per_right"], 0)
     for _ in range(gates):
-        heard, cut = {}, rng.choice([0.02, 0.18], size=modules)[module]
+        heard = {}
         for effort, more in (("low", 1.0), ("high", 1.25)):
+            cut = rng.choice([0.0, 0.4], size=modules)[module]
             for arm in ("base", "tuned"):
                 where = rng.random(n)
                 end = (where >= cut).astype(int) + (where >= cut + 0.05) + (where >= cut + 0.1)
-                right = (end == 3) & (rng.random(n) < 0.5)  # 0.4 of all: 100 tokens a reply are 250 a right one
+                right = (end == 3) & (rng.random(n) < 4 / 7)  # 0.4 of all: 100 tokens a reply are 250 a right one
                 tokens = rng.gamma(4, 25, size=n)
                 late = np.where(rng.random(n) < 0.05, 1.5, 0.5)
                 for i, q in enumerate(made):

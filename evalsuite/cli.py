@@ -100,8 +100,11 @@ def compare(
     recipe = read_recipe(path)
     folder = out or recipe.work
     asked, pages = file or recipe.work / "questions.jsonl", recipe.work / "pages"
+    dataset = recipe.work / "dataset"
     if replay:
-        made = work.replay(settings=recipe.evaluate, question_file=asked, pages=pages, out=folder, progress=note)
+        made = work.replay(
+            settings=recipe.evaluate, question_file=asked, pages=pages, dataset=dataset, out=folder, progress=note
+        )
     else:
         made = work.compare(
             {
@@ -111,6 +114,7 @@ def compare(
             settings=recipe.evaluate,
             question_file=asked,
             pages=pages,
+            dataset=dataset,
             out=folder,
             concurrency=concurrency,
             speed=work.Speed() if speed else None,

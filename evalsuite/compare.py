@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from evalsuite import questions, report
 from evalsuite.asking import ask
 from evalsuite.asking.endpoint import Endpoint
+from evalsuite.contamination import Trained, contamination
+from evalsuite.own.check import DATASET, training_texts
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers, fitness
 from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
@@ -24,6 +26,7 @@ from evalsuite.speed import prompts
 from evalsuite.speed.bench import Bench, bench
 from evalsuite.speed.load import target
 from evalsuite.views import html
+from tune import artefact
 from tune.artefact import VERSION, write_text
 from tune.data.page import require_pages
 from tune.errors import UserError
@@ -36,6 +39,7 @@ NANO_NOTE = (
 ALIKE_NOTE = (
     "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
 )
+IDS_KEPT = 20  # of questions that stand in the training data
 METRICS = {  # of a Bench: how the report names it, its unit, and what to multiply by
     "ttft_p50": ("time to first token, median", "ms", 1000),
     "tpot_p50": ("time per output token, median", "ms", 1000),
@@ -62,6 +66,7 @@ def compare(
     question_file: Path,
     out: Path,
     pages: Path | None = None,
+    dataset: Path | None = None,
     concurrency: int = 8,
     speed: Speed | None = None,
     allow_unlike: bool = False,
@@ -75,9 +80,10 @@ def compare(
     Servers that are unfit for a comparison (replies/fitness.py) are asked nothing, and the report is INVALID.
     `progress` is told what stays on a terminal, `live` lines that the next one may write over.
     Raises UserError for an endpoint that cannot be asked, and for questions of another recipe or of other pages than
-    those collected in `pages`.
+    those collected in `pages`, and for a `dataset`, where the recipe limits contamination, that was changed.
     """
     asked = _questions(settings, question_file, pages)
+    trained = _trained(asked, settings, dataset)
     _beside(asked, out / report.QUESTIONS, question_file)
     meta = asyncio.run(
         ask.ask(
@@ -96,7 +102,7 @@ def compare(
     )
     fit = not fitness.unfit(asked, settings.efforts, meta)
     measured = _throughput(arms, meta, speed, settings, live or progress) if speed and fit else None
-    return _written(asked, meta, settings, out, measured)
+    return _written(asked, meta, settings, out, measured, trained)
 
 
 def replay(
@@ -105,6 +111,7 @@ def replay(
     question_file: Path,
     out: Path,
     pages: Path | None = None,
+    dataset: Path | None = None,
     progress: Callable[[str], None] = lambda _line: None,
 ) -> Report:
     """Write the report that `compare` wrote, of the answers in `out` alone: no server is asked, and none has to be up.
@@ -137,7 +144,9 @@ def replay(
     found = ask.on_file(file, asked, settings.efforts, meta, progress)
     for line in _missing(asked, found, settings, meta):
         progress(line)
-    return _written(asked, meta, settings, out, _measured(out / "report.json", meta))
+    return _written(
+        asked, meta, settings, out, _measured(out / "report.json", meta), _trained(asked, settings, dataset)
+    )
 
 
 def _questions(settings: Evaluate, file: Path, pages: Path | None) -> QuestionSet:
@@ -165,7 +174,29 @@ def _measured(path: Path, meta: Meta) -> Throughput | None:
     return before.throughput if before.asked == meta else None
 
 
-def _written(asked: QuestionSet, meta: Meta, settings: Evaluate, out: Path, measured: Throughput | None) -> Report:
+def _trained(asked: QuestionSet, settings: Evaluate, dataset: Path | None) -> Trained | None:
+    """Which held-out questions stand in the dataset, where the recipe limits that; None when there is no dataset."""
+    if settings.limits.contamination is None or dataset is None or not (dataset / f"{DATASET}.json").is_file():
+        return None
+    held_out = [q for q in asked.questions if q.split == "held-out"]
+    found = contamination(held_out, training_texts(dataset))
+    return Trained(
+        questions=found.questions,
+        found=found.any.count,
+        ids=found.any.ids[:IDS_KEPT],
+        texts=found.texts,
+        dataset=artefact.read(dataset, DATASET, remake="tune dataset").digest,
+    )
+
+
+def _written(
+    asked: QuestionSet,
+    meta: Meta,
+    settings: Evaluate,
+    out: Path,
+    measured: Throughput | None,
+    trained: Trained | None,
+) -> Report:
     servers, unlike = meta.servers, fitness.unlike(meta)
     made = report.build(
         asked,
@@ -176,6 +207,8 @@ def _written(asked: QuestionSet, meta: Meta, settings: Evaluate, out: Path, meas
         alpha=settings.alpha,
         efforts=settings.efforts,
         require_gain=settings.require_gain,
+        limits=settings.limits,
+        trained=trained,
         throughput=measured,
         note=" ".join(
             [

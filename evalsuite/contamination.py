@@ -50,6 +50,23 @@ class Contamination(BaseModel):
     any: Hits
 
 
+class Trained(BaseModel):
+    """How many of a report's held-out questions stand in a dataset, by any sign. Nothing in a report proves it again:
+    the dataset does not lie beside it, so this is a stored fact, and `dataset` says of which folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    questions: int
+    found: int
+    ids: tuple[str, ...] = ()  # the first of them
+    texts: int
+    dataset: str  # digest of its manifest
+
+    @property
+    def share(self) -> float:
+        return self.found / self.questions if self.questions else 0.0
+
+
 class _Index(NamedTuple):
     """Where to look a text's words up. Values are positions of questions."""
 

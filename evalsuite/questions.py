@@ -12,8 +12,6 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
-    SerializerFunctionWrapHandler,
-    model_serializer,
     model_validator,
 )
 
@@ -46,13 +44,7 @@ class Question(BaseModel):
     split: Split = "held-out"
     guess: float = Field(default=0.0, ge=0, le=1)
     developer: str = ""
-    twin: str = ""
-
-    @model_serializer(mode="wrap")
-    def _without_an_empty_twin(self, write: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
-        """Most questions are no twins, and those of sets that knew none keep their lines and digests."""
-        said: dict[str, JsonValue] = write(self)
-        return said if self.twin else {key: value for key, value in said.items() if key != "twin"}
+    twin: str = Field(default="", exclude_if=lambda twin: not twin)  # id of the item it is a twin of
 
 
 class QuestionSet(BaseModel):

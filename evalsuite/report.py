@@ -15,13 +15,17 @@ from typing import NamedTuple, get_args
 from pydantic import Field, JsonValue, ValidationError
 
 from evalsuite import questions as question_sets
+from evalsuite.contamination import Trained
+from evalsuite.judging import measured
 from evalsuite.judging.comparison import Comparison, compare
 from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
+from evalsuite.judging.limits import Figure
 from evalsuite.judging.paired import Part
 from evalsuite.judging.policy import Judged as Judged
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.policy import weaker as weaker
+from evalsuite.judging.steering import LONGER
 from evalsuite.questions import QuestionSet, Split
 from evalsuite.replies import answers as heard
 from evalsuite.replies import fitness, graders
@@ -29,12 +33,11 @@ from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, A
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
-from tune.recipe import OWN
+from tune.recipe import OWN, Gated
 
 SCHEMA = 4
 REMAKE = "evalsuite compare"
 SPLITS: tuple[Split, ...] = get_args(Split)
-LONGER = 1.05  # times as much reasoning as the effort below: what steers at all
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report
 
 
@@ -103,6 +106,7 @@ class Report(Part):
     policy: Policy
     evidence: Evidence
     comparisons: tuple[Comparison, ...]  # one an effort, of held-out questions; then of taught ones, if any
+    limits: tuple[Figure, ...] = ()  # what the policy sets a limit to
     base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
     throughput: Throughput | None = None
@@ -116,6 +120,7 @@ class Report(Part):
             margin=self.policy.margin,
             alpha=self.policy.alpha,
             require_gain=self.policy.require_gain,
+            limits=self.policy.limits,
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
             modules=self.modules,
@@ -143,6 +148,8 @@ def build(
     alpha: float,
     efforts: Sequence[Effort],
     require_gain: bool = False,
+    limits: Gated | None = None,
+    trained: Trained | None = None,
     throughput: Throughput | None = None,
     note: str = "",
     provenance: Mapping[str, str] | None = None,
@@ -150,9 +157,10 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. Margin and alpha are shares, 0 to 1.
+    one without answers makes the report INVALID. Margin and alpha are shares, 0 to 1. `trained`, which no answer tells,
+    is taken as it is given.
     """
-    policy = Policy(margin=margin, alpha=alpha, require_gain=require_gain)
+    policy = Policy(margin=margin, alpha=alpha, require_gain=require_gain, limits=limits or Gated())
     efforts = [e for e in EFFORTS if e in efforts]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}
@@ -169,6 +177,7 @@ def build(
         effort_mismatches=sum(a.error.startswith(EFFORT_MISMATCH) for a in kept),
         model_mismatches=sum(a.error.startswith(MODEL_MISMATCH) for a in kept),
         identical=_identical(by_key),
+        trained=trained,
         unfit=tuple(fitness.unfit(questions, efforts, asked)),
     )
     held_out, taught = (
@@ -176,6 +185,7 @@ def build(
         for split in SPLITS
     )
     comparisons = held_out + tuple(c for c in taught if c.asked)
+    figures = measured.figures(questions.questions, by_key, efforts, policy, trained)
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
@@ -197,11 +207,12 @@ def build(
         policy=policy,
         evidence=evidence,
         comparisons=comparisons,
+        limits=figures,
         base_steering=_steering(held_out, "base"),
         tuned_steering=_steering(held_out, "tuned"),
         throughput=throughput,
         provenance={**(provenance or {}), **made_of},
-        verdict=decide(comparisons, policy, evidence),
+        verdict=decide(comparisons, policy, evidence, figures),
     )
 
 
@@ -241,6 +252,7 @@ def write(path: Path, report: Report) -> None:
 
 def read(path: Path) -> Report:
     """The report, made anew from the question set and the replies beside it, so that none of its figures is believed.
+    What no reply tells is taken as it is stored: throughput, provenance, and which questions stand in a dataset.
 
     Raises UserError when a file is missing, cut short, of another version, changed or of another run, and when the
     replies do not give the verdict that the report states.
@@ -261,6 +273,8 @@ def read(path: Path) -> Report:
         alpha=stored.policy.alpha,
         efforts=stored.efforts,
         require_gain=stored.policy.require_gain,
+        limits=stored.policy.limits,
+        trained=stored.evidence.trained,
         throughput=stored.throughput,
         note=stored.note,
         provenance=stored.provenance,

@@ -15,8 +15,9 @@ from evalsuite.cli import main
 from evalsuite.compare import Speed, compare, replay
 from evalsuite.replies import answers
 from evalsuite.stub.server import Fault, Model
+from tune import artefact
 from tune.errors import UserError
-from tune.recipe import Evaluate
+from tune.recipe import Evaluate, Gated
 
 SETTINGS = Evaluate(efforts=["low", "high"], max_tokens=64)
 
@@ -146,3 +147,27 @@ def test_the_command_needs_no_address(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (refused.exit_code, "leave out --base" in refused.output) == (2, True)
     lacking = CliRunner().invoke(main, ["compare", "--base", "http://127.0.0.1:9"])
     assert (lacking.exit_code, "Missing option '--tuned'" in lacking.output) == (2, True)
+
+
+def test_contamination_is_measured_against_the_dataset_in_the_work_folder_where_it_is_limited(
+    tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    ran(tmp_path, asked)
+    dataset = tmp_path / "dataset"
+    limited = asked | {"settings": SETTINGS.model_copy(update={"limits": Gated(contamination=0.3)}), "dataset": dataset}
+    assert replay(**limited).evidence.trained is None  # there is no dataset
+    dataset.mkdir()
+    prompts = [question_set(4).questions[0].prompt, "What else?"]
+    lines = [json.dumps({"messages": [{"role": "user", "content": prompt}]}) for prompt in prompts]
+    (dataset / "examples.jsonl").write_text("\n".join(lines) + "\n")
+    made = artefact.finish(dataset, "dataset")
+    trained = replay(**limited).evidence.trained
+    assert trained is not None
+    assert (trained.found, trained.questions, trained.ids, trained.texts) == (1, 4, ("q0",), 2)
+    assert (trained.dataset, trained.share) == (made.digest, 0.25)
+    again = report.read(asked["out"] / "report.json")
+    assert [(f.name, f.value, f.kept) for f in again.limits] == [("contamination", 0.25, True)]
+    assert replay(**asked, dataset=dataset).evidence.trained is None  # no limit, no look
+    (dataset / "examples.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match=r"examples\.jsonl"):
+        replay(**limited)

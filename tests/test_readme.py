@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from story import Story, commands
 
+from tune import recipe
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -59,6 +61,12 @@ def test_own_questions_are_taken_and_checked_as_shown(tmp_path):
     for command, output in shown("own").items():
         project.run(command)
         assert project.said[command] == output, command
+
+
+def test_every_limit_is_shown_and_read_as_shown(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(block("limits"))
+    assert recipe.read(path).evaluate.limits.model_fields_set == set(recipe.Gated.model_fields)
 
 
 @pytest.mark.engine

@@ -187,6 +187,22 @@ _GENERATED = {"book", "open_kinds", "taught"}  # say nothing about one's own que
 ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
 
+class Gated(Section):
+    """[evaluate.limits]: what else the gate holds tuned to, each by itself. What is not set is not looked at.
+
+    Shares are of a whole, 0 to 1, at every effort: of held-out questions asked, and of questions that have a twin.
+    """
+
+    steering: bool = True  # reasoning grows with effort, from each effort asked to the next, where that of base does
+    empty: Share | None = None  # replies without any answer: empty, or a tool call in place of text
+    truncated: Share | None = None  # replies that max_tokens cut off, in reasoning or in the answer
+    unparsed: Share | None = None  # replies without the answer line that was asked for
+    contamination: float | None = Field(default=None, ge=0, lt=1)  # held-out questions that stand in the dataset
+    memorisation: Share | None = None  # accuracy on items less that on their twins, tuned's over base's
+    first_answer_ms: float | None = Field(default=None, gt=0)  # 95th percentile of the time to the first answer token
+    tokens_per_right: float | None = Field(default=None, gt=0)  # generated tokens, reasoning too, by right answers
+
+
 class Evaluate(Section):
     modules: list[str] = []  # questions come from these; never trained on
     questions_file: Path | None = None  # your own, CSV or JSONL, relative to the recipe, in place of generated ones
@@ -202,6 +218,7 @@ class Evaluate(Section):
     margin: Share = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
+    limits: Gated = Gated()
     _folder: Path = PrivateAttr(default=Path())  # where recipe.toml lies
 
     @model_validator(mode="before")
@@ -352,7 +369,9 @@ def read(path: Path) -> Recipe:
 def _problem(loc: tuple[int | str, ...], kind: str, message: str) -> str:
     where = ".".join(map(str, loc)) or "recipe"
     if kind == "extra_forbidden":
-        section = Recipe.model_fields[str(loc[0])].annotation if len(loc) > 1 else Recipe
+        section: Any = Recipe
+        for part in loc[:-1]:
+            section = section.model_fields[str(part)].annotation
         known = ", ".join(f for f in getattr(section, "model_fields", {}) if f != "folder")
         return f"{where}: no such {'key' if len(loc) > 1 else 'section'}; there are {known}"
     return f"{where}: {message.removeprefix('Value error, ')}"

@@ -13,14 +13,17 @@ from evalsuite.judging.policy import Policy
 from tune.harmony import Effort
 
 Result = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
-Name = Literal["accuracy", "answering", "gain"]
+Limited = Literal[  # the keys of [evaluate.limits]
+    "steering", "empty", "truncated", "unparsed", "contamination", "memorisation", "first_answer_ms", "tokens_per_right"
+]
+Name = Literal["accuracy", "answering", "gain"] | Limited
 
 
 class Check(Part):
     """One claim at one effort. `accuracy`: right answers; `answering`: answers that could be read at all; `gain`:
-    tuned is better at what it was taught, or at reading."""
+    tuned is better at what it was taught, or at reading; the others: a limit of [evaluate.limits] is kept."""
 
-    effort: Effort
+    effort: Effort | None  # None: it holds for all of them; of `steering` the higher of two
     name: Name
     outcome: Result
     reason: str
@@ -29,7 +32,7 @@ class Check(Part):
 class Finding(NamedTuple):
     """One claim at one effort, before the gate has looked at all of them; and the reason to give, whatever follows."""
 
-    effort: Effort
+    effort: Effort | None
     name: Name
     passes: bool  # at alpha, by itself: all have to
     worse_p: float  # one-sided: tuned is worse

@@ -180,7 +180,7 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
         interval=statistics.wilson(round(sum(scores)), len(scores), (1 - CONFIDENCE) / 2),
         outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
         absent=asked - len(answers),
-        reasoning_tokens=median(map(_reasoning_tokens, heard)) if heard else None,
+        reasoning_tokens=median(map(reasoning_tokens, heard)) if heard else None,
         completion_tokens=median(lengths) if lengths else None,
         first_token=_p50_p95([a.first_token_s for a in heard]),
         first_answer=_p50_p95([a.first_answer_s for a in heard]),
@@ -188,7 +188,7 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
     )
 
 
-def _reasoning_tokens(answer: Answer) -> int:
+def reasoning_tokens(answer: Answer) -> int:
     """As the server counted them; where it did not, the reasoning is counted in the harmony vocabulary."""
     return answer.reasoning_tokens or (len(harmony.encode(answer.reasoning)) if answer.reasoning else 0)
 

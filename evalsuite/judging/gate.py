@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from evalsuite.contamination import Trained
 from evalsuite.judging import checks as held_out
-from evalsuite.judging import gain, power, statistics
+from evalsuite.judging import gain, limits, power, statistics
 from evalsuite.judging.checks import Check, Finding, Result
 from evalsuite.judging.comparison import ArmFigures, Claim, Comparison
 from evalsuite.judging.notation import place, stated
@@ -43,10 +44,13 @@ class Evidence(Part):
     effort_mismatches: int = 0  # replies whose server said it used another effort than the one asked for
     model_mismatches: int = 0  # replies that named another model, or another digest, than the arm's
     identical: bool = False  # every reply of one arm is the other's, word for word
+    trained: Trained | None = Field(default=None, exclude_if=lambda found: found is None)  # which were trained on
     unfit: tuple[str, ...] = Field(default=(), exclude_if=lambda why: not why)  # why asking was, or had been, in vain
 
 
-def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> Verdict:
+def decide(
+    comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence, figures: Sequence[limits.Figure] = ()
+) -> Verdict:
     """PASS only if tuned is shown not worse by the margin in every check (intersection-union: no correction needed).
 
     Not being worse is decided on held-out questions alone. A check passes when the lower bound of the difference is
@@ -60,7 +64,8 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
     accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha), and better than
     guessing.
 
-    Taught questions decide nothing, unless the policy requires a gain: judging/gain.py.
+    Taught questions decide nothing, unless the policy requires a gain: judging/gain.py. `figures` are what the policy
+    sets a limit to, a check each: judging/limits.py.
     """
     void = _void(comparisons, policy, evidence)
     if void:
@@ -70,6 +75,7 @@ def decide(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence
         if c.split == "held-out":
             findings += [held_out.accuracy(c, policy), held_out.answering(c, policy)]
             findings += [gain.check(c.effort, ways, policy)] if policy.require_gain else []
+    findings += limits.findings(figures, policy)
     worse = statistics.holm([f.worse_p for f in findings], policy.alpha)
     undecided = [f for f, shown in zip(findings, worse, strict=True) if not f.passes and not shown]
     advice = _advice(comparisons, policy) if any(f.sized for f in undecided) else ""

@@ -6,7 +6,7 @@ from pydantic import Field, JsonValue
 
 from evalsuite.judging.paired import Part
 from tune.harmony import Effort
-from tune.recipe import Evaluate, Limits, tokens_at
+from tune.recipe import Evaluate, Gated, Limits, tokens_at
 
 
 class Policy(Part):
@@ -17,6 +17,7 @@ class Policy(Part):
     require_gain: bool = False  # it has to be shown better too, on taught or on open-book questions
     missing_cap: float = Field(default=0.02, ge=0, lt=1)  # share of questions without a score on both sides
     power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
+    limits: Gated = Gated()
 
 
 class Judged(Part):
@@ -26,6 +27,7 @@ class Judged(Part):
     margin: float
     alpha: float
     require_gain: bool = False
+    limits: Gated = Gated()
     max_tokens: Limits
     temperature: float
     modules: tuple[str, ...]  # that the held-out questions are about
@@ -43,6 +45,7 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     ]
     if asked.require_gain and not judged.require_gain:
         out.append("require_gain false, and the recipe has true")
+    out += _laxer(judged.limits, asked.limits)
     limits = [(tokens_at(judged.max_tokens, e), tokens_at(asked.max_tokens, e), e) for e in asked.efforts]
     every = len({(was, now) for was, now, _ in limits}) == 1  # then no effort is named
     said = [
@@ -58,6 +61,18 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
         + _modules(judged, asked)
         + (_made(judged, asked) if judged.made or asked.questions_file else _by_hand(judged, asked))
     )
+
+
+def _laxer(judged: Gated, asked: Gated) -> list[str]:
+    """Limits that a verdict was held to, and that a recipe has otherwise: higher ones, and none where it has one."""
+    out = []
+    for key, limit in asked:
+        was = getattr(judged, key)
+        if limit is True and not was:
+            out.append(f"limits.{key} false, and the recipe has true")
+        elif not isinstance(limit, bool) and limit is not None and (was is None or was > limit):
+            out.append(f"limits.{key} {'none' if was is None else f'{was:g}'}, and the recipe has {limit:g}")
+    return out
 
 
 def _modules(judged: Judged, asked: Evaluate) -> list[str]:

@@ -9,7 +9,7 @@ from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from evalsuite.judging import gain
+from evalsuite.judging import gain, limits
 from evalsuite.judging.checks import Result, only_guesses
 from evalsuite.judging.comparison import OUTCOMES, Comparison, Flip
 from evalsuite.judging.gate import worst
@@ -28,6 +28,7 @@ MEANING: dict[Result, str] = {
     "INCONCLUSIVE": "Neither “no worse” nor “worse” is shown. This is no release.",
     "INVALID": "The measurement is void. Nothing below may be used to decide.",
 }
+BROKEN = "Tuned is shown to be beyond a limit of the recipe."
 GAINED = " And better at what it was taught, or at reading."
 SIGN: dict[Result, str] = {"PASS": "✓", "FAIL": "✕", "INCONCLUSIVE": "?", "INVALID": "∅"}
 
@@ -63,13 +64,16 @@ def render(report: Report) -> str:
     """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network."""
     held_out, ways = report.of("held-out"), gain.ways(report.comparisons)
     claimed = [claim.difference for c in held_out if c.paired for claim in c.claims]
+    outcomes = {(check.effort, check.name): check.outcome for check in report.verdict.checks}
     gained = report.policy.require_gain and report.verdict.outcome == "PASS"
     arms = [arm for c in report.comparisons for arm in (c.base, c.tuned)]
+    broken = {check.name for check in report.verdict.checks if check.outcome == "FAIL"}
+    only_limits = bool(broken) and broken <= {f.name for f in report.limits}
     margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
         r=report,
         v=report.verdict,
-        meaning=MEANING[report.verdict.outcome] + (GAINED if gained else ""),
+        meaning=BROKEN if only_limits else MEANING[report.verdict.outcome] + (GAINED if gained else ""),
         sign=SIGN,
         outcomes=[o for o in OUTCOMES if any(arm.outcomes[o] for arm in arms)],
         absent=any(arm.absent for arm in arms),
@@ -90,6 +94,7 @@ def render(report: Report) -> str:
         lines=_lines(report.base_steering, report.tuned_steering),
         height=HEIGHT,
         flips=flips,
+        limits=[(limits.row(f), outcomes.get((f.effort, f.name))) for f in report.limits],
         arms=lambda c: (("base", c.base), ("tuned", c.tuned)),
     )
 
@@ -144,7 +149,7 @@ def _template() -> "jinja2.Template":
     env = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     env.filters |= {"place": place, "secs": _seconds, "num": _number, "p": _p_value}
     env.filters |= {"pct": _typeset(percent), "pts": _typeset(points), "bounds": _typeset(bounds)}
-    env.filters |= {"stated": _typeset(stated), "confidence": _typeset(confidence)}
+    env.filters |= {"typeset": _typeset(str), "stated": _typeset(stated), "confidence": _typeset(confidence)}
     return env.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
 
 

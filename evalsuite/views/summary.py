@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from evalsuite.judging import gain
+from evalsuite.judging import gain, limits
 from evalsuite.judging.checks import Check
 from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.gain import Way
@@ -25,7 +25,9 @@ def junit(report: Report) -> str:
     for name, value in _facts(report):
         ElementTree.SubElement(properties, "property", name=_xml(name), value=_xml(value))
     for check in verdict.checks:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"evalsuite.{check.effort}", name=check.name)
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=f"evalsuite.{check.effort or 'all'}", name=check.name
+        )
         if check.outcome != "PASS":
             failure = ElementTree.SubElement(case, "failure", type=check.outcome, message=_xml(check.reason))
             failure.text = _figures(report, check)
@@ -64,6 +66,7 @@ def markdown(report: Report) -> str:
         *(_row(c) for c in report.of("held-out")),
         "",
         *_guessed(report),
+        *_limits(report),
     ]
     if ways:
         lines += [
@@ -128,6 +131,17 @@ def _guessed(report: Report) -> list[str]:
     return [*out, ""] if out else []
 
 
+def _limits(report: Report) -> list[str]:
+    """What the recipe limits: where tuned lies, and base, and what the gate made of it."""
+    if not report.limits:
+        return []
+    checks = {(check.effort, check.name): check.outcome for check in report.verdict.checks}
+    out = ["Limits:", "", "| effort | what | base | tuned | bound | limit | outcome |", "|---|---|--:|--:|--:|--:|---|"]
+    for f in report.limits:
+        out.append(f"| {' | '.join([*limits.row(f), checks.get((f.effort, f.name), '–')])} |")
+    return [*out, ""]
+
+
 def _facts(report: Report) -> list[tuple[str, str]]:
     return [
         ("base", report.base_model),
@@ -144,6 +158,9 @@ def _figures(report: Report, check: Check) -> str:
     if check.name == "gain":
         ways = [way for way in gain.ways(report.comparisons) if way.effort == check.effort]
         return "\n".join(f"{way.words}: {interval(way.figures.difference)}" for way in ways)
+    for f in report.limits:
+        if (f.effort, f.name) == (check.effort, check.name):
+            return f"{f.place}: {limits.quantity(f.name, f.value)}, limit {limits.limit(f)}"
     claims = (claim for c in report.of("held-out") for claim in c.claims)
     return next(
         interval(claim.difference) for claim in claims if (claim.effort, claim.name) == (check.effort, check.name)

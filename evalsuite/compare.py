@@ -176,6 +176,7 @@ def _written(asked: QuestionSet, meta: Meta, settings: Evaluate, out: Path, meas
         alpha=settings.alpha,
         efforts=settings.efforts,
         require_gain=settings.require_gain,
+        forgetting_margin=settings.forgetting_margin,
         throughput=measured,
         note=" ".join(
             [

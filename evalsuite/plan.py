@@ -15,7 +15,7 @@ from tune.harmony import Effort
 from tune.recipe import Evaluate, tokens_at
 
 FLIPS = (0.02, 0.05, 0.1, 0.2)  # shares of the answers that differ in worth between two models, little tuned to much
-CLAIMS = 2  # of every effort: right answers, and readable ones
+CLAIMS = 2  # of every effort: right answers, and readable ones; and one more where general questions are asked
 
 
 class Row(NamedTuple):
@@ -34,6 +34,7 @@ class Plan(BaseModel):
 
     questions: int
     taught: int
+    general: int
     efforts: tuple[Effort, ...]
     margin: float
     alpha: float
@@ -45,29 +46,37 @@ class Plan(BaseModel):
 
 def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
-    policy = Policy(margin=asked.margin, alpha=asked.alpha, require_gain=asked.require_gain)
-    each = 2 * (asked.questions + asked.taught)  # both arms
+    policy = Policy(
+        margin=asked.margin,
+        forgetting_margin=asked.forgetting_margin,
+        alpha=asked.alpha,
+        require_gain=asked.require_gain,
+    )
+    each = 2 * (asked.questions + asked.taught + asked.general)  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,
+        general=asked.general,
         efforts=tuple(asked.efforts),
         margin=asked.margin,
         alpha=asked.alpha,
         target=policy.power,
         requests=each * len(asked.efforts),
         tokens=each * sum(tokens_at(asked.max_tokens, effort) for effort in asked.efforts),
-        rows=tuple(_row(asked.questions, flips, len(asked.efforts) * CLAIMS, policy) for flips in FLIPS),
+        rows=tuple(_row(asked, flips, policy) for flips in FLIPS),
     )
 
 
 def words(made: Plan) -> str:
     """As the terminal shows it."""
-    claims = CLAIMS * len(made.efforts)
+    claims = (CLAIMS + bool(made.general)) * len(made.efforts)
+    general = f", {made.general} general" if made.general else ""
     lines = [
-        f"{made.questions} held-out questions and {made.taught} taught ones, asked of base and tuned at"
+        f"{made.questions} held-out questions{general} and {made.taught} taught ones, asked of base and tuned at"
         f" {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
         f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
         f" chance that two equal models pass all {claims} checks:",
+        *(["the last column says how many of each, held-out and general"] if made.general else []),
         "",
         f"answers that flip   with {made.questions} questions   questions for {made.target:.0%}",
         *(
@@ -78,6 +87,9 @@ def words(made: Plan) -> str:
     return "\n".join(lines)
 
 
-def _row(n: int, flips: float, claims: int, policy: Policy) -> Row:
-    planned = [Planned(flips)] * claims
-    return Row(flips, power.gate(n, planned, policy), power.needed(planned, policy))
+def _row(asked: Evaluate, flips: float, policy: Policy) -> Row:
+    efforts, n = len(asked.efforts), asked.questions
+    held = [Planned(flips)] * efforts * CLAIMS
+    general = [Planned(flips, split="general")] * efforts if asked.general else []
+    so_many = [one._replace(share=asked.general / n) for one in general]
+    return Row(flips, power.gate(n, [*held, *so_many], policy), power.needed([*held, *general], policy))

@@ -19,8 +19,8 @@ from evalsuite.judging.comparison import Comparison, compare
 from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
 from evalsuite.judging.paired import Part
+from evalsuite.judging.policy import FORGETTING, Policy
 from evalsuite.judging.policy import Judged as Judged
-from evalsuite.judging.policy import Policy
 from evalsuite.judging.policy import weaker as weaker
 from evalsuite.questions import QuestionSet, Split
 from evalsuite.replies import answers as heard
@@ -102,7 +102,9 @@ class Report(Part):
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
-    comparisons: tuple[Comparison, ...]  # one an effort, of held-out questions; then of taught ones, if any
+    comparisons: tuple[
+        Comparison, ...
+    ]  # one an effort, of held-out questions; then of taught and of general ones, if any
     base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
     throughput: Throughput | None = None
@@ -114,12 +116,14 @@ class Report(Part):
         return Judged(
             efforts=self.efforts,
             margin=self.policy.margin,
+            forgetting_margin=self.policy.forgetting_margin,
             alpha=self.policy.alpha,
             require_gain=self.policy.require_gain,
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
             modules=self.modules,
             questions=max((c.asked for c in self.of("held-out")), default=0),
+            general=max((c.asked for c in self.of("general")), default=0),
             made=self.questions_made,
         )
 
@@ -143,6 +147,7 @@ def build(
     alpha: float,
     efforts: Sequence[Effort],
     require_gain: bool = False,
+    forgetting_margin: float = FORGETTING,
     throughput: Throughput | None = None,
     note: str = "",
     provenance: Mapping[str, str] | None = None,
@@ -150,9 +155,9 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. Margin and alpha are shares, 0 to 1.
+    one without answers makes the report INVALID. Margins and alpha are shares, 0 to 1.
     """
-    policy = Policy(margin=margin, alpha=alpha, require_gain=require_gain)
+    policy = Policy(margin=margin, alpha=alpha, require_gain=require_gain, forgetting_margin=forgetting_margin)
     efforts = [e for e in EFFORTS if e in efforts]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}
@@ -171,11 +176,13 @@ def build(
         identical=_identical(by_key),
         unfit=tuple(fitness.unfit(questions, efforts, asked)),
     )
-    held_out, taught = (
-        tuple(compare(e, questions.questions, by_key, alpha=alpha, margin=margin, split=split) for e in efforts)
+    held_out, *rest = (
+        tuple(
+            compare(e, questions.questions, by_key, alpha=alpha, margin=policy.at(split), split=split) for e in efforts
+        )
         for split in SPLITS
     )
-    comparisons = held_out + tuple(c for c in taught if c.asked)
+    comparisons = held_out + tuple(c for some in rest for c in some if c.asked)
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
@@ -261,6 +268,7 @@ def read(path: Path) -> Report:
         alpha=stored.policy.alpha,
         efforts=stored.efforts,
         require_gain=stored.policy.require_gain,
+        forgetting_margin=stored.policy.forgetting_margin,
         throughput=stored.throughput,
         note=stored.note,
         provenance=stored.provenance,

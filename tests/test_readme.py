@@ -61,6 +61,15 @@ def test_own_questions_are_taken_and_checked_as_shown(tmp_path):
         assert project.said[command] == output, command
 
 
+def test_general_questions_are_added_and_planned_for_as_shown(tmp_path):
+    (tmp_path / "own.csv").write_text(block("own-file"))
+    (tmp_path / "recipe.toml").write_text(block("general-recipe"))
+    project = Story(tmp_path, {})
+    for command, output in shown("general").items():
+        project.run(command)
+        assert project.said[command] == output, command
+
+
 @pytest.mark.engine
 def test_the_outputs_shown_are_what_the_commands_say(story):
     compared = 0

@@ -8,7 +8,7 @@ its questions together, and the bounds know that (judging/clusters.py).
 from collections.abc import Iterator, Mapping
 from itertools import islice
 
-from evalsuite.balance import even, graded, name, rng, sayable, turns
+from evalsuite.balance import graded, name, rng, sayable, turns
 from evalsuite.packs import arithmetic, everyday, form, languages, logic, objects, rules
 from evalsuite.packs.draft import Template
 from evalsuite.questions import Question
@@ -36,7 +36,7 @@ def general(wanted: Evaluate) -> list[Question]:
     )
     found = list(turns(families)) if wanted.general else []
     alike = set(near_duplicates([q.prompt for q in found]))
-    return list(islice(even(q for i, q in enumerate(found) if i not in alike), wanted.general))
+    return list(islice((q for i, q in enumerate(found) if i not in alike), wanted.general))
 
 
 def _drawn(family: str, each: str, template: Template, wanted: Evaluate) -> Iterator[Question]:

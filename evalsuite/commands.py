@@ -25,7 +25,8 @@ COUNT = click.IntRange(0)
 @OUT
 @click.pass_context
 def questions(context: click.Context, path: Path, out: Path | None) -> None:
-    """Generate questions about what is held out, and as many as [evaluate] taught says about what is trained on.
+    """Generate questions about what is held out, as many as [evaluate] taught says about what is trained on, and as
+    [evaluate] general says against forgetting.
 
     Each answer is verified: by running it, or in the passage that stands in the prompt. For passages, `tune collect`
     comes first. Where [evaluate] has a questions_file, your own questions are taken from it instead.
@@ -53,7 +54,8 @@ def take(file: Path | None, path: Path, out: Path | None) -> None:
     """Make a question set of your own FILE, CSV or JSONL.  [default: questions_file of the recipe]
 
     Columns: prompt, answer, grader (exact, literal, choice, yesno); and if you like kind, module (what belongs
-    together), split (held-out, taught), id, developer, guess. Every bad line is named, and nothing is written then.
+    together), split (held-out, taught, general), id, developer, guess. Every bad line is named, and nothing is written
+    then.
     """
     recipe = read_recipe(path)
     named = recipe.evaluate.questions_file

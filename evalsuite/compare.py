@@ -209,6 +209,7 @@ def _written(
         require_gain=settings.require_gain,
         limits=settings.limits,
         trained=trained,
+        forgetting_margin=settings.forgetting_margin,
         throughput=measured,
         note=" ".join(
             [

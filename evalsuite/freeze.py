@@ -1,4 +1,4 @@
-"""The questions stage: a recipe and work/pages in, a frozen question set out, held-out and taught questions apart.
+"""The questions stage: a recipe and work/pages in, a frozen question set out, its splits apart.
 
 Decides which books are asked and how many of each; what a question says is pydocs' and open_book's. Reads pages where
 the recipe wants open-book questions, and nowhere else.
@@ -12,6 +12,7 @@ from typing import get_args
 
 from evalsuite.balance import turns
 from evalsuite.open_book import open_book
+from evalsuite.packs.general import general
 from evalsuite.pydocs.build import ClosedBook, closed_book
 from evalsuite.questions import Question, QuestionSet
 from tune import artefact
@@ -28,7 +29,8 @@ Say = Callable[[str], None]
 
 def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     """`evaluate.questions` about what was held out, closed and open book in turns, and `evaluate.taught` about pages
-    that are trained on. Fewer come when there are no more: `report` says so, and why.
+    that are trained on, and `evaluate.general` against forgetting. Fewer come when there are no more: `report` says
+    so, and why.
 
     Raises UserError when pages are missing, changed or collected for other modules, for a module that this Python does
     not have, when book = "open" and the held-out pages hold no fact, and when nothing can be asked at all.
@@ -59,6 +61,8 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     limit = few if wanted.book != "closed" else ""
     _tell(held, "", wanted.questions if wanted.modules else 0, f"these modules hold no more{limit}", report)
     _tell(taught, "taught ", wanted.taught, f"these pages hold no more{few}", report)
+    forgotten = general(wanted)
+    _tell(forgotten, "general ", wanted.general, "the templates give no more", report)
     made = {**wanted.about_questions, **({PAGES: digests} if digests else {})}
     name, python = recipe.project.name, platform.python_version()
     return QuestionSet(
@@ -67,7 +71,7 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
         made=made,
         left_out=closed.left_out,
         skipped=closed.skipped,
-        questions=(*held, *taught),
+        questions=(*held, *taught, *forgotten),
     )
 
 

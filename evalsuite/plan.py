@@ -11,11 +11,12 @@ from evalsuite.judging import power
 from evalsuite.judging.notation import stated
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.power import Planned
+from evalsuite.packs.general import FAMILIES
 from tune.harmony import Effort
 from tune.recipe import Evaluate, tokens_at
 
 FLIPS = (0.02, 0.05, 0.1, 0.2)  # shares of the answers that differ in worth between two models, little tuned to much
-CLAIMS = 2  # of every effort: right answers, and readable ones
+CLAIMS = 2  # of every effort: right answers, and readable ones; and one more where general questions are asked
 
 
 class Row(NamedTuple):
@@ -34,6 +35,7 @@ class Plan(BaseModel):
 
     questions: int
     taught: int
+    general: int
     efforts: tuple[Effort, ...]
     margin: float
     alpha: float
@@ -45,11 +47,17 @@ class Plan(BaseModel):
 
 def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
-    policy = Policy(margin=asked.margin, alpha=asked.alpha, require_gain=asked.require_gain)
-    each = 2 * (asked.questions + asked.taught)  # both arms
+    policy = Policy(
+        margin=asked.margin,
+        forgetting_margin=asked.forgetting_margin,
+        alpha=asked.alpha,
+        require_gain=asked.require_gain,
+    )
+    each = 2 * (asked.questions + asked.taught + asked.general)  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,
+        general=asked.general,
         efforts=tuple(asked.efforts),
         margin=asked.margin,
         alpha=asked.alpha,
@@ -62,12 +70,14 @@ def plan(asked: Evaluate) -> Plan:
 
 def words(made: Plan) -> str:
     """As the terminal shows it."""
-    claims = CLAIMS * len(made.efforts)
+    claims = (CLAIMS + bool(made.general)) * len(made.efforts)
+    general = f", {made.general} general" if made.general else ""
     lines = [
-        f"{made.questions} held-out questions and {made.taught} taught ones, asked of base and tuned at"
+        f"{made.questions} held-out questions{general} and {made.taught} taught ones, asked of base and tuned at"
         f" {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
         f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
         f" chance that two equal models pass all {claims} checks:",
+        *(["the last column says how many of each, held-out and general"] if made.general else []),
         "",
         f"answers that flip   with {made.questions} questions   questions for {made.target:.0%}",
         *(
@@ -79,5 +89,9 @@ def words(made: Plan) -> str:
 
 
 def _row(asked: Evaluate, flips: float, policy: Policy) -> Row:
-    planned = [Planned(flips, modules=max(1, len(asked.modules)))] * (len(asked.efforts) * CLAIMS)
-    return Row(flips, power.gate(asked.questions, planned, policy), power.needed(planned, policy))
+    efforts, n = len(asked.efforts), asked.questions
+    held = [Planned(flips, modules=max(1, len(asked.modules)))] * efforts * CLAIMS
+    templates = sum(map(len, FAMILIES.values()))
+    general = [Planned(flips, modules=templates, split="general")] * efforts if asked.general else []
+    so_many = [one._replace(share=asked.general / n) for one in general]
+    return Row(flips, power.gate(n, [*held, *so_many], policy), power.needed([*held, *general], policy))

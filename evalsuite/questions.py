@@ -22,7 +22,8 @@ from tune.terminal import one_line
 SCHEMA = 5
 
 Grader = Literal["exact", "literal", "choice", "yesno"]
-Split = Literal["held-out", "taught"]  # about what was never trained on; about what was, asked in other words
+# About what was never trained on; about what was, asked in other words; about what no tuning should make forgotten.
+Split = Literal["held-out", "taught", "general"]
 
 
 class Question(BaseModel):

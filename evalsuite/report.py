@@ -22,8 +22,8 @@ from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
 from evalsuite.judging.limits import Figure
 from evalsuite.judging.paired import Part
+from evalsuite.judging.policy import FORGETTING, Policy
 from evalsuite.judging.policy import Judged as Judged
-from evalsuite.judging.policy import Policy
 from evalsuite.judging.policy import weaker as weaker
 from evalsuite.judging.steering import LONGER
 from evalsuite.questions import QuestionSet, Split
@@ -105,7 +105,7 @@ class Report(Part):
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
-    comparisons: tuple[Comparison, ...]  # one an effort, of held-out questions; then of taught ones, if any
+    comparisons: tuple[Comparison, ...]  # one an effort of held-out questions, then of taught and of general ones
     limits: tuple[Figure, ...] = ()  # what the policy sets a limit to
     base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
@@ -118,6 +118,7 @@ class Report(Part):
         return Judged(
             efforts=self.efforts,
             margin=self.policy.margin,
+            forgetting_margin=self.policy.forgetting_margin,
             alpha=self.policy.alpha,
             require_gain=self.policy.require_gain,
             limits=self.policy.limits,
@@ -125,6 +126,7 @@ class Report(Part):
             temperature=self.asked.sampling.temperature,
             modules=self.modules,
             questions=max((c.asked for c in self.of("held-out")), default=0),
+            general=max((c.asked for c in self.of("general")), default=0),
             made=self.questions_made,
         )
 
@@ -148,6 +150,7 @@ def build(
     alpha: float,
     efforts: Sequence[Effort],
     require_gain: bool = False,
+    forgetting_margin: float = FORGETTING,
     limits: Gated | None = None,
     trained: Trained | None = None,
     throughput: Throughput | None = None,
@@ -157,10 +160,16 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. Margin and alpha are shares, 0 to 1. `trained`, which no answer tells,
+    one without answers makes the report INVALID. Margins and alpha are shares, 0 to 1. `trained`, which no answer tells,
     is taken as it is given.
     """
-    policy = Policy(margin=margin, alpha=alpha, require_gain=require_gain, limits=limits or Gated())
+    policy = Policy(
+        margin=margin,
+        alpha=alpha,
+        require_gain=require_gain,
+        forgetting_margin=forgetting_margin,
+        limits=limits or Gated(),
+    )
     efforts = [e for e in EFFORTS if e in efforts]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}
@@ -180,11 +189,13 @@ def build(
         trained=trained,
         unfit=tuple(fitness.unfit(questions, efforts, asked)),
     )
-    held_out, taught = (
-        tuple(compare(e, questions.questions, by_key, alpha=alpha, margin=margin, split=split) for e in efforts)
+    held_out, *rest = (
+        tuple(
+            compare(e, questions.questions, by_key, alpha=alpha, margin=policy.at(split), split=split) for e in efforts
+        )
         for split in SPLITS
     )
-    comparisons = held_out + tuple(c for c in taught if c.asked)
+    comparisons = held_out + tuple(c for some in rest for c in some if c.asked)
     figures = measured.figures(questions.questions, by_key, efforts, policy, trained)
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
@@ -273,6 +284,7 @@ def read(path: Path) -> Report:
         alpha=stored.policy.alpha,
         efforts=stored.efforts,
         require_gain=stored.policy.require_gain,
+        forgetting_margin=stored.policy.forgetting_margin,
         limits=stored.policy.limits,
         trained=stored.evidence.trained,
         throughput=stored.throughput,

@@ -98,7 +98,7 @@ def test_the_same_file_gives_the_same_digest_and_another_byte_another_one(tmp_pa
     ("row", "words"),
     [
         ({"grader": "fuzzy"}, 'there is no grader "fuzzy": exact, literal, choice, yesno'),
-        ({"split": "test"}, 'there is no split "test": held-out, taught'),
+        ({"split": "test"}, 'there is no split "test": held-out, taught, general'),
         ({"answer": ""}, "has no answer"),
         ({"prompt": " \n"}, "has no prompt"),
         ({"answer": "port 8080"}, 'its grader literal does not take the answer "port 8080" for right'),

@@ -69,6 +69,15 @@ def test_every_limit_is_shown_and_read_as_shown(tmp_path):
     assert recipe.read(path).evaluate.limits.model_fields_set == set(recipe.Gated.model_fields)
 
 
+def test_general_questions_are_added_and_planned_for_as_shown(tmp_path):
+    (tmp_path / "own.csv").write_text(block("own-file"))
+    (tmp_path / "recipe.toml").write_text(block("general-recipe"))
+    project = Story(tmp_path, {})
+    for command, output in shown("general").items():
+        project.run(command)
+        assert project.said[command] == output, command
+
+
 @pytest.mark.engine
 def test_the_outputs_shown_are_what_the_commands_say(story):
     compared = 0

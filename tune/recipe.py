@@ -183,6 +183,7 @@ class Serve(Section):
 
 
 OWN = "questions_file"  # of [evaluate], and of the header of a set that was taken from it
+GENERAL = "general"  # of [evaluate], and of the header of a set that has such questions
 _GENERATED = {"book", "open_kinds", "taught"}  # say nothing about one's own questions
 ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
@@ -210,6 +211,8 @@ class Evaluate(Section):
     book: Literal["closed", "open", "both"] = "both"  # open: the passage that holds the answer stands in the prompt
     open_kinds: Annotated[list[Open], Field(min_length=1)] = list(get_args(Open))
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
+    general: int = Field(default=0, ge=0)  # more questions, against forgetting: arithmetic, logic, JSON and the like
+    forgetting_margin: Share = 0.05  # how much worse tuned may be on those
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
@@ -250,9 +253,14 @@ class Evaluate(Section):
             path = self._folder / self.questions_file
             least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
             digest = {"sha256": file_digest(path)} if path.is_file() else {}
-            return {OWN: path.name, **digest, **least, "answer_rule": self.answer_rule}
+            return {OWN: path.name, **digest, **least, "answer_rule": self.answer_rule, **self._against_forgetting}
         sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
-        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets}
+        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._against_forgetting}
+
+    @property
+    def _against_forgetting(self) -> dict[str, int]:
+        """Nothing where none are asked: such a set is what it was before there were any. One's own file has no seed."""
+        return {GENERAL: self.general, **({"seed": self.seed} if self.questions_file else {})} if self.general else {}
 
     def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
         """Raise UserError when the set in `path` was made from other settings, or taken from another file, than these
@@ -268,6 +276,8 @@ class Evaluate(Section):
         count = made.get("questions")
         if self.questions_file and isinstance(count, int) and count >= now.get("questions", 0):
             now.pop("questions", None)  # one's own file has what it has: more is no less strict
+        if GENERAL in made:
+            now.setdefault(GENERAL, 0)
         if other := [key for key in now if made.get(key) != now[key]]:
             raise UserError(
                 f"{path} is not the question set of this recipe",

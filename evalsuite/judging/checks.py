@@ -1,4 +1,4 @@
-"""Held-out figures of one effort in, what they show of tuned out: right answers, and readable ones. Knows one effort.
+"""Figures of one effort in, what they show of tuned out: right answers, and readable ones. Knows one effort.
 
 Whether tuned is shown to be worse hangs on how many checks a gate looks at, so a finding says only what it shows by
 itself: judging/gate.py decides over all of them.
@@ -16,12 +16,13 @@ Result = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 Limited = Literal[  # the keys of [evaluate.limits]
     "steering", "empty", "truncated", "unparsed", "contamination", "memorisation", "first_answer_ms", "tokens_per_right"
 ]
-Name = Literal["accuracy", "answering", "gain"] | Limited
+Name = Literal["accuracy", "answering", "forgetting", "gain"] | Limited
 
 
 class Check(Part):
-    """One claim at one effort. `accuracy`: right answers; `answering`: answers that could be read at all; `gain`:
-    tuned is better at what it was taught, or at reading; the others: a limit of [evaluate.limits] is kept."""
+    """One claim at one effort. `accuracy`: right answers; `answering`: answers that could be read at all;
+    `forgetting`: right answers to general questions; `gain`: tuned is better at what it was taught, or at reading; the
+    others: a limit of [evaluate.limits] is kept."""
 
     effort: Effort | None  # None: it holds for all of them; of `steering` the higher of two
     name: Name
@@ -60,7 +61,7 @@ def accuracy(c: Comparison, policy: Policy) -> Finding:
     found = _non_inferior(claim, policy)
     if not claim.without:
         return found
-    words = f"{c.effort}, right answers of all kinds, those at which base only guesses too"
+    words = f"{c.effort}, {claim.words} of all kinds, those at which base only guesses too"
     undecided, failed, beyond = found.undecided, _worse(words, whole, policy), whole.upper < -policy.margin
     if claim.difference.upper < 0 and not beyond:
         failed = f"{found.failed}; over all questions p = {whole.worse_p:.2g}"
@@ -77,6 +78,11 @@ def accuracy(c: Comparison, policy: Policy) -> Finding:
         undecided=undecided,
         sized=not beyond,
     )
+
+
+def forgetting(c: Comparison, policy: Policy) -> Finding:
+    """The same of general questions, by their own margin."""
+    return accuracy(c, policy.model_copy(update={"margin": policy.at("general")}))
 
 
 def answering(c: Comparison, policy: Policy) -> Finding:
@@ -124,10 +130,10 @@ def _better(c: Comparison, policy: Policy) -> Finding:
     change = f"{points(c.difference.estimate)} points"
     better, knows = f"{change}, p = {c.better_p:.2g}", f"{percent(c.tuned.accuracy)}, p = {c.guessing_p:.2g}"
     lacking = f"be better ({better})" if c.better_p > policy.alpha else f"do more than guess ({knows})"
-    words = f"{c.effort}, right answers: {gets}, {shown}"
+    words = f"{c.effort}, {c.claims[0].words}: {gets}, {shown}"
     return Finding(
         effort=c.effort,
-        name="accuracy",
+        name=c.claims[0].name,
         passes=c.whole.gain_p <= policy.alpha,
         worse_p=c.difference.worse_p,
         passed=f"{words}; but tuned is shown to be better ({better}) and to do more than guess ({knows})",

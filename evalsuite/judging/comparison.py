@@ -58,7 +58,7 @@ class Claim(NamedTuple):
     """What the gate asks of tuned at one effort: not to be worse in right answers, nor in answers that can be read."""
 
     effort: Effort
-    name: Literal["accuracy", "answering"]
+    name: Literal["accuracy", "answering", "forgetting"]
     words: str
     difference: Difference
     asked: int  # questions that it is about
@@ -103,9 +103,13 @@ class Comparison(Part):
         return tuple(row.kind for row in self.kinds if row.only_guesses)
 
     @property
-    def claims(self) -> tuple[Claim, Claim]:
-        """Right answers where base does more than guess, of all where it does nothing else; readable ones of all."""
+    def claims(self) -> tuple[Claim, ...]:
+        """Right answers where base does more than guess, of all where it does nothing else; readable ones of all, but
+        not of general questions: one that cannot be read is forgotten too."""
         about, without = (self.known, self.guessed) if self.known else (self.whole, ())
+        if self.split == "general":
+            words = "right answers to general questions"
+            return (Claim(self.effort, "forgetting", words, about.difference, about.asked, about.missing, without),)
         return (
             Claim(self.effort, "accuracy", "right answers", about.difference, about.asked, about.missing, without),
             Claim(self.effort, "answering", "readable answers", self.answering, self.asked, self.missing),
@@ -126,7 +130,7 @@ def compare(
 ) -> Comparison:
     """Pair the answers of one effort to the questions of one split, and work out every figure.
 
-    `answers` by `Answer.key`; other keys and the other split's questions are ignored. By `margin` base has to beat
+    `answers` by `Answer.key`; other keys and other splits' questions are ignored. By `margin` base has to beat
     guessing at a kind of question, or it only guesses there.
     """
     mine = [q for q in questions if q.split == split]

@@ -1,17 +1,18 @@
 """Comparisons and a policy in, a verdict out. Pure: knows no file, no endpoint and no clock."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
 from evalsuite.contamination import Trained
-from evalsuite.judging import checks as held_out
+from evalsuite.judging import checks as shown_by
 from evalsuite.judging import gain, limits, power, statistics
 from evalsuite.judging.checks import Check, Finding, Result
 from evalsuite.judging.comparison import ArmFigures, Claim, Comparison
 from evalsuite.judging.notation import place, stated
 from evalsuite.judging.paired import Part
 from evalsuite.judging.policy import Policy
+from evalsuite.questions import Split
 
 EXIT: dict[Result, int] = {"PASS": 0, "FAIL": 1, "INCONCLUSIVE": 2, "INVALID": 3}
 
@@ -53,11 +54,12 @@ def decide(
 ) -> Verdict:
     """PASS only if tuned is shown not worse by the margin in every check (intersection-union: no correction needed).
 
-    Not being worse is decided on held-out questions alone. A check passes when the lower bound of the difference is
-    above -margin. It fails when it does not pass and tuned is shown to be worse: by the exact McNemar test, one-sided,
-    after Holm over all checks, so that a model that is worse in nothing fails with a chance of at most alpha, however
-    many efforts are looked at. Else it is INCONCLUSIVE. One failed check fails the verdict; without one, an
-    inconclusive check makes it INCONCLUSIVE.
+    Not being worse is decided on held-out questions, and not having forgotten on general ones, by a margin of their
+    own; the two are never added up. A check passes when the lower bound of the difference is above -margin. It fails
+    when it does not pass and tuned is shown to be worse: by the exact McNemar test, one-sided, after Holm over all
+    checks, so that a model that is worse in nothing fails with a chance of at most alpha, however many efforts are
+    looked at. Else it is INCONCLUSIVE. One failed check fails the verdict; without one, an inconclusive check makes it
+    INCONCLUSIVE.
 
     On kinds of question where base is not shown to beat blind guessing by more than the margin, a model that knows
     nothing would pass: right answers are claimed on the other kinds (judging/kinds.py). Where there are no others,
@@ -73,12 +75,14 @@ def decide(
     findings, ways = [], gain.ways(comparisons)
     for c in comparisons:
         if c.split == "held-out":
-            findings += [held_out.accuracy(c, policy), held_out.answering(c, policy)]
+            findings += [shown_by.accuracy(c, policy), shown_by.answering(c, policy)]
             findings += [gain.check(c.effort, ways, policy)] if policy.require_gain else []
+        elif c.split == "general":
+            findings.append(shown_by.forgetting(c, policy))
     findings += limits.findings(figures, policy)
     worse = statistics.holm([f.worse_p for f in findings], policy.alpha)
     undecided = [f for f, shown in zip(findings, worse, strict=True) if not f.passes and not shown]
-    advice = _advice(comparisons, policy) if any(f.sized for f in undecided) else ""
+    advice = _advice(comparisons, policy) if any(f.sized for f in undecided) else {}
     checks = tuple(
         _passed(f) if f.passes else _failed(f) if shown else _undecided(f, policy, len(findings), advice)
         for f, shown in zip(findings, worse, strict=True)
@@ -98,36 +102,45 @@ def _failed(f: Finding) -> Check:
     return Check(effort=f.effort, name=f.name, outcome="FAIL", reason=f.failed)
 
 
-def _undecided(f: Finding, policy: Policy, checks: int, advice: str) -> Check:
-    """`advice`: how many questions the gate needs."""
+def _undecided(f: Finding, policy: Policy, checks: int, advice: Mapping[Split, str]) -> Check:
+    """`advice`: how many questions of a split the gate needs."""
     chance = f"; one of {checks} checks looks as bad as this (p = {f.worse_p:.2g}) by chance"
-    reason = f.undecided + (chance if f.worse_p <= policy.alpha else "") + (f"; {advice}" if f.sized else "")
+    reason = f.undecided + (chance if f.worse_p <= policy.alpha else "") + (f"; {advice[_split(f)]}" if f.sized else "")
     return Check(effort=f.effort, name=f.name, outcome="INCONCLUSIVE", reason=reason)
 
 
-def _advice(comparisons: Sequence[Comparison], policy: Policy) -> str:
-    """How many questions would decide, if the two are equal and flip as often as seen."""
-    n = max(c.asked for c in comparisons if c.split == "held-out")
+def _split(f: Finding) -> Split:
+    return "general" if f.name == "forgetting" else "held-out"
+
+
+def _advice(comparisons: Sequence[Comparison], policy: Policy) -> dict[Split, str]:
+    """How many questions of a split would decide, if the two are equal and flip as often as seen: as many of each."""
     needed = power.needed(power.seen(comparisons), policy)
-    if needed > n:
-        often = f"for the whole gate to pass {policy.power:.0%} of the time"
-        return f"two equal models would need about {needed} questions {often}, not {n}"
-    return f"{n} questions would be enough for two equal models, so the loss seen speaks against tuned"
+    out = dict[Split, str]()
+    for c in comparisons:
+        what = "general questions" if c.split == "general" else "questions"
+        if needed > c.asked:
+            often = f"for the whole gate to pass {policy.power:.0%} of the time"
+            out[c.split] = f"two equal models would need about {needed} {what} {often}, not {c.asked}"
+        else:
+            enough = f"{c.asked} {what} would be enough for two equal models"
+            out[c.split] = f"{enough}, so the loss seen speaks against tuned"
+    return out
 
 
-def worst(comparisons: Sequence[Comparison], margin: float) -> Claim | None:
+def worst(comparisons: Sequence[Comparison], policy: Policy) -> Claim | None:
     """The claim whose lower bound is lowest: how bad tuned may be in what the gate looks at. None without pairs.
 
     Where a loss over all kinds decides (checks.accuracy), right answers are those of all kinds.
     """
     found: list[Claim] = []
     for c in comparisons:
-        if c.split == "held-out" and c.paired:
-            right, readable = c.claims
-            if right.without and c.difference.upper < -margin:
+        if c.split != "taught" and c.paired:
+            right, *readable = c.claims
+            if right.without and c.difference.upper < -policy.at(c.split):
                 words = f"{right.words} of all kinds"
-                right = Claim(c.effort, "accuracy", words, c.difference, c.asked, c.missing)
-            found += [right, readable]
+                right = Claim(c.effort, right.name, words, c.difference, c.asked, c.missing)
+            found += [right, *readable]
     return min(found, key=lambda claim: claim.difference.lower, default=None)
 
 
@@ -170,7 +183,7 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
     if evidence.model_mismatches:
         out.append(f"{evidence.model_mismatches} replies came from another model than the one asked for")
     for c in comparisons:
-        decides = c.split == "held-out" or policy.require_gain
+        decides = c.split != "taught" or policy.require_gain
         if decides and c.asked and c.missing / c.asked > policy.missing_cap:
             out.append(
                 f"{place(c)}: {c.missing} of {c.asked} questions lack a score on either side, more than "

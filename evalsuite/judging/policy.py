@@ -5,19 +5,29 @@ from collections.abc import Iterable
 from pydantic import Field, JsonValue
 
 from evalsuite.judging.paired import Part
+from evalsuite.questions import Split
 from tune.harmony import Effort
-from tune.recipe import Evaluate, Gated, Limits, tokens_at
+from tune.recipe import GENERAL, Evaluate, Gated, Limits, tokens_at
+
+FORGETTING = 0.05  # not in a report that has it, so that those without general questions stay what they were
 
 
 class Policy(Part):
     """When a tuned model may be released."""
 
     margin: float = Field(default=0.05, gt=0, lt=1)  # how much worse it may be, in accuracy, on held-out questions
+    forgetting_margin: float = Field(
+        default=FORGETTING, gt=0, lt=1, exclude_if=lambda m: m == FORGETTING
+    )  # on general ones
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one that is worse by the margin
     require_gain: bool = False  # it has to be shown better too, on taught or on open-book questions
     missing_cap: float = Field(default=0.02, ge=0, lt=1)  # share of questions without a score on both sides
     power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
     limits: Gated = Gated()
+
+    def at(self, split: Split) -> float:
+        """How much worse tuned may be on the questions of a split."""
+        return self.forgetting_margin if split == "general" else self.margin
 
 
 class Judged(Part):
@@ -25,6 +35,7 @@ class Judged(Part):
 
     efforts: tuple[Effort, ...]
     margin: float
+    forgetting_margin: float = FORGETTING
     alpha: float
     require_gain: bool = False
     limits: Gated = Gated()
@@ -32,6 +43,7 @@ class Judged(Part):
     temperature: float
     modules: tuple[str, ...]  # that the held-out questions are about
     questions: int  # held-out ones
+    general: int = 0  # general ones
     made: dict[str, JsonValue] = Field(default_factory=dict)  # QuestionSet.made; empty: by hand
 
 
@@ -40,7 +52,7 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     questions."""
     out = [
         f"{name} {getattr(judged, name):g}, and the recipe has {getattr(asked, name):g}"
-        for name in ("margin", "alpha")
+        for name in ("margin", "forgetting_margin", "alpha")
         if getattr(judged, name) > getattr(asked, name)
     ]
     if asked.require_gain and not judged.require_gain:
@@ -91,7 +103,7 @@ def _made(judged: Judged, asked: Evaluate) -> list[str]:
     """Of a set that was generated for fewer questions, or otherwise: for more is no less strict."""
     out, now = [], asked.about_questions
     for name in sorted(now.keys() - {"modules"}):
-        was, fewer = judged.made.get(name), name in ("questions", "taught")
+        was, fewer = judged.made.get(name), name in ("questions", "taught", GENERAL)
         if was != now[name] and not (fewer and isinstance(was, int) and was > now[name]):
             out.append(f"{name} {_said(was)}, and the recipe has {_said(now[name])}")
     return out
@@ -99,11 +111,12 @@ def _made(judged: Judged, asked: Evaluate) -> list[str]:
 
 def _by_hand(judged: Judged, asked: Evaluate) -> list[str]:
     """How questions are generated says nothing about one's own; how many there have to be does, if it was written."""
-    if "questions" in asked.model_fields_set and judged.questions < asked.questions:
-        return [
-            f"{judged.questions} held-out questions, made by hand, and the recipe has questions = {asked.questions}"
-        ]
-    return []
+    least = {"questions": ("held-out", judged.questions), GENERAL: (GENERAL, judged.general)}
+    return [
+        f"{was} {split} questions, made by hand, and the recipe has {key} = {getattr(asked, key)}"
+        for key, (split, was) in least.items()
+        if key in asked.model_fields_set and was < getattr(asked, key)
+    ]
 
 
 def _some(names: Iterable[str]) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from evalsuite.judging import clusters, exact, statistics
 from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.policy import Policy
+from evalsuite.questions import Split
 
 EXACT = 5000  # questions; with more the normal approximation is as good, and the exact way takes seconds
 GATES = 10_000  # simulated
@@ -25,6 +26,7 @@ class Planned(NamedTuple):
     flips: float
     share: float = 1.0
     modules: int = 1
+    split: Split = "held-out"  # which says the margin; as many questions of each are planned for
 
 
 @lru_cache(maxsize=1024)
@@ -60,7 +62,7 @@ def one(n: int, flips: float, margin: float, alpha: float, modules: int = 1) -> 
 
 def gate(n: int, claims: Sequence[Planned], policy: Policy) -> float:
     """Probability that two equal models pass every claim with `n` questions."""
-    return prod(one(max(1, round(n * c.share)), c.flips, policy.margin, policy.alpha, c.modules) for c in claims)
+    return prod(one(max(1, round(n * c.share)), c.flips, policy.at(c.split), policy.alpha, c.modules) for c in claims)
 
 
 def needed(claims: Sequence[Planned], policy: Policy) -> int:
@@ -76,18 +78,18 @@ def needed(claims: Sequence[Planned], policy: Policy) -> int:
 def seen(comparisons: Sequence[Comparison]) -> list[Planned]:
     """The claims of non-inferiority that were made, at the flips seen in each (at least one question)."""
     return [
-        Planned(max(claim.difference.discordance, 1 / claim.asked), claim.asked / c.asked, c.modules)
+        Planned(max(claim.difference.discordance, 1 / claim.asked), claim.asked / c.asked, c.modules, c.split)
         for c in comparisons
-        if c.split == "held-out"
+        if c.split != "taught"
         for claim in c.claims
-        if claim.name != "accuracy" or c.known is not None
+        if claim.name == "answering" or c.known is not None
     ]
 
 
 def _normal(claims: Sequence[Planned], policy: Policy) -> int:
     """The most that any claim takes by itself: n = (z_alpha + z_beta)^2 flips / margin^2."""
     z = statistics.normal_quantile(1 - policy.alpha) + statistics.normal_quantile(policy.power)
-    return max(ceil(z * z * c.flips / (policy.margin**2 * c.share)) for c in claims)
+    return max(ceil(z * z * c.flips / (policy.at(c.split) ** 2 * c.share)) for c in claims)
 
 
 def _rounded(n: int) -> int:

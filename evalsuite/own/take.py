@@ -15,9 +15,10 @@ from pydantic import JsonValue
 from evalsuite.balance import graded, name
 from evalsuite.own import file
 from evalsuite.own.file import Row
+from evalsuite.packs.general import general
 from evalsuite.questions import Grader, Question, QuestionSet, Split
 from tune.errors import UserError
-from tune.recipe import OWN, Evaluate, Recipe
+from tune.recipe import GENERAL, OWN, Evaluate, Recipe
 from tune.terminal import one_line
 
 KIND = "own"
@@ -32,8 +33,8 @@ _LISTED = re.compile(
 
 
 def take(recipe: Recipe, path: Path) -> QuestionSet:
-    """The questions of the file, in its order. `developer` is [evaluate] answer_rule where a row has none, and `guess`
-    what the letters or yes and no leave to chance.
+    """The questions of the file, in its order, then [evaluate] general ones. `developer` is [evaluate] answer_rule
+    where a row has none, and `guess` what the letters or yes and no leave to chance.
 
     The set's `made` says the file's name and sha256, how many held-out questions there are, and of which modules.
     Raises UserError that lists every bad line, and where the gate would refuse the report: for other modules than
@@ -52,15 +53,17 @@ def take(recipe: Recipe, path: Path) -> QuestionSet:
             fix=f"edit {path}, then evalsuite questions take {path}",
         )
     held = [q for q in questions if q.split == "held-out"]
+    pack = [q for q in general(recipe.evaluate) if q.prompt not in {own.prompt for own in questions}]
     made: dict[str, JsonValue] = {
         OWN: path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
         "questions": len(held),
         "modules": [*sorted({q.module for q in held})],
         "answer_rule": recipe.evaluate.answer_rule,
+        **({GENERAL: recipe.evaluate.general, "seed": recipe.evaluate.seed} if pack else {}),
     }
     _as_asked(path, held, recipe.evaluate)
-    return QuestionSet(name=recipe.project.name, python="", made=made, questions=tuple(questions))
+    return QuestionSet(name=recipe.project.name, python="", made=made, questions=(*questions, *pack))
 
 
 def checked(rows: Iterable[Row], *, module: str, rule: str) -> tuple[list[Question], list[str]]:

@@ -62,13 +62,14 @@ HEIGHT = 210
 
 def render(report: Report) -> str:
     """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network."""
-    held_out, ways = report.of("held-out"), gain.ways(report.comparisons)
+    held_out, general, ways = report.of("held-out"), report.of("general"), gain.ways(report.comparisons)
     claimed = [claim.difference for c in held_out if c.paired for claim in c.claims]
     outcomes = {(check.effort, check.name): check.outcome for check in report.verdict.checks}
     gained = report.policy.require_gain and report.verdict.outcome == "PASS"
     arms = [arm for c in report.comparisons for arm in (c.base, c.tuned)]
     broken = {check.name for check in report.verdict.checks if check.outcome == "FAIL"}
     only_limits = bool(broken) and broken <= {f.name for f in report.limits}
+    forgetting = report.policy.at("general")
     margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
         r=report,
@@ -78,11 +79,13 @@ def render(report: Report) -> str:
         outcomes=[o for o in OUTCOMES if any(arm.outcomes[o] for arm in arms)],
         absent=any(arm.absent for arm in arms),
         held_out=held_out,
-        splits=[(cs, worst_first(cs)) for cs in (held_out, report.of("taught"))],
+        splits=[(cs, worst_first(cs)) for cs in (held_out, report.of("taught"), general)],
         axis=_axis(claimed, margin),
+        general=general,
+        general_axis=_axis([c.claims[0].difference for c in general if c.paired], forgetting),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
-        worst=worst(held_out, margin),
+        worst=worst(report.comparisons, report.policy),
         blind=[c.effort for c in held_out if only_guesses(c)],
         fewer=[c for c in held_out if c.known and c.guessed],
         ways=ways,

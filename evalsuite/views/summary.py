@@ -1,6 +1,7 @@
 """Report in, JUnit XML and a Markdown summary out: what a CI run shows. Decides nothing."""
 
 import re
+from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from evalsuite.judging import gain, limits
@@ -47,7 +48,8 @@ def junit(report: Report) -> str:
 
 
 def markdown(report: Report) -> str:
-    """Verdict, reasons, a table of held-out questions and, if there is any, one of what may show a gain.
+    """Verdict, reasons, a table of held-out questions and, if there are any, one of general ones and one of what may
+    show a gain.
 
     For a job summary ($GITHUB_STEP_SUMMARY) or a pull-request comment.
     """
@@ -57,14 +59,13 @@ def markdown(report: Report) -> str:
         lines += [f"> {_md(report.note)}", ""]
     lines += [f"- {_md(reason)}" for reason in verdict.reasons]
     sure = f"difference, points ({confidence(report.policy.alpha)} bounds)"
-    ways = gain.ways(report.comparisons)
+    ways, general = gain.ways(report.comparisons), report.of("general")
+    forgetting = stated(report.policy.forgetting_margin)
     lines += [
         "",
-        *(["Held-out questions:", ""] if ways else []),
-        f"| effort | base | tuned | {sure} | lost / gained | readable, points | missing | p50 first answer |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
-        *(_row(c) for c in report.of("held-out")),
-        "",
+        *(["Held-out questions:", ""] if ways or general else []),
+        *_table(report.of("held-out"), sure),
+        *([f"General questions, with a margin of {forgetting} points:", "", *_table(general, sure)] if general else []),
         *_guessed(report),
         *_limits(report),
     ]
@@ -84,6 +85,15 @@ def markdown(report: Report) -> str:
         *(f"- {_md(name)}: {_md(value)}" for name, value in _facts(report)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _table(comparisons: Sequence[Comparison], sure: str) -> list[str]:
+    return [
+        f"| effort | base | tuned | {sure} | lost / gained | readable, points | missing | p50 first answer |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        *map(_row, comparisons),
+        "",
+    ]
 
 
 def _row(c: Comparison) -> str:
@@ -126,7 +136,7 @@ def _guessed(report: Report) -> list[str]:
             for row in c.kinds
             if row.only_guesses
         ]
-        left_out = ", left out of the claim in right answers" if c.split == "held-out" and c.known else ""
+        left_out = ", left out of the claim in right answers" if c.split != "taught" and c.known else ""
         out += [f"- {place(c)}: base only guesses{left_out}: {', '.join(kinds)}"] if kinds else []
     return [*out, ""] if out else []
 
@@ -161,7 +171,7 @@ def _figures(report: Report, check: Check) -> str:
     for f in report.limits:
         if (f.effort, f.name) == (check.effort, check.name):
             return f"{f.place}: {limits.quantity(f.name, f.value)}, limit {limits.limit(f)}"
-    claims = (claim for c in report.of("held-out") for claim in c.claims)
+    claims = (claim for c in report.comparisons if c.split != "taught" for claim in c.claims)
     return next(
         interval(claim.difference) for claim in claims if (claim.effort, claim.name) == (check.effort, check.name)
     )

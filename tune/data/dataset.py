@@ -196,7 +196,7 @@ def _refuse_held_out(pages: Sequence[page.Page], modules: Sequence[str]) -> None
 
 def _prompts(path: Path, asked: Evaluate, pages: Path) -> list[str]:
     """The prompts of a question set's held-out split; the header says what it was made from. Taught questions are
-    about what is trained on."""
+    about what is trained on, general ones about nothing that documents say."""
     try:
         head, *lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         made, prompts = (

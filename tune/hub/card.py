@@ -33,6 +33,7 @@ RELATIONS: dict[Format, str] = {"merged": "finetune", "mxfp4": "finetune", "lora
 SPLITS = (
     ("held-out", "Held-out questions, about what it was not trained on"),
     ("taught", "Taught questions, about what it was trained on, in other words"),
+    ("general", "General questions, about what no tuning should make a model forget"),
 )
 MARKUP = re.compile(r"([\\`*_\[\]<>|#~!&$])")
 

@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, ValidationError
 
 from evalsuite import questions as question_sets
 from evalsuite.judging.comparison import Comparison, compare
+from evalsuite.judging.failures import Failures, failures
 from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
 from evalsuite.judging.paired import Part
@@ -98,11 +99,14 @@ class Report(Part):
     questions_made: dict[str, JsonValue] = Field(
         default_factory=dict, exclude=True
     )  # not in the file: read from the questions
+    questions_left_out: dict[str, int] = Field(default_factory=dict)  # reason -> candidates
+    questions_skipped: dict[str, str] = Field(default_factory=dict)  # module -> reason
     asked: Meta  # whom, and how
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
     comparisons: tuple[Comparison, ...]  # one an effort, of held-out questions; then of taught ones, if any
+    failures: tuple[Failures, ...] = ()  # one for each effort and arm at which replies failed
     base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
     throughput: Throughput | None = None
@@ -191,12 +195,15 @@ def build(
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
         questions_made=questions.made,
+        questions_left_out=questions.left_out,
+        questions_skipped=questions.skipped,
         modules=tuple(sorted({q.module for q in questions.questions if q.split == "held-out"})),
         asked=asked,
         efforts=tuple(efforts),
         policy=policy,
         evidence=evidence,
         comparisons=comparisons,
+        failures=failures(kept, efforts),
         base_steering=_steering(held_out, "base"),
         tuned_steering=_steering(held_out, "tuned"),
         throughput=throughput,

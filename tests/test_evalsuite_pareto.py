@@ -98,7 +98,7 @@ def apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 cost = st.floats(0.2, 1)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=300)
 @given(st.tuples(*[cost] * 3), st.tuples(*[st.floats(0, 1)] * 3), st.floats(-0.1, 0.1), st.floats(0.8, 1.2))
 def test_labels_lie_on_no_other_whatever_the_figures_of_two_arms_that_resemble_each_other(costs, rights, off, dearer):
     across = between(0, 1.3)
@@ -114,6 +114,15 @@ def test_labels_lie_on_no_other_whatever_the_figures_of_two_arms_that_resemble_e
         assert all(apart(box(a), box(b)) for a, b in combinations(labelled, 2))
     assert all(box(p)[0] >= 0 and box(p)[2] <= NARROWEST for p in labelled)
     assert all(box(p)[1] >= -2 and box(p)[3] <= HEIGHT for p in labelled)
+
+
+def test_labels_give_way_to_each_other_where_effort_does_not_steer():
+    """Three points within 20 px of each other, and the other arm's far below."""
+    near = [Point("base", e, 1, 1, 50 + 3 * i, 60 + 2 * i, True) for i, e in enumerate(EFFORTS)]
+    far = [Point("tuned", e, 1, 0.5, 50 + 3 * i, 160 + 2 * i, True) for i, e in enumerate(EFFORTS)]
+    labelled = pareto._labelled([*near, *far])
+    assert all(apart(box(a), box(b)) for a, b in combinations(labelled, 2))
+    assert all(apart(box(a), (x - 6, b.y - 6, x + 6, b.y + 6)) for a in labelled for b in near for x in [b.x * 2.9])
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1.05), (0, 430.5), (0.9, 1.0), (0, 0.0123), (0, 1), (0.0, 7e6)])

@@ -142,9 +142,9 @@ def _ways(p: Point, above: bool) -> Iterator[tuple[Point, Box]]:
 
 
 def _overlap(box: Box, taken: Sequence[Box]) -> float:
-    """The area that a label shares with others, and with what lies outside of the plot."""
+    """The area that a label shares with others; what would be cut off at a side weighs more than any."""
     left, top, right, bottom = box
     shared = sum(
         max(0.0, min(right, r) - max(left, a)) * max(0.0, min(bottom, d) - max(top, b)) for a, b, r, d in taken
     )
-    return shared + LINE * (max(0.0, -left) + max(0.0, right - NARROWEST))
+    return shared + 1000 * (max(0.0, -left) + max(0.0, right - NARROWEST))

@@ -60,7 +60,7 @@ def test_the_page_shows_both_reasonings_and_how_many_there_are_in_all():
     told = both(set_, lambda arm, i: arm == "tuned" and i < 30)
     told = [r.model_copy(update={"reasoning": f"{r.arm} thinks of {r.question}."}) for r in told]
     page = html.render(built(set_, told))
-    assert "20 of 30 shown" in page
+    assert "20 of 30 kept" in page
     for arm in ("base", "tuned"):
         assert page.count(f"<span>reasoning</span><pre>{arm} thinks of") == SHOWN
     assert f"{TEXT_SHOWN} characters are shown, of reasoning {REASONING_SHOWN}" in page

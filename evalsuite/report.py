@@ -18,6 +18,7 @@ from evalsuite import questions as question_sets
 from evalsuite.contamination import Trained
 from evalsuite.judging import measured
 from evalsuite.judging.comparison import Comparison, compare
+from evalsuite.judging.failures import Failures, failures
 from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
 from evalsuite.judging.limits import Figure
@@ -101,12 +102,15 @@ class Report(Part):
     questions_made: dict[str, JsonValue] = Field(
         default_factory=dict, exclude=True
     )  # not in the file: read from the questions
+    questions_left_out: dict[str, int] = Field(default_factory=dict)  # reason -> candidates
+    questions_skipped: dict[str, str] = Field(default_factory=dict)  # module -> reason
     asked: Meta  # whom, and how
     efforts: tuple[Effort, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
     comparisons: tuple[Comparison, ...]  # one an effort of held-out questions, then of taught and of general ones
     limits: tuple[Figure, ...] = ()  # what the policy sets a limit to
+    failures: tuple[Failures, ...] = ()  # one for each effort and arm at which replies failed
     base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
     throughput: Throughput | None = None
@@ -160,8 +164,8 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. Margins and alpha are shares, 0 to 1. `trained`, which no answer tells,
-    is taken as it is given.
+    one without answers makes the report INVALID. Margins and alpha are shares, 0 to 1. `trained` is taken as it is
+    given: no answer tells it.
     """
     policy = Policy(
         margin=margin,
@@ -212,6 +216,8 @@ def build(
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
         questions_made=questions.made,
+        questions_left_out=questions.left_out,
+        questions_skipped=questions.skipped,
         modules=tuple(sorted({q.module for q in questions.questions if q.split == "held-out"})),
         asked=asked,
         efforts=tuple(efforts),
@@ -219,6 +225,7 @@ def build(
         evidence=evidence,
         comparisons=comparisons,
         limits=figures,
+        failures=failures(kept, efforts),
         base_steering=_steering(held_out, "base"),
         tuned_steering=_steering(held_out, "tuned"),
         throughput=throughput,

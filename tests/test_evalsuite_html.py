@@ -1,8 +1,10 @@
 """The page: everything in the report is on it, nothing in the report can run, nothing is fetched."""
 
+import hashlib
 import re
 import shutil
 import subprocess
+from base64 import b64encode
 from html.parser import HTMLParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -14,6 +16,7 @@ from evalsuite import report
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.answers import Arm, Reply
 from evalsuite.views import html
+from evalsuite.views.axis import around
 
 HOSTILE = "</pre></details><script>document.title='owned'</script><img src=x onerror=alert(1)>\"'&{{ 7*7 }}"
 NOTE = "A nano model proves the path, not quality."
@@ -46,7 +49,7 @@ def made(n: int = 120, *, text: str = HOSTILE, errors: int = 0, answered: bool =
 class Page(HTMLParser):
     """Collects tags, attributes and text; refuses tags that are not closed in order."""
 
-    VOID = ("meta", "br")
+    VOID = ("meta", "br", "input")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -198,7 +201,6 @@ def test_each_step_of_effort_is_named_that_does_not_steer(tokens, words, warned)
 def test_untrusted_text_stays_text_and_nothing_is_fetched():
     page = Page(html.render(made()))
     assert {tag for tag, _ in page.tags} & {
-        "script",
         "img",
         "iframe",
         "link",
@@ -212,7 +214,11 @@ def test_untrusted_text_stays_text_and_nothing_is_fetched():
         assert not any(name.startswith("on") for name in attributes), tag
         assert not {"src", "href", "srcset", "action", "xlink:href"} & set(attributes), tag
     policy = [a["content"] for _, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+    [script] = re.findall(r"<script>(.*?)</script>", html.render(made()), re.S)
+    own = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == [f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{own}'"]
+    assert not re.search(r"fetch|XMLHttp|import|eval|innerHTML|write|https?:", script)
+    assert [tag for tag, _ in page.tags].count("script") == 1
     style = re.search(r"<style>(.*?)</style>", html.render(made()), re.S)
     assert style
     assert not re.search(r"url\(|@import|//", style[1])
@@ -241,11 +247,58 @@ def test_marks_lie_where_the_figures_say():
     assert (axis.x(-0.1), axis.x(0), axis.x(0.05), axis.x(9)) == ("0.00%", "50.00%", "75.00%", "100.00%")
     page = html.render(r)
     low = r.comparisons[0]
-    drawn = html._axis([d for c in r.comparisons for d in (c.difference, c.answering)], r.policy.margin)
+    drawn = around([d for c in r.comparisons for d in (c.difference, c.answering)], r.policy.margin)
     assert drawn.low < low.difference.lower
     assert drawn.low < -r.policy.margin
     assert f'x1="{drawn.x(low.difference.lower)}" x2="{drawn.x(low.difference.upper)}"' in page
     assert f'<circle cx="{drawn.x(low.difference.estimate)}"' in page
+
+
+def test_the_page_ends_with_where_it_comes_from():
+    set_ = question_set(9).model_copy(
+        update={"left_out": {"not documented": 12, "bound to a version": 3}, "skipped": {"pdb": "cannot be imported"}}
+    )
+    asked = asked_of(set_, "docs-base@0123456789abcdef", "docs-tuned@123456789abcdef0", {"base": "0123456789abcdef"})
+    base = asked.servers["base"].model_copy(update={"version": '{"version": "0.33.0"}', "max_model_len": 8192})
+    table = asked.sampling.model_copy(update={"max_tokens": {"low": 256, "high": 4096}, "temperature": 0.5})
+    asked = asked.model_copy(update={"servers": {**asked.servers, "base": base}, "sampling": table})
+    text = text_of(built(set_, both(set_, efforts=("low", "high")), asked, provenance={"gptoss-kit": "9.9"}))
+    end = text[text.index("Where this comes from") :]
+    for part in (
+        "Base docs-base@0123456789abcdef",
+        "Base, digest 0123456789abcdef, sent with every reply",
+        "Tuned, digest 123456789abcdef0, in its name alone",
+        "Base, engine 0.33.0",
+        "Base, context 8192 tokens",
+        "Tuned, engine does not say its version",
+        "Sampling temperature 0.5, seed 0, at most low 256, high 4096 tokens",
+        f"Its digest {set_.digest}",
+        "Candidates left out not documented: 12; bound to a version: 3",
+        "Modules without a question pdb: cannot be imported",
+        "gptoss-kit 9.9",
+        "questions made for Python 3.11.7",
+    ):
+        assert part in end, part
+
+
+def test_a_page_of_1600_questions_at_three_efforts_stays_under_two_megabytes():
+    """As bad as it gets: every text too long, 20 lost and 20 gained at each effort of either split."""
+    long = "A reply of many words, `code` and \u201cquotes\u201d. " * 100
+    qs = tuple(
+        question(i, f"kind{i % 12}", prompt=f"P{i} {long}", split="taught" if i % 2 else "held-out")
+        for i in range(1600)
+    )
+    set_ = QuestionSet(name="python-docs", python="3.11.7", questions=qs)
+    times = {"first_token_s": 0.04, "first_answer_s": 1.5, "total_s": 2.0, "completion_tokens": 50}
+
+    def told(i: int, arm: Arm, effort: str) -> Reply:
+        right = i % 40 > 1 if arm == "tuned" else i % 40 not in (2, 3)
+        text = f"{long}\nANSWER: {qs[i].answer if right else 'no'}"
+        return reply(qs[i], arm, effort, text=text, reasoning=long, reasoning_tokens=900, **times)
+
+    r = built(set_, [told(i, arm, e) for i in range(1600) for arm in ARMS for e in EFFORTS], efforts=list(EFFORTS))
+    assert [len(c.flips) for c in r.comparisons] == [40] * 6
+    assert 500_000 < len(html.render(r).encode()) < 2_000_000
 
 
 @pytest.fixture

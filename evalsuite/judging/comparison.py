@@ -10,6 +10,7 @@ from statistics import fmean, median
 from typing import Literal, NamedTuple, get_args
 
 from evalsuite.judging import blind, kinds, paired, statistics
+from evalsuite.judging.flips import Flip, flips
 from evalsuite.judging.kinds import KindRow
 from evalsuite.judging.paired import Asked, Difference, Group, Part
 from evalsuite.questions import Question, Split
@@ -19,8 +20,17 @@ from tune.harmony import Effort
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CONFIDENCE = 0.95  # of the two-sided intervals shown beside an accuracy
-FLIPS_SHOWN = 20  # in each direction, an effort
-TEXT_SHOWN = 600  # characters of an answer
+
+
+Five = tuple[float, float, float, float, float]  # p5, p25, p50, p75, p95
+
+
+class Spread(Part):
+    """Where the times of one arm's replies lie, in seconds; None when no reply carries one."""
+
+    first_token: Five | None
+    first_answer: Five | None
+    total: Five | None
 
 
 class ArmFigures(Part):
@@ -37,21 +47,8 @@ class ArmFigures(Part):
     completion_tokens: float | None  # median
     first_token: tuple[float, float] | None  # p50, p95
     first_answer: tuple[float, float] | None  # p50, p95: when a reader sees the first word of the answer
+    spread: Spread
     tokens_per_second: float | None  # median of one request: completion tokens over its whole duration
-
-
-class Flip(Part):
-    """A question that one arm got right and the other did not. Texts are cut to 600 characters."""
-
-    question: str
-    kind: str
-    prompt: str
-    answer: str
-    direction: Literal["lost", "gained"]  # lost: base right, tuned wrong
-    base_outcome: Outcome
-    tuned_outcome: Outcome
-    base_text: str
-    tuned_text: str
 
 
 class Claim(NamedTuple):
@@ -116,9 +113,6 @@ class Comparison(Part):
         )
 
 
-Pair = tuple[Question, Answer, Answer]  # base, tuned: both have a score
-
-
 def compare(
     effort: Effort,
     questions: Sequence[Question],
@@ -164,7 +158,7 @@ def compare(
         kinds=by_kind,
         known=kinds.known(seen, by_kind, alpha),
         open_book=kinds.open_book(seen, alpha),
-        flips=(*_flips(pairs, "lost"), *_flips(pairs, "gained")),
+        flips=flips(pairs, by_kind),
     )
 
 
@@ -179,6 +173,11 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
     counts = Counter(a.outcome for a in answers)
     lengths = [a.completion_tokens for a in heard if a.completion_tokens]
     rates = [a.completion_tokens / a.total_s for a in heard if a.total_s and a.completion_tokens]
+    spread = Spread(
+        first_token=_five([a.first_token_s for a in heard]),
+        first_answer=_five([a.first_answer_s for a in heard]),
+        total=_five([a.total_s for a in heard]),
+    )
     return ArmFigures(
         accuracy=fmean(scores) if scores else None,
         interval=statistics.wilson(round(sum(scores)), len(scores), (1 - CONFIDENCE) / 2),
@@ -186,8 +185,9 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
         absent=asked - len(answers),
         reasoning_tokens=median(map(reasoning_tokens, heard)) if heard else None,
         completion_tokens=median(lengths) if lengths else None,
-        first_token=_p50_p95([a.first_token_s for a in heard]),
-        first_answer=_p50_p95([a.first_answer_s for a in heard]),
+        first_token=_p50_p95(spread.first_token),
+        first_answer=_p50_p95(spread.first_answer),
+        spread=spread,
         tokens_per_second=median(rates) if rates else None,
     )
 
@@ -197,31 +197,13 @@ def reasoning_tokens(answer: Answer) -> int:
     return answer.reasoning_tokens or (len(harmony.encode(answer.reasoning)) if answer.reasoning else 0)
 
 
-def _p50_p95(seconds: Sequence[float | None]) -> tuple[float, float] | None:
+def _five(seconds: Sequence[float | None]) -> Five | None:
     known = [s for s in seconds if s is not None]
     if not known:
         return None
-    p50, p95 = statistics.percentiles(known, 50, 95)
-    return p50, p95
+    p5, p25, p50, p75, p95 = statistics.percentiles(known, 5, 25, 50, 75, 95)
+    return p5, p25, p50, p75, p95
 
 
-def _flips(pairs: Sequence[Pair], direction: Literal["lost", "gained"]) -> list[Flip]:
-    found = [p for p in pairs if (_score(p[2]) < _score(p[1]) if direction == "lost" else _score(p[2]) > _score(p[1]))]
-    return [
-        Flip(
-            question=q.id,
-            kind=q.kind,
-            prompt=_cut(q.prompt),
-            answer=_cut(q.answer),
-            direction=direction,
-            base_outcome=b.outcome,
-            tuned_outcome=t.outcome,
-            base_text=_cut(b.text),
-            tuned_text=_cut(t.text),
-        )
-        for q, b, t in found[:FLIPS_SHOWN]
-    ]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= TEXT_SHOWN else f"{text[:TEXT_SHOWN]} […{len(text) - TEXT_SHOWN} more characters]"
+def _p50_p95(at: Five | None) -> tuple[float, float] | None:
+    return (at[2], at[4]) if at else None

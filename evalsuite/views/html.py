@@ -1,21 +1,26 @@
-"""Report in, one self-contained HTML page out: no script, nothing fetched, every text escaped. Decides nothing.
+"""Report in, one self-contained HTML page out: nothing fetched, every text escaped, one script. Decides nothing.
 
-Model answers are untrusted: the template escapes them, and the page's own content policy forbids scripts and requests.
+Model answers are untrusted: the template escapes them, and the page's own content policy forbids requests, and every
+script but the one that filters questions, by its digest.
 """
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from evalsuite.judging import flips as changed
 from evalsuite.judging import gain, limits
 from evalsuite.judging.checks import Result, only_guesses
-from evalsuite.judging.comparison import OUTCOMES, Comparison, Flip
+from evalsuite.judging.comparison import OUTCOMES, Comparison, Spread
+from evalsuite.judging.flips import Flip
 from evalsuite.judging.gate import worst
 from evalsuite.judging.notation import bounds, confidence, percent, place, points, stated
-from evalsuite.judging.paired import Difference
 from evalsuite.report import Report, Steering
+from evalsuite.views import pareto, provenance
+from evalsuite.views.axis import Axis, around, between
 
 if TYPE_CHECKING:
     import jinja2
@@ -33,22 +38,6 @@ GAINED = " And better at what it was taught, or at reading."
 SIGN: dict[Result, str] = {"PASS": "✓", "FAIL": "✕", "INCONCLUSIVE": "?", "INVALID": "∅"}
 
 
-class Axis(NamedTuple):
-    """A horizontal scale from `low` to `high`, in shares, with ticks on round values."""
-
-    low: float
-    high: float
-    ticks: tuple[float, ...]
-
-    def x(self, value: float) -> str:
-        """Where a value lies, as an SVG percentage; values beyond the ends lie on them."""
-        return f"{100 * (min(max(value, self.low), self.high) - self.low) / (self.high - self.low):.2f}%"
-
-    def span(self, low: float, high: float) -> str:
-        """How wide the stretch between two values is, as an SVG percentage."""
-        return f"{float(self.x(high)[:-1]) - float(self.x(low)[:-1]):.2f}%"
-
-
 class Line(NamedTuple):
     """One arm's reasoning tokens, as points of a drawing 100 % wide and HEIGHT px high."""
 
@@ -58,6 +47,7 @@ class Line(NamedTuple):
 
 
 HEIGHT = 210
+TIMES = {"first_token": "First token", "first_answer": "First answer", "total": "Whole reply"}
 
 
 def render(report: Report) -> str:
@@ -80,9 +70,9 @@ def render(report: Report) -> str:
         absent=any(arm.absent for arm in arms),
         held_out=held_out,
         splits=[(cs, worst_first(cs)) for cs in (held_out, report.of("taught"), general)],
-        axis=_axis(claimed, margin),
+        axis=around(claimed, margin),
         general=general,
-        general_axis=_axis([c.claims[0].difference for c in general if c.paired], forgetting),
+        general_axis=around([c.claims[0].difference for c in general if c.paired], forgetting),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
         worst=worst(report.comparisons, report.policy),
@@ -90,24 +80,29 @@ def render(report: Report) -> str:
         fewer=[c for c in held_out if c.known and c.guessed],
         ways=ways,
         most=report.policy.alpha / gain.WAYS,
-        gain_axis=_axis([way.figures.difference for way in ways], margin),
+        gain_axis=around([way.figures.difference for way in ways], margin),
         cells={(c.split, c.effort, row.kind): row for c in report.comparisons for row in c.kinds},
-        kind_axis=_axis([row.difference for row in rows], margin),
+        kind_axis=around([row.difference for row in rows], margin),
         steering=[(arm, s) for arm, s in (("base", report.base_steering), ("tuned", report.tuned_steering)) if s],
         lines=_lines(report.base_steering, report.tuned_steering),
         height=HEIGHT,
+        plots=pareto.plots(held_out, _number, _seconds),
+        pareto_height=pareto.HEIGHT,
+        times=_times(report),
         flips=flips,
         limits=[(limits.row(f), outcomes.get((f.effort, f.name))) for f in report.limits],
+        shown=[flip for c in report.comparisons for flip in c.flips],
+        flips_shown=changed.SHOWN,
+        text_shown=changed.TEXT_SHOWN,
+        reasoning_shown=changed.REASONING_SHOWN,
+        facts=provenance.facts(report),
         arms=lambda c: (("base", c.base), ("tuned", c.tuned)),
     )
 
 
 def worst_first(comparisons: Sequence[Comparison]) -> list[str]:
-    """Their kinds of question, by the lowest difference that a kind has in any of them; ties by name."""
-    lowest: dict[str, float] = {}
-    for row in (row for c in comparisons for row in c.kinds):
-        lowest[row.kind] = min(row.difference.estimate, lowest.get(row.kind, 1.0))
-    return sorted(lowest, key=lambda kind: (lowest[kind], kind))
+    """The kinds of all of them."""
+    return changed.worst_first(row for c in comparisons for row in c.kinds)
 
 
 def flips(c: Comparison) -> list[Flip]:
@@ -116,14 +111,14 @@ def flips(c: Comparison) -> list[Flip]:
     return sorted(c.flips, key=lambda flip: (flip.direction == "gained", kinds.index(flip.kind)))
 
 
-def _axis(differences: Sequence[Difference], margin: float) -> Axis:
-    """Wide enough for every bound and the margin, a little air at both ends."""
-    low = min([-1.5 * margin, *(d.lower for d in differences)])
-    high = max([0.75 * margin, *(d.upper for d in differences)])
-    air = (high - low) * 0.05
-    low, high = max(-1.0, low - air), min(1.0, high + air)
-    step = next((s for s in (0.005, 0.01, 0.02, 0.05, 0.1, 0.2) if (high - low) / s <= 8), 0.5)
-    return Axis(low, high, tuple(round(i * step, 4) for i in range(ceil(low / step), floor(high / step) + 1)))
+def _times(report: Report) -> list[tuple[str, str, Axis]]:
+    """Each time that was measured: its name, its field in Spread, and a scale for both arms at every effort."""
+    spreads = [arm.spread for c in report.comparisons for arm in (c.base, c.tuned)]
+    longest = {
+        field: max((five[4] for s in spreads if (five := getattr(s, field))), default=None)
+        for field in Spread.model_fields
+    }
+    return [(TIMES[field], field, between(0, top or 1)) for field, top in longest.items() if top is not None]
 
 
 def _lines(base: Steering | None, tuned: Steering | None) -> list[Line]:
@@ -149,11 +144,21 @@ def _lines(base: Steering | None, tuned: Steering | None) -> list[Line]:
 def _template() -> "jinja2.Template":
     import jinja2
 
-    env = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    folder = Path(__file__).parent
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     env.filters |= {"place": place, "secs": _seconds, "num": _number, "p": _p_value}
     env.filters |= {"pct": _typeset(percent), "pts": _typeset(points), "bounds": _typeset(bounds)}
     env.filters |= {"typeset": _typeset(str), "stated": _typeset(stated), "confidence": _typeset(confidence)}
-    return env.from_string(Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8"))
+    script = (folder / "flips.js").read_text(encoding="utf-8")
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    env.globals |= {"script": script, "script_digest": f"sha256-{digest}"}
+    return env.get_template("report.html.jinja")
 
 
 def _typeset(how: Callable[[T], str]) -> Callable[[T], str]:

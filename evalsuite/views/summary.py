@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 from evalsuite.judging import gain, limits
 from evalsuite.judging.checks import Check
 from evalsuite.judging.comparison import Comparison
+from evalsuite.judging.failures import Failures
 from evalsuite.judging.gain import Way
 from evalsuite.judging.notation import confidence, interval, percent, place, stated
 from evalsuite.report import Report
@@ -32,12 +33,14 @@ def junit(report: Report) -> str:
         if check.outcome != "PASS":
             failure = ElementTree.SubElement(case, "failure", type=check.outcome, message=_xml(check.reason))
             failure.text = _figures(report, check)
+            _tell(case, [_failed(f) for f in report.failures if f.effort == check.effort])
         else:
             ElementTree.SubElement(case, "system-out").text = _xml(check.reason)
     if verdict.outcome == "INVALID":
         case = ElementTree.SubElement(suite, "testcase", classname="evalsuite", name="measurement")
         error = ElementTree.SubElement(case, "error", type="INVALID", message=_xml(verdict.reasons[0]))
         error.text = _xml("\n".join(verdict.reasons))
+        _tell(case, [_failed(f) for f in report.failures])
     if report.note:
         ElementTree.SubElement(suite, "system-out").text = _xml(report.note)
     suite.set("tests", str(len(suite.findall("testcase"))))
@@ -68,6 +71,7 @@ def markdown(report: Report) -> str:
         *([f"General questions, with a margin of {forgetting} points:", "", *_table(general, sure)] if general else []),
         *_guessed(report),
         *_limits(report),
+        *([*(f"- {_md(_failed(f))}" for f in report.failures), ""] if report.failures else []),
     ]
     if ways:
         lines += [
@@ -150,6 +154,19 @@ def _limits(report: Report) -> list[str]:
     for f in report.limits:
         out.append(f"| {' | '.join([*limits.row(f), checks.get((f.effort, f.name), '–')])} |")
     return [*out, ""]
+
+
+def _failed(f: Failures) -> str:
+    """What went wrong with one arm at one effort, in a line."""
+    parts = [f"{e.count} × {e.text}" for e in f.errors]
+    parts += [f"{f.other_errors} other errors"] if f.other_errors else []
+    parts += [f"{e.count} {e.outcome}, such as {e.question}" + (f": {e.text}" if e.text else "") for e in f.replies]
+    return f"{f.arm} at {f.effort}, replies without an answer: {'; '.join(parts)}"
+
+
+def _tell(case: ElementTree.Element, lines: list[str]) -> None:
+    if lines:
+        ElementTree.SubElement(case, "system-out").text = _xml("\n".join(lines))
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ def test_points_are_signed_and_nothing_has_no_sign() -> None:
 
 
 def test_an_interval_is_the_estimate_and_its_bounds() -> None:
-    d = Difference(estimate=-0.0, lower=-0.148, upper=0.026, discordance=0.1, worse_p=0.5)
+    d = Difference(estimate=-0.0, lower=-0.148, upper=0.026, by_module=False, discordance=0.1, worse_p=0.5)
     assert notation.bounds(d) == "-14.8 to +2.6"
     assert notation.interval(d) == "0.0 (-14.8 to +2.6)"
 

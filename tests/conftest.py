@@ -6,9 +6,12 @@ from pathlib import Path
 
 import engine
 import pytest
+from hypothesis import settings
 from story import Endpoints, Story, commands, smaller
 
 HERE = Path(__file__).parent
+settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of the code
+settings.load_profile("any machine")
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from math import prod
 
 import pytest
 from evaluation import Some, built, question, several
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsuite.judging import blind
@@ -18,6 +18,7 @@ def exact(right: int, chances: list[Fraction]) -> Fraction:
     return sum(prod(c if hit else 1 - c for hit, c in zip(w, chances, strict=True)) for w in ways)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from([*map(Fraction, ("0", "1/4", "1/3", "1/2", "1"))]), max_size=7))
 def test_the_p_value_is_that_of_all_ways_to_guess(chances):
     for right in range(len(chances) + 1):

@@ -84,7 +84,7 @@ def test_every_figure_bound_and_chip_is_on_screen(tmp_path, width):
     assert lost == []
     assert page <= inner == width
     chips = text.count('class="chip')
-    assert shown["SPAN"] == chips == 3 * 3, "a chip for each of three checks at each of three efforts"
+    assert shown["SPAN"] == chips == len(r.verdict.checks) == 3 * 3 + 2, "three checks an effort, and steering twice"
     assert shown["TD"] > 100
 
 

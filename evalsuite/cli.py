@@ -90,6 +90,7 @@ def compare(
     """
     from evalsuite import compare as work
     from evalsuite.asking.endpoint import Endpoint
+    from evalsuite.speed.compared import Speed
     from evalsuite.views.summary import markdown
 
     if replay and (base or tuned or allow_unlike):
@@ -117,7 +118,7 @@ def compare(
             dataset=dataset,
             out=folder,
             concurrency=concurrency,
-            speed=work.Speed() if speed else None,
+            speed=Speed() if speed else None,
             allow_unlike=allow_unlike,
             progress=note,
             live=say if sys.stderr.isatty() else None,

@@ -9,22 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
-
 from evalsuite import questions, report
 from evalsuite.asking import ask
 from evalsuite.asking.endpoint import Endpoint
 from evalsuite.contamination import Trained, contamination
+from evalsuite.judging import policy
 from evalsuite.own.check import DATASET, training_texts
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers, fitness
-from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
+from evalsuite.replies.answers import Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import told_apart
-from evalsuite.report import Report, SpeedRow, Throughput
-from evalsuite.speed import prompts
-from evalsuite.speed.bench import Bench, bench
-from evalsuite.speed.load import target
+from evalsuite.report import Report, Throughput
+from evalsuite.speed import compared
+from evalsuite.speed.compared import Speed
 from evalsuite.views import html
 from tune import artefact
 from tune.artefact import VERSION, write_text
@@ -40,23 +38,6 @@ ALIKE_NOTE = (
     "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
 )
 IDS_KEPT = 20  # of questions that stand in the training data
-METRICS = {  # of a Bench: how the report names it, its unit, and what to multiply by
-    "ttft_p50": ("time to first token, median", "ms", 1000),
-    "tpot_p50": ("time per output token, median", "ms", 1000),
-    "output_tokens_per_s": ("output tokens per second", "tokens/s", 1),
-}
-
-
-class Speed(BaseModel):
-    """How to load the endpoints. The defaults are small: a first figure, not a capacity test."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    blocks: int = 4
-    requests: int = 8
-    concurrency: int = 2
-    max_tokens: int = 64
-    prompt_tokens: str = "32-96"
 
 
 def compare(
@@ -101,7 +82,7 @@ def compare(
         )
     )
     fit = not fitness.unfit(asked, settings.efforts, meta)
-    measured = _throughput(arms, meta, speed, settings, live or progress) if speed and fit else None
+    measured = compared.measured(arms, meta, speed, settings.efforts[0], live or progress) if speed and fit else None
     return _written(asked, meta, settings, out, measured, trained)
 
 
@@ -203,13 +184,9 @@ def _written(
         answers.read(out / report.ANSWERS, asked),
         asked=meta,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        margin=settings.margin,
-        alpha=settings.alpha,
+        policy=policy.of(settings),
         efforts=settings.efforts,
-        require_gain=settings.require_gain,
-        limits=settings.limits,
         trained=trained,
-        forgetting_margin=settings.forgetting_margin,
         throughput=measured,
         note=" ".join(
             [
@@ -236,44 +213,3 @@ def _beside(asked: QuestionSet, place: Path, source: Path) -> None:
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         questions.write(place, asked)
-
-
-def _throughput(
-    arms: dict[Arm, Endpoint],
-    meta: Meta,
-    speed: Speed,
-    settings: Evaluate,
-    progress: Callable[[str], None],
-) -> Throughput:
-    try:
-        found = bench(
-            *(target(arms[arm], meta.servers[arm].model) for arm in ARMS),
-            **speed.model_dump(),
-            effort=settings.efforts[0],
-            seed=prompts.drawn(),  # a prefix cache may hold the prompts of the last run
-            report=progress,
-        )
-    except UserError as e:
-        return Throughput(load="not measured", rows=(), void=f"{e.what}: {e.why}" if e.why else e.what)
-    return throughput(found)
-
-
-def throughput(found: Bench) -> Throughput:
-    """The report's view of a two-endpoint Bench."""
-    rows = tuple(
-        SpeedRow(
-            metric=METRICS[r.metric][0],
-            unit=METRICS[r.metric][1],
-            base=r.base * METRICS[r.metric][2],
-            tuned=r.tuned * METRICS[r.metric][2],
-            ratio=r.ratio,
-            interval=(r.low, r.high),
-            higher_is_better=r.more_is_better,
-        )
-        for r in found.ratios
-    )
-    s = found.settings
-    offered = f"{s['rate']} requests/s" if s["rate"] else f"{s['concurrency']} requests in flight"
-    size = f"{s['blocks']} blocks of {s['requests']} an arm, at most {s['max_tokens']} tokens"
-    load = "; ".join([f"{offered}, {size}, effort {s['effort']}", *found.notes])
-    return Throughput(load=load, rows=rows, void="; ".join(found.void))

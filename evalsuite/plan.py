@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from evalsuite.judging import policy as policies
 from evalsuite.judging import power
 from evalsuite.judging.notation import stated
 from evalsuite.judging.policy import Policy
@@ -47,12 +48,7 @@ class Plan(BaseModel):
 
 def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
-    policy = Policy(
-        margin=asked.margin,
-        forgetting_margin=asked.forgetting_margin,
-        alpha=asked.alpha,
-        require_gain=asked.require_gain,
-    )
+    policy = policies.of(asked)
     each = 2 * (asked.questions + asked.taught + asked.general)  # both arms
     return Plan(
         questions=asked.questions,

@@ -8,9 +8,8 @@ they are no signature. Knows no endpoint and no page layout.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import get_args
 
 from pydantic import Field, JsonValue, ValidationError
 
@@ -23,10 +22,10 @@ from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.gate import Verdict as Verdict
 from evalsuite.judging.limits import Figure
 from evalsuite.judging.paired import Part
-from evalsuite.judging.policy import FORGETTING, Policy
 from evalsuite.judging.policy import Judged as Judged
+from evalsuite.judging.policy import Policy
 from evalsuite.judging.policy import weaker as weaker
-from evalsuite.judging.steering import LONGER
+from evalsuite.judging.reasoning import Steering, steering
 from evalsuite.questions import QuestionSet, Split
 from evalsuite.replies import answers as heard
 from evalsuite.replies import fitness, graders
@@ -34,7 +33,7 @@ from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, A
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
-from tune.recipe import OWN, Gated
+from tune.recipe import OWN
 
 SCHEMA = 4
 REMAKE = "evalsuite compare"
@@ -62,31 +61,6 @@ class Throughput(Part):
     void: str = ""
 
 
-class Step(NamedTuple):
-    """From one effort to the next that was measured."""
-
-    lower: Effort
-    higher: Effort
-    times: float | None  # as long the higher one reasons; None when the lower has no reasoning
-    steers: bool  # it reasons longer, by more than 5 %: less would read as 1.0 times
-
-
-class Steering(Part):
-    """Does effort still steer one arm: median reasoning tokens by effort, and high over low."""
-
-    tokens: dict[Effort, float]
-    ratio: float | None  # highest effort over lowest; None when the lowest has no reasoning
-    monotone: bool  # no effort thinks less than the one below it
-
-    @property
-    def steps(self) -> tuple[Step, ...]:
-        """Each step by itself: a high ratio of the ends says nothing about what lies between."""
-        return tuple(
-            Step(low, high, t / s if s else None, t > s * LONGER)
-            for (low, s), (high, t) in pairwise(self.tokens.items())
-        )
-
-
 class Report(Part):
     """Base against tuned on one question set. `created` is an ISO date that the caller gave."""
 
@@ -99,9 +73,7 @@ class Report(Part):
     questions_digest: str
     questions_count: int
     modules: tuple[str, ...] = ()  # that the held-out ones are about
-    questions_made: dict[str, JsonValue] = Field(
-        default_factory=dict, exclude=True
-    )  # not in the file: read from the questions
+    questions_made: dict[str, JsonValue] = Field(default_factory=dict, exclude=True)  # not in the file: the questions'
     questions_left_out: dict[str, int] = Field(default_factory=dict)  # reason -> candidates
     questions_skipped: dict[str, str] = Field(default_factory=dict)  # module -> reason
     asked: Meta  # whom, and how
@@ -150,12 +122,8 @@ def build(
     *,
     asked: Meta,
     created: str,
-    margin: float,
-    alpha: float,
+    policy: Policy,
     efforts: Sequence[Effort],
-    require_gain: bool = False,
-    forgetting_margin: float = FORGETTING,
-    limits: Gated | None = None,
     trained: Trained | None = None,
     throughput: Throughput | None = None,
     note: str = "",
@@ -164,16 +132,8 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. Margins and alpha are shares, 0 to 1. `trained` is taken as it is
-    given: no answer tells it.
+    one without answers makes the report INVALID. `trained` is taken as it is given: no answer tells it.
     """
-    policy = Policy(
-        margin=margin,
-        alpha=alpha,
-        require_gain=require_gain,
-        forgetting_margin=forgetting_margin,
-        limits=limits or Gated(),
-    )
     efforts = [e for e in EFFORTS if e in efforts]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}
@@ -195,7 +155,8 @@ def build(
     )
     held_out, *rest = (
         tuple(
-            compare(e, questions.questions, by_key, alpha=alpha, margin=policy.at(split), split=split) for e in efforts
+            compare(e, questions.questions, by_key, alpha=policy.alpha, margin=policy.at(split), split=split)
+            for e in efforts
         )
         for split in SPLITS
     )
@@ -226,8 +187,8 @@ def build(
         comparisons=comparisons,
         limits=figures,
         failures=failures(kept, efforts),
-        base_steering=_steering(held_out, "base"),
-        tuned_steering=_steering(held_out, "tuned"),
+        base_steering=steering(held_out, "base"),
+        tuned_steering=steering(held_out, "tuned"),
         throughput=throughput,
         provenance={**(provenance or {}), **made_of},
         verdict=decide(comparisons, policy, evidence, figures),
@@ -247,19 +208,6 @@ def _identical(answers: Mapping[heard.Key, Answer]) -> bool:
 
 def _models(answers: Iterable[Answer], arm: Arm) -> tuple[str, ...]:
     return tuple(sorted({a.model for a in answers if a.arm == arm}))
-
-
-def _steering(comparisons: Sequence[Comparison], arm: Arm) -> Steering | None:
-    figures = {c.effort: (c.base if arm == "base" else c.tuned).reasoning_tokens for c in comparisons}
-    tokens = {effort: t for effort, t in figures.items() if t is not None}
-    if len(tokens) < 2:
-        return None
-    values = list(tokens.values())
-    return Steering(
-        tokens=tokens,
-        ratio=values[-1] / values[0] if values[0] else None,
-        monotone=all(a <= b for a, b in pairwise(values)),
-    )
 
 
 def write(path: Path, report: Report) -> None:
@@ -287,12 +235,8 @@ def read(path: Path) -> Report:
         told,
         asked=stored.asked,
         created=stored.created,
-        margin=stored.policy.margin,
-        alpha=stored.policy.alpha,
+        policy=stored.policy,
         efforts=stored.efforts,
-        require_gain=stored.policy.require_gain,
-        forgetting_margin=stored.policy.forgetting_margin,
-        limits=stored.policy.limits,
         trained=stored.evidence.trained,
         throughput=stored.throughput,
         note=stored.note,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evalsuite import questions, report
+from evalsuite.judging.policy import Policy
 from evalsuite.questions import Question, QuestionSet, Split
 from evalsuite.replies import answers, request
 from evalsuite.replies.answers import Answer, Arm, Meta, Outcome, Reply
@@ -139,7 +140,8 @@ def built(questions: QuestionSet, replies: Iterable[Reply], asked: Meta | None =
     """The report on these replies, in memory."""
     replies, asked = list(replies), asked or asked_of(questions)
     efforts = {r.effort for r in replies}
-    given = {"created": "2026-11-21", "margin": 0.05, "alpha": 0.05, "efforts": sorted(efforts)} | more
+    policy = Policy(**{name: more.pop(name) for name in Policy.model_fields.keys() & more.keys()})
+    given = {"created": "2026-11-21", "policy": policy, "efforts": sorted(efforts)} | more
     return report.build(questions, filed(replies, questions, asked), asked=asked, **given)
 
 

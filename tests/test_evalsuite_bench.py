@@ -10,10 +10,10 @@ import pytest
 from pydantic import SecretStr
 from scipy import stats
 
-from evalsuite.compare import throughput
 from evalsuite.speed import client
 from evalsuite.speed.bench import Bench, bench, paired_ratio
 from evalsuite.speed.client import Target, open_loop
+from evalsuite.speed.compared import throughput
 from evalsuite.speed.metrics import Limits
 from evalsuite.speed.schedule import offsets
 from evalsuite.stub.server import Fault, Model, Script, serving

@@ -12,8 +12,9 @@ from click.testing import CliRunner
 from evalsuite import questions, report
 from evalsuite.asking.endpoint import Endpoint
 from evalsuite.cli import main
-from evalsuite.compare import Speed, compare, replay
+from evalsuite.compare import compare, replay
 from evalsuite.replies import answers
+from evalsuite.speed.compared import Speed
 from evalsuite.stub.server import Fault, Model
 from tune import artefact
 from tune.errors import UserError

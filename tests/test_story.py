@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from evalsuite import questions, report
-from evalsuite.compare import METRICS
 from evalsuite.replies import answers
+from evalsuite.speed.compared import METRICS
 from evalsuite.stub.script import Model, Script
 from evalsuite.stub.server import serving
 from serve import probe

@@ -30,6 +30,17 @@ class Policy(Part):
         return self.forgetting_margin if split == "general" else self.margin
 
 
+def of(asked: Evaluate) -> Policy:
+    """What a recipe asks for."""
+    return Policy(
+        margin=asked.margin,
+        forgetting_margin=asked.forgetting_margin,
+        alpha=asked.alpha,
+        require_gain=asked.require_gain,
+        limits=asked.limits,
+    )
+
+
 class Judged(Part):
     """What a verdict holds for, of what a recipe's [evaluate] section may ask for otherwise."""
 

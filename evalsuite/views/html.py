@@ -18,7 +18,8 @@ from evalsuite.judging.comparison import OUTCOMES, Comparison, Spread
 from evalsuite.judging.flips import Flip
 from evalsuite.judging.gate import worst
 from evalsuite.judging.notation import bounds, confidence, percent, place, points, stated
-from evalsuite.report import Report, Steering
+from evalsuite.judging.reasoning import Steering
+from evalsuite.report import Report
 from evalsuite.views import pareto, provenance
 from evalsuite.views.axis import Axis, around, between
 

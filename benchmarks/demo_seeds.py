@@ -113,7 +113,7 @@ def walk(folder: Path, port: int, flags: Sequence[str], plant: str) -> None:
             "--tuned",
             urls[1],
             "--concurrency",
-            "24",
+            "64",
             "--no-speed",
             allowed=range(4),
         )

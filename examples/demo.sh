@@ -28,7 +28,7 @@ serve run work/merged --port 8102 & servers+=($!)
 up http://127.0.0.1:8101/v1 "${servers[0]}"
 up http://127.0.0.1:8102/v1 "${servers[1]}"
 
-step evalsuite compare --base http://127.0.0.1:8101/v1 --tuned http://127.0.0.1:8102/v1 --concurrency 24
+step evalsuite compare --base http://127.0.0.1:8101/v1 --tuned http://127.0.0.1:8102/v1 --concurrency 64
 verdict=0; step evalsuite gate work/report.json || verdict=$?
 if [ "$verdict" = 0 ]; then
   for target in modal runpod sagemaker; do

@@ -71,7 +71,7 @@ def main() -> None:
     if shutil.which("chromium"):
         draw(Path(folder) / "work")
     else:
-        print("no chromium: the pictures stay", file=sys.stderr)
+        sys.exit("no chromium: the pictures stay as they were")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from tune.errors import UserError, reason
 from tune.harmony import EFFORTS, Effort
 from tune.recipe import OWN
 
-SCHEMA = 4
+SCHEMA = 5
 REMAKE = "evalsuite compare"
 SPLITS: tuple[Split, ...] = get_args(Split)
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report

@@ -44,6 +44,14 @@ def test_a_chance_is_the_better_of_a_pick_and_of_the_commonest_reply():
     assert blind.chances(asked) == pytest.approx([2 / 3, 0.7, 2 / 3, 2 / 3, 0, 0.5])
 
 
+def test_an_answer_is_counted_by_what_it_means_to_its_grader():
+    """Half of them spelled otherwise, one reply is still right at all."""
+    asked = [question(k, grader="yesno", answer="yes" if k % 2 else "Yes") for k in range(10)]
+    assert blind.chances([*asked, question(10, grader="yesno", answer="no")]) == pytest.approx([0.9] * 11)
+    asked = [question(k, grader="literal", answer="8443" if k % 2 else "0x20fb") for k in range(10)]
+    assert blind.chances([*asked, question(10, grader="literal", answer="1")]) == pytest.approx([0.9] * 11)
+
+
 def test_a_kind_with_one_answer_is_not_known_by_its_kind():
     """To know that a question is of the kind "silent" would be to know its answer."""
     asked = [question(k, "silent", answer="not stated") for k in range(5)]

@@ -5,7 +5,7 @@ import pytest
 from evaluation import built, question, reply
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.stats import ttest_1samp
+from scipy.stats import t, ttest_1samp
 
 from evalsuite.judging import clusters, exact
 from evalsuite.questions import QuestionSet
@@ -14,36 +14,53 @@ ALPHA = 0.05
 modules = st.lists(st.tuples(st.integers(1, 30), st.floats(-1, 1)), min_size=2, max_size=14)
 
 
+def spread_out(totals, sizes):
+    """The differences of the questions, and their modules, with these sums."""
+    return np.repeat(totals / sizes, sizes).tolist(), np.repeat([f"m{k}" for k in range(len(sizes))], sizes).tolist()
+
+
 @settings(deadline=None)
 @given(modules)
-def test_the_bound_is_where_a_t_test_of_the_modules_totals_turns(drawn):
+def test_the_bound_is_that_of_the_modules_pseudo_values(drawn):
+    """J. W. Tukey's: g times the mean of all, less g - 1 times the mean without a module; a t-interval of them, about
+    the mean of all."""
     sizes = np.array([n for n, _ in drawn])
     totals = np.array([round(n * share) for n, share in drawn])
-    bound = clusters.of_totals(totals.tolist(), sizes.tolist(), ALPHA)
-    assume(-1 < bound < 1)
-    left = totals - bound * sizes
-    assume(left.std() > 1e-6 < totals.std())
-    assert ttest_1samp(left, 0, alternative="greater").pvalue == pytest.approx(ALPHA, abs=1e-6)
-    lower = np.linspace(-1, bound - 1e-6, 20)[:, None]  # none of them is left
-    assert (ttest_1samp(totals - lower * sizes, 0, axis=1, alternative="greater").pvalue < ALPHA + 1e-6).all()
-    p = clusters.p_value(np.repeat(totals / sizes, sizes).tolist(), np.repeat(np.arange(len(sizes)), sizes).tolist())
-    assert p == pytest.approx(ttest_1samp(totals, 0, alternative="greater").pvalue, abs=1e-9)
+    g, whole = len(sizes), totals.sum() / sizes.sum()
+    pseudo = g * whole - (g - 1) * (totals.sum() - totals) / (sizes.sum() - sizes)
+    error = np.sqrt(((pseudo - whole) ** 2).sum() / (g * (g - 1)))
+    differences, names = spread_out(totals, sizes)
+    bound = clusters.lower(differences, names, ALPHA)
+    assert bound == pytest.approx(np.clip(whole - t.ppf(1 - ALPHA, g - 1) * error, -1, 1), abs=1e-9)
+    assume(error > 1e-9)
+    assert clusters.p_value(differences, names) == pytest.approx(t.sf(whole / error, g - 1), abs=1e-9)
 
 
-@settings(deadline=None)
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=14), st.integers(1, 9))
+def test_modules_of_one_size_are_a_t_test_of_their_means(means, size):
+    assume(np.std(means) > 1e-6)
+    differences, names = spread_out(np.array(means) * size, np.full(len(means), size))
+    expected = ttest_1samp(means, 0, alternative="greater").pvalue
+    assert clusters.p_value(differences, names) == pytest.approx(expected, abs=1e-9)
+
+
 @given(modules, st.sampled_from([0.01, 0.05, 0.2]))
 def test_many_at_once_are_the_same_bound(drawn, margin):
     sizes = np.array([n for n, _ in drawn])
     totals = np.array([round(n * share) for n, share in drawn])
-    bound = clusters.of_totals(totals.tolist(), sizes.tolist(), ALPHA)
+    bound = clusters.lower(*spread_out(totals, sizes), ALPHA)
     assume(abs(bound + margin) > 1e-6)
     assert clusters.shown(np.array([totals, totals]), sizes, margin, ALPHA).tolist() == [bound > -margin] * 2
 
 
-def test_one_module_bounds_nothing_and_unlike_few_bound_everything():
+def test_one_module_bounds_nothing_and_what_is_the_same_everywhere_is_sure():
     assert clusters.lower([1, -1, 0], ["a"] * 3, ALPHA) == 1.0
     assert clusters.lower([], [], ALPHA) == 1.0
-    assert clusters.lower([0] * 101, ["a"] * 100 + ["b"], ALPHA) == -1.0
+    assert clusters.p_value([1, 1], ["a", "a"]) == 0.0
+    unlike = ["a"] * 180 + ["b"] * 20  # sizes alone are no doubt
+    assert clusters.lower([0] * 200, unlike, ALPHA) == 0.0
+    assert clusters.lower([-1] * 200, unlike, ALPHA) == -1.0
+    assert (clusters.p_value([1] * 200, unlike), clusters.p_value([0] * 200, unlike)) == (0.0, 1.0)
 
 
 def judged(lost: list[int], each: int):
@@ -85,6 +102,21 @@ def test_a_gain_in_one_module_is_none_in_others():
 def test_a_loss_all_over_fails_and_one_in_two_modules_is_looked_at_again():
     assert judged([4] * 20, 20).verdict.outcome == "FAIL"
     assert judged([20, 20] + [0] * 18, 20).verdict.outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize("sizes", [(180, 20), (150, 20, 20, 10)])
+def test_modules_of_unlike_sizes_hide_neither_that_nothing_changed_nor_that_all_was_lost(sizes):
+    made = [question(k, module=f"m{m}") for k, m in enumerate(np.repeat(range(len(sizes)), sizes))]
+    set_ = QuestionSet(name="docs", python="3.11.7", questions=tuple(made))
+    for right, outcome in ((True, "PASS"), (False, "FAIL")):
+        told = [
+            reply(q, arm, "low", arm == "base" or right, text=f"{arm} says\nANSWER: {q.answer}")
+            if right
+            else reply(q, arm, "low", arm == "base")
+            for q in made
+            for arm in ("base", "tuned")
+        ]
+        assert built(set_, told).verdict.outcome == outcome
 
 
 def test_questions_of_one_module_are_taken_one_by_one():

@@ -186,11 +186,11 @@ def test_a_file_comes_back_equal_and_every_damage_is_refused(tmp_path):
         (whole.replace('"tuned_model": "tuned@1', '"tuned_model": "tuned@2'), "changed after"),
         (whole[: len(whole) // 2], "not JSON"),
         (whole.replace('"margin": 0.05', '"margin": "wide"'), "not a report"),
-        (json.dumps({**json.loads(whole), "schema_version": 3}), "another version"),
+        (json.dumps({**json.loads(whole), "schema_version": 4}), "another version"),
         ("[]", "not a report"),
         ("{}", "not a report\n  why: it has no 'digest'"),
         ("[" * 100_000, "not JSON"),
-        (whole.replace('"schema_version": 4', f'"schema_version": {"1" * 5000}'), "not JSON"),
+        (whole.replace('"schema_version": 5', f'"schema_version": {"1" * 5000}'), "not JSON"),
         ("", "not JSON"),
     ):
         assert text != whole

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from evalsuite.questions import Question
+from evalsuite.replies.graders import meaning
 
 
 def chances(questions: Sequence[Question]) -> list[float]:
@@ -21,7 +22,7 @@ def chances(questions: Sequence[Question]) -> list[float]:
     share = {}
     for kind in {q.kind for q in questions}:
         mine = [q for q in questions if q.kind == kind]
-        share[kind] = _commonest(mine) if len({q.answer for q in mine}) > 1 else of_all
+        share[kind] = _commonest(mine) if len(set(map(meaning, mine))) > 1 else of_all
     return [max(q.guess, share[q.kind]) for q in questions]
 
 
@@ -42,5 +43,5 @@ def p_value(right: int, chances: Iterable[float]) -> float:
 
 def _commonest(questions: Sequence[Question]) -> float:
     """The share of the other questions at which the commonest answer is right."""
-    counts = Counter(q.answer for q in questions)
+    counts = Counter(map(meaning, questions))
     return (max(counts.values()) - 1) / (len(questions) - 1) if len(questions) > 1 else 0.0

@@ -1,10 +1,11 @@
 """Bounds of a difference when questions about one module go together: the module, not the question, is what is drawn.
 
 A model that is worse at one module is worse at many of its questions at once, so two hundred questions about twenty
-modules say less than about two hundred. Here every module counts once, by its total: at a true difference d the totals
-of (tuned - base - d) have the mean 0 (a t-test of that, solved for d, is E. C. Fieller's bound of a ratio of two means:
-Journal of the Royal Statistical Society B 16 (1954) 175-185; for clusters see W. G. Cochran, Sampling Techniques (1977)
-9A). Only as exact as a t-test is; benchmarks/gate_false_release.py measures it.
+modules say less than about two hundred. How much the mean hangs on which modules were drawn is seen by leaving out one
+at a time: the delete-one jackknife of the clusters, with Student's t for their number less one (B. Efron and C. Stein,
+Annals of Statistics 9 (1981) 586-596; as CR3 in A. C. Cameron and D. L. Miller, Journal of Human Resources 50 (2015)
+317-372). Only as exact as a t-test is, and a module in twenty that is lost as a whole is often not among those drawn:
+benchmarks/gate_groups.py measures both.
 """
 
 from collections import Counter
@@ -18,61 +19,49 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def lower(differences: Sequence[int], modules: Sequence[str], alpha: float) -> float:
-    """One-sided lower bound of the mean of `differences` (-1, 0 or 1 a question), at level `alpha`.
+def lower(differences: Sequence[float], modules: Sequence[str], alpha: float) -> float:
+    """One-sided lower bound of the mean of `differences` (-1 to 1, one a question), at level `alpha`.
 
-    1, which bounds nothing, for questions of only one module: nothing shows how modules differ. -1 where so few
-    modules are of such unlike sizes that nothing can be said.
+    1, which bounds nothing, for questions of only one module: nothing shows how modules differ.
     """
-    sizes, totals = Counter(modules), Counter[str]()
-    for module, d in zip(modules, differences, strict=True):
-        totals[module] += d
-    return of_totals([totals[m] for m in sizes], list(sizes.values()), alpha)
+    mean, error, g = _jackknife(differences, modules)
+    return 1.0 if g < 2 else min(1.0, max(-1.0, mean - _quantile(alpha, g - 1) * error))
 
 
 def p_value(differences: Sequence[float], modules: Sequence[str]) -> float:
-    """One-sided p of H0: the mean of `differences` is at most 0. The same t-test; 0, which shows nothing, for questions
-    of only one module."""
-    sums: dict[str, float] = {}
-    for module, d in zip(modules, differences, strict=True):
-        sums[module] = sums.get(module, 0.0) + d
-    g, s = len(sums), sum(sums.values())
+    """One-sided p of H0: the mean of `differences` is at most 0. The same test; 0, which shows nothing, for one module
+    alone."""
+    mean, error, g = _jackknife(differences, modules)
     if g < 2:
         return 0.0
-    spread = sum((x - s / g) ** 2 for x in sums.values()) * g / (g - 1)
-    if spread < 1e-12:
-        return 0.0 if s > 0 else 1.0
+    if error < 1e-12:
+        return 0.0 if mean > 0 else 1.0
     from scipy.stats import t
 
-    return float(t.sf(s / sqrt(spread), g - 1))
-
-
-def of_totals(totals: Sequence[int], sizes: Sequence[int], alpha: float) -> float:
-    """The same of each module's sum and number of questions."""
-    g, n, s = len(sizes), sum(sizes), sum(totals)
-    if g < 2:
-        return 1.0
-    k = _quantile(alpha, g - 1) ** 2 * g / (g - 1)
-    spread = k * (sum(t * t for t in totals) - s * s / g)
-    together = k * (sum(t * m for t, m in zip(totals, sizes, strict=True)) - s * n / g)
-    uneven = k * (sum(m * m for m in sizes) - n * n / g)
-    # (s - d n)^2 = spread - 2 d together + d^2 uneven, and the smaller d of the two
-    a, half, c = n * n - uneven, s * n - together, s * s - spread
-    if a <= 0:
-        return -1.0
-    root = sqrt(max(half * half - a * c, 0.0))
-    return min(1.0, max(-1.0, (half - root) / a))
+    return float(t.sf(mean / error, g - 1))
 
 
 def shown(totals: "NDArray[np.int64]", sizes: "NDArray[np.int64]", margin: float, alpha: float) -> "NDArray[np.bool_]":
     """Whether `lower` is above -margin, of many evaluations at once: totals [evaluations, modules], sizes [modules]."""
     import numpy as np
 
-    left = totals + margin * sizes
-    g, s = len(sizes), left.sum(axis=1)
-    spread = ((left - s[:, None] / g) ** 2).sum(axis=1) * g / (g - 1)
-    enough: NDArray[np.bool_] = s > _quantile(alpha, g - 1) * np.sqrt(spread)
+    g, n, s = len(sizes), sizes.sum(), totals.sum(axis=1)
+    without = (s[:, None] - totals) / (n - sizes)
+    error = np.sqrt(((without - (s / n)[:, None]) ** 2).sum(axis=1) * (g - 1) / g)
+    enough: NDArray[np.bool_] = s / n - _quantile(alpha, g - 1) * error > -margin
     return enough
+
+
+def _jackknife(differences: Sequence[float], modules: Sequence[str]) -> tuple[float, float, int]:
+    """The mean of all, its standard error from leaving out a module at a time, and how many modules there are."""
+    sizes, totals = Counter(modules), Counter[str]()
+    for module, d in zip(modules, differences, strict=True):
+        totals[module] += d  # type: ignore[assignment]
+    g, n, s = len(sizes), len(modules), sum(totals.values())
+    if g < 2:
+        return s / max(n, 1), 0.0, g
+    without = [(s - totals[m]) / (n - size) for m, size in sizes.items()]
+    return s / n, sqrt(sum((each - s / n) ** 2 for each in without) * (g - 1) / g), g
 
 
 @lru_cache(maxsize=1024)

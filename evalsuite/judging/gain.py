@@ -43,7 +43,7 @@ def ways(comparisons: Sequence[Comparison]) -> list[Way]:
 
 
 def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Finding:
-    """Passes if either way shows tuned to be better than base (exact McNemar) and than blind guessing, both one-sided
+    """Passes if either way shows tuned to be better than base and than blind guessing, both one-sided
     at alpha / 2: a base that answers nothing is beaten by a model that has learned nothing but what answers look like.
     It is worse only if every way shows that, so its p is the largest of theirs."""
     mine = [way for way in ways if way.effort == effort]

@@ -56,14 +56,14 @@ def decide(
 
     Not being worse is decided on held-out questions, and not having forgotten on general ones, by a margin of their
     own; the two are never added up. A check passes when the lower bound of the difference is above -margin. It fails
-    when it does not pass and tuned is shown to be worse: by the exact McNemar test, one-sided, after Holm over all
+    when it does not pass and tuned is shown to be worse: one-sided (judging/paired.py), after Holm over all
     checks, so that a model that is worse in nothing fails with a chance of at most alpha, however many efforts are
     looked at. Else it is INCONCLUSIVE. One failed check fails the verdict; without one, an inconclusive check makes it
     INCONCLUSIVE.
 
     On kinds of question where base is not shown to beat blind guessing by more than the margin, a model that knows
     nothing would pass: right answers are claimed on the other kinds (judging/kinds.py). Where there are no others,
-    accuracy passes only if tuned is shown to be better than base (exact McNemar, one-sided, at alpha), and better than
+    accuracy passes only if tuned is shown to be better than base (one-sided, at alpha), and better than
     guessing.
 
     Taught questions decide nothing, unless the policy requires a gain: judging/gain.py. `figures` are what the policy

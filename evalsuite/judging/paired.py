@@ -4,8 +4,9 @@ A question whose either side is an error, or absent, is missing. Estimates are o
 p-values of a claim are over all that were asked, with every missing answer at its worst: they hold whatever it would
 have been (worst-case bounds of C. F. Manski, American Economic Review 80 (1990) 319-323).
 
-Every bound and p-value is the weaker of two: question by question, which is exact (judging/exact.py), and module by
-module, for questions about one module go together (judging/clusters.py).
+Bounds of a difference and one-sided p-values are the weaker of two: question by question, which is exact (exact.py;
+McNemar's test), and module by module, for questions about one module go together (clusters.py). What is only shown
+(mcnemar_p), or chooses kinds (base_above), takes questions one by one.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from evalsuite.judging.policy import Policy
 from evalsuite.questions import Split
 
 EXACT = 5000  # questions; with more the normal approximation is as good, and the exact way takes seconds
-GATES = 10_000  # simulated
+GATES = 4000  # simulated
 
 
 class Planned(NamedTuple):
@@ -67,12 +67,12 @@ def gate(n: int, claims: Sequence[Planned], policy: Policy) -> float:
 
 def needed(claims: Sequence[Planned], policy: Policy) -> int:
     """The fewest questions, in two significant digits, with which two equal models pass with `policy.power`."""
-    n = _rounded(_normal(claims, policy))
-    while gate(n, claims, policy) < policy.power:
-        n = _rounded(n + 1)
-    while n > 1 and gate(less := _before(n), claims, policy) >= policy.power:
-        n = less
-    return n
+    low, high = 0, _rounded(_normal(claims, policy))
+    while gate(high, claims, policy) < policy.power:
+        low, high = high, _rounded(2 * high)
+    while (middle := _rounded((low + high) // 2)) < high and middle > low:
+        low, high = (low, middle) if gate(middle, claims, policy) >= policy.power else (middle, high)
+    return high
 
 
 def seen(comparisons: Sequence[Comparison]) -> list[Planned]:
@@ -96,8 +96,3 @@ def _rounded(n: int) -> int:
     """Up to two significant digits."""
     step = int(10 ** max(0, len(str(n)) - 2))
     return -(-n // step) * step
-
-
-def _before(n: int) -> int:
-    """The number of two significant digits before this one."""
-    return n - int(10 ** max(0, len(str(n - 1)) - 2))

@@ -38,6 +38,11 @@ def grade(question: Question, parsed: str | None) -> float:
     return float(truth is not None and truth in _given(question.grader, parsed))
 
 
+def meaning(question: Question) -> Hashable:
+    """What its answer is to its grader: equal for answers that are the same in other spellings."""
+    return question.grader, _READERS[question.grader](question.answer)
+
+
 def _given(grader: Grader, parsed: str) -> list[Hashable]:
     """What an answer says to a grader. A text is any of its readings. A value is the first that is one at all, so that
     no sign within a literal is changed; and `1,000`, to Python a tuple, is also the number that prose means by it."""

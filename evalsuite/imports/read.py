@@ -47,7 +47,7 @@ def parsed(data: bytes, name: str, written: Format | None, choice: Choice) -> tu
     """The same of one file's bytes. Raises Refused, and nothing else, whatever the bytes are."""
     try:
         tool, items = _parsed(data, name, written, choice)
-    except RecursionError:  # read in full, and too deep to be written again
+    except RecursionError:  # of the parser, or of the digest of what it still could read
         raise Refused("it is nested too deeply") from None
     if not items:
         raise Refused("it holds no item")

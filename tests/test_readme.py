@@ -1,6 +1,7 @@
 """README tells the truth: its files exist, its client is the tested one, its path and outputs are the demo's."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,15 @@ def test_general_questions_are_added_and_planned_for_as_shown(tmp_path):
     (tmp_path / "recipe.toml").write_text(block("general-recipe"))
     project = Story(tmp_path, {})
     for command, output in shown("general").items():
+        project.run(command)
+        assert project.said[command] == output, command
+
+
+def test_runs_of_another_tool_are_judged_as_shown(tmp_path):
+    for name, arm in (("base", "base"), ("tuned", "passes")):
+        shutil.copy(ROOT / f"tests/golden/imports/inspect/{arm}.json", tmp_path / f"{name}.json")
+    project = Story(tmp_path, {})
+    for command, output in shown("judge").items():
         project.run(command)
         assert project.said[command] == output, command
 

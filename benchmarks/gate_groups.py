@@ -10,12 +10,17 @@ import json
 import platform
 import sys
 from datetime import date
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
 
 from evalsuite.judging import clusters, exact, statistics
+
+
+def by_exact(lost: Any, gained: Any, n: int, margin: float, alpha: float) -> Any:
+    """Question by question: the exact lower bound lies above -margin."""
+    return gained >= exact.passing(n, margin, alpha)[lost]
 
 
 def shared(n: int, modules: int) -> tuple[int, ...]:
@@ -64,7 +69,7 @@ def modules_rates(
         shares = drawn / drawn.sum(axis=-1, keepdims=True)
     counts = rng.multinomial(n, shares)
     lost, gained = counts[..., 0], counts[..., 1]
-    alone = gained.sum(axis=1) >= exact.passing(int(n.sum()), margin, alpha)[lost.sum(axis=1)]
+    alone = by_exact(lost.sum(axis=1), gained.sum(axis=1), int(n.sum()), margin, alpha)
     return float(np.mean(alone)), float(np.mean(alone & clusters.shown(gained - lost, n, margin, alpha)))
 
 
@@ -75,6 +80,37 @@ def simulate_modules(reps: int, alpha: float, seed: int) -> list[ModulesRow]:
             alone, false = modules_rates(sizes, psi, margin, margin, together, alpha, reps, seed)
             _, equal = modules_rates(sizes, psi, 0.0, margin, together, alpha, reps, seed)
             rows.append(ModulesRow(name, sum(sizes), psi, margin, together, alone, false, equal))
+    return rows
+
+
+LOST = [  # modules, questions of each, chance that a module is hit, share of its answers that is lost then
+    (20, 10, 0.05, 1.0),
+    (20, 10, 0.1, 0.5),
+    (40, 10, 0.05, 1.0),
+    (100, 10, 0.05, 1.0),
+]
+
+
+class LostRow(NamedTuple):
+    """Shares of evaluations that pass though tuned is worse by the margin: some modules are hit, the rest not."""
+
+    modules: int
+    each: int
+    hit: float
+    lost: float
+    by_question: float
+    gate: float
+
+
+def simulate_lost(reps: int, alpha: float, seed: int) -> list[LostRow]:
+    """Rare and great losses: what no bound from so few modules can see when none of them was drawn. No other flips."""
+    rows = []
+    for modules, each, hit, lost in LOST:
+        rng = np.random.default_rng([seed, modules, each, round(hit * 1000), round(lost * 1000)])
+        gone = rng.binomial(each, lost * (rng.random((reps, modules)) < hit))
+        alone = by_exact(gone.sum(axis=1), 0, modules * each, hit * lost, alpha)
+        both = alone & clusters.shown(-gone, np.full(modules, each), hit * lost, alpha)
+        rows.append(LostRow(modules, each, hit, lost, float(np.mean(alone)), float(np.mean(both))))
     return rows
 
 
@@ -142,8 +178,13 @@ def simulate_kinds(reps: int, alpha: float, seed: int) -> list[KindsRow]:
 @click.option("--json", "as_json", is_flag=True, help="print rows as JSON")
 def main(reps: int, alpha: float, seed: int, as_json: bool) -> None:
     by_kind, by_module = simulate_kinds(max(1, reps // 5), alpha, seed), simulate_modules(reps, alpha, seed)
+    by_lost = simulate_lost(reps, alpha, seed)
     if as_json:
-        rows = {"kinds": [r._asdict() for r in by_kind], "modules": [r._asdict() for r in by_module]}
+        rows = {
+            "lost": [r._asdict() for r in by_lost],
+            "kinds": [r._asdict() for r in by_kind],
+            "modules": [r._asdict() for r in by_module],
+        }
         print(json.dumps({"reps": reps, "alpha": alpha, "seed": seed, **rows}))
         return
     print(
@@ -157,6 +198,10 @@ def main(reps: int, alpha: float, seed: int, as_json: bool) -> None:
             f"{m.modules:>18} {m.n:>5} {m.psi:>6.0%} {m.margin * 100:>4.0f} pt {m.together:>8.2f} | "
             f"{m.by_question:>18.1%} {m.gate:>13.1%} | {m.equal:>10.1%}"
         )
+    print(f"\nModules hit by chance, tuned worse by the margin, {reps} repetitions\n")
+    print(f"{'modules':>8} {'of each':>7} {'hit':>5} {'lost then':>9} | false: {'by question':>11} {'gate':>6}")
+    for x in by_lost:
+        print(f"{x.modules:>8} {x.each:>7} {x.hit:>5.0%} {x.lost:>9.0%} | {x.by_question:>18.1%} {x.gate:>6.1%}")
     print(f"\nKinds at which base only guesses left out: guessing {GUESS:.0%}, flips 15%, {reps // 5} repetitions\n")
     equal = f"equal: {'PASS':>6} {'FAIL':>6} {'FAIL of kept alone':>18}"
     print(f"{'base':>30} {'a kind':>6} {'margin':>7} | {'false PASS':>10} | {equal}")

@@ -3,8 +3,9 @@
 On each question an arm steers if it reasons longer at the higher effort, by more than 5 %; a tie counts against. An arm
 is shown to steer from one effort to the next when that happens on more than half of the questions: exact one-sided sign
 test, and a t-test of the modules, both at alpha. Only where base is shown to is tuned asked to. Tuned is shown to have
-lost it as it is shown to be worse (judging/paired.py), on the same questions, base steering and tuned not: a model that equals base is called
-that with a chance of at most alpha, and one that thinks 50 tokens at every effort nearly always is.
+lost it where it steers on fewer of the same questions than base does (worse_p of judging/paired.py): a model that
+equals base is called that with a chance of at most alpha, and one that thinks 50 tokens at every effort nearly always
+is.
 """
 
 from collections.abc import Mapping, Sequence

@@ -148,3 +148,5 @@ def test_the_first_requests_of_a_closed_loop_leave_when_all_are_connected(monkey
 def test_nothing_to_calibrate_on_is_said() -> None:
     with pytest.raises(Exception, match="nothing to calibrate on"):
         calibrate([])
+    with pytest.raises(UserError, match="a reply would take 62 s"):
+        calibrate([1], ttft_s=2, gap_s=2, tokens=30)

@@ -151,8 +151,8 @@ def compare(
 @click.option("--prompts", type=PATH, metavar="FILE.jsonl", help='Your own, {"prompt": "..."} a line.')
 @click.option("--prompt-tokens", default="128-384", show_default=True, metavar="N[-M]",
               help="Length of the others, drawn evenly; each begins as no other does.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**53), help="Of prompts and arrivals.  [default: another for every run, since a server's "
-              "prefix cache may hold the prompts of the last]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**53), help="Of prompts and arrivals.  [default: another for every "
+              "run, since a server's prefix cache may hold the prompts of the last]")  # fmt: skip
 @click.option("--max-tokens", type=LENGTH, default=128, show_default=True, help="Tokens of one answer.")
 @click.option("--effort", type=click.Choice(["low", "medium", "high"]), default="low", show_default=True,
               help="Reasoning effort of every request.")  # fmt: skip

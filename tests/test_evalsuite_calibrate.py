@@ -12,6 +12,7 @@ from evalsuite.speed import client
 from evalsuite.speed.calibrate import Calibration, calibrate, paced, row, table
 from evalsuite.speed.client import Raw, Tick, closed_loop
 from evalsuite.speed.metrics import Limits, Sample, figures, sample, void
+from tune.errors import UserError
 
 LENIENT = Limits(loop_floor_s=9, cpu=99)
 EVENT = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'

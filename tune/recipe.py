@@ -5,17 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from tune.artefact import file_digest
 from tune.errors import UserError
@@ -234,7 +224,7 @@ class Evaluate(Section):
     alpha: float = Field(default=0.05, ge=1e-6, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
     limits: Gated = Gated()
-    _folder: Path = PrivateAttr(default=Path())  # where recipe.toml lies
+    _folder: Path = Path()  # where recipe.toml lies
 
     @model_validator(mode="before")
     @classmethod
@@ -265,11 +255,9 @@ class Evaluate(Section):
         if self.questions_file:
             path = self._folder / self.questions_file
             if not path.is_file():
-                raise UserError(
-                    f"there is no file {path}",
-                    why=f"[evaluate] {OWN} names it, and questions cannot be held against a file that is not there",
-                    fix=f"put {self.questions_file} beside recipe.toml, where a CI job runs the gate too",
-                )
+                why = f"[evaluate] {OWN} names it, and questions cannot be held against a file that is not there"
+                fix = f"put {self.questions_file} beside recipe.toml, where a CI job runs the gate too"
+                raise UserError(f"there is no file {path}", why=why, fix=fix)
             least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
             digest = file_digest(path)
             return {

@@ -62,7 +62,7 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
     except ValidationError as e:
         field = e.errors(include_input=False)[0]
         why = f"{'.'.join(map(str, field['loc']))}: {field['msg']}"
-        raise UserError(f"{path} holds text that is not safe to render", why=why, fix="evalsuite compare") from None
+        raise UserError(f"{path} holds text that is not safe to render", why=why, fix=report.REMAKE) from None
 
 
 def _of_this(checkpoint: Checkpoint, found: Report, path: Path) -> None:

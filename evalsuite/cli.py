@@ -1,15 +1,16 @@
 """The `evalsuite` command: parses, calls one function a command, prints. The gate's verdict is the exit code."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from evalsuite.commands import PATH, RECIPE, questions, read_recipe
+from evalsuite.commands import PATH, RECIPE, Amount, questions, read_recipe
 from tune.errors import Group, UserError
-from tune.terminal import note, say, tell
+from tune.terminal import note, one_line, say, tell
 
 if TYPE_CHECKING:
     from evalsuite.imports.read import Format
@@ -25,7 +26,9 @@ MODELS = (
 )
 SHARE = click.FloatRange(0, 1, min_open=True, max_open=True)
 ALPHA = click.FloatRange(0, 0.5, min_open=True, max_open=True)
-MORE = "next: raise questions in [evaluate] of the recipe, then evalsuite questions and evalsuite compare"
+LENGTH = click.IntRange(1, 131_072)  # of an answer: what GPT-OSS takes, prompt and answer together
+TIME = Amount(0, min_open=True)
+LACKING = r"(more questions|about more modules) would show it|ask more questions"  # said of a limit
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -139,24 +142,26 @@ def compare(
 @KEYS[1]
 @MODELS[0]
 @MODELS[1]
-@click.option("--blocks", type=int, default=6, show_default=True, help="Runs of the load an endpoint gets.")
-@click.option("--requests", type=int, help="Requests a block.  [default: 32, or the whole trace]")
-@click.option("--rate", type=float, help="Offer so many requests a second (open loop).")
-@click.option("--concurrency", type=int, help="Or keep so many in flight (closed loop).  [default: 4]")
+@click.option(
+    "--blocks", type=click.IntRange(1), default=6, show_default=True, help="Runs of the load an endpoint gets."
+)
+@click.option("--requests", type=click.IntRange(1), help="Requests a block.  [default: 32, or the whole trace]")
+@click.option("--rate", type=Amount(0.001), help="Offer so many requests a second (open loop).")
+@click.option("--concurrency", type=click.IntRange(1), help="Or keep so many in flight (closed loop).  [default: 4]")
 @click.option("--trace", type=PATH, help="Or offer them at the moments in this file, in seconds, one a line.")
 @click.option("--arrivals", type=click.Choice(["closed", "poisson", "constant", "trace"]),
               help="How requests come.  [default: poisson at a --rate, closed without one]")  # fmt: skip
 @click.option("--prompts", type=PATH, metavar="FILE.jsonl", help='Your own, {"prompt": "..."} a line.')
 @click.option("--prompt-tokens", default="128-384", show_default=True, metavar="N[-M]",
               help="Length of the others, drawn evenly; each begins as no other does.")  # fmt: skip
-@click.option("--seed", type=int, help="Of prompts and arrivals.  [default: another for every run, since a server's "
-              "prefix cache may hold the prompts of the last]")  # fmt: skip
-@click.option("--max-tokens", type=int, default=128, show_default=True, help="Tokens of one answer.")
+@click.option("--seed", type=click.IntRange(0, 2**53), help="Of prompts and arrivals.  [default: another for every "
+              "run, since a server's prefix cache may hold the prompts of the last]")  # fmt: skip
+@click.option("--max-tokens", type=LENGTH, default=128, show_default=True, help="Tokens of one answer.")
 @click.option("--effort", type=click.Choice(["low", "medium", "high"]), default="low", show_default=True,
               help="Reasoning effort of every request.")  # fmt: skip
-@click.option("--slo-ttft-ms", type=click.FloatRange(0, min_open=True), help="Goodput: share of requests with a first "
+@click.option("--slo-ttft-ms", type=TIME, help="Goodput: share of requests with a first "
               "token within this.")  # fmt: skip
-@click.option("--slo-tpot-ms", type=click.FloatRange(0, min_open=True), help="Goodput: and with so much time an output "
+@click.option("--slo-tpot-ms", type=TIME, help="Goodput: and with so much time an output "
               "token at most.")  # fmt: skip
 def bench(
     base: str,
@@ -184,6 +189,7 @@ def bench(
 
     if rate is None and trace is None and concurrency is None and load["arrivals"] in {None, "closed"}:
         concurrency = 4
+    texts.bounds(load["prompt_tokens"])
     own = texts.read(prompts) if prompts else None
     moments = schedule.trace(trace) if trace else ()
     most = {"ttft_s": slo_ttft_ms, "tpot_s": slo_tpot_ms}
@@ -206,9 +212,9 @@ def bench(
 @main.command()
 @click.option("--streams", type=click.IntRange(1), multiple=True, help="Requests in flight; may be repeated.  "
               "[default: 1, 16, 64, 256]")  # fmt: skip
-@click.option("--ttft-ms", type=click.FloatRange(0), default=10.0, show_default=True, help="True time to first token.")
-@click.option("--gap-ms", type=click.FloatRange(0), default=20.0, show_default=True, help="True time between tokens.")
-@click.option("--tokens", type=click.IntRange(1), default=32, show_default=True, help="Tokens of one answer.")
+@click.option("--ttft-ms", type=Amount(0), default=10.0, show_default=True, help="True time to first token.")
+@click.option("--gap-ms", type=Amount(0), default=20.0, show_default=True, help="True time between tokens.")
+@click.option("--tokens", type=LENGTH, default=32, show_default=True, help="Tokens of one answer.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def calibrate(streams: tuple[int, ...], ttft_ms: float, gap_ms: float, tokens: int, as_json: bool) -> None:
     """Show what `bench` would measure of a server whose latency is known, and at how many streams it measures itself.
@@ -255,6 +261,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
     """Grade and judge a report's replies again, and say the verdict as an exit code: 0 pass, 1 fail, 2 inconclusive,
     3 void. Questions and replies are those beside the report."""
     from evalsuite.judging.policy import weaker
+    from evalsuite.report import REMAKE
 
     made = _read(file)
     if path or Path("recipe.toml").exists():
@@ -266,7 +273,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
             raise UserError(
                 f"{file} was not judged as {path} asks for",
                 why="\n       ".join(f"it has {each}" for each in short),
-                fix=f"evalsuite compare --recipe {path}",
+                fix=f"{REMAKE} --recipe {path}",
             )
     verdict = made.verdict
     if as_json:
@@ -280,8 +287,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
         tell(json.dumps(facts, indent=1))
     else:
         first = f"{verdict.outcome}: {made.tuned_model} against {made.base_model}"
-        after = [MORE] if verdict.outcome == "INCONCLUSIVE" else []
-        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons, *after]))
+        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons, *_more(made)]))
     sys.exit(verdict.exit_code)
 
 
@@ -337,6 +343,22 @@ def judge(
     else:
         tell(judging.words(made, *names))
     sys.exit(made.verdict.exit_code)
+
+
+def _more(made: "Report") -> list[str]:
+    """The step after INCONCLUSIVE, where more questions could decide. A limit that lacks something else says what."""
+    from evalsuite.judging.limits import WORDS
+    from tune.recipe import OWN
+
+    undecided = [c for c in made.verdict.checks if c.outcome == "INCONCLUSIVE"]
+    short = {c.name for c in undecided if c.name not in WORDS or re.search(LACKING, c.reason)}
+    if not short:
+        return []
+    own, general = made.questions_made.get(OWN), short == {"forgetting"}
+    more = f"raise {'general' if general else 'questions'} in [evaluate] of the recipe"
+    if own and not general:
+        more = f"add questions to {one_line(str(own), 80)}"
+    return [f"next: {more}, then evalsuite questions and evalsuite compare"]
 
 
 def _read(path: Path) -> "Report":

@@ -1,7 +1,8 @@
 """The commands of `evalsuite questions`: build a set or take one's own, show it, check it."""
 
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +19,16 @@ RECIPE = click.option("--recipe", "path", type=PATH, default=Path("recipe.toml")
 OUT = click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
 FILE = click.argument("file", type=PATH, required=False)
 COUNT = click.IntRange(0)
+
+
+class Amount(click.FloatRange):
+    """A number within bounds: click lets nan, which is in no range, through every one of them, and inf through most."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        found = float(super().convert(value, param, ctx))
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is no amount.", param, ctx)
+        return found
 
 
 @click.group(invoke_without_command=True)
@@ -91,19 +102,22 @@ def show(file: Path | None, path: Path, kind: str, name: str, limit: int) -> Non
 @FILE
 @RECIPE
 @click.option("--against", type=PATH, metavar="FOLDER", help="A dataset of `tune dataset`: is a question in it?")
-@click.option("--max-contamination", "most", type=click.FloatRange(0, 1), default=0.0, show_default=True,
+@click.option("--max-contamination", "most", type=Amount(0, 1), default=0.0, show_default=True,
               help="Share of the held-out questions that training data may hold.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def check(file: Path | None, path: Path, against: Path | None, most: float, as_json: bool) -> None:
     """Check a question set: digest, answers, near-duplicates, blind guessing, balance; contamination --against data.
 
-    Exit codes: 0 clean, 2 an answer that its grader does not take, or more contamination than --max-contamination.
+    Exit codes: 0 clean, 2 no question, an answer that its grader does not take, or more contamination than
+    --max-contamination.
     """
     from evalsuite.own import check as figures
 
     made = _read(file, path)
     found = figures.check(made, against)
     tell(found.model_dump_json(indent=1) if as_json else figures.words(made, found))
+    if not made.questions:
+        raise UserError("there is no question in this set", fix="evalsuite questions, or evalsuite questions take FILE")
     if wrong := figures.problems(found, most):
         raise UserError(
             "these questions cannot be asked as they are",
@@ -139,7 +153,7 @@ def _build(path: Path, out: Path | None) -> None:
 def _take(recipe: "Recipe", path: Path, file: Path, out: Path | None) -> None:
     from evalsuite.own.take import take as stage
 
-    made = stage(recipe, file)
+    made = stage(recipe, file, say)
     named = recipe.evaluate.questions_file
     same = named is not None and (recipe.folder / named).resolve() == file.resolve()
     following = "tune dataset" if same else f'add questions_file = "{file}" to [evaluate] in {path}'

@@ -102,7 +102,7 @@ def replay(
     Raises UserError when the answers are not there, or are to another question set, and as `compare` for the questions.
     """
     asked, file = _questions(settings, question_file, pages), out / report.ANSWERS
-    again = "evalsuite compare --base URL --tuned URL"
+    again = report.REMAKE
     if not file.is_file():
         why = "a replay asks no server: it judges the answers of a run again"
         raise UserError(f"there is no {file} to replay", why=why, fix=again)

@@ -36,7 +36,7 @@ from tune.harmony import EFFORTS, Effort
 from tune.recipe import OWN
 
 SCHEMA = 5
-REMAKE = "evalsuite compare"
+REMAKE = "evalsuite compare --base URL --tuned URL"
 SPLITS: tuple[Split, ...] = get_args(Split)
 QUESTIONS, ANSWERS = "questions.jsonl", "answers.jsonl"  # beside the report
 
@@ -228,7 +228,7 @@ def read(path: Path) -> Report:
         asked = question_sets.read(path.with_name(QUESTIONS))
         told = heard.read(path.with_name(ANSWERS), asked)
     except UserError as e:
-        fix = f"put {QUESTIONS} and {ANSWERS} of that run beside it, or {REMAKE} again"
+        fix = f"put {QUESTIONS} and {ANSWERS} of that run beside it, or {REMAKE}"
         raise UserError(f"{path} cannot be proven: {e.what}", why=e.why, fix=fix) from None
     made = build(
         asked,

@@ -12,6 +12,7 @@ from evalsuite.speed import client
 from evalsuite.speed.calibrate import Calibration, calibrate, paced, row, table
 from evalsuite.speed.client import Raw, Tick, closed_loop
 from evalsuite.speed.metrics import Limits, Sample, figures, sample, void
+from tune.errors import UserError
 
 LENIENT = Limits(loop_floor_s=9, cpu=99)
 EVENT = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
@@ -148,3 +149,5 @@ def test_the_first_requests_of_a_closed_loop_leave_when_all_are_connected(monkey
 def test_nothing_to_calibrate_on_is_said() -> None:
     with pytest.raises(Exception, match="nothing to calibrate on"):
         calibrate([])
+    with pytest.raises(UserError, match="a reply would take 62 s"):
+        calibrate([1], ttft_s=2, gap_s=2, tokens=30)

@@ -19,6 +19,7 @@ from evalsuite.speed import prompts
 from evalsuite.speed.client import Target
 from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
+from tune.recipe import Gated
 
 BASE, TUNED = "nano@0123456789abcdef", "docs@fedcba9876543210"
 SECRET = "sk-7hush"
@@ -215,10 +216,41 @@ def test_the_gate_leaves_with_its_verdict_and_says_the_note(
     assert [*facts["reasons"], *after] == [line.partition(" in [evaluate]")[0] for line in text[2:]]
 
 
+@pytest.mark.parametrize(
+    ("made", "limits", "split", "after"),
+    [
+        ({}, {}, "held-out", "raise questions in [evaluate] of the recipe"),
+        ({"questions_file": "own.csv"}, {}, "held-out", "add questions to own.csv"),
+        ({"questions_file": "own.csv"}, {}, "general", "raise general in [evaluate] of the recipe"),
+        ({}, {"truncated": 0.02}, "limit", ""),
+        ({}, {"truncated": 0.04}, "limit", "raise questions in [evaluate] of the recipe"),
+    ],
+)
+def test_what_an_inconclusive_gate_asks_for_is_what_would_decide(
+    evalsuite: Evalsuite, tmp_path: Path, made: dict[str, Any], limits: dict[str, float], split: str, after: str
+) -> None:
+    Path("recipe.toml").unlink()
+    asked = evaluation.question_set(100).questions
+    few = evaluation.question_set(105).questions[100:]
+    parts = {"held-out": few, "general": (*asked, *(q.model_copy(update={"split": "general"}) for q in few))}
+    set_ = QuestionSet(name="docs", python="", made=made, questions=parts.get(split, asked))
+    replies = evaluation.both(set_)
+    if split == "limit":  # three of a hundred, in both arms
+        cut = [q.id for q in asked[:3]]
+        replies = [r for r in replies if r.question not in cut]
+        replies += [evaluation.reply(q, arm, outcome="truncated") for q in asked[:3] for arm in ("base", "tuned")]
+    evaluation.evaluated(tmp_path / "r.json", set_, replies, limits=Gated(**limits))
+    said = evalsuite("gate", "r.json", code=2).stdout.splitlines()
+    assert said[0].startswith("INCONCLUSIVE")
+    steps = [line for line in said if line.startswith("next: ")]
+    assert steps == ([f"next: {after}, then evalsuite questions and evalsuite compare"] if after else [])
+
+
 def test_the_gate_refuses_what_was_not_judged_as_the_recipe_asks(evalsuite: Evalsuite, tmp_path: Path) -> None:
     loose = written(tmp_path / "r.json", wrong=10, margin=0.3)
     said = evalsuite("gate", loose, code=2).output
     assert "was not judged as recipe.toml asks for" in said
+    assert "fix: evalsuite compare --base URL --tuned URL --recipe recipe.toml" in said
     assert "it has margin 0.3, and the recipe has 0.05" in said
     (tmp_path / "wide.toml").write_text('[evaluate]\nefforts = ["low"]\nmargin = 0.3\n')
     assert evalsuite("gate", loose, "--recipe", "wide.toml").stdout.startswith("PASS")
@@ -294,6 +326,26 @@ def test_bench_takes_prompts_a_trace_and_a_service_level(arms: list[str], tmp_pa
     assert met["settings"]["arrivals"] == "closed"
     refused = CliRunner().invoke(main, [*common, "--arrivals", "constant"])
     assert (refused.exit_code, "--rate" in refused.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(f"bench --{name} {bad}" for name in ("rate", "slo-ttft-ms", "slo-tpot-ms") for bad in ("nan", "inf", "0")),
+        *(f"bench --{name} 0" for name in ("blocks", "requests", "concurrency", "max-tokens")),
+        "bench --max-tokens 131073",
+        "bench --prompt-tokens 9999999",
+        "bench --seed -1",
+        *(f"calibrate --{name} {bad}" for name in ("ttft-ms", "gap-ms") for bad in ("nan", "inf", "-1", "60000")),
+        "calibrate --tokens 131073",
+        "questions check none.jsonl --max-contamination nan",
+    ],
+)
+def test_a_senseless_amount_is_refused_before_anyone_is_asked(evalsuite: Evalsuite, option: str) -> None:
+    *command, name, value = option.split()
+    silent = ["--base", "http://127.0.0.1:9/v1"] if command == ["bench"] else []  # nobody listens there
+    refused = evalsuite(*command, *silent, name, value, code=2).output
+    assert any(says in refused for says in (f"'{name}'", "is no length of a prompt", "a reply would take")), refused
 
 
 def test_wrong_options_are_said_in_one_message(

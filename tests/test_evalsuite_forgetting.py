@@ -127,10 +127,12 @@ def test_a_recipe_holds_a_verdict_to_its_general_questions():
     def but(**other):
         return weaker(made.model_copy(update={"made": {**made.made, **other}}), recipe)
 
-    assert but(general=240) == []
-    assert but(general=119) == ["general 119, and the recipe has 120"]
-    without = {key: value for key, value in made.made.items() if key != "general"}
-    assert weaker(made.model_copy(update={"made": without}), recipe) == ["general none, and the recipe has 120"]
+    assert made.general == 120
+    assert but(general=5000) == but(general=119) == []  # what was wanted is not what there is
+    assert weaker(made.model_copy(update={"general": 240}), recipe) == []
+    for there in (119, 0):
+        says = f"general {there}, and the recipe has 120"
+        assert weaker(made.model_copy(update={"general": there}), recipe) == [says]
     assert weaker(made, recipe.model_copy(update={"general": 0})) == []
     by_hand = built(*several(HELD, Some(20, 18, **SUMS))).judged
     assert weaker(by_hand, Evaluate(general=20)) == []

@@ -221,13 +221,14 @@ def test_a_generated_set_is_held_against_the_recipe_by_what_it_was_made_from():
     assert weaker(made.model_copy(update={"made": {"seed": 0}}), Evaluate())[0].startswith("answer_rule none, ")
 
 
-def test_a_set_made_by_hand_is_held_against_the_number_that_the_recipe_states_and_no_other():
+def test_a_set_made_by_hand_is_held_against_the_number_that_the_recipe_states_and_no_other(tmp_path):
     made = built(TWENTY, both(TWENTY)).judged
     assert weaker(made, Evaluate(taught=50, seed=9, book="open")) == []  # the default of 200 was not written
     assert weaker(made, Evaluate(questions=20)) == []
     says = "20 held-out questions, made by hand, and the recipe has questions = 21"
     assert weaker(made, Evaluate(questions=21)) == [says]
-    [other] = weaker(made, Evaluate(questions_file="own.csv", questions=20, modules=[], efforts=["low"]))[:1]
+    (tmp_path / "own.csv").write_text("x")
+    [other] = weaker(made, Evaluate(questions_file=tmp_path / "own.csv", questions=20, modules=[], efforts=["low"]))[:1]
     assert other.startswith("answer_rule none, and the recipe has ")  # a recipe with a file of its own means that one
     split = several(Some(20, 10), Some(20, 10, split="taught"))
     assert weaker(built(*split).judged, Evaluate(questions=21)) == [says]

@@ -227,7 +227,8 @@ def test_a_set_without_them_has_the_digest_that_it_had(tmp_path: Path) -> None:
     made = QuestionSet(name="docs", python="3.11.7", made=Evaluate(modules=["ast"]).about_questions, questions=(q,))
     assert made.digest == "df1fccf8a19a7973082c4659dd4eb9b3d30e6e851a88f9b947e7c1a472268320"
     assert "general" not in made.made
-    assert "general" not in Evaluate(questions_file=Path("own.csv")).about_questions
+    (tmp_path / "own.csv").write_text("x")
+    assert "general" not in Evaluate(questions_file=tmp_path / "own.csv").about_questions
 
 
 def test_a_set_with_more_fewer_or_none_is_another_recipes(tmp_path: Path) -> None:

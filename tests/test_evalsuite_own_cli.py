@@ -1,6 +1,7 @@
 """`evalsuite questions` and its commands, as a team uses them: own questions to a verdict, shown, checked."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -92,8 +93,12 @@ def test_own_questions_go_the_whole_way_to_a_verdict_where_the_recipe_names_thei
     assert report.read(Path("work/report.json")).provenance["questions taken from"] == "own.csv"
     Path("own.csv").write_text(CSV.replace("0 doubled?,0", "0 doubled?,1"))
     assert "it has sha256 " in evalsuite("gate", "work/report.json", code=2).output
-    Path("own.csv").unlink()  # as in CI, where the report alone is
-    evalsuite("gate", "work/report.json")
+    Path("own.csv").unlink()  # nothing is left that the report could be held against
+    for command in (["gate", "work/report.json"], ["compare", *arms]):
+        refused = evalsuite(*command, code=2).output
+        assert "there is no file own.csv" in refused
+        assert "fix: put own.csv beside recipe.toml" in refused
+    Path("other.csv").write_text(CSV)
     Path("recipe.toml").write_text(NAMED.replace("own.csv", "other.csv") + "margin = 0.3\n")
     assert (
         "questions_file own.csv, and the recipe has other.csv" in evalsuite("gate", "work/report.json", code=2).output
@@ -131,6 +136,28 @@ def test_a_recipe_that_names_a_file_wants_its_questions_and_says_so_before_train
     assert "evaluate: book, taught shape generated questions, and questions_file names your own" in refused
     Path("recipe.toml").write_text("")
     assert "recipe.toml names no questions_file" in evalsuite("questions", "take", code=2).output
+
+
+def test_fewer_general_questions_than_wanted_are_told_and_are_as_many_to_the_gate(
+    evalsuite: Evalsuite, tmp_path: Path
+) -> None:
+    Path("recipe.toml").write_text(NAMED + "general = 5000\n")
+    taken = evalsuite("questions", "take")
+    told = re.search(r"only (1\d{3}) general questions, not 5000: the templates give no more", taken.stderr)
+    assert told
+    made = questions.read(Path("work/questions.jsonl"))
+    assert sum(q.split == "general" for q in made.questions) == int(told[1])
+    judged = evaluation.built(made, evaluation.both(made)).judged
+    wanted = recipe.read(Path("recipe.toml")).evaluate
+    assert f"general {told[1]}, and the recipe has 5000" in report.weaker(judged, wanted)
+    enough = wanted.model_copy(update={"general": int(told[1])})
+    assert not any(line.startswith("general") for line in report.weaker(judged, enough))
+
+
+def test_a_set_without_a_question_is_nothing_to_go_on_with(evalsuite: Evalsuite) -> None:
+    questions.write(Path("none.jsonl"), QuestionSet(name="none", python="", questions=()))
+    refused = evalsuite("questions", "check", "none.jsonl", code=2).output
+    assert "there is no question in this set\n  fix: evalsuite questions, or evalsuite questions take FILE" in refused
 
 
 def test_a_bad_file_writes_nothing(evalsuite: Evalsuite) -> None:

@@ -30,7 +30,7 @@ def test_one_length_is_kept_exactly_and_lengths_spread_evenly_between_two() -> N
     assert (found.requests, found.distinct, found.median_tokens, found.note) == (3, 3, 48, "")
 
 
-@pytest.mark.parametrize("lengths", ["", "0", "10", "50-40", "a-b", "-5", "1e3"])
+@pytest.mark.parametrize("lengths", ["", "0", "10", "50-40", "a-b", "-5", "1e3", "9999999", "128-131073"])
 def test_lengths_that_are_none_are_said(lengths: str) -> None:
     with pytest.raises(UserError, match="is no length of a prompt"):
         made(1, lengths)
@@ -45,6 +45,8 @@ def test_prompts_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "own.jsonl"
     file.write_text('{"prompt": "one"}\n\n{"prompt": "two", "id": 3}\n')
     assert read(file) == ("one", "two")
+    file.write_bytes('{"prompt": "a\u2028b\x85c"}\r\n{"prompt": "d\u2029"}\n'.encode())
+    assert read(file) == ("a\u2028b\x85c", "d\u2029")
     for text, line in [('{"prompt": "one"}\n{"text": "two"}\n', 2), ("nothing\n", 1)]:
         file.write_text(text)
         with pytest.raises(UserError, match=f"line {line} of .* is no prompt"):

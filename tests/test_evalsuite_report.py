@@ -169,8 +169,8 @@ def refused(path: Path, words: str) -> None:
     with pytest.raises(UserError, match=words) as e:
         report.read(path)
     assert e.value.fix in {
-        "evalsuite compare",
-        "put questions.jsonl and answers.jsonl of that run beside it, or evalsuite compare again",
+        "evalsuite compare --base URL --tuned URL",
+        "put questions.jsonl and answers.jsonl of that run beside it, or evalsuite compare --base URL --tuned URL",
     }
 
 

@@ -58,6 +58,27 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ("[nano]\nlayers = 2\nexperts = 2", 'experts, layers shape kind = "random" alone'),
         ('[nano]\nkind = "random"\nfile = "x.whl"', 'file is what kind = "smollm2" is made from'),
         ('[nano]\nkind = ["random"]', "nano.kind"),
+        ("[evaluate]\nalpha = 1e-300", r"evaluate\.alpha: .* 0\.000001"),
+        ("[evaluate]\nmargin = 1e-300", r"evaluate\.margin: .* 0\.0001"),
+        ("[evaluate]\nforgetting_margin = 1e-300", r"evaluate\.forgetting_margin: .* 0\.0001"),
+        ("[evaluate]\ntemperature = inf", r"evaluate\.temperature: .* finite"),
+        ("[evaluate.limits]\nfirst_answer_ms = inf", r"evaluate\.limits\.first_answer_ms: .* finite"),
+        ("[train]\nlearning_rate = nan", r"train\.learning_rate: .* finite"),
+        *(
+            (f"[{section}]\n{key} = {value}", rf"{section}\.{key}: {says}")
+            for section, key in (
+                ("evaluate", "questions_file"),
+                ("nano", "file"),
+                ("collect", "folder"),
+                ("project", "work"),
+                ("base", "model"),
+            )
+            for value, says in (
+                ('""', "an empty path names nothing"),
+                ('" "', "an empty path"),
+                ('"a\\u0000b"', "a path holds no NUL"),
+            )
+        ),
         ('[evaluate]\nopen_kinds = ["open-colour"]', "open_kinds"),
     ],
 )
@@ -129,4 +150,7 @@ def test_ones_own_questions_are_known_by_file_content_and_number_wherever_the_co
     with pytest.raises(UserError, match=r"it was taken from \\x1b\[31m, and .* names no questions_file"):
         recipe.Evaluate().require_questions(file, {"questions_file": "\x1b[31m"})
     (tmp_path / "own.csv").unlink()
-    assert "sha256" not in asked.about_questions
+    for use in (lambda: asked.about_questions, lambda: asked.require_questions(file, made)):
+        with pytest.raises(UserError, match=r"there is no file .*own\.csv") as e:
+            use()
+        assert e.value.fix.startswith("put own.csv beside recipe.toml")

@@ -5,16 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    PrivateAttr,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 
 from tune.artefact import file_digest
 from tune.errors import UserError
@@ -28,19 +19,30 @@ Limits = Annotated[  # tokens of a reply, thinking and answer: one number, or a 
     Discriminator(lambda given: "table" if isinstance(given, dict) else "number"),
 ]
 Share = Annotated[float, Field(gt=0, lt=1)]
+Margin = Annotated[float, Field(ge=1e-4, lt=1)]  # finer ones no number of questions shows
 EnvName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+
+
+def _named(given: Any) -> Any:
+    """An empty path would be the folder itself, and no file system takes a NUL."""
+    if isinstance(given, str) and (not given.strip() or "\0" in given):
+        raise ValueError("a path holds no NUL character" if given.strip() else "an empty path names nothing")
+    return given
+
+
+Place = Annotated[Path, BeforeValidator(_named)]
 
 
 class Section(BaseModel):
     """A section of recipe.toml: unknown keys are refused, values never change after reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Project(Section):
     name: str = Field(default="python-docs", pattern=r"^[a-z0-9][a-z0-9.-]{0,40}$")
-    work: Path = Path("work")  # where stages write, relative to the recipe
+    work: Place = Path("work")  # where stages write, relative to the recipe
 
 
 class Collect(Section):
@@ -49,7 +51,7 @@ class Collect(Section):
     source: Literal["stdlib", "sphinx", "web", "brightdata"] = "stdlib"
     modules: list[str] = []  # stdlib: modules whose docstrings and signatures become pages
     topics: bool = True  # stdlib: pydoc's language-reference topics too
-    folder: Path | None = None  # sphinx: a folder of built HTML
+    folder: Place | None = None  # sphinx: a folder of built HTML
     urls: list[str] = []  # web, brightdata
     zone: str = ""  # brightdata: the Web Unlocker zone to bill
 
@@ -82,7 +84,7 @@ class Dataset(Section):
 
 
 class Base(Section):
-    model: str = "nano"  # "nano", a Hub id such as openai/gpt-oss-20b, or a folder
+    model: Annotated[str, BeforeValidator(_named)] = "nano"  # "nano", a Hub id such as openai/gpt-oss-20b, or a folder
     revision: str = ""  # a Hub id needs a commit
 
 
@@ -95,7 +97,7 @@ class Nano(Section):
     """The embedded base model: what it starts from, and how it is taught to speak harmony."""
 
     kind: Literal["smollm2", "random"] = "smollm2"  # SmolLM2-135M-Instruct rewritten, which can read
-    file: Path | None = None  # smollm2: its wheel or GGUF, for a machine without a package index
+    file: Place | None = None  # smollm2: its wheel or GGUF, for a machine without a package index
     layers: Positive = 4  # random: the shape
     hidden: Annotated[int, Field(gt=0, multiple_of=32)] = 128  # what vLLM's CPU kernels take
     experts: Positive = 4
@@ -206,23 +208,23 @@ class Gated(Section):
 
 class Evaluate(Section):
     modules: list[str] = []  # questions come from these; never trained on
-    questions_file: Path | None = None  # your own, CSV or JSONL, relative to the recipe, in place of generated ones
+    questions_file: Place | None = None  # your own, CSV or JSONL, relative to the recipe, in place of generated ones
     questions: Positive = 200  # of your own: held-out ones, at least, where this is set
     book: Literal["closed", "open", "both"] = "both"  # open: the passage that holds the answer stands in the prompt
     open_kinds: Annotated[list[Open], Field(min_length=1)] = list(get_args(Open))
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
     general: int = Field(default=0, ge=0)  # more questions, against forgetting: arithmetic, logic, JSON and the like
-    forgetting_margin: Share = 0.05  # how much worse tuned may be on those
+    forgetting_margin: Margin = 0.05  # how much worse tuned may be on those
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
-    margin: Share = 0.05  # how much worse tuned may be, in accuracy
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one worse by the margin
+    margin: Margin = 0.05  # how much worse tuned may be, in accuracy
+    alpha: float = Field(default=0.05, ge=1e-6, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
     limits: Gated = Gated()
-    _folder: Path = PrivateAttr(default=Path())  # where recipe.toml lies
+    _folder: Path = Path()  # where recipe.toml lies
 
     @model_validator(mode="before")
     @classmethod
@@ -248,12 +250,23 @@ class Evaluate(Section):
     def about_questions(self) -> dict[str, Any]:
         """What decides which questions `evalsuite questions` makes, or takes: it is written into their header.
 
-        Of one's own file its name and, where it is there, its sha256."""
+        Of one's own file its name and sha256: raises UserError where it is not there, for nothing could be held
+        against it."""
         if self.questions_file:
             path = self._folder / self.questions_file
+            if not path.is_file():
+                why = f"[evaluate] {OWN} names it, and questions cannot be held against a file that is not there"
+                fix = f"put {self.questions_file} beside recipe.toml, where a CI job runs the gate too"
+                raise UserError(f"there is no file {path}", why=why, fix=fix)
             least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
-            digest = {"sha256": file_digest(path)} if path.is_file() else {}
-            return {OWN: path.name, **digest, **least, "answer_rule": self.answer_rule, **self._against_forgetting}
+            digest = file_digest(path)
+            return {
+                OWN: path.name,
+                "sha256": digest,
+                **least,
+                "answer_rule": self.answer_rule,
+                **self._against_forgetting,
+            }
         sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
         return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._against_forgetting}
 

@@ -114,7 +114,9 @@ def _made(judged: Judged, asked: Evaluate) -> list[str]:
     """Of a set that was generated for fewer questions, or otherwise: for more is no less strict."""
     out, now = [], asked.about_questions
     for name in sorted(now.keys() - {"modules"}):
-        was, fewer = judged.made.get(name), name in ("questions", "taught", GENERAL)
+        # Of general ones those that there are: the templates may have given fewer than were wanted.
+        was = judged.general if name == GENERAL else judged.made.get(name)
+        fewer = name in ("questions", "taught", GENERAL)
         if was != now[name] and not (fewer and isinstance(was, int) and was > now[name]):
             out.append(f"{name} {_said(was)}, and the recipe has {_said(now[name])}")
     return out

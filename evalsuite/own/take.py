@@ -6,7 +6,7 @@ Nothing is mended and nothing left out: what is wrong is listed by line, all of 
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -32,9 +32,10 @@ _LISTED = re.compile(
 )  # on a line of its own, or A) inline
 
 
-def take(recipe: Recipe, path: Path) -> QuestionSet:
+def take(recipe: Recipe, path: Path, report: Callable[[str], None] = lambda _line: None) -> QuestionSet:
     """The questions of the file, in its order, then [evaluate] general ones. `developer` is [evaluate] answer_rule
-    where a row has none, and `guess` what the letters or yes and no leave to chance.
+    where a row has none, and `guess` what the letters or yes and no leave to chance. `report` is told of fewer general
+    ones than wanted.
 
     The set's `made` says the file's name and sha256, how many held-out questions there are, and of which modules.
     Raises UserError that lists every bad line, and where the gate would refuse the report: for other modules than
@@ -63,6 +64,8 @@ def take(recipe: Recipe, path: Path) -> QuestionSet:
         **({GENERAL: recipe.evaluate.general, "seed": recipe.evaluate.seed} if pack else {}),
     }
     _as_asked(path, held, recipe.evaluate)
+    if (count := len(pack) + sum(q.split == "general" for q in questions)) < recipe.evaluate.general:
+        report(f"only {count} general questions, not {recipe.evaluate.general}: the templates give no more")
     return QuestionSet(name=recipe.project.name, python="", made=made, questions=(*questions, *pack))
 
 

@@ -21,6 +21,7 @@ from tune.errors import UserError
 
 LEAST = 8  # requests of a row
 ROUNDS = 2  # replies of each stream, if that is more
+TIMEOUT_S = 60.0
 
 
 class Row(Frozen):
@@ -74,6 +75,9 @@ def calibrate(
     if not streams or min(streams) < 1 or tokens < 1 or min(ttft_s, gap_s) < 0:
         raise UserError("nothing to calibrate on", why="streams and tokens start at 1, times at 0",
                         fix="evalsuite calibrate --streams 16")  # fmt: skip
+    if (longest := ttft_s + tokens * gap_s) >= TIMEOUT_S:
+        raise UserError(f"a reply would take {longest:,.0f} s", why=f"one is waited for {TIMEOUT_S:g} s",
+                        fix="lower --ttft-ms, --gap-ms or --tokens")  # fmt: skip
     with paced(tokens=tokens, gap_s=gap_s, ttft_s=ttft_s) as stub:
         rows = tuple(row(stub, n) for n in streams)
     with paced(tokens=1) as stub:
@@ -83,7 +87,8 @@ def calibrate(
 def row(stub: Target, streams: int, *, requests: int = 0, limits: Limits | None = None) -> Row:
     """Run the client against a `paced` stub, `streams` at once. Raises UserError without a reply."""
     count = requests or max(ROUNDS * streams, LEAST)
-    run = closed_loop(stub, [{"messages": [{"role": "user", "content": f"{i}"}]} for i in range(count)], streams, 60)
+    asked = [{"messages": [{"role": "user", "content": f"{i}"}]} for i in range(count)]
+    run = closed_loop(stub, asked, streams, TIMEOUT_S)
     before = time.thread_time()
     found = [sample(raw, ticks=run.ticks) for raw in run.raws]
     parse_s = time.thread_time() - before
@@ -113,7 +118,7 @@ def row(stub: Target, streams: int, *, requests: int = 0, limits: Limits | None 
 def floor(stub: Target) -> float:
     """Median TTFT, in seconds, of single requests for one token: what stands under every TTFT."""
     body = {"messages": [{"role": "user", "content": "go"}], "max_completion_tokens": 1}
-    found = figures([sample(raw) for raw in closed_loop(stub, [body] * 9, 1, 60).raws])
+    found = figures([sample(raw) for raw in closed_loop(stub, [body] * 9, 1, TIMEOUT_S).raws])
     if found.ttft_s is None:
         raise UserError("the stub gave no chunk", why=str(found.errors), fix="python -m evalsuite.stub")
     return found.ttft_s.p50

@@ -19,6 +19,7 @@ from tune.errors import UserError
 
 TASK = "\n\nExplain each of these words in a sentence of its own, one after the other."
 LENGTHS = "128-384"
+CONTEXT = 131_072  # tokens: as many as GPT-OSS takes, prompt and answer together
 _WORD = re.compile("[a-z]{3,9}")
 _FEW = 1000  # words to draw from, at least
 _COMMON = 100_000  # of the byte-pair ranks, the half with the common words
@@ -50,7 +51,7 @@ def made(count: int, lengths: str = LENGTHS, *, seed: int = 0) -> tuple[str, ...
     A word is one token, with a space before it or without, so a length is kept exactly. Raises UserError for lengths
     that are none, and for more prompts than the vocabulary has such words.
     """
-    low, high = _bounds(lengths)
+    low, high = bounds(lengths)
     rng = random.Random(seed)
     task, words = len(harmony.encode(TASK)), _words(max(count, _FEW), rng)
     if len(words) < count:
@@ -70,7 +71,7 @@ def drawn() -> int:
 def read(path: Path) -> tuple[str, ...]:
     """The prompts of a file, {"prompt": "..."} a line. Raises UserError for a file or a line that is not that."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a prompt may hold Unicode's other line separators
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path} cannot be read", why=str(e), fix=f"ls -l {path}") from None
     found = []
@@ -97,13 +98,13 @@ class _Line(BaseModel):
     prompt: str
 
 
-def _bounds(lengths: str) -> tuple[int, int]:
-    """The bounds of "256" or of "128-384", both within."""
+def bounds(lengths: str) -> tuple[int, int]:
+    """The bounds of "256" or of "128-384", both within. Raises UserError for what is no length, or over CONTEXT."""
     match = re.fullmatch(r"(\d{1,7})(?:-(\d{1,7}))?", lengths)
     low, high = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     least = len(harmony.encode(TASK)) + 1
-    if not least <= low <= high:
-        why = f"a length is a number of tokens, {least} or more, or two with a - between them, the lower first"
+    if not least <= low <= high <= CONTEXT:
+        why = f"a length is a number of tokens, {least} to {CONTEXT}, or two with a - between them, the lower first"
         raise UserError(f"{lengths!r} is no length of a prompt", why=why, fix=f"--prompt-tokens {LENGTHS}")
     return low, high
 

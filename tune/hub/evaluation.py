@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from tune.errors import UserError, reason
 from tune.status import PROOF, VERDICTS
 
-REMAKE = "evalsuite compare"
+REMAKE = "evalsuite compare --base URL --tuned URL"
 
 
 class _Said(BaseModel):

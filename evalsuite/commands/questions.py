@@ -1,11 +1,11 @@
 """The commands of `evalsuite questions`: build a set or take one's own, show it, check it."""
 
-import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from evalsuite.commands.options import PATH, RECIPE, Amount, read_recipe
 from tune.errors import UserError
 from tune.terminal import note, one_line, say, tell
 
@@ -13,22 +13,9 @@ if TYPE_CHECKING:
     from evalsuite.questions import QuestionSet
     from tune.recipe import Recipe
 
-PATH = click.Path(path_type=Path)
-RECIPE = click.option("--recipe", "path", type=PATH, default=Path("recipe.toml"), show_default=True,
-                      help="Its [evaluate] section says what is asked and when a model passes.")  # fmt: skip
 OUT = click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
 FILE = click.argument("file", type=PATH, required=False)
 COUNT = click.IntRange(0)
-
-
-class Amount(click.FloatRange):
-    """A number within bounds: click lets nan, which is in no range, through every one of them, and inf through most."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        found = float(super().convert(value, param, ctx))
-        if not math.isfinite(found):
-            self.fail(f"{value!r} is no amount.", param, ctx)
-        return found
 
 
 @click.group(invoke_without_command=True)
@@ -124,12 +111,6 @@ def check(file: Path | None, path: Path, against: Path | None, most: float, as_j
             why="\n       ".join(wrong),
             fix="evalsuite questions, then tune dataset: it leaves out what asks the same as a frozen question",
         )
-
-
-def read_recipe(path: Path) -> "Recipe":
-    from tune import recipe
-
-    return recipe.read(path)
 
 
 def _build(path: Path, out: Path | None) -> None:

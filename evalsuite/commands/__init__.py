@@ -1,0 +1,1 @@
+"""Commands of `evalsuite` with many options of their own, a file each, and the options that several take."""

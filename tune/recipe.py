@@ -33,9 +33,9 @@ SecretName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
 
 
 class Section(BaseModel):
-    """A section of recipe.toml: unknown keys are refused, values never change after reading."""
+    """A section of recipe.toml: unknown keys are refused, and TOML's inf and nan; values never change after reading."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Project(Section):

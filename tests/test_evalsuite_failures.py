@@ -103,6 +103,7 @@ def test_long_texts_are_cut_and_of_a_reply_both_ends_are_kept():
         '{\\"token\\": \\"foo hunter2\\"}',
         "{'clientSecret': 'hunter2'}",
         "credentials were: hunter2",
+        "API key hunter2 is not known",
         "the password is hunter2",
         "secret of this user 'foo hunter2",
         "auth=basic hunter2",
@@ -133,6 +134,8 @@ def test_what_looks_like_a_key_is_left_out(text):
         "KeyError: 'choices'",
         "no such file: /home/user/key/token.py:12",
         "The api key is invalid",
+        "find your API key at https://platform.example/account",
+        "token 2048 is beyond the end",
         "auth failed: the server is down",
     ],
 )

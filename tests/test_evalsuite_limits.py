@@ -371,8 +371,14 @@ def test_what_was_not_measured_is_not_kept_whatever_the_limit():
     assert [(f.name, f.of, f.kept) for f in found] == [("first_answer_ms", "", False), ("tokens_per_right", "", False)]
     with pytest.raises(ValidationError, match="is kept, and was not measured"):
         Figure(**{**dict(found[0]), "kept": True})
-    for wrong in ({"margin": nan}, {"alpha": nan}, {"limits": {"first_answer_ms": inf}}, {"limits": {"empty": nan}}):
-        with pytest.raises(ValidationError, match="finite number"):
+    for wrong in (
+        {"margin": nan},
+        {"alpha": nan},
+        {"forgetting_margin": inf},
+        {"limits": {"first_answer_ms": inf}},
+        {"limits": {"empty": nan}},
+    ):
+        with pytest.raises(ValidationError, match=r"finite number|less than"):
             Policy.model_validate(wrong)
 
 
@@ -415,7 +421,7 @@ def test_junit_the_summary_and_the_page_show_each_limit():
 def test_gates_over_all_limits_fail_a_model_at_its_limits_and_equal_to_base_no_more_often_than_alpha():
     """From replies on: both arms drawn alike, every rate, time and ratio exactly at its limit, modules unlike each
     other. And none of these, which are met with nothing to spare, is shown to be kept more often than alpha."""
-    rng, gates, modules, each, policy = np.random.default_rng(11), 200, 8, 15, Policy(limits=Gated(
+    rng, gates, modules, each, policy = np.random.default_rng(11), 100, 8, 15, Policy(limits=Gated(
         empty=0.05, truncated=0.2, unparsed=0.05, memorisation=0.001, first_answer_ms=1000, tokens_per_right=250
     ))  # fmt: skip
     n = modules * each

@@ -11,7 +11,7 @@ _LOOKED_AT = 2000  # characters: an endless error costs no time
 _NAME = (
     r"(?:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))"
     r"(?i:(?:api|auth|access|secret|private|client|session)?(?:key|token|secret)|apikeys|secrets"
-    r"|pass(?:words?|wd|phrase)|pwd|credentials?|sig(?:nature)?|auth(?:orization)?|cookie)"
+    r"|pass(?:words?|wd|phrase)|pwd|credentials?|sig(?:nature)?|auth(?:orization)?)"
     r"(?:[-_]?\d+)?(?![A-Za-z0-9_-])"
 )
 # Up to three words may stand between it and its value, but for these, behind which other things are told.
@@ -19,7 +19,7 @@ _BETWEEN = (
     r"(?:\s+(?!(?i:limit|error|count|length|budget|usage|rate|type|failed|failure|missing|required)\b)"
     r"[A-Za-z][\w-]*){0,3}?"
 )
-_IS = r"\\?[\"']?\s*(?:[:=]+>?|%3[ADad])\s*"
+_IS = r"\\?[\"']?\s*(?:=+>?|:(?!//)=?|%3[ADad])\s*"
 _QUOTED = r"(?P<quote>\\?[\"'])(?:(?!(?P=quote))(?:\\.|.))*(?:(?P=quote))?"  # without its end, when the text was cut
 _BARE = r"(?:(?i:bearer|basic|digest|token)\s+)?[^\s&\"'\\][^\s&]*"
 
@@ -30,6 +30,7 @@ _SECRETS = (
     (re.compile(rf"(?s)({_NAME}{_BETWEEN}(?:{_IS}|\s+)){_QUOTED}"), r"\1\g<quote>***\g<quote>"),
     (re.compile(rf"({_NAME}{_BETWEEN}{_IS}){_BARE}"), r"\1***"),
     (re.compile(rf"({_NAME}\s+(?:is|was)\s+)(?=[^\s&]*\d){_BARE}"), r"\1***"),
+    (re.compile(rf"({_NAME}\s+)(?=\S*\d)(?=\S*[A-Za-z])[^\s&\"'\\][^\s&]{{5,}}"), r"\1***"),
     (
         re.compile(r"\b(?:sk|pk|rk|ak|as|hf|gh[a-z]|github_pat|xox[a-z]|rpa|wk|ws)[-_][\w-]{8,}|\bAKIA[0-9A-Z]{12,}"),
         "***",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from pydantic import ConfigDict, Field, JsonValue
+from pydantic import Field, JsonValue
 
 from evalsuite.judging.paired import Part
 from evalsuite.questions import Split
@@ -14,8 +14,6 @@ FORGETTING = 0.05  # not in a report that has it, so that those without general 
 
 class Policy(Part):
     """When a tuned model may be released."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     margin: float = Field(default=0.05, gt=0, lt=1)  # how much worse it may be, in accuracy, on held-out questions
     forgetting_margin: float = Field(

@@ -6,6 +6,7 @@ Or no URL: a replay makes the report of the answers on file, and asks nobody.
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +38,7 @@ NANO_NOTE = (
 ALIKE_NOTE = (
     "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
 )
+ADAPTER = "adapter"  # the stage, in the work folder, that tuned is made of
 IDS_KEPT = 20  # of questions that stand in the training data
 
 
@@ -167,7 +169,15 @@ def _trained(asked: QuestionSet, settings: Evaluate, dataset: Path | None) -> Tr
         ids=found.any.ids[:IDS_KEPT],
         texts=found.texts,
         dataset=artefact.read(dataset, DATASET, remake="tune dataset").digest,
+        tuned_on=_tuned_on(dataset.parent / ADAPTER),
     )
+
+
+def _tuned_on(adapter: Path) -> str:
+    """The digest of the dataset that an adapter was trained on; "" where no finished one says so."""
+    with suppress(UserError):
+        return artefact.read(adapter, ADAPTER, remake="tune train").inputs.get(DATASET, "")
+    return ""
 
 
 def _written(

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
 from tune.data.quality import GRAM, runs, words
@@ -56,15 +56,32 @@ class Trained(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    questions: int
-    found: int
+    questions: int = Field(ge=0)
+    found: int = Field(ge=0)
     ids: tuple[str, ...] = ()  # the first of them
     texts: int
     dataset: str  # digest of its manifest
+    tuned_on: str = Field(default="", exclude_if=lambda digest: not digest)  # the same of what tuned was trained on
 
     @property
     def share(self) -> float:
         return self.found / self.questions if self.questions else 0.0
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether tuned is known to be trained on another dataset. False when it is not known."""
+        return self.tuned_on not in ("", self.dataset)
+
+    def unlike(self, questions: Sequence[Question]) -> str:
+        """Why this cannot be about the held-out questions of a set; "" when it can."""
+        known = {q.id for q in questions if q.split == "held-out"}
+        if self.questions != len(known):
+            return f"{self.questions} questions were looked for, and {len(known)} are held out"
+        if others := [name for name in self.ids if name not in known]:
+            return f"{others[0]!r} was found, and is no held-out question"
+        if not len(self.ids) <= self.found <= self.questions:
+            return f"{self.found} of {self.questions} were found, and {len(self.ids)} are named"
+        return ""
 
 
 class _Index(NamedTuple):

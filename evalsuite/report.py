@@ -132,8 +132,11 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. `trained` is taken as it is given: no answer tells it.
+    one without answers makes the report INVALID. `trained` is taken as it is given, for no answer tells it: raises
+    UserError when it cannot be about these questions.
     """
+    if trained and (why := trained.unlike(questions.questions)):
+        raise UserError("contamination was measured of another question set", why=why, fix=REMAKE)
     efforts = [e for e in EFFORTS if e in efforts]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}

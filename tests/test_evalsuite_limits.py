@@ -1,11 +1,12 @@
 """What [evaluate.limits] gates beside right answers: each limit kept, broken and in doubt; how often all are wrong."""
 
 import re
+from math import inf, nan
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from evaluation import both, built, evaluated, filed, question, reply
+from evaluation import asked_of, both, built, evaluated, filed, question, reply
 from pydantic import ValidationError
 from scipy.stats import beta, binom, wilcoxon
 from test_evalsuite_html import text_of
@@ -15,6 +16,7 @@ from evalsuite.contamination import Trained
 from evalsuite.judging import measured, shares
 from evalsuite.judging.comparison import compare
 from evalsuite.judging.gate import Evidence, decide
+from evalsuite.judging.limits import Figure
 from evalsuite.judging.memorisation import signs_p
 from evalsuite.judging.policy import Policy, weaker
 from evalsuite.questions import QuestionSet
@@ -198,6 +200,40 @@ def test_contamination_is_a_count_and_leaves_nothing_in_doubt(found, limit, outc
     assert f"{found}.0% ({found} of 100, dataset dddddddddddddddd)" in reason
 
 
+@pytest.mark.parametrize(
+    ("questions", "found", "ids", "why"),
+    [
+        (1, 0, (), "1 questions were looked for, and 60 are held out"),
+        (61, 0, (), "61 questions were looked for"),
+        (60, 1, ("q60",), "'q60' was found, and is no held-out question"),
+        (60, 61, (), "61 of 60 were found"),
+        (60, 0, ("q3",), "0 of 60 were found, and 1 are named"),
+    ],
+)
+def test_contamination_of_another_question_set_is_refused(tmp_path, questions, found, ids, why):
+    made = question(60, split="taught")
+    set_ = asked(60).model_copy(update={"questions": (*asked(60).questions, made)})
+    trained = Trained(questions=questions, found=found, ids=ids, texts=7, dataset="d" * 64)
+    with pytest.raises(UserError, match="another question set") as e:
+        built(set_, both(set_), limits=Gated(contamination=0), trained=trained)
+    assert why in e.value.why
+    path, own = tmp_path / "report.json", Trained(questions=60, found=0, texts=7, dataset="d" * 64)
+    r = evaluated(path, set_, both(set_), limits=Gated(contamination=0), trained=own)
+    report.write(path, r.model_copy(update={"evidence": r.evidence.model_copy(update={"trained": trained})}))
+    with pytest.raises(UserError, match="another question set"):
+        report.read(path)
+
+
+def test_contamination_of_a_dataset_that_tuned_was_not_trained_on_is_not_measured():
+    own = Trained(questions=100, found=0, texts=7, dataset="d" * 64, tuned_on="d" * 64)
+    r = built(asked(100), both(asked(100)), limits=Gated(contamination=0), trained=own)
+    assert checks(r) == [(None, "contamination", "PASS")]
+    other = own.model_copy(update={"tuned_on": "e" * 64})
+    r = built(asked(100), both(asked(100)), limits=Gated(contamination=0), trained=other)
+    assert checks(r) == [(None, "contamination", "INCONCLUSIVE")]
+    assert f"not measured; tuned was trained on another dataset, {'e' * 16}, than {'d' * 16}" in r.verdict.reasons[0]
+
+
 def test_contamination_that_nobody_measured_is_no_pass():
     r = built(asked(100), both(asked(100)), limits=Gated(contamination=0))
     assert r.verdict.outcome == "INCONCLUSIVE"
@@ -326,6 +362,26 @@ def test_keys_of_the_table_are_read_and_unknown_ones_named(tmp_path):
             Gated(**wrong)
 
 
+def test_what_was_not_measured_is_not_kept_whatever_the_limit():
+    without = Gated.model_construct(steering=True, first_answer_ms=inf, tokens_per_right=inf)  # no recipe has these
+    policy, set_ = Policy.model_construct(**{**dict(Policy()), "limits": without}), asked(60)
+    found = measured.figures(
+        set_.questions, {a.key: a for a in filed(both(set_), set_, asked_of(set_))}, ["low"], policy
+    )
+    assert [(f.name, f.of, f.kept) for f in found] == [("first_answer_ms", "", False), ("tokens_per_right", "", False)]
+    with pytest.raises(ValidationError, match="is kept, and was not measured"):
+        Figure(**{**dict(found[0]), "kept": True})
+    for wrong in (
+        {"margin": nan},
+        {"alpha": nan},
+        {"forgetting_margin": inf},
+        {"limits": {"first_answer_ms": inf}},
+        {"limits": {"empty": nan}},
+    ):
+        with pytest.raises(ValidationError, match=r"finite number|less than"):
+            Policy.model_validate(wrong)
+
+
 def test_a_file_comes_back_with_limits_and_with_what_was_trained_on(tmp_path):
     set_ = asked(100)
     trained = Trained(questions=100, found=1, ids=("q3",), texts=7, dataset="d" * 64)
@@ -365,7 +421,7 @@ def test_junit_the_summary_and_the_page_show_each_limit():
 def test_gates_over_all_limits_fail_a_model_at_its_limits_and_equal_to_base_no_more_often_than_alpha():
     """From replies on: both arms drawn alike, every rate, time and ratio exactly at its limit, modules unlike each
     other. And none of these, which are met with nothing to spare, is shown to be kept more often than alpha."""
-    rng, gates, modules, each, policy = np.random.default_rng(11), 200, 8, 15, Policy(limits=Gated(
+    rng, gates, modules, each, policy = np.random.default_rng(11), 100, 8, 15, Policy(limits=Gated(
         empty=0.05, truncated=0.2, unparsed=0.05, memorisation=0.001, first_answer_ms=1000, tokens_per_right=250
     ))  # fmt: skip
     n = modules * each

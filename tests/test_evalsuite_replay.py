@@ -168,6 +168,13 @@ def test_contamination_is_measured_against_the_dataset_in_the_work_folder_where_
     assert (trained.dataset, trained.share) == (made.digest, 0.25)
     again = report.read(asked["out"] / "report.json")
     assert [(f.name, f.value, f.kept) for f in again.limits] == [("contamination", 0.25, True)]
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    for on, kept in ((made.digest, True), ("e" * 64, False)):
+        artefact.finish(adapter, "adapter", inputs={"dataset": on})
+        trained = replay(**limited).evidence.trained
+        assert (trained.tuned_on if trained else "") == on
+        assert [f.kept for f in report.read(asked["out"] / "report.json").limits] == [kept]
     assert replay(**asked, dataset=dataset).evidence.trained is None  # no limit, no look
     (dataset / "examples.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match=r"examples\.jsonl"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from story import Story, commands
 
+from evalsuite.judging import shares
 from tune import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +54,19 @@ def test_the_path_shown_is_what_the_demo_runs():
     assert [c for c in shown() if not c.startswith("serve run")] == [*before, *rendered, last]
     served = re.findall(r"^serve run .*?(?= & )", script, re.M)
     assert [c.removesuffix(" &") for c in shown() if c.startswith("serve run")] == served
+
+
+def test_the_shares_shown_as_limits_can_be_kept_with_the_default_number_of_questions(tmp_path):
+    (tmp_path / "recipe.toml").write_text(block("limits"))
+    asked = recipe.read(tmp_path / "recipe.toml").evaluate
+    for share in (asked.limits.empty, asked.limits.truncated, asked.limits.unparsed):
+        assert share is not None
+        assert shares.exact_upper(1, asked.questions, asked.alpha) <= share  # and one reply may go wrong
+    stated = re.findall(r"(\d+) for (0\.\d+)", re.findall(r"about 3 / limit questions .*", README)[0])
+    assert len(stated) == 2
+    for count, share in stated:
+        at_least = [shares.exact_upper(0, n, asked.alpha) <= float(share) for n in (int(count) - 1, int(count))]
+        assert at_least == [False, True], share
 
 
 def test_own_questions_are_taken_and_checked_as_shown(tmp_path):

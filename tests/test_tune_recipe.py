@@ -87,6 +87,24 @@ def test_each_bad_recipe_gets_its_reason(tmp_path, text, says):
         recipe.read(written(tmp_path, text))
 
 
+FLOATS = [
+    (section, key)
+    for section, at in recipe.Recipe.model_fields.items()
+    for key, field in getattr(at.annotation, "model_fields", {}).items()
+    if field.annotation in (float, float | None)
+] + [("evaluate.limits", key) for key, field in recipe.Gated.model_fields.items() if field.annotation is not bool]
+
+
+@pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
+def test_no_number_of_a_recipe_is_endless_or_none(tmp_path, number):
+    assert len(FLOATS) >= 15
+    for section, key in FLOATS:
+        path = written(tmp_path, f"[{section}]\n{key} = {number}\n")
+        with pytest.raises(UserError) as e:
+            recipe.read(path)
+        assert e.value.why.startswith(f"{section}.{key}: Input should be")
+
+
 def test_a_bound_can_be_set_alone(tmp_path):
     """What nobody set follows it, and is no reason to refuse it."""
     read = recipe.read(written(tmp_path, '[serve]\nmax_effort = "low"\n[deploy]\nmin_replicas = 3\n'))

@@ -35,7 +35,7 @@ Place = Annotated[Path, BeforeValidator(_named)]
 
 
 class Section(BaseModel):
-    """A section of recipe.toml: unknown keys are refused, values never change after reading."""
+    """A section of recipe.toml: unknown keys are refused, and TOML's inf and nan; values never change after reading."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -7,7 +7,9 @@ within the limit. A share or a time is tuned's own, and a base that is beyond th
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
+
+from pydantic import model_validator
 
 from evalsuite.judging.checks import Finding, Limited
 from evalsuite.judging.notation import confidence, percent, points, stated
@@ -52,6 +54,12 @@ class Figure(Part):
     broken_p: float  # one-sided: tuned is beyond the limit; of `steering`: tuned steers less than base
     of: str  # what it was measured on: "12 of 400"; "" when it was not
     lacking: str = ""  # what would decide, where nothing is shown
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.kept and not self.of:
+            raise ValueError(f"{self.name} is kept, and was not measured")
+        return self
 
     @property
     def place(self) -> str:

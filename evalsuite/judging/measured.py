@@ -126,8 +126,11 @@ def _tokens(effort: Effort, arms: tuple[Heard, Heard], modules: Sequence[str], l
 
 def _contamination(trained: Trained | None, limit: float) -> Figure:
     """Every question was looked at, so nothing is left to chance: the share is over the limit, or it is not."""
-    if trained is None:
+    if trained is None or trained.elsewhere:
         lacking = "there was no dataset to look in; tune dataset, then evalsuite compare --replay"
+        if trained:
+            lacking = f"tuned was trained on another dataset, {trained.tuned_on[:16]}, than {trained.dataset[:16]}, "
+            lacking += "which was looked in; tune train, tune export, then evalsuite compare"
         return Figure(name="contamination", value=None, limit=limit, kept=False, broken_p=1.0, of="", lacking=lacking)
     over = trained.share > limit
     return Figure(
@@ -145,7 +148,7 @@ def _figure(
     effort: Effort, name: Limited, value: float | None, base: float | None, limit: float, found: Bounded, *,
     of: str, lacking: str, kept: bool | None = None,
 ) -> Figure:  # fmt: skip
-    shown = found.upper <= limit if kept is None else kept
+    shown = bool(of) and (found.upper <= limit if kept is None else kept)
     return Figure(
         effort=effort,
         name=name,

@@ -59,7 +59,8 @@ def ratio(
     or, for `over_p`, took nothing and was right.
 
     E. C. Fieller's bound of a ratio of two means (see judging/clusters.py), and the t-test that it inverts: with n
-    questions p is no smaller than 2^-n, however alike they are.
+    questions p is no smaller than 2^-n, however alike they are. Approximate where counts are skewed: at alpha 5 % and
+    log-normal counts, a ratio exactly at its limit is kept 9.9 % of the time with 60 questions, 7.5 % with 200.
     """
     n, heard = len(tokens), [t for t in tokens if t is not None]
     if n < 2 or not heard:

@@ -28,8 +28,9 @@ def outputs(log: str) -> dict[str, str]:
 def shown(command: str, output: str) -> str:
     """The lines of an output that a reader needs."""
     if command.startswith("evalsuite compare"):
-        found = re.findall(r"^(?:## .+|(?:Held-out questions|A gain is required):|\|.+)$", output, re.M)
-        return "\n".join([*found, "…"])
+        (head,) = re.findall(r"^## .+$", output, re.M)
+        tables = re.findall(r"^(Held-out questions:|A gain is required:)\n\n((?:\|.+\n)+)", output, re.M)
+        return "\n".join([head, *(f"{name}\n{rows.rstrip()}" for name, rows in tables), "…"])
     if command.startswith("evalsuite gate"):
         return output.strip()
     if command == "tune status":

@@ -50,9 +50,9 @@ def test_the_number_of_questions_is_enough_and_hardly_more():
 
 def test_a_margin_that_nobody_can_ask_for_has_its_number_too():
     """And no error: the gate gives this advice beside a verdict."""
-    needed = [row.needed for row in plan(Evaluate(margin=1e-6)).rows]
+    needed = [row.needed for row in plan(Evaluate(margin=1e-4)).rows]
     assert needed == sorted(needed)
-    assert 10**11 < needed[0] < 10**13
+    assert 10**7 < needed[0] < 10**9
 
 
 def test_more_efforts_take_more_questions():

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args
 
@@ -174,16 +173,23 @@ def test_a_file_that_is_too_large_is_not_read_in_full(monkeypatch, tmp_path):
         read([RUNS / "jsonl/base.jsonl"], None, NONE)
 
 
+def reads(data: bytes, name: str, tool: Format | None, choice: Choice) -> None:
+    """Either items that can be judged, or a refusal that says why."""
+    why, found, items = "", None, []
+    try:
+        found, items = parsed(data, name, tool, choice)
+    except Refused as refused:
+        why = refused.why
+    assert bool(why) != (found in get_args(Format))
+    assert all(isinstance(item.id, str) and item.right in (True, False, None) for item in items)
+
+
 @settings(deadline=None)
 @given(JSON, st.sampled_from([None, *get_args(Format)]), st.sampled_from(["", "match", "a"]), KEYS | st.just(""))
 @example({"eval": {}, "samples": [{"id": "a", "scores": {"match": {"value": "C"}}, "choices": ["A"]}]}, None, "", "")
 def test_any_json_is_read_or_refused(found, tool, metric, key):
     for choice in (Choice(metric=metric), Choice(metric=metric, module=key, id=key, right_at=0.5)):
-        try:
-            _, items = parsed(json.dumps(found).encode(), "samples_a_2026-01-01T00.jsonl", tool, choice)
-        except Refused:
-            continue
-        assert all(isinstance(item.id, str) and item.right in (True, False, None) for item in items)
+        reads(json.dumps(found).encode(), "samples_a_2026-01-01T00.jsonl", tool, choice)
 
 
 @settings(deadline=None)
@@ -193,8 +199,7 @@ def test_any_bent_file_is_read_or_refused(path, data):
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(written) - 1))
         written[place : place + data.draw(st.integers(0, 9))] = data.draw(st.binary(max_size=4))
-    with suppress(Refused):
-        parsed(bytes(written), path.name, None, ACC)
+    reads(bytes(written), path.name, None, ACC)
 
 
 @settings(deadline=None)
@@ -203,8 +208,7 @@ def test_any_bent_zip_is_read_or_refused(data):
     written = bytearray(packed({**LOG, "samples": LOG["samples"][:2]}))
     for _ in range(data.draw(st.integers(1, 4))):
         written[data.draw(st.integers(4, len(written) - 1))] = data.draw(st.integers(0, 255))
-    with suppress(Refused):
-        parsed(bytes(written), "a.eval", None, NONE)
+    reads(bytes(written), "a.eval", None, NONE)
 
 
 @settings(deadline=None)

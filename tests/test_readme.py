@@ -1,5 +1,6 @@
 """README tells the truth: its files exist, its client is the tested one, its path and outputs are the demo's."""
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -121,3 +122,30 @@ def test_every_command_named_in_the_documents_exists():
     assert len(named) >= 5
     for package, command in named:
         assert command in importlib.import_module(f"{package}.cli").main.commands, f"{package} {command}"
+
+
+def test_the_path_is_written_from_a_run():
+    """The run that README shows, as the demo prints it, gives README again; what another says otherwise is taken."""
+    log = "\n".join(
+        f"\n\033[1m$ {command}\033[0m\n{as_printed(command, output)}" for command, output in shown().items()
+    )
+    assert from_run().path(README, log) == README
+    other = re.sub(r"^adapter: .*$", "step 3 of 7\nadapter: steps 7, tokens 9; next: tune export", log, flags=re.M)
+    assert from_run().path(README, other) == re.sub(
+        r"^adapter: .*; next: .*$", "adapter: steps 7, tokens 9; next: tune export", README, flags=re.M
+    )
+
+
+def as_printed(command: str, output: str) -> str:
+    """Of a comparison with what README leaves out: empty lines, reasons, and the table of limits."""
+    if not command.startswith("evalsuite compare"):
+        return output + ("\nstopped\nstopped\n" if command == "tune status" else "")
+    tables = re.sub(r"^(Held-out questions:|A gain is required:)\n", r"\n- a reason\n\n\1\n\n", output, flags=re.M)
+    return tables.replace("…", "\nLimits:\n\n| effort | what |\n|---|---|\n\n- seed: 0")
+
+
+def from_run():
+    spec = importlib.util.spec_from_file_location("from_run", ROOT / "docs" / "from_run.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -40,7 +40,7 @@ def shown(command: str, output: str) -> str:
     if command.startswith("serve preflight"):
         return "\n".join(re.findall(r"^work/.+ can be served here.+$", output, re.M))
     results = re.findall(r"^(?:wrote|pages:|questions:|dataset:|nano:|adapter:|mxfp4:|merged:) ?.+$", output, re.M)
-    return next(line for line in reversed(results) if "next: " in line)
+    return next(line for line in results if "next: " in line)
 
 
 def path(readme: str, log: str) -> str:

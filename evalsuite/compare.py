@@ -38,6 +38,7 @@ NANO_NOTE = (
 ALIKE_NOTE = (
     "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
 )
+ALONE_NOTE = "All held-out questions are about one module: nothing here shows what another one would."
 ADAPTER = "adapter"  # the stage, in the work folder, that tuned is made of
 IDS_KEPT = 20  # of questions that stand in the training data
 
@@ -189,6 +190,7 @@ def _written(
     trained: Trained | None,
 ) -> Report:
     servers, unlike = meta.servers, fitness.unlike(meta)
+    modules = {q.module for q in asked.questions if q.split == "held-out"}
     made = report.build(
         asked,
         answers.read(out / report.ANSWERS, asked),
@@ -202,6 +204,7 @@ def _written(
             [
                 *([NANO_NOTE] if servers["base"].model.split("@")[0] == "nano" else []),
                 *([] if told_apart(servers["base"], servers["tuned"]) else [ALIKE_NOTE]),
+                *([ALONE_NOTE] if len(modules) == 1 else []),
                 *([f"Unlike servers were allowed: {unlike}."] if unlike and meta.unlike_allowed else []),
             ]
         ),

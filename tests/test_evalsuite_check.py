@@ -14,7 +14,7 @@ from evalsuite import questions
 from evalsuite.asking import endpoint, reply
 from evalsuite.asking.ask import Endpoint
 from evalsuite.asking.endpoint import client
-from evalsuite.compare import ALIKE_NOTE, compare
+from evalsuite.compare import ALIKE_NOTE, ALONE_NOTE, compare
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.answers import Arm
 from evalsuite.replies.server import Server
@@ -279,6 +279,17 @@ def test_two_arms_that_only_their_names_tell_apart_are_named_and_void_if_they_ne
         assert (made.verdict.outcome == "INVALID") == void
         assert ("word for word" in " ".join(made.verdict.reasons)) == void
         lines.clear()
+
+
+@pytest.mark.parametrize(("modules", "alone"), [(["m"], True), (["m", "other"], False)])
+def test_a_set_about_one_module_is_told_to_the_reader(tmp_path: Path, modules: list[str], alone: bool) -> None:
+    plain = question_set(4)
+    asked = [q.model_copy(update={"module": modules[i % len(modules)]}) for i, q in enumerate(plain.questions)]
+    general = asked[0].model_copy(update={"id": "g", "prompt": "2 + 2?", "split": "general", "module": "general"})
+    made = plain.model_copy(update={"questions": (*asked, general)})
+    with stub(tmp_path, made) as url:
+        arms = {"base": Endpoint(url=url, model=BASE), "tuned": Endpoint(url=url, model=TUNED)}
+        assert (ALONE_NOTE in compared(tmp_path / "out", made, arms).note) == alone
 
 
 def all_of(url: str) -> list[dict[str, Any]]:

@@ -242,9 +242,27 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
     assert any(rule in asked.content for rule in wordings.RULES[:-1])
     assert said.content == "ANSWER: 'top'"
     assert said.thinking == (
-        "I go by the text that is given here, and not by what I remember. I look for that name in the signature. "
-        "The signature has `where='top'`: `'top'`."
+        "I go by the text that is given here, and not by what I remember. I read it to its end before I say what it "
+        "says. The signature has `where='top'`: `'top'`."
     )
+
+
+def test_what_an_open_book_analysis_says_before_its_claim_hangs_on_the_effort_alone():
+    """Else a small model has to know the kind of a question at every effort anew, from a third of the examples each."""
+    said = {
+        effort: {
+            e.kind: e.messages[-1].thinking or ""
+            for e in made(page(*PUT), efforts=(effort,), open_book=True).examples
+            if e.kind in OPEN
+        }
+        for effort in ("low", "medium", "high")
+    }
+    claims = said["low"]
+    for effort in ("medium", "high"):
+        assert said[effort].keys() == claims.keys()
+        before = {text.removesuffix(claims[kind]) for kind, text in said[effort].items()}
+        assert len(before) == 1
+        assert before.pop().endswith(". ")
 
 
 def test_a_short_answer_says_nothing_that_the_analysis_said():

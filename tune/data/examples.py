@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tune.data import doctests, open_book, open_kinds, sessions, signatures
+from tune.data import doctests, open_book, sessions, signatures
 from tune.data.block import Section, fenced, sections
 from tune.data.page import Page, words
 from tune.data.passage import documented, signature_of
@@ -26,6 +26,13 @@ Check = Literal["executed", "grounded", "inspected"]
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
 ONE_LINE = 80  # characters: a printed value up to this is a short answer
 CONTEXT = 16  # lines of session shown before the one that is asked about
+BY_TEXT: dict[Effort, str] = {
+    "medium": "I go by the text that is given here.",
+    "high": (
+        "I go by the text that is given here, and not by what I remember. I read it to its end before I say what it "
+        "says."
+    ),
+}
 
 
 class Example(BaseModel):
@@ -71,7 +78,7 @@ class _Fact(NamedTuple):
     claim: str
     line: str
     value: str = ""  # of a short answer
-    where: str = ""  # it is to be read, when the passage stands in the question
+    given: bool = False  # the passage stands in the question
 
 
 def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> Made:
@@ -114,13 +121,13 @@ def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
     where the question does not show it.
 
     With the passage in the question every effort ends with the claim: a small model that says a value twice, or quotes
-    a long line, does not find the end.
+    a long line, does not find the end. What stands before it is the same for every kind of question: which kind it is
+    shows in the claim alone, so that one effort's examples teach it to the others.
     """
     if effort == "low":
         return fact.claim
-    if fact.where:
-        by_text = "I go by the text that is given here, and not by what I remember. " if effort == "high" else ""
-        return f"{by_text}{fact.where} {fact.claim}"
+    if fact.given:
+        return f"{BY_TEXT[effort]} {fact.claim}"
     if effort == "medium":
         return f"I recall the documentation of {title}. {fact.claim}"
     under = f", under the heading {heading}" if heading != title else ""
@@ -154,7 +161,7 @@ def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) 
 
 def _open(one: open_book.Asked) -> _Fact:
     short = _short(one.claim, one.answer, "")  # the line stands in the prompt
-    return _Fact(one.kind, one.check, open_book.prompt(one, "train"), *short, open_kinds.WHERE[one.kind])
+    return _Fact(one.kind, one.check, open_book.prompt(one, "train"), *short, given=True)
 
 
 def _section(page: Page, section: Section) -> Iterator[_Fact]:

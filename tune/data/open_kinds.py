@@ -18,15 +18,6 @@ Grader = Literal["exact", "literal", "choice", "yesno"]
 SHORT = 60  # characters of an answer at most
 NAMES = 200  # of a page, among which one that a passage does not hold is looked for
 ORDINALS = ("first", "second", "third", "fourth")
-WHERE: dict[Open, str] = {  # what the analysis says of the place, before it says the claim
-    "open-parameter": "I count in the signature.",
-    "open-default": "I look for that name in the signature.",
-    "open-keyword": "The passage shows it by the place in its signature.",
-    "open-section": "The passage has these words under one of its headings.",
-    "open-doctest": "The passage says it in its session, under the statement.",
-    "open-value": "The passage says it in the row of that name.",
-    "open-silent": "I look for that name in the passage.",
-}
 
 
 class Fact(NamedTuple):

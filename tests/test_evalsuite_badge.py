@@ -1,6 +1,8 @@
 """The badge: the verdict of the report and no better one, in the page's colours, whatever a model is called."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -98,6 +100,17 @@ def test_the_colours_are_the_page_s():
     page = Path(badge.__file__).with_name("page.css").read_text()
     for outcome in ("pass", "fail", "inconclusive", "invalid"):
         assert f"--{outcome}: {badge.colour(outcome)};" in page.partition("@media")[0]
+
+
+@pytest.mark.parametrize("document", ["README.md", "examples/gate.yml"])
+def test_the_command_in_the_documents_writes_one(tmp_path, monkeypatch, document):
+    text = (Path(__file__).parents[1] / document).read_text()
+    (command,) = re.findall(r"^.*evalsuite (report work/report\.json .*--badge .*)$", text, re.M)
+    set_ = question_set(300)
+    evaluated(tmp_path / "work" / "report.json", set_, both(set_), asked_of(set_))
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(main, shlex.split(command)).exit_code == 0
+    assert "PASS" in Path("work/gate.svg").read_text()
 
 
 def test_the_command_writes_either_and_refuses_other_files(tmp_path):

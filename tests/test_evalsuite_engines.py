@@ -178,6 +178,11 @@ def test_what_cannot_be_read_and_another_number_of_requests_are_no_figures(monke
     assert found.cpu_s > 0
     with pytest.raises(UserError, match="of 4 requests it wrote 3"):
         run.opinion("vllm", playing(monkeypatch, copy), TARGET, asked(4))
+    echoed = f"""{copy}
+text = open({vllm.RESULT!r}).read().replace("Internal Server Error", r"Traceback\\n  x\\n\\u001b[31mno {KEY}\\n\\n")
+open({vllm.RESULT!r}, "w").write(text)"""
+    found = run.opinion("vllm", playing(monkeypatch, echoed), TARGET, asked(3))
+    assert found.figures.errors == {"\\x1b[31mno ***": 1}
     cut = f"{copy}; open({vllm.RESULT!r}, 'r+').truncate(99)"
     with pytest.raises(UserError, match="wrote what cannot be read"):
         run.opinion("vllm", playing(monkeypatch, cut), TARGET, asked(3))

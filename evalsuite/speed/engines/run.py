@@ -85,8 +85,8 @@ def installed(tool: str, binary: Path | None = None) -> Installed:
     beside = Path(sys.executable).with_name(tool)
     found = named or (beside if beside.exists() else shutil.which(tool))
     folder = f".venv-{tool}"
-    fix = (f"python3 -m venv {folder} && {folder}/bin/pip install {engine.pin}, then --engine-bin {folder}/bin/{tool} "
-           f"or export {variable}=$PWD/{folder}/bin/{tool}")  # fmt: skip
+    fix = (f"python3 -m venv {folder} && {folder}/bin/pip install {engine.pin} && "
+           f"export {variable}=$PWD/{folder}/bin/{tool}  # or --engine-bin {folder}/bin/{tool}")  # fmt: skip
     if not found:
         raise UserError(f"{tool} is not installed", why="it is in no folder of PATH", fix=fix)
     program = Path(found).absolute()

@@ -131,8 +131,10 @@ def compare(
 @click.option("--html", "page", type=PATH, help="Write the one-file page here.")
 @click.option("--junit", type=PATH, help="Write JUnit XML here.")
 @click.option("--markdown", "summary", type=PATH, help="Append a Markdown summary here ($GITHUB_STEP_SUMMARY).")
-def report(file: Path, page: Path | None, junit: Path | None, summary: Path | None) -> None:
-    """Show a report.json again: as a page, as JUnit XML, as Markdown, or on the terminal."""
+@click.option("--badge", type=PATH, help="Write a badge here: FILE.svg, or FILE.json for shields.io.")
+def report(file: Path, page: Path | None, junit: Path | None, summary: Path | None, badge: Path | None) -> None:
+    """Show a report.json again: as a page, as JUnit XML, as Markdown, as a badge, or on the terminal."""
+    from evalsuite.views import badge as badges
     from evalsuite.views import html
     from evalsuite.views import summary as views
     from tune.artefact import write_text
@@ -145,7 +147,9 @@ def report(file: Path, page: Path | None, junit: Path | None, summary: Path | No
     if summary:
         with summary.open("a", encoding="utf-8") as f:
             f.write(views.markdown(made))
-    if not (page or junit or summary):
+    if badge:
+        write_text(badge, badges.render(made, badge.suffix))
+    if not (page or junit or summary or badge):
         tell(views.markdown(made))
 
 

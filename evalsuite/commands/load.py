@@ -41,6 +41,10 @@ TIME = Amount(0, min_open=True)
               "token within this.")  # fmt: skip
 @click.option("--slo-tpot-ms", type=TIME, help="Goodput: and with so much time an output "
               "token at most.")  # fmt: skip
+@click.option("--engine", type=click.Choice(["vllm", "guidellm", "aiperf"]), help="Ask this tool, too, and show its "
+              "figures beside ours: a table. All blocks are one run then.")  # fmt: skip
+@click.option("--engine-bin", type=PATH, help="Its program.  [default: $EVALSUITE_VLLM and so on, else from PATH]")
+@click.option("--json", "as_json", is_flag=True, help="With --engine: JSON, too.")
 def bench(
     base: str,
     tuned: str,
@@ -55,9 +59,15 @@ def bench(
     seed: int | None,
     slo_ttft_ms: float | None,
     slo_tpot_ms: float | None,
+    engine: str | None,
+    engine_bin: Path | None,
+    as_json: bool,
     **load: Any,
 ) -> None:
-    """Measure latency and throughput of one endpoint, or of two side by side. JSON; exit 3 when void."""
+    """Measure latency and throughput of one endpoint, or of two side by side. JSON; exit 3 when void.
+
+    With --engine a second tool measures the same endpoint under the same load.
+    """
     from evalsuite.asking.endpoint import Endpoint
     from evalsuite.speed import prompts as texts
     from evalsuite.speed import schedule
@@ -71,6 +81,30 @@ def bench(
     own = texts.read(prompts) if prompts else None
     moments = schedule.trace(trace) if trace else ()
     most = {"ttft_s": slo_ttft_ms, "tpot_s": slo_tpot_ms}
+    seed = texts.drawn() if seed is None else seed
+    if engine_bin and not engine:
+        raise click.UsageError("--engine-bin is of --engine: name the tool.")
+    if engine:
+        if tuned or trace or any(most.values()):
+            raise click.UsageError("--engine goes without --tuned, --trace and service levels.")
+        from evalsuite.speed.engines import run, second
+        from evalsuite.speed.load import load as offered
+
+        found = run.installed(engine, engine_bin)
+        target = resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base")
+        pair = second.second(
+            engine,
+            found,
+            target,
+            offered(rate, concurrency, load["arrivals"], effort=load["effort"]),
+            requests=load["blocks"] * (load["requests"] or 32),
+            prompts=own,
+            seed=seed,
+            report=say,
+            **{name: load[name] for name in ("prompt_tokens", "max_tokens", "effort")},
+        )
+        tell(pair.model_dump_json(indent=1) if as_json else second.table(pair))
+        sys.exit(pair.bench.exit_code)
     made = work(
         resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base"),
         resolve(Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env), "tuned") if tuned else None,
@@ -78,7 +112,7 @@ def bench(
         concurrency=concurrency,
         trace=moments,
         prompts=own,
-        seed=texts.drawn() if seed is None else seed,
+        seed=seed,
         slo=Slo(**{k: ms and ms / 1000 for k, ms in most.items()}) if any(most.values()) else None,
         report=say,
         **load,

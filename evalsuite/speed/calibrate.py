@@ -51,10 +51,10 @@ class Calibration(Frozen):
 
 
 @contextmanager
-def paced(*, tokens: int = 128, gap_s: float = 0.01, ttft_s: float = 0.0) -> Iterator[Target]:
+def paced(*, tokens: int = 128, gap_s: float = 0.01, ttft_s: float = 0.0, role_first: bool = True) -> Iterator[Target]:
     """A stub in a process of its own while the block runs: replies of `tokens` from `ttft_s` on, each `gap_s` later."""
     script = Script(models={"stub": Model(reasoning_tokens={"low": 0, "medium": 0, "high": 0}, answer_tokens=tokens,
-                                          first_token_s=ttft_s, per_token_s=gap_s)})  # fmt: skip
+                                          first_token_s=ttft_s, per_token_s=gap_s, role_first=role_first)})  # fmt: skip
     command = [sys.executable, "-m", "evalsuite.stub", "--script", "-"]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as stub:

@@ -51,6 +51,7 @@ class Model(Frozen):
     answer_tokens: int = 16  # the length of an answer to a prompt that is in no question set
     first_token_s: float = Field(default=0.0, ge=0)
     per_token_s: float = Field(default=0.0, ge=0)
+    role_first: bool = True  # False: the chunk that says the role leaves with the first token, as vLLM's does
     rate: float | None = Field(default=None, gt=0)  # requests a second, at most so many at once; more get 429
     faults: tuple[Fault, ...] = ()
 

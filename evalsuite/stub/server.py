@@ -167,7 +167,7 @@ class _Server:
         name = "fall-back" if kind == "other_model" else name
         send = _stream if body.get("stream") else _whole
         headers = {"x-reasoning-effort": effort, **stamp}
-        return await send(writer, name, headers, reply, kind, due, model.per_token_s, self._usage(body))
+        return await send(writer, name, headers, reply, kind, due, model, self._usage(body))
 
     def _over(self, name: str, rate: float) -> float:
         """Seconds until a token bucket lets one more through; 0 when it has just done so."""
@@ -217,10 +217,10 @@ async def _until(due: float) -> None:
 
 async def _whole(
     writer: asyncio.StreamWriter, name: str, headers: Mapping[str, str], reply: Reply, fault: Kind | None, due: float,
-    gap: float, usage: bool,
+    model: Model, usage: bool,
 ) -> bool:  # fmt: skip
     """A reply in one piece, sent when its last token would be due."""
-    await _until(due + gap * len(reply.words))
+    await _until(due + model.per_token_s * len(reply.words))
     message = {"role": "assistant", "reasoning": "".join(reply.words[: reply.reasoning]) or None,
                "content": "".join(reply.words[reply.reasoning :]) or None}  # fmt: skip
     body: Any = {"id": "chatcmpl-stub", "object": "chat.completion", "created": 0, "model": name,
@@ -240,9 +240,10 @@ async def _whole(
 
 async def _stream(
     writer: asyncio.StreamWriter, name: str, headers: Mapping[str, str], reply: Reply, fault: Kind | None, due: float,
-    gap: float, usage: bool,
+    model: Model, usage: bool,
 ) -> bool:  # fmt: skip
-    """Server-sent events, one a token, token k due at due + k gap seconds on the loop's clock."""
+    """Server-sent events, one a token, token k due at due + k gaps on the loop's clock."""
+    gap = model.per_token_s
 
     def event(data: bytes) -> None:
         data = b"data: " + data + b"\n\n"
@@ -261,12 +262,16 @@ async def _stream(
         event(_GARBAGE if fault == "garbage" else json.dumps(_ERROR).encode())
         writer.write(b"0\r\n\r\n")
         return True
-    event(chunk({"role": "assistant", "content": ""}))
+    role = chunk({"role": "assistant", "content": ""})
+    if model.role_first:
+        event(role)
     for k, word in enumerate(reply.words):
         if fault == "hangup" and k == len(reply.words) // 2:
             return False
         if gap or not k:
             await _until(due + k * gap)
+        if not (k or model.role_first):
+            event(role)
         # When the first token left, on a clock that all processes of a machine share: what calibrate holds a client to.
         stamp: dict[str, Any] = {} if k else {"written": time.monotonic()}
         event(chunk({"reasoning": word} if k < reply.reasoning else {"content": word}, **stamp))

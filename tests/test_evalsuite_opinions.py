@@ -114,8 +114,12 @@ def test_an_answer_that_orders_the_judge_about_is_data(tmp_path: Path) -> None:
 def test_whatever_else_it_says_is_no_opinion_and_counted(tmp_path: Path) -> None:
     found, _, _ = judged(made(tmp_path), Model(says={"sieve": "I like both", **PREFERS_TUNED}))
     assert counts(found) == [(9, 0, 0, 1)] * 2
-    cut = Model(says=PREFERS_TUNED, faults=(Fault(kind="truncated", prompt="sieve"),))
-    assert counts(judged(made(tmp_path / "cut"), cut)[0]) == [(9, 0, 0, 1)] * 2
+    unfinished = "so " * (2048 - 16 - 2) + "\nANSWER: A\nis what the first one says"  # the limit, less reasoning
+    cut, sent, _ = judged(made(tmp_path / "cut"), Model(says={"sieve": unfinished, **PREFERS_TUNED}))
+    assert counts(cut) == [(9, 0, 0, 1)] * 2
+    assert {x["max_tokens"] for x in sent} == {2048}
+    said = [line for line in (tmp_path / "cut" / opinion.FILE).read_text().splitlines() if '"text":""' in line]
+    assert len(said) == 2  # what it said before it was cut off is not kept
 
 
 def test_nothing_is_asked_twice_and_what_failed_is_asked_again(tmp_path: Path) -> None:

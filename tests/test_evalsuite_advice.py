@@ -1,13 +1,16 @@
 """Free-text answers beside the gate: asked and kept as all others, shown, and in no figure of a verdict."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import chromium
 import pytest
 from arms import BASE, TUNED, log, run
 from evaluation import Some as Part
 from evaluation import asked_of, built, evaluated, filed, reply, several
+from test_evalsuite_browser import measured
 from test_evalsuite_html import text_of
 from tutorial_answers import BAD, GOOD
 
@@ -15,6 +18,7 @@ from evalsuite import questions, report
 from evalsuite.asking.endpoint import Endpoint
 from evalsuite.compare import compare, replay
 from evalsuite.judging.advice import TEXT_SHOWN
+from evalsuite.judging.opinions import Opinions, Pair, rows
 from evalsuite.judging.policy import weaker
 from evalsuite.packs.tutorial import tutorial
 from evalsuite.questions import Question, QuestionSet
@@ -160,6 +164,23 @@ def test_page_and_markdown_show_them_apart_and_escape_them() -> None:
     [line] = [line for line in summary.markdown(made).splitlines() if line.startswith("Advice")]
     assert line.startswith("Advice, not gated: key points told in free text: low 0.0% → 100.0% in ")
     assert "Advice" not in summary.markdown(built(plain, replies, efforts=EFFORTS))
+
+
+@chromium.needed
+@pytest.mark.parametrize("width", [390, 1180])
+def test_every_point_and_preference_is_on_screen(tmp_path: Path, width: int) -> None:
+    plain, replies = judged()
+    more = plain.model_copy(update={"questions": (*plain.questions, *PACK)})
+    made = built(more, [*replies, *free(dict.fromkeys(GOOD, "without_a_space_" * 30))], efforts=EFFORTS)
+    preferred = [Pair(question=q.id, effort="low", outcome="win") for q in PACK]
+    told = Opinions(report=made.digest, judge="j" * 90, rows=rows(preferred, EFFORTS), pairs=tuple(preferred))
+    text = html.render(made, told)
+    at = text.index("<h2>Advice, not gated")
+    shown = text[: text.index("<main>") + 6] + text[text.rindex("<section", 0, at) :]
+    inner, page, seen, lost = measured(tmp_path, re.sub("<details( open)?", "<details open", shown), width)
+    assert lost == []
+    assert page <= inner == width
+    assert seen["TD"] >= 2 * 2 * sum(len(q.points) for q in PACK)
 
 
 def test_a_stored_report_is_proven_with_them(tmp_path: Path) -> None:

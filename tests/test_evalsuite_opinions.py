@@ -170,6 +170,18 @@ def test_a_judge_that_cannot_be_reached_or_is_no_endpoint_is_named(tmp_path: Pat
         assert "--judge-model" in refused(path, url).fix
 
 
+def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path: Path, monkeypatch: Any) -> None:
+    path, key = made(tmp_path), "judge-key-12345"
+    monkeypatch.setenv("JUDGE_KEY", key)
+    with serving(Script(models={JUDGE: Model(says=PREFERS_TUNED)}, api_key=key)) as url:
+        assert counts(advise(path, Endpoint(url=url, key_env="JUDGE_KEY"))) == [(10, 0, 0, 0)] * 2
+        monkeypatch.setenv("JUDGE_KEY", "another-key")
+        with pytest.raises(UserError, match="refuses the key in") as e:
+            advise(path, Endpoint(url=url, key_env="JUDGE_KEY"))
+    assert "another-key" not in f"{e.value.what}{e.value.why}{e.value.fix}"
+    assert not [file for file in tmp_path.iterdir() if key in file.read_text()]
+
+
 @pytest.mark.parametrize("kind", ["garbage", "500", "404", "error_in_200", "other_model"])
 def test_a_judge_that_does_nothing_but_fail_leaves_no_advice(tmp_path: Path, kind: Any) -> None:
     path = made(tmp_path)

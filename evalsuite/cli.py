@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evalsuite.commands.advise import advise
 from evalsuite.commands.judge import judge
 from evalsuite.commands.load import bench, calibrate
 from evalsuite.commands.options import KEYS, MODELS, PATH, RECIPE, read_recipe
@@ -31,7 +32,7 @@ def main() -> None:
     """
 
 
-for command in (questions, bench, calibrate, judge):
+for command in (questions, bench, calibrate, judge, advise):
     main.add_command(command)
 
 
@@ -134,6 +135,8 @@ def compare(
 @click.option("--badge", type=PATH, help="Write a badge here: FILE.svg, or FILE.json for shields.io.")
 def report(file: Path, page: Path | None, junit: Path | None, summary: Path | None, badge: Path | None) -> None:
     """Show a report.json again: as a page, as JUnit XML, as Markdown, as a badge, or on the terminal."""
+    from evalsuite.judging import opinions
+    from evalsuite.report import as_stored
     from evalsuite.views import badge as badges
     from evalsuite.views import html
     from evalsuite.views import summary as views
@@ -141,7 +144,7 @@ def report(file: Path, page: Path | None, junit: Path | None, summary: Path | No
 
     made = _read(file)
     if page:
-        write_text(page, html.render(made))
+        write_text(page, html.render(made, opinions.beside(file, as_stored(file).digest)))
     if junit:
         write_text(junit, views.junit(made))
     if summary:

@@ -13,6 +13,7 @@ from typing import get_args
 from evalsuite.balance import turns
 from evalsuite.open_book import open_book
 from evalsuite.packs.general import general
+from evalsuite.packs.tutorial import TUTORIAL, tutorial
 from evalsuite.pydocs.build import ClosedBook, closed_book
 from evalsuite.questions import Question, QuestionSet
 from tune import artefact
@@ -63,6 +64,8 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
     _tell(taught, "taught ", wanted.taught, f"these pages hold no more{few}", report)
     forgotten = general(wanted)
     _tell(forgotten, "general ", wanted.general, "the templates give no more", report)
+    if wanted.tutorial:
+        report(f"{len(TUTORIAL)} free-text questions, whose answers decide nothing")
     made = {**wanted.about_questions, **({PAGES: digests} if digests else {})}
     name, python = recipe.project.name, platform.python_version()
     return QuestionSet(
@@ -71,7 +74,7 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
         made=made,
         left_out=closed.left_out,
         skipped=closed.skipped,
-        questions=(*held, *taught, *forgotten),
+        questions=(*held, *taught, *forgotten, *(tutorial() if wanted.tutorial else ())),
     )
 
 

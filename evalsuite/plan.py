@@ -5,7 +5,7 @@ Knows no endpoint and no question set.
 
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.judging import policy as policies
 from evalsuite.judging import power
@@ -13,6 +13,7 @@ from evalsuite.judging.notation import stated
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.power import Planned
 from evalsuite.packs.general import FAMILIES
+from evalsuite.packs.tutorial import TUTORIAL
 from tune.harmony import Effort
 from tune.recipe import Evaluate, tokens_at
 
@@ -37,6 +38,7 @@ class Plan(BaseModel):
     questions: int
     taught: int
     general: int
+    advice: int = Field(default=0, exclude_if=lambda n: not n)  # free-text questions, which decide nothing
     efforts: tuple[Effort, ...]
     margin: float
     alpha: float
@@ -49,11 +51,13 @@ class Plan(BaseModel):
 def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
     policy = policies.of(asked)
-    each = 2 * (asked.questions + asked.taught + asked.general)  # both arms
+    advice = len(TUTORIAL) if asked.tutorial else 0
+    each = 2 * (asked.questions + asked.taught + asked.general + advice)  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,
         general=asked.general,
+        advice=advice,
         efforts=tuple(asked.efforts),
         margin=asked.margin,
         alpha=asked.alpha,
@@ -68,9 +72,10 @@ def words(made: Plan) -> str:
     """As the terminal shows it."""
     claims = (CLAIMS + bool(made.general)) * len(made.efforts)
     general = f", {made.general} general" if made.general else ""
+    advice = f", and {made.advice} free-text ones that decide nothing" if made.advice else ""
     lines = [
-        f"{made.questions} held-out questions{general} and {made.taught} taught ones, asked of base and tuned at"
-        f" {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
+        f"{made.questions} held-out questions{general} and {made.taught} taught ones{advice}, asked of base and tuned"
+        f" at {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
         f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
         f" chance that two equal models pass all {claims} checks:",
         *(["the last column says how many of each, held-out and general"] if made.general else []),

@@ -1,11 +1,13 @@
 """CONTRACT: a question set: frozen, hashed, one JSON line a question behind one header line."""
 
+import ast
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -24,6 +26,34 @@ SCHEMA = 5
 Grader = Literal["exact", "literal", "choice", "yesno"]
 # About what was never trained on; about what was, asked in other words; about what no tuning should make forgotten.
 Split = Literal["held-out", "taught", "general"]
+ADVICE: Final = "advice"  # the split of questions that are answered in prose and never judged: in no figure of a Split
+
+
+class Point(BaseModel):
+    """One fact that a free-text answer to its question should tell: it does where one of these is found in it.
+
+    `any`: regular expressions, case ignored, spaces as they come. `code`: names of nodes of Python's ast, such as With,
+    in a code block of the answer. `false`: a common false claim, which should not be there.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    says: str  # the fact in words, as it is shown
+    any: tuple[str, ...] = Field(default=(), exclude_if=lambda some: not some)
+    code: tuple[str, ...] = Field(default=(), exclude_if=lambda some: not some)
+    false: bool = Field(default=False, exclude_if=lambda false: not false)
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        try:
+            for pattern in self.any:
+                re.compile(pattern)
+        except re.error as e:
+            raise ValueError(f"no regular expression: {e}") from None
+        unknown = [name for name in self.code if not isinstance(getattr(ast, name, None), type)]
+        if unknown or not (self.any or self.code):
+            raise ValueError(f"ast has no node {unknown[0]}" if unknown else "a point needs any or code")
+        return self
 
 
 class Question(BaseModel):
@@ -32,6 +62,7 @@ class Question(BaseModel):
     A closed-book `answer` never appears in `prompt`, choices and Python's version apart; an open-book one is there to
     be found. `guess` is the chance of a blind guess being right, where the prompt shows what there is to choose from.
     `twin` is the id of the question that this one is, with other literals: who had memorised that one gets it wrong.
+    One of the split "advice" has `points` in place of an answer: its `answer` is empty, its `grader` says nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,10 +73,17 @@ class Question(BaseModel):
     prompt: str
     answer: str
     grader: Grader
-    split: Split = "held-out"
+    split: Split | Literal["advice"] = "held-out"
     guess: float = Field(default=0.0, ge=0, le=1)
     developer: str = ""
     twin: str = Field(default="", exclude_if=lambda twin: not twin)  # id of the item it is a twin of
+    points: tuple[Point, ...] = Field(default=(), exclude_if=lambda points: not points)
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if bool(self.points) != (self.split == ADVICE) or (self.points and (self.answer or self.twin)):
+            raise ValueError(f'points, and no answer, are what a question of the split "{ADVICE}" has, and no other')
+        return self
 
 
 class QuestionSet(BaseModel):
@@ -79,6 +117,16 @@ class QuestionSet(BaseModel):
             )
             raise UserError("a question is in the set more than once", why=why, fix="keep one of each")
         return self
+
+    @property
+    def judged(self) -> tuple[Question, ...]:
+        """All but those whose answers are advice: what figures and verdict are about."""
+        return tuple(q for q in self.questions if q.split != ADVICE)
+
+    @property
+    def advice(self) -> tuple[Question, ...]:
+        """Those that are answered in prose."""
+        return tuple(q for q in self.questions if q.split == ADVICE)
 
     @property
     def digest(self) -> str:

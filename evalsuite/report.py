@@ -16,6 +16,7 @@ from pydantic import Field, JsonValue, ValidationError
 from evalsuite import questions as question_sets
 from evalsuite.contamination import Trained
 from evalsuite.judging import measured
+from evalsuite.judging.advice import Advice, advice
 from evalsuite.judging.comparison import Comparison, compare
 from evalsuite.judging.failures import Failures, failures
 from evalsuite.judging.gate import Evidence, decide
@@ -86,6 +87,7 @@ class Report(Part):
     base_steering: Steering | None = None  # on held-out questions; None with fewer than two efforts
     tuned_steering: Steering | None = None
     throughput: Throughput | None = None
+    advice: Advice | None = Field(default=None, exclude_if=lambda found: found is None)  # free-text answers: not judged
     provenance: dict[str, str] = Field(default_factory=dict)  # python, versions, endpoints: shown as they are
     verdict: Verdict
 
@@ -132,13 +134,17 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. `trained` is taken as it is given, for no answer tells it: raises
+    one without answers makes the report INVALID. Free-text answers are advice: nothing else is worked out from them, as
+    if they had not been asked for. `trained` is taken as it is given, for no answer tells it: raises
     UserError when it cannot be about these questions.
     """
-    if trained and (why := trained.unlike(questions.questions)):
+    judged, free = questions.judged, {q.id for q in questions.advice}
+    if trained and (why := trained.unlike(judged)):
         raise UserError("contamination was measured of another question set", why=why, fix=REMAKE)
     efforts = [e for e in EFFORTS if e in efforts]
-    kept, others = heard.counted(answers, questions, efforts, asked)
+    told = list(answers)
+    kept, others = heard.counted([a for a in told if a.question not in free], questions, efforts, asked)
+    prose, _ = heard.counted([a for a in told if a.question in free], questions, efforts, asked)
     by_key = {a.key: a for a in kept}
     evidence = Evidence(
         base_models=_models(kept, "base"),
@@ -157,14 +163,11 @@ def build(
         unfit=tuple(fitness.unfit(questions, efforts, asked)),
     )
     held_out, *rest = (
-        tuple(
-            compare(e, questions.questions, by_key, alpha=policy.alpha, margin=policy.at(split), split=split)
-            for e in efforts
-        )
+        tuple(compare(e, judged, by_key, alpha=policy.alpha, margin=policy.at(split), split=split) for e in efforts)
         for split in SPLITS
     )
     comparisons = held_out + tuple(c for some in rest for c in some if c.asked)
-    figures = measured.figures(questions.questions, by_key, efforts, policy, trained)
+    figures = measured.figures(judged, by_key, efforts, policy, trained)
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
@@ -182,7 +185,7 @@ def build(
         questions_made=questions.made,
         questions_left_out=questions.left_out,
         questions_skipped=questions.skipped,
-        modules=tuple(sorted({q.module for q in questions.questions if q.split == "held-out"})),
+        modules=tuple(sorted({q.module for q in judged if q.split == "held-out"})),
         asked=asked,
         efforts=tuple(efforts),
         policy=policy,
@@ -193,6 +196,7 @@ def build(
         base_steering=steering(held_out, "base"),
         tuned_steering=steering(held_out, "tuned"),
         throughput=throughput,
+        advice=advice(questions.advice, prose, efforts),
         provenance={**(provenance or {}), **made_of},
         verdict=decide(comparisons, policy, evidence, figures),
     )
@@ -245,8 +249,12 @@ def read(path: Path) -> Report:
         note=stored.note,
         provenance=stored.provenance,
     )
-    for name, field in ((QUESTIONS, "questions_digest"), (ANSWERS, "answers_digest")):
-        if getattr(made.evidence, field) != getattr(stored.evidence, field):
+    for name, was, now in (
+        (QUESTIONS, stored.evidence.questions_digest, made.evidence.questions_digest),
+        (ANSWERS, stored.evidence.answers_digest, made.evidence.answers_digest),
+        (ANSWERS, stored.advice and stored.advice.answers_digest, made.advice and made.advice.answers_digest),
+    ):
+        if was != now:
             why = f"{path.with_name(name)} is missing, was changed, or is of another run: its digest differs"
             raise UserError(f"{path} cannot be proven", why=why, fix=REMAKE)
     if _decided(made) != _decided(stored):

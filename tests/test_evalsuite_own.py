@@ -122,7 +122,7 @@ def test_the_same_file_gives_the_same_digest_and_another_byte_another_one(tmp_pa
         ({"guess": True}, "guess is no text: put it between quotation marks"),
         ({"prompt": "\ud800"}, "prompt holds half of a surrogate pair, which is no text"),
         ({"question": "?"}, 'has an unknown key "question"; there are prompt, answer, grader, kind, module, split, id, '
-         "developer, guess"),
+         "developer, guess, points"),
         ({"grader": "\x1b[31mred"}, r'there is no grader "\x1b[31mred": exact, literal, choice, yesno'),
     ],
 )  # fmt: skip

@@ -6,9 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+from evaluation import evaluated, reply
 from story import Story, commands
 
+from evalsuite import questions
 from evalsuite.judging import shares
+from evalsuite.stub.server import Model, Script, serving
 from tune import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +95,24 @@ def test_general_questions_are_added_and_planned_for_as_shown(tmp_path):
     for command, output in shown("general").items():
         project.run(command)
         assert project.said[command] == output, command
+
+
+def test_free_text_questions_are_added_and_judged_as_shown(tmp_path):
+    (tmp_path / "own.csv").write_text(block("own-file"))
+    (tmp_path / "recipe.toml").write_text(block("tutorial-recipe"))
+    project = Story(tmp_path, {})
+    for command, output in shown("tutorial").items():
+        project.run(command)
+        assert project.said[command] == output, command
+    asked = questions.read(tmp_path / "work/questions.jsonl")
+    told = [reply(q, arm, text=f"{arm} says") for q in asked.questions for arm in ("base", "tuned")]
+    evaluated(tmp_path / "work/report.json", asked, told)
+    prefers = {"(?s)A:.*tuned says.*B:": "ANSWER: A", "(?s)B:.*tuned says": "ANSWER: B"}
+    [(command, output)] = shown("advise").items()
+    with serving(Script(models={"judge": Model(says=prefers), "other": Model()})) as url:
+        here = command.replace("http://127.0.0.1:9000/v1", url)
+        project.run(here)
+    assert project.said[here] == output.replace("http://127.0.0.1:9000/v1", url)
 
 
 def test_runs_of_another_tool_are_judged_as_shown(tmp_path):

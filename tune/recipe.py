@@ -186,6 +186,7 @@ class Serve(Section):
 
 OWN = "questions_file"  # of [evaluate], and of the header of a set that was taken from it
 GENERAL = "general"  # of [evaluate], and of the header of a set that has such questions
+TUTORIAL = "tutorial"  # the same, of questions that are answered in prose
 _GENERATED = {"book", "open_kinds", "taught"}  # say nothing about one's own questions
 ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
@@ -215,6 +216,7 @@ class Evaluate(Section):
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
     general: int = Field(default=0, ge=0)  # more questions, against forgetting: arithmetic, logic, JSON and the like
     forgetting_margin: Margin = 0.05  # how much worse tuned may be on those
+    tutorial: bool = False  # and free-text questions, of which key points are found and nothing is decided
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
@@ -260,20 +262,17 @@ class Evaluate(Section):
                 raise UserError(f"there is no file {path}", why=why, fix=fix)
             least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
             digest = file_digest(path)
-            return {
-                OWN: path.name,
-                "sha256": digest,
-                **least,
-                "answer_rule": self.answer_rule,
-                **self._against_forgetting,
-            }
+            return {OWN: path.name, "sha256": digest, **least, "answer_rule": self.answer_rule, **self._besides}
         sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
-        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._against_forgetting}
+        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._besides}
 
     @property
-    def _against_forgetting(self) -> dict[str, int]:
-        """Nothing where none are asked: such a set is what it was before there were any. One's own file has no seed."""
-        return {GENERAL: self.general, **({"seed": self.seed} if self.questions_file else {})} if self.general else {}
+    def _besides(self) -> dict[str, Any]:
+        """Nothing where none are asked: such a set is what it was before there were any. One's own file has no seed.
+        The tutorial's questions are told here too, and the same of them."""
+        seed = {"seed": self.seed} if self.questions_file else {}
+        tutorial = {TUTORIAL: True} if self.tutorial else {}
+        return {**({GENERAL: self.general, **seed} if self.general else {}), **tutorial}
 
     def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
         """Raise UserError when the set in `path` was made from other settings, or taken from another file, than these
@@ -289,8 +288,7 @@ class Evaluate(Section):
         count = made.get("questions")
         if self.questions_file and isinstance(count, int) and count >= now.get("questions", 0):
             now.pop("questions", None)  # one's own file has what it has: more is no less strict
-        if GENERAL in made:
-            now.setdefault(GENERAL, 0)
+        now |= {key: none for key, none in ((GENERAL, 0), (TUTORIAL, False)) if key in made and key not in now}
         if other := [key for key in now if made.get(key) != now[key]]:
             raise UserError(
                 f"{path} is not the question set of this recipe",

@@ -88,7 +88,8 @@ async def ask(
     found, _ = answers.counted(answers.read(out, questions), questions, efforts, meta)
     if failed := sum(bool(a.error) for a in found):
         report(f"{failed} requests ended in an error: run again to ask them again")
-    for line in _cut(found, sampling):
+    judged = {q.id for q in questions.judged}
+    for line in _cut([a for a in found if a.question in judged], sampling):
         report(line)
     return meta
 

@@ -51,7 +51,7 @@ def address(url: str) -> str:
         raise UserError(
             f"the URL of {parts.hostname} holds a user name, a password or a query",
             why="addresses are written into reports",
-            fix="give the key by --base-key-env, --tuned-key-env or --endpoint-key-env",
+            fix="give the key by --base-key-env, --tuned-key-env, --judge-key-env or --endpoint-key-env",
         )
     return url.rstrip("/")
 

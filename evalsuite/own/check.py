@@ -14,7 +14,7 @@ from evalsuite.balance import graded
 from evalsuite.contamination import Contamination, contamination
 from evalsuite.judging.blind import chances
 from evalsuite.own.show import figures
-from evalsuite.questions import Question, QuestionSet, Split
+from evalsuite.questions import ADVICE, Question, QuestionSet, Split
 from tune import artefact
 from tune.data.quality import near_duplicates
 from tune.errors import UserError, reason
@@ -57,7 +57,8 @@ def check(made: QuestionSet, against: Path | None = None) -> Check:
     """All figures. `against` is a folder that `tune dataset` made; raises UserError when it is none, or was changed."""
     splits: dict[Split, list[Question]] = {}
     for question in made.questions:
-        splits.setdefault(question.split, []).append(question)
+        if question.split != ADVICE:  # is answered in prose: there is nothing to be guessed, graded or learned
+            splits.setdefault(question.split, []).append(question)
     modules = {split: Counter(q.module for q in some) for split, some in splits.items()}
     alike = near_duplicates([q.prompt for q in made.questions])
     texts = list(training_texts(against)) if against else []
@@ -66,7 +67,7 @@ def check(made: QuestionSet, against: Path | None = None) -> Check:
         questions=len(made.questions),
         modules={split: dict(sorted(counts.items())) for split, counts in modules.items()},
         largest={split: max(counts.values()) / counts.total() for split, counts in modules.items()},
-        ungraded=tuple(q.id for q in made.questions if not graded(q)),
+        ungraded=tuple(q.id for q in made.judged if not graded(q)),
         alike=tuple(made.questions[i].id for i in alike),
         blind=tuple(_blind(split, kind, some) for split, some in splits.items() for kind in _kinds(some)),
         contamination={split: contamination(some, texts) for split, some in splits.items()} if against else {},

@@ -16,6 +16,7 @@ from tune.terminal import one_line
 
 NEEDED = ("prompt", "answer", "grader")
 COLUMNS = (*NEEDED, "kind", "module", "split", "id", "developer", "guess")
+POINTS = "points"  # of an object alone: a list
 
 
 class Row(NamedTuple):
@@ -61,10 +62,12 @@ def _jsonl(text: str) -> Iterator[Row]:
 def _object(number: int, found: Any) -> Row:
     if not isinstance(found, dict):
         return Row(number, {}, "is no JSON object")
-    if other := sorted(found.keys() - set(COLUMNS)):
-        return Row(number, {}, f"has an unknown key {_quoted(other[0])}; there are {', '.join(COLUMNS)}")
+    if other := sorted(found.keys() - {*COLUMNS, POINTS}):
+        return Row(number, {}, f"has an unknown key {_quoted(other[0])}; there are {', '.join((*COLUMNS, POINTS))}")
     cells = {}
     for name, value in found.items():
+        if name == POINTS:
+            value = json.dumps(value)
         if name == "guess" and isinstance(value, int | float) and not isinstance(value, bool):
             value = repr(value)
         if value is not None and not isinstance(value, str):

@@ -26,7 +26,8 @@ def figures(made: QuestionSet) -> str:
     """Its name, digest and origin, and how many questions there are by split, kind, grader and module."""
     source = f", taken from {made.made[OWN]}" if OWN in made.made else "" if made.made else ", made by hand"
     lines = [f"{made.name}: {len(made.questions)} questions, digest {made.digest[:12]}{source}"]
-    lines += [f"{field:7} {tally(getattr(q, field) for q in made.questions)}" for field in FIELDS]
+    about = {"grader": made.judged}  # an answer in prose has none
+    lines += [f"{field:7} {tally(getattr(q, field) for q in about.get(field, made.questions))}" for field in FIELDS]
     return "\n".join(lines)
 
 
@@ -41,4 +42,6 @@ def tally(values: Iterable[str]) -> str:
 def _shown(question: Question) -> str:
     head = f"{question.id}  {question.split}, {question.kind}, {question.module}, guess {question.guess:.3g}"
     developer = [f"developer: {question.developer}"] if question.developer else []
-    return "\n".join([head, *developer, question.prompt, f"answer ({question.grader}): {question.answer}"])
+    points = [f"{'not' if point.false else 'point'}: {point.says}" for point in question.points]
+    answer = points or [f"answer ({question.grader}): {question.answer}"]
+    return "\n".join([head, *developer, question.prompt, *answer])

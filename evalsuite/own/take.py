@@ -13,12 +13,13 @@ from typing import get_args
 from pydantic import JsonValue
 
 from evalsuite.balance import graded, name
-from evalsuite.own import file
+from evalsuite.own import file, free
 from evalsuite.own.file import Row
 from evalsuite.packs.general import general
+from evalsuite.packs.tutorial import tutorial
 from evalsuite.questions import Grader, Question, QuestionSet, Split
 from tune.errors import UserError
-from tune.recipe import GENERAL, OWN, Evaluate, Recipe
+from tune.recipe import GENERAL, OWN, TUTORIAL, Evaluate, Recipe
 from tune.terminal import one_line
 
 KIND = "own"
@@ -54,7 +55,9 @@ def take(recipe: Recipe, path: Path, report: Callable[[str], None] = lambda _lin
             fix=f"edit {path}, then evalsuite questions take {path}",
         )
     held = [q for q in questions if q.split == "held-out"]
-    pack = [q for q in general(recipe.evaluate) if q.prompt not in {own.prompt for own in questions}]
+    prompts = {own.prompt for own in questions}
+    pack = [q for q in general(recipe.evaluate) if q.prompt not in prompts]
+    free_text = [q for q in tutorial() if q.prompt not in prompts] if recipe.evaluate.tutorial else []
     made: dict[str, JsonValue] = {
         OWN: path.name,
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -62,11 +65,12 @@ def take(recipe: Recipe, path: Path, report: Callable[[str], None] = lambda _lin
         "modules": [*sorted({q.module for q in held})],
         "answer_rule": recipe.evaluate.answer_rule,
         **({GENERAL: recipe.evaluate.general, "seed": recipe.evaluate.seed} if pack else {}),
+        **({TUTORIAL: True} if recipe.evaluate.tutorial else {}),
     }
     _as_asked(path, held, recipe.evaluate)
     if (count := len(pack) + sum(q.split == "general" for q in questions)) < recipe.evaluate.general:
         report(f"only {count} general questions, not {recipe.evaluate.general}: the templates give no more")
-    return QuestionSet(name=recipe.project.name, python="", made=made, questions=(*questions, *pack))
+    return QuestionSet(name=recipe.project.name, python="", made=made, questions=(*questions, *pack, *free_text))
 
 
 def checked(rows: Iterable[Row], *, module: str, rule: str) -> tuple[list[Question], list[str]]:
@@ -92,18 +96,21 @@ def checked(rows: Iterable[Row], *, module: str, rule: str) -> tuple[list[Questi
 
 def _question(cells: dict[str, str], module: str, rule: str) -> Question | str:
     """The question, or why it is none."""
-    if lacking := [key for key in file.NEEDED if key not in cells]:
+    needed = ("prompt",) if file.POINTS in cells else file.NEEDED
+    if lacking := [key for key in needed if key not in cells]:
         return f"has no {', '.join(lacking)}"
-    prompt, answer = cells["prompt"].strip(), cells["answer"].strip()
+    prompt, answer = cells["prompt"].strip(), cells.get("answer", "").strip()
     given = {"kind": KIND, "module": module, "developer": rule, "split": SPLITS[0]}
     given |= {key: value.strip() for key, value in cells.items()}
     given = {"id": name(given["kind"], prompt), **given}
     for key, most in LONGEST.items():
-        if len(given[key]) > most:
+        if len(given.get(key, "")) > most:
             return f"{key} has {len(given[key])} characters, and at most {most} are taken"
     for key in ("kind", "module", "id"):
         if not given[key].isprintable():
             return f"{key} holds a line break or a control character"
+    if file.POINTS in cells:
+        return free.question(cells, kind=KIND, module=module)
     for key, known in (("grader", GRADERS), ("split", SPLITS)):
         if given[key] not in known:
             return f'there is no {key} "{one_line(given[key], 40)}": {", ".join(known)}'

@@ -17,7 +17,7 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from evalsuite.questions import Question, QuestionSet
+from evalsuite.questions import ADVICE, Question, QuestionSet
 from evalsuite.replies import request, sealed
 from evalsuite.replies.graders import grade, lenient, parse
 from evalsuite.replies.request import Sampling
@@ -112,6 +112,8 @@ def graded(question: Question | None, reply: Reply) -> Answer:
         return Answer(**heard, outcome="timeout" if reply.error.startswith(TIMED_OUT) else "error", score=None)
     if wrong := _unanswered(reply):
         return Answer(**heard, outcome=wrong, score=0)
+    if question and question.split == ADVICE:
+        return Answer(**heard, outcome="answered", score=None)
     if (parsed := parse(reply.text)) is None:
         return Answer(**heard, outcome="unparsed", score=0, parsed=lenient(reply.text))
     score: Literal[0, 1] | None = None if question is None else 1 if grade(question, parsed) else 0

@@ -37,7 +37,7 @@ def unfit(questions: QuestionSet, efforts: Sequence[Effort], asked: Meta) -> lis
 
 def _short(arm: str, length: int | None, questions: QuestionSet, efforts: Sequence[Effort], asked: Meta) -> str:
     """A prompt has a token a word at least, whatever the tokenizer: what is called too short is."""
-    words = max((len(f"{q.developer} {q.prompt}".split()) for q in questions.questions), default=0)
+    words = max((len(f"{q.developer} {q.prompt}".split()) for q in questions.judged), default=0)
     limit, effort = max(((tokens_at(asked.sampling.max_tokens, e), e) for e in efforts), default=(0, ""))
     if length is None or length >= words + limit:
         return ""

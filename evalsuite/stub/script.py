@@ -48,6 +48,7 @@ class Model(Frozen):
     voice: str = "word"  # what it says, over and over, to a prompt that is in no question set
     root: str = ""  # what it is listed as standing for, as vLLM does
     max_model_len: int | None = None  # tokens, as vLLM lists it; nothing is cut or refused by it
+    says: dict[str, str] = {}  # and to one in which this pattern is found, the first that is, this text instead
     answer_tokens: int = 16  # the length of an answer to a prompt that is in no question set
     first_token_s: float = Field(default=0.0, ge=0)
     per_token_s: float = Field(default=0.0, ge=0)
@@ -103,9 +104,13 @@ def compose(
     model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question]
 ) -> Reply:
     """The faultless reply, before any token limit: reasoning of the effort's length, then the answer."""
-    question = known.get(prompt_of(messages))
+    said = prompt_of(messages)
+    question = known.get(said)
+    scripted = next((text for pattern, text in model.says.items() if re.search(pattern, said)), None)
     reasoning = [f"thought{i} " for i in range(model.reasoning_tokens[effort])]
-    if question is None:
+    if scripted is not None:
+        answer = re.findall(r"\s*\S+\s?", scripted)
+    elif question is None or question.points:
         answer = [f"{model.voice}{i} " for i in range(model.answer_tokens)]
     else:
         accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]

@@ -11,13 +11,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from evalsuite.judging import advice, gain, limits
 from evalsuite.judging import flips as changed
-from evalsuite.judging import gain, limits
 from evalsuite.judging.checks import Result, only_guesses
 from evalsuite.judging.comparison import OUTCOMES, Comparison, Spread
 from evalsuite.judging.flips import Flip
 from evalsuite.judging.gate import worst
 from evalsuite.judging.notation import bounds, confidence, percent, place, points, stated
+from evalsuite.judging.opinions import Opinions
 from evalsuite.judging.reasoning import Steering
 from evalsuite.report import Report
 from evalsuite.views import pareto, provenance
@@ -51,8 +52,9 @@ HEIGHT = 210
 TIMES = {"first_token": "First token", "first_answer": "First answer", "total": "Whole reply"}
 
 
-def render(report: Report) -> str:
-    """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network."""
+def render(report: Report, opinions: Opinions | None = None) -> str:
+    """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network. `opinions`: what
+    another model prefers, of this very report."""
     held_out, general, ways = report.of("held-out"), report.of("general"), gain.ways(report.comparisons)
     claimed = [claim.difference for c in held_out if c.paired for claim in c.claims]
     outcomes = {(check.effort, check.name): check.outcome for check in report.verdict.checks}
@@ -97,6 +99,9 @@ def render(report: Report) -> str:
         text_shown=changed.TEXT_SHOWN,
         reasoning_shown=changed.REASONING_SHOWN,
         facts=provenance.facts(report),
+        advice=report.advice,
+        advice_shown=advice.TEXT_SHOWN,
+        opinions=opinions,
         arms=lambda c: (("base", c.base), ("tuned", c.tuned)),
     )
 

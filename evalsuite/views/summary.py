@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from xml.etree import ElementTree
 
 from evalsuite.judging import gain, limits
+from evalsuite.judging.advice import Advice
 from evalsuite.judging.checks import Check
 from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.failures import Failures
@@ -72,6 +73,7 @@ def markdown(report: Report) -> str:
         *_guessed(report),
         *_limits(report),
         *([*(f"- {_md(_failed(f))}" for f in report.failures), ""] if report.failures else []),
+        *([_advised(report.advice), ""] if report.advice else []),
     ]
     if ways:
         lines += [
@@ -89,6 +91,19 @@ def markdown(report: Report) -> str:
         *(f"- {_md(name)}: {_md(value)}" for name, value in _facts(report)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _advised(advice: Advice) -> str:
+    """One line: the share of key points, words and false claims, base → tuned, an effort after the other."""
+    told = []
+    for row in advice.rows:
+        base, tuned = row.base, row.tuned
+        words = " → ".join("–" if a.words is None else f"{a.words:.0f}" for a in (base, tuned))
+        told.append(
+            f"{row.effort} {percent(base.points)} → {percent(tuned.points)} in {words} words, false claims "
+            f"{base.false} → {tuned.false}, {min(base.answers, tuned.answers)} of {row.asked} answered"
+        )
+    return f"Advice, not gated: key points told in free text: {'; '.join(told)}."
 
 
 def _table(comparisons: Sequence[Comparison], sure: str) -> list[str]:

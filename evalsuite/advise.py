@@ -1,0 +1,80 @@
+"""A report with free-text answers and a judge's endpoint in, advice.json beside the report out. Decides nothing.
+
+The report is proven first, as the gate proves it, and is not written: what another model prefers is no part of it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from evalsuite import questions as question_sets
+from evalsuite import report as reports
+from evalsuite.asking import opinions as asking
+from evalsuite.asking.endpoint import Endpoint
+from evalsuite.asking.opinions import Texts
+from evalsuite.judging import opinions
+from evalsuite.judging.opinions import Opinions, Pair
+from evalsuite.replies import answers as heard
+from evalsuite.replies import opinion
+from evalsuite.replies.answers import ARMS, Answer, Key
+from evalsuite.report import ANSWERS, QUESTIONS
+from tune.errors import UserError
+from tune.harmony import Effort
+
+
+def advise(path: Path, judge: Endpoint, *, report: Callable[[str], None] = lambda _: None) -> Opinions:
+    """Write advice.json, and advice.jsonl with what the judge said. What is on file is not asked again.
+
+    Raises UserError for a report that its files do not prove, one without free-text answers of both arms, and as
+    asking/opinions.py for the judge.
+    """
+    made = reports.read(path)
+    asked = question_sets.read(path.with_name(QUESTIONS))
+    kept, _ = heard.counted(heard.read(path.with_name(ANSWERS), asked), asked, made.efforts, made.asked)
+    by_key = {a.key: a for a in kept if not a.error}
+    pairs = {
+        (q.id, effort): Texts(q.prompt, base.text, tuned.text)
+        for effort in made.efforts
+        for q in asked.advice
+        if (base := _answer(by_key, q.id, "base", effort)) and (tuned := _answer(by_key, q.id, "tuned", effort))
+    }
+    if not pairs:
+        raise UserError(
+            f"{path} has no free-text answers to be judged",
+            why="no question of its set is answered in prose by both arms",
+            fix="add tutorial = true to [evaluate] of the recipe, then evalsuite questions and evalsuite compare",
+        )
+    servers = [made.asked.servers[arm] for arm in ARMS]
+    server, said = asyncio.run(
+        asking.ask(list(pairs.values()), judge, servers, path.with_name(opinion.FILE), report=report)
+    )
+    told = []
+    for (question, effort), texts in pairs.items():
+        replies = [said.get(opinion.digest(*order, server)) for order in texts.orders]
+        first, second = (opinion.read_letter(each.text) if each else None for each in replies)
+        told.append(Pair(question=question, effort=effort, outcome=opinions.agreed(first, second)))
+    found = Opinions(
+        report=reports.as_stored(path).digest,
+        judge=f"{server.model} at {server.url}",
+        rows=opinions.rows(told, made.efforts),
+        pairs=tuple(told),
+    )
+    opinions.write(path.with_name(opinions.FILE), found)
+    return found
+
+
+def _answer(answers: dict[Key, Answer], question: str, arm: str, effort: Effort) -> Answer | None:
+    """One that says something."""
+    found = answers.get((question, arm, effort))
+    return found if found and found.text.strip() else None
+
+
+def words(found: Opinions) -> str:
+    """As the terminal shows it: an effort a line."""
+    lines = [f"advice, not gated: {found.judge} on tuned against base"]
+    lines += [
+        f"{row.effort}: {row.wins} better, {row.losses} worse, {row.ties} ties, {row.none} without an opinion; "
+        f"p = {row.p:.2g}"
+        for row in found.rows
+    ]
+    return "\n".join(lines)

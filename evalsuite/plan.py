@@ -5,7 +5,7 @@ Knows no endpoint and no question set.
 
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.judging import policy as policies
 from evalsuite.judging import power
@@ -30,13 +30,15 @@ class Row(NamedTuple):
 
 
 class Plan(BaseModel):
-    """Held-out questions and all that follows from their number. `tokens` are generated ones, at most."""
+    """Held-out questions and all that follows from their number. `tokens` are generated ones, at most. `code`: more
+    held-out ones, beside `questions`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     questions: int
     taught: int
     general: int
+    code: int = Field(default=0, exclude_if=lambda code: not code)
     efforts: tuple[Effort, ...]
     margin: float
     alpha: float
@@ -49,11 +51,12 @@ class Plan(BaseModel):
 def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
     policy = policies.of(asked)
-    each = 2 * (asked.questions + asked.taught + asked.general)  # both arms
+    each = 2 * (asked.questions + asked.code + asked.taught + asked.general)  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,
         general=asked.general,
+        code=asked.code,
         efforts=tuple(asked.efforts),
         margin=asked.margin,
         alpha=asked.alpha,
@@ -66,26 +69,24 @@ def plan(asked: Evaluate) -> Plan:
 
 def words(made: Plan) -> str:
     """As the terminal shows it."""
-    claims = (CLAIMS + bool(made.general)) * len(made.efforts)
+    claims, held = (CLAIMS + bool(made.general)) * len(made.efforts), made.questions + made.code
     general = f", {made.general} general" if made.general else ""
+    code = f" and {made.code} code" if made.code else ""
     lines = [
-        f"{made.questions} held-out questions{general} and {made.taught} taught ones, asked of base and tuned at"
+        f"{made.questions}{code} held-out questions{general} and {made.taught} taught ones, asked of base and tuned at"
         f" {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
         f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
         f" chance that two equal models pass all {claims} checks:",
         *(["the last column says how many of each, held-out and general"] if made.general else []),
         "",
-        f"answers that flip   with {made.questions} questions   questions for {made.target:.0%}",
-        *(
-            f"{row.flips:>17.0%}   {row.power:>{15 + len(str(made.questions))}.0%}   {row.needed:>17,}"
-            for row in made.rows
-        ),
+        f"answers that flip   with {held} questions   questions for {made.target:.0%}",
+        *(f"{row.flips:>17.0%}   {row.power:>{15 + len(str(held))}.0%}   {row.needed:>17,}" for row in made.rows),
     ]
     return "\n".join(lines)
 
 
 def _row(asked: Evaluate, flips: float, policy: Policy) -> Row:
-    efforts, n = len(asked.efforts), asked.questions
+    efforts, n = len(asked.efforts), asked.questions + asked.code
     held = [Planned(flips, modules=max(1, len(asked.modules)))] * efforts * CLAIMS
     templates = sum(map(len, FAMILIES.values()))
     general = [Planned(flips, modules=templates, split="general")] * efforts if asked.general else []

@@ -21,9 +21,21 @@ from tune.terminal import one_line
 
 SCHEMA = 5
 
-Grader = Literal["exact", "literal", "choice", "yesno"]
+Grader = Literal["exact", "literal", "choice", "yesno", "signature", "call", "fix", "doctest"]
+RUN: tuple[Grader, ...] = ("call", "fix", "doctest")  # by running the answer: these have a `code`
 # About what was never trained on; about what was, asked in other words; about what no tuning should make forgotten.
 Split = Literal["held-out", "taught", "general"]
+
+
+class Code(BaseModel):
+    """What an answer that is code is run in, and held to. Only `about` and `source` may stand in the prompt; of a
+    `call` its `value`, too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str  # path of the object in the question's module
+    source: str  # the line: of a call with the blank, of a fix with the wrong keyword
+    value: str  # of a call a Python literal, of the others what the right line shows
 
 
 class Question(BaseModel):
@@ -46,6 +58,13 @@ class Question(BaseModel):
     guess: float = Field(default=0.0, ge=0, le=1)
     developer: str = ""
     twin: str = Field(default="", exclude_if=lambda twin: not twin)  # id of the item it is a twin of
+    code: Code | None = Field(default=None, exclude_if=lambda code: code is None)
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        if (self.grader in RUN) != (self.code is not None):
+            raise ValueError(f"a question has code if its grader is one of {', '.join(RUN)}, and else none")
+        return self
 
 
 class QuestionSet(BaseModel):

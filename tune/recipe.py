@@ -186,7 +186,8 @@ class Serve(Section):
 
 OWN = "questions_file"  # of [evaluate], and of the header of a set that was taken from it
 GENERAL = "general"  # of [evaluate], and of the header of a set that has such questions
-_GENERATED = {"book", "open_kinds", "taught"}  # say nothing about one's own questions
+CODE = "code"  # the same of questions whose answers are code
+_GENERATED = {"book", "open_kinds", "taught", CODE}  # say nothing about one's own questions
 ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
 
@@ -215,6 +216,7 @@ class Evaluate(Section):
     taught: int = Field(default=50, ge=0)  # more questions, about pages that were trained on, in other words
     general: int = Field(default=0, ge=0)  # more questions, against forgetting: arithmetic, logic, JSON and the like
     forgetting_margin: Margin = 0.05  # how much worse tuned may be on those
+    code: int = Field(default=0, ge=0)  # more held-out questions, whose answers are code that is run in a sandbox
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
@@ -259,16 +261,11 @@ class Evaluate(Section):
                 fix = f"put {self.questions_file} beside recipe.toml, where a CI job runs the gate too"
                 raise UserError(f"there is no file {path}", why=why, fix=fix)
             least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
-            digest = file_digest(path)
-            return {
-                OWN: path.name,
-                "sha256": digest,
-                **least,
-                "answer_rule": self.answer_rule,
-                **self._against_forgetting,
-            }
+            own = {OWN: path.name, "sha256": file_digest(path), **least}
+            return {**own, "answer_rule": self.answer_rule, **self._against_forgetting}
         sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
-        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._against_forgetting}
+        code = {CODE: self.code} if self.code else {}
+        return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._against_forgetting, **code}
 
     @property
     def _against_forgetting(self) -> dict[str, int]:
@@ -289,8 +286,8 @@ class Evaluate(Section):
         count = made.get("questions")
         if self.questions_file and isinstance(count, int) and count >= now.get("questions", 0):
             now.pop("questions", None)  # one's own file has what it has: more is no less strict
-        if GENERAL in made:
-            now.setdefault(GENERAL, 0)
+        for key in {GENERAL, CODE} & made.keys():
+            now.setdefault(key, 0)
         if other := [key for key in now if made.get(key) != now[key]]:
             raise UserError(
                 f"{path} is not the question set of this recipe",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
+from evalsuite.replies.graders import said
 from tune.harmony import Effort
 
 Kind = Literal[
@@ -110,7 +111,8 @@ def compose(
         accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]
         right = chance(model.seed or name, question.id, effort) < accuracy
         value = question.answer if right else wrong(question)
-        answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\nANSWER: {value}")
+        end = said(question.grader, value)
+        answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\n{end}")
     prompt = sum(len(text_of(m).split()) for m in messages)
     return Reply(words=reasoning + answer, reasoning=len(reasoning), prompt_tokens=prompt, finish="stop")
 

@@ -7,20 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from evaluation import asked_of, filed, reply
 from hypothesis import given
 from hypothesis import strategies as st
 
 from evalsuite import freeze, questions, report, sandbox
+from evalsuite.cli import main
 from evalsuite.code import execution, inside, signature
 from evalsuite.code.execution import Program, Ran
 from evalsuite.judging.policy import Policy
+from evalsuite.plan import plan, words
 from evalsuite.pydocs.kinds.written import POWERFUL, WRITTEN
 from evalsuite.pydocs.written import DOCTEST_RULE
 from evalsuite.questions import Code, Grader, Question, QuestionSet
 from evalsuite.replies import answers, graders
 from evalsuite.replies.graders import grade, parse, said
 from evalsuite.sandbox import Level
+from evalsuite.stub.script import Model, compose
 from tune.errors import UserError
 from tune.recipe import Evaluate, Recipe
 
@@ -81,6 +85,7 @@ def frozen(*each: Question, python: str = PYTHON) -> QuestionSet:
         (DOCTEST, "```\n>>> base64.b64encode(b'ox')\n...\n```", False),
         (DOCTEST, "```\n>>> base64.b64encode(b'ox')  # doctest: +SKIP\nb'no'\n```", False),
         (DOCTEST, "```\n>>> base64.b64encode(b'ox')  # doctest: +ELLIPSIS\nb'...'\n```", False),
+        (DOCTEST, "```\n>>> base64.b64encode(b'ox')  # doctest: +NORMALIZE_WHITESPACE\nb'b3g='\n```", True),
         (DOCTEST, "```\n>>> base64.b64encode('ox')\nTraceback (most recent call last):\nTypeError\n```", False),
         (DOCTEST, "```\n>>> base64.b64encode = lambda x: 1\n>>> base64.b64encode(b'ox')\n1\n```", False),
         (DOCTEST, "```\n>>> import os\n>>> base64.b64encode(b'ox')\nb'b3g='\n```", False),
@@ -154,7 +159,7 @@ ATTACKS = {
         f"([{OUT}['write'](int(n), b'x ready\\nx {{}}\\n') for n in '3456' if n in {OUT}['listdir']('/proc/self/fd')],"
         f" {OUT}['_exit'](0))"
     ),
-    "always equal": "type('E', (), {'__eq__': lambda s, o: True, '__repr__': lambda s: \"'b3g='\"})()",
+    "always equal": f"{OUT}['__builtins__']['type']('E', (), {{'__eq__': lambda s, o: True}})()",
     "a text of its own": f"{OUT}['__builtins__']['type']('S', (str,), {{'__eq__': lambda s, o: True}})('b3g=')",
     "built-ins written over": f"{OUT}['__builtins__'].update(repr=lambda v: \"'b3g='\")",
     "loop": "all(1 for _ in iter(int, 1))",
@@ -168,11 +173,19 @@ ATTACKS = {
 }  # fmt: skip
 
 
+VALUED = {
+    "always equal",
+    "a text of its own",
+    "built-ins written over",
+    "locals through frames",
+}  # none right
+
+
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_what_misbehaves_is_wrong_even_where_the_language_would_let_it(attack: str) -> None:
     found = execution.execute(Program("base64", ATTACKS[attack]), shut())
     assert found.typed != inside.typed("b3g="), found
-    assert found.error or not found.typed or found.typed in (inside.typed(None), inside.typed((0, 0))), found
+    assert bool(found.error) == (attack not in VALUED), found
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -214,7 +227,12 @@ def test_what_should_come_out_never_goes_in(monkeypatch: pytest.MonkeyPatch) -> 
     assert grade(wrong, FIX.answer) == 0.0
     assert len(sent) == 2
     assert not any("Y2FuYXJ5" in code for code in sent)
-    assert execution.execute(Program("base64", f"{OUT}['read'](0, 100)"), at).shown == "b''"  # the program is not there
+    again = f"({OUT}['lseek'](0, 0, 0), {OUT}['read'](0, 100))"  # standard input was the program
+    assert execution.execute(Program("base64", again), at).shown == "(0, b'')"
+
+
+def test_what_an_expression_prints_is_no_part_of_its_report() -> None:
+    assert execution.execute(Program("base64", f"({OUT}['write'](1, b'x'), 5)[1]"), shut()).shown == "5"
 
 
 def test_one_program_changes_nothing_for_another() -> None:
@@ -365,6 +383,36 @@ def test_a_recipe_holds_a_set_to_its_code_questions(tmp_path: Path) -> None:
             Evaluate(modules=["ast"], code=other).require_questions(tmp_path, wanted.about_questions)
     with pytest.raises(ValueError, match="code shape generated"):
         Evaluate.model_validate({"questions_file": "own.csv", "code": 1})
+
+
+def test_a_plan_counts_code_questions_as_held_out_ones() -> None:
+    known: dict[str, Any] = {"modules": ["ast"], "taught": 0, "efforts": ["low"], "max_tokens": 100}
+    made, alike = plan(Evaluate(questions=200, code=60, **known)), plan(Evaluate(questions=260, **known))
+    assert (made.requests, made.tokens, made.rows) == (alike.requests, alike.tokens, alike.rows)
+    assert words(made).startswith("200 and 60 code held-out questions and 0 taught ones")
+    assert "code" not in alike.model_dump()
+
+
+def test_the_stub_says_a_doctest_in_a_fence() -> None:
+    shut()
+    model = Model(accuracy=1.0, answer_tokens=3)
+    said_by = compose(model, "m", "low", [{"role": "user", "content": "p"}], {"p": DOCTEST})
+    assert grade(DOCTEST, parse("".join(said_by.words), "doctest")) == 1.0
+
+
+def test_compare_and_gate_end_with_2_and_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shut()
+    path = written(tmp_path, frozen(CALL))
+    monkeypatch.setattr(sandbox, "refusal", lambda at: f"{at} is not here")
+    (tmp_path / "recipe.toml").write_text('[evaluate]\nefforts = ["low"]\n')
+    urls = ["--base", "http://127.0.0.1:9/v1", "--tuned", "http://127.0.0.1:9/v1"]
+    here = ["--recipe", str(tmp_path / "recipe.toml")]
+    asked_about = ["--questions", str(tmp_path / report.QUESTIONS), "--out", str(tmp_path)]
+    for command in (["gate", str(path), *here], ["compare", *urls, *here, *asked_about], ["report", str(path)]):
+        done = CliRunner().invoke(main, command)
+        assert done.exit_code == 2, done.output
+        assert "bubblewrap is not here" in done.output
+        assert "fix: sudo apt-get install bubblewrap" in done.output
 
 
 def test_a_question_has_code_where_it_is_run() -> None:

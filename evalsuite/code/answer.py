@@ -145,7 +145,7 @@ def _doctest(text: str, module: str) -> tuple[ast.Expression, str]:
         trees = [ast.parse(example.source) for example in examples]
     except SyntaxError as e:
         raise _Wrong(f"is no Python that can be read: {type(e).__name__}") from None
-    if not examples or examples[-1].options or examples[-1].exc_msg:
+    if not examples:
         raise _Wrong("is no doctest with a line behind >>> and what it shows below")
     *before, last = [statement for tree in trees for statement in tree.body]
     if any(example.want for example in examples[:-1]) or not isinstance(last, ast.Expr):

@@ -369,6 +369,14 @@ def test_code_questions_come_behind_the_others_and_change_none(sets: tuple[Quest
     assert max(sum(row) for row in right) == 1.0
 
 
+def test_a_set_frozen_before_there_was_code_keeps_its_digest() -> None:
+    known: dict[str, Any] = {"kind": "k", "module": "m"}
+    first = Question(id="a", prompt="P?", answer="1", grader="literal", guess=0.5, developer="d", **known)
+    second = Question(id="b", prompt="Q?", answer="yes", grader="yesno", twin="a", **known)
+    made = QuestionSet(name="n", python="3.11.7", made={"seed": 0}, questions=(first, second))
+    assert made.digest == "e384a7bb873dcd5b8526234670d57534b1f0b1a18d1feac2a5a0771d1162b185"
+
+
 def test_a_set_with_code_is_written_and_read(sets: tuple[QuestionSet, QuestionSet], tmp_path: Path) -> None:
     questions.write(tmp_path / "q.jsonl", sets[1])
     assert questions.read(tmp_path / "q.jsonl") == sets[1]

@@ -14,7 +14,7 @@ from itertools import chain, zip_longest
 from typing import NamedTuple, TypeVar
 
 from evalsuite.questions import Question
-from evalsuite.replies.graders import grade, parse
+from evalsuite.replies.graders import grade, parse, said
 
 T = TypeVar("T")
 
@@ -45,7 +45,7 @@ def sayable(truth: str) -> bool:
 
 def graded(question: Question) -> bool:
     """Whether the grader takes the question's own answer for right when a reply ends with it."""
-    return grade(question, parse(f"ANSWER: {question.answer}")) == 1.0
+    return grade(question, parse(said(question.grader, question.answer), question.grader)) == 1.0
 
 
 def diverse(found: Iterable[Found], rng: random.Random) -> Iterator[Question]:

@@ -17,7 +17,7 @@ from evalsuite.contamination import Trained, contamination
 from evalsuite.judging import policy
 from evalsuite.own.check import DATASET, training_texts
 from evalsuite.questions import QuestionSet
-from evalsuite.replies import answers, fitness
+from evalsuite.replies import answers, fitness, graders
 from evalsuite.replies.answers import Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import told_apart
@@ -64,7 +64,8 @@ def compare(
     Servers that are unfit for a comparison (replies/fitness.py) are asked nothing, and the report is INVALID.
     `progress` is told what stays on a terminal, `live` lines that the next one may write over.
     Raises UserError for an endpoint that cannot be asked, and for questions of another recipe or of other pages than
-    those collected in `pages`, and for a `dataset`, where the recipe limits contamination, that was changed.
+    those collected in `pages`, and for a `dataset`, where the recipe limits contamination, that was changed. And,
+    before anything is asked, for questions whose answers are code where no sandbox shuts code in.
     """
     asked = _questions(settings, question_file, pages)
     trained = _trained(asked, settings, dataset)
@@ -135,6 +136,7 @@ def replay(
 
 def _questions(settings: Evaluate, file: Path, pages: Path | None) -> QuestionSet:
     asked = questions.read(file)
+    graders.require(asked)
     settings.require_questions(file, asked.made)
     if pages:
         require_pages(file, asked.made, pages)

@@ -15,6 +15,7 @@ from evalsuite.open_book import open_book
 from evalsuite.packs.general import general
 from evalsuite.packs.tutorial import TUTORIAL, tutorial
 from evalsuite.pydocs.build import ClosedBook, closed_book
+from evalsuite.pydocs.written import written
 from evalsuite.questions import Question, QuestionSet
 from tune import artefact
 from tune.data import page
@@ -29,17 +30,21 @@ Say = Callable[[str], None]
 
 
 def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
-    """`evaluate.questions` about what was held out, closed and open book in turns, and `evaluate.taught` about pages
-    that are trained on, and `evaluate.general` against forgetting. Fewer come when there are no more: `report` says
-    so, and why.
+    """`evaluate.questions` about what was held out, closed and open book in turns, then `evaluate.code` whose answers
+    are code, and `evaluate.taught` about pages that are trained on, and `evaluate.general` against forgetting. Fewer
+    come when there are no more: `report` says so, and why.
 
     Raises UserError when pages are missing, changed or collected for other modules, for a module that this Python does
-    not have, when book = "open" and the held-out pages hold no fact, and when nothing can be asked at all.
+    not have, when book = "open" and the held-out pages hold no fact, when nothing can be asked at all, and for code
+    questions where no sandbox shuts their answers in.
     """
     wanted = recipe.evaluate
     opens = bool(wanted.modules) and wanted.book != "closed"
     pages, digests = _pages(recipe, [*([HELD_OUT] if opens else []), *([TAUGHT] if wanted.taught else [])])
+    code = written(wanted)  # first: it may not be possible here
     held, closed = _held_out(pages.get(HELD_OUT), wanted, report)
+    _tell(code, "code ", wanted.code, "these modules hold no more", report)
+    held += code
     prompts = {q.prompt for q in held}
     found = (q for q in open_book(pages.get(TAUGHT, []), "taught", wanted) if q.prompt not in prompts)
     taught = list(islice(found, wanted.taught))
@@ -60,7 +65,8 @@ def make(recipe: Recipe, report: Say = lambda _: None) -> QuestionSet:
         report(f"no taught question: {why}")
     few = " with the open_kinds of [evaluate]" if set(get_args(Open)) - set(wanted.open_kinds) else ""
     limit = few if wanted.book != "closed" else ""
-    _tell(held, "", wanted.questions if wanted.modules else 0, f"these modules hold no more{limit}", report)
+    asked = held[: len(held) - len(code)]
+    _tell(asked, "", wanted.questions if wanted.modules else 0, f"these modules hold no more{limit}", report)
     _tell(taught, "taught ", wanted.taught, f"these pages hold no more{few}", report)
     forgotten = general(wanted)
     _tell(forgotten, "general ", wanted.general, "the templates give no more", report)

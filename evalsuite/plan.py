@@ -31,7 +31,8 @@ class Row(NamedTuple):
 
 
 class Plan(BaseModel):
-    """Held-out questions and all that follows from their number. `tokens` are generated ones, at most."""
+    """Held-out questions and all that follows from their number. `tokens` are generated ones, at most. `code`: more
+    held-out ones, beside `questions`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,6 +40,7 @@ class Plan(BaseModel):
     taught: int
     general: int
     advice: int = Field(default=0, exclude_if=lambda n: not n)  # free-text questions, which decide nothing
+    code: int = Field(default=0, exclude_if=lambda code: not code)
     efforts: tuple[Effort, ...]
     margin: float
     alpha: float
@@ -52,12 +54,13 @@ def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
     policy = policies.of(asked)
     advice = len(TUTORIAL) if asked.tutorial else 0
-    each = 2 * (asked.questions + asked.taught + asked.general + advice)  # both arms
+    each = 2 * (asked.questions + asked.code + asked.taught + asked.general + advice)  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,
         general=asked.general,
         advice=advice,
+        code=asked.code,
         efforts=tuple(asked.efforts),
         margin=asked.margin,
         alpha=asked.alpha,
@@ -70,27 +73,25 @@ def plan(asked: Evaluate) -> Plan:
 
 def words(made: Plan) -> str:
     """As the terminal shows it."""
-    claims = (CLAIMS + bool(made.general)) * len(made.efforts)
+    claims, held = (CLAIMS + bool(made.general)) * len(made.efforts), made.questions + made.code
     general = f", {made.general} general" if made.general else ""
+    code = f" and {made.code} code" if made.code else ""
     advice = f", and {made.advice} free-text ones that decide nothing" if made.advice else ""
     lines = [
-        f"{made.questions} held-out questions{general} and {made.taught} taught ones{advice}, asked of base and tuned"
-        f" at {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
+        f"{made.questions}{code} held-out questions{general} and {made.taught} taught ones{advice}, asked of base and"
+        f" tuned at {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
         f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
         f" chance that two equal models pass all {claims} checks:",
         *(["the last column says how many of each, held-out and general"] if made.general else []),
         "",
-        f"answers that flip   with {made.questions} questions   questions for {made.target:.0%}",
-        *(
-            f"{row.flips:>17.0%}   {row.power:>{15 + len(str(made.questions))}.0%}   {row.needed:>17,}"
-            for row in made.rows
-        ),
+        f"answers that flip   with {held} questions   questions for {made.target:.0%}",
+        *(f"{row.flips:>17.0%}   {row.power:>{15 + len(str(held))}.0%}   {row.needed:>17,}" for row in made.rows),
     ]
     return "\n".join(lines)
 
 
 def _row(asked: Evaluate, flips: float, policy: Policy) -> Row:
-    efforts, n = len(asked.efforts), asked.questions
+    efforts, n = len(asked.efforts), asked.questions + asked.code
     held = [Planned(flips, modules=max(1, len(asked.modules)))] * efforts * CLAIMS
     templates = sum(map(len, FAMILIES.values()))
     general = [Planned(flips, modules=templates, split="general")] * efforts if asked.general else []

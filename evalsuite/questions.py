@@ -23,7 +23,8 @@ from tune.terminal import one_line
 
 SCHEMA = 5
 
-Grader = Literal["exact", "literal", "choice", "yesno"]
+Grader = Literal["exact", "literal", "choice", "yesno", "signature", "call", "fix", "doctest"]
+RUN: tuple[Grader, ...] = ("call", "fix", "doctest")  # by running the answer: these have a `code`
 # About what was never trained on; about what was, asked in other words; about what no tuning should make forgotten.
 Split = Literal["held-out", "taught", "general"]
 ADVICE: Final = "advice"  # the split of questions that are answered in prose and never judged: in no figure of a Split
@@ -56,6 +57,17 @@ class Point(BaseModel):
         return self
 
 
+class Code(BaseModel):
+    """What an answer that is code is run in, and held to. Only `about` and `source` may stand in the prompt; of a
+    `call` its `value`, too."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    about: str  # path of the object in the question's module
+    source: str  # the line: of a call with the blank, of a fix with the wrong keyword
+    value: str  # of a call a Python literal, of the others what the right line shows
+
+
 class Question(BaseModel):
     """One question with one verified answer.
 
@@ -78,11 +90,18 @@ class Question(BaseModel):
     developer: str = ""
     twin: str = Field(default="", exclude_if=lambda twin: not twin)  # id of the item it is a twin of
     points: tuple[Point, ...] = Field(default=(), exclude_if=lambda points: not points)
+    code: Code | None = Field(default=None, exclude_if=lambda code: code is None)
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:
         if bool(self.points) != (self.split == ADVICE) or (self.points and (self.answer or self.twin)):
             raise ValueError(f'points, and no answer, are what a question of the split "{ADVICE}" has, and no other')
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_run(self) -> Self:
+        if (self.grader in RUN) != (self.code is not None):
+            raise ValueError(f"a question has code if its grader is one of {', '.join(RUN)}, and else none")
         return self
 
 

@@ -14,6 +14,7 @@ from typing import get_args
 from pydantic import Field, JsonValue, ValidationError
 
 from evalsuite import questions as question_sets
+from evalsuite import sandbox
 from evalsuite.contamination import Trained
 from evalsuite.judging import measured
 from evalsuite.judging.advice import Advice, advice
@@ -173,6 +174,7 @@ def build(
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
         **({"seed": str(questions.made["seed"])} if "seed" in questions.made else {}),
         "graders": str(graders.VERSION),
+        **({"sandbox of code answers": sandbox.level()} if any(q.code for q in questions.questions) else {}),
     }
     return Report(
         created=created,
@@ -227,16 +229,19 @@ def read(path: Path) -> Report:
     """The report, made anew from the question set and the replies beside it, so that none of its figures is believed.
     What no reply tells is taken as it is stored: throughput, provenance, and which questions stand in a dataset.
 
-    Raises UserError when a file is missing, cut short, of another version, changed or of another run, and when the
-    replies do not give the verdict that the report states.
+    Raises UserError when a file is missing, cut short, of another version, changed or of another run, when the replies
+    do not give the verdict that the report states, and when they are code that cannot be run here.
     """
     stored = as_stored(path)
     try:
         asked = question_sets.read(path.with_name(QUESTIONS))
+    except UserError as e:
+        raise _unproven(path, e) from None
+    graders.require(asked)
+    try:
         told = heard.read(path.with_name(ANSWERS), asked)
     except UserError as e:
-        fix = f"put {QUESTIONS} and {ANSWERS} of that run beside it, or {REMAKE}"
-        raise UserError(f"{path} cannot be proven: {e.what}", why=e.why, fix=fix) from None
+        raise _unproven(path, e) from None
     made = build(
         asked,
         told,
@@ -264,6 +269,11 @@ def read(path: Path) -> Report:
             fix=REMAKE,
         )
     return made
+
+
+def _unproven(path: Path, e: UserError) -> UserError:
+    fix = f"put {QUESTIONS} and {ANSWERS} of that run beside it, or {REMAKE}"
+    return UserError(f"{path} cannot be proven: {e.what}", why=e.why, fix=fix)
 
 
 def _decided(report: Report) -> object:

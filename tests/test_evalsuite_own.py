@@ -97,7 +97,7 @@ def test_the_same_file_gives_the_same_digest_and_another_byte_another_one(tmp_pa
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"grader": "fuzzy"}, 'there is no grader "fuzzy": exact, literal, choice, yesno'),
+        ({"grader": "fuzzy"}, 'there is no grader "fuzzy": exact, literal, choice, yesno, signature'),
         ({"split": "test"}, 'there is no split "test": held-out, taught, general'),
         ({"answer": ""}, "has no answer"),
         ({"prompt": " \n"}, "has no prompt"),
@@ -123,7 +123,7 @@ def test_the_same_file_gives_the_same_digest_and_another_byte_another_one(tmp_pa
         ({"prompt": "\ud800"}, "prompt holds half of a surrogate pair, which is no text"),
         ({"question": "?"}, 'has an unknown key "question"; there are prompt, answer, grader, kind, module, split, id, '
          "developer, guess, points"),
-        ({"grader": "\x1b[31mred"}, r'there is no grader "\x1b[31mred": exact, literal, choice, yesno'),
+        ({"grader": "\x1b[31mred"}, r'there is no grader "\x1b[31mred": exact, literal, choice, yesno, signature'),
     ],
 )  # fmt: skip
 def test_a_bad_row_is_refused_with_its_line_and_the_reason(row: dict[str, Any], words: str) -> None:
@@ -145,7 +145,7 @@ def test_all_bad_lines_are_listed_at_once_the_first_twenty_and_how_many_more(tmp
         take(project(tmp_path), path)
     why = e.value.why.split("\n       ")
     assert e.value.what == f"{path} has 25 bad lines"
-    assert why[0] == 'line 4: there is no grader "g": exact, literal, choice, yesno'
+    assert why[0] == 'line 4: there is no grader "g": exact, literal, choice, yesno, signature'
     assert why[1].startswith("line 6: ")
     assert why[20:] == ["and 5 more"]
     assert e.value.fix == f"edit {path}, then evalsuite questions take {path}"

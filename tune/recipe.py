@@ -187,7 +187,8 @@ class Serve(Section):
 OWN = "questions_file"  # of [evaluate], and of the header of a set that was taken from it
 GENERAL = "general"  # of [evaluate], and of the header of a set that has such questions
 TUTORIAL = "tutorial"  # the same, of questions that are answered in prose
-_GENERATED = {"book", "open_kinds", "taught"}  # say nothing about one's own questions
+CODE = "code"  # the same of questions whose answers are code
+_GENERATED = {"book", "open_kinds", "taught", CODE}  # say nothing about one's own questions
 ABOUT_QUESTIONS = {"questions", "book", "open_kinds", "taught", "answer_rule", "seed"}
 
 
@@ -217,6 +218,7 @@ class Evaluate(Section):
     general: int = Field(default=0, ge=0)  # more questions, against forgetting: arithmetic, logic, JSON and the like
     forgetting_margin: Margin = 0.05  # how much worse tuned may be on those
     tutorial: bool = False  # and free-text questions, of which key points are found and nothing is decided
+    code: int = Field(default=0, ge=0)  # more held-out questions, whose answers are code that is run in a sandbox
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
     efforts: Efforts = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
@@ -268,11 +270,11 @@ class Evaluate(Section):
 
     @property
     def _besides(self) -> dict[str, Any]:
-        """Nothing where none are asked: such a set is what it was before there were any. One's own file has no seed.
-        The tutorial's questions are told here too, and the same of them."""
-        seed = {"seed": self.seed} if self.questions_file else {}
-        tutorial = {TUTORIAL: True} if self.tutorial else {}
-        return {**({GENERAL: self.general, **seed} if self.general else {}), **tutorial}
+        """General, tutorial and code questions; nothing where none are asked: such a set is what it was before there
+        were any. One's own file has no seed."""
+        seed = {"seed": self.seed} if self.questions_file and self.general else {}
+        asked = {GENERAL: self.general, CODE: self.code, TUTORIAL: self.tutorial}
+        return {key: value for key, value in asked.items() if value} | seed
 
     def require_questions(self, path: Path, made: Mapping[str, Any]) -> None:
         """Raise UserError when the set in `path` was made from other settings, or taken from another file, than these
@@ -288,7 +290,7 @@ class Evaluate(Section):
         count = made.get("questions")
         if self.questions_file and isinstance(count, int) and count >= now.get("questions", 0):
             now.pop("questions", None)  # one's own file has what it has: more is no less strict
-        now |= {key: none for key, none in ((GENERAL, 0), (TUTORIAL, False)) if key in made and key not in now}
+        now = {key: none for key, none in {GENERAL: 0, CODE: 0, TUTORIAL: False}.items() if key in made} | now
         if other := [key for key in now if made.get(key) != now[key]]:
             raise UserError(
                 f"{path} is not the question set of this recipe",

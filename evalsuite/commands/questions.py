@@ -24,7 +24,7 @@ COUNT = click.IntRange(0)
 @click.pass_context
 def questions(context: click.Context, path: Path, out: Path | None) -> None:
     """Generate questions about what is held out, as many as [evaluate] taught says about what is trained on, and as
-    [evaluate] general says against forgetting.
+    [evaluate] general says against forgetting, and [evaluate] code whose answers are code.
 
     Each answer is verified: by running it, or in the passage that stands in the prompt. For passages, `tune collect`
     comes first. Where [evaluate] has a questions_file, your own questions are taken from it instead.
@@ -51,9 +51,9 @@ def build(path: Path, out: Path | None) -> None:
 def take(file: Path | None, path: Path, out: Path | None) -> None:
     """Make a question set of your own FILE, CSV or JSONL.  [default: questions_file of the recipe]
 
-    Columns: prompt, answer, grader (exact, literal, choice, yesno); and if you like kind, module (what belongs
-    together), split (held-out, taught, general), id, developer, guess. Every bad line is named, and nothing is written
-    then.
+    Columns: prompt, answer, grader (exact, literal, choice, yesno, signature); and if you like kind, module (what
+    belongs together), split (held-out, taught, general), id, developer, guess. Every bad line is named, and nothing is
+    written then.
     """
     recipe = read_recipe(path)
     named = recipe.evaluate.questions_file

@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
+from pydantic import Field
+
 from evalsuite.judging.excerpt import cut, without_secrets
 from evalsuite.judging.paired import Part
 from evalsuite.replies.answers import ARMS, Answer, Arm, Outcome
@@ -20,7 +22,7 @@ _NUMBERS = re.compile(r"\d+\.\d+|\d{4,}")
 
 
 class ErrorText(Part):
-    """What so many errors or timeouts said."""
+    """What so many errors or timeouts said, or running so many wrong answers that are code."""
 
     text: str  # at most 200 characters
     count: int
@@ -44,11 +46,12 @@ class Failures(Part):
     errors: tuple[ErrorText, ...]  # the most frequent first, at most 5
     other_errors: int  # that say something else
     replies: tuple[Example, ...]  # of each outcome without an answer that there was, as Outcome has them in order
+    code: tuple[ErrorText, ...] = Field(default=(), exclude_if=lambda said: not said)  # of wrong answers that are code
 
 
 def failures(answers: Iterable[Answer], efforts: Sequence[Effort]) -> tuple[Failures, ...]:
     """One for each effort and arm at which something went wrong; examples are the first by the question's id."""
-    failed = sorted((a for a in answers if a.outcome != "answered"), key=lambda a: a.question)
+    failed = sorted((a for a in answers if a.outcome != "answered" or a.ran), key=lambda a: a.question)
     mine = {
         (effort, arm): [a for a in failed if (a.effort, a.arm) == (effort, arm)] for effort in efforts for arm in ARMS
     }
@@ -56,18 +59,26 @@ def failures(answers: Iterable[Answer], efforts: Sequence[Effort]) -> tuple[Fail
 
 
 def _failures(arm: Arm, effort: Effort, failed: Sequence[Answer]) -> Failures:
-    texts: dict[str, list[str]] = {}
-    for text in (without_secrets(a.error, SHOWN) for a in failed if a.error):
-        texts.setdefault(_NUMBERS.sub("#", text), []).append(text)
-    groups = sorted(texts.values(), key=lambda same: (-len(same), same[0]))
-    replies = {outcome: [a for a in failed if a.outcome == outcome and not a.error] for outcome in get_args(Outcome)}
+    errors, code = _grouped(a.error for a in failed), _grouped(a.ran for a in failed)
+    unanswered = [a for a in failed if not a.error and not a.ran]
+    replies = {outcome: [a for a in unanswered if a.outcome == outcome] for outcome in get_args(Outcome)}
     return Failures(
         arm=arm,
         effort=effort,
-        errors=tuple(ErrorText(text=same[0], count=len(same)) for same in groups[:ERRORS_SHOWN]),
-        other_errors=sum(map(len, groups[ERRORS_SHOWN:])),
+        errors=errors[:ERRORS_SHOWN],
+        other_errors=sum(e.count for e in errors[ERRORS_SHOWN:]),
         replies=tuple(_example(outcome, found) for outcome, found in replies.items() if found),
+        code=code[:ERRORS_SHOWN],
     )
+
+
+def _grouped(said: Iterable[str]) -> tuple[ErrorText, ...]:
+    """Texts that differ in numbers alone together, the most frequent first."""
+    texts: dict[str, list[str]] = {}
+    for text in (without_secrets(each, SHOWN) for each in said if each):
+        texts.setdefault(_NUMBERS.sub("#", text), []).append(text)
+    groups = sorted(texts.values(), key=lambda same: (-len(same), same[0]))
+    return tuple(ErrorText(text=same[0], count=len(same)) for same in groups)
 
 
 def _example(outcome: Outcome, found: Sequence[Answer]) -> Example:

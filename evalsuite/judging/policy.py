@@ -7,7 +7,7 @@ from pydantic import Field, JsonValue
 from evalsuite.judging.paired import Part
 from evalsuite.questions import Split
 from tune.harmony import Effort
-from tune.recipe import GENERAL, TUTORIAL, Evaluate, Gated, Limits, tokens_at
+from tune.recipe import CODE, GENERAL, TUTORIAL, Evaluate, Gated, Limits, tokens_at
 
 FORGETTING = 0.05  # not in a report that has it, so that those without general questions stay what they were
 
@@ -116,7 +116,7 @@ def _made(judged: Judged, asked: Evaluate) -> list[str]:
     for name in sorted(now.keys() - {"modules", TUTORIAL}):  # advice makes no verdict stricter
         # Of general ones those that there are: the templates may have given fewer than were wanted.
         was = judged.general if name == GENERAL else judged.made.get(name)
-        fewer = name in ("questions", "taught", GENERAL)
+        fewer = name in ("questions", "taught", GENERAL, CODE)
         if was != now[name] and not (fewer and isinstance(was, int) and was > now[name]):
             out.append(f"{name} {_said(was)}, and the recipe has {_said(now[name])}")
     return out

@@ -17,7 +17,7 @@ from evalsuite.own import file, free
 from evalsuite.own.file import Row
 from evalsuite.packs.general import general
 from evalsuite.packs.tutorial import tutorial
-from evalsuite.questions import Grader, Question, QuestionSet, Split
+from evalsuite.questions import RUN, Grader, Question, QuestionSet, Split
 from tune.errors import UserError
 from tune.recipe import GENERAL, OWN, TUTORIAL, Evaluate, Recipe
 from tune.terminal import one_line
@@ -25,7 +25,7 @@ from tune.terminal import one_line
 KIND = "own"
 LONGEST = {"prompt": 20_000, "answer": 200, "developer": 2_000, "kind": 64, "module": 64, "id": 64}  # characters
 SHOWN = 20  # bad lines that are listed
-GRADERS, SPLITS = get_args(Grader), get_args(Split)
+GRADERS, SPLITS = tuple(g for g in get_args(Grader) if g not in RUN), get_args(Split)
 
 _LETTER = re.compile(r"\(?([A-Za-z])\)?")
 _LISTED = re.compile(

@@ -38,7 +38,7 @@ def closed_book(wanted: Evaluate, report: Callable[[str], None] = lambda _: None
     """
     seed = wanted.seed
     facts = harvest(sorted(set(wanted.modules)))
-    skipped = {m.name: why for m in facts if (why := _nothing(m))}
+    skipped = {m.name: why for m in facts if (why := nothing(m))}
     facts = tuple(m for m in facts if m.name not in skipped)
     candidates = _distinct({kind: list(make(facts, rng(seed, kind))) for kind, make in KINDS.items()})
     left_out = Counter(c.unfit for _, c in candidates if c.unfit)
@@ -87,7 +87,8 @@ def _tell_of_few(
         report(f"too few for an even set of {wanted}: {', '.join(f'{kind} {n}' for kind, n in few.items())}")
 
 
-def _nothing(module: Module) -> str:
+def nothing(module: Module) -> str:
+    """Why a module gives no question, or ""."""
     holds = module.routines or module.classes or module.constants or module.sessions or module.expressions
     return module.error or ("" if holds else "it defines nothing that can be asked about")
 
@@ -101,7 +102,7 @@ def _distinct(candidates: dict[str, list[Candidate]]) -> list[tuple[str, Candida
 def _question(kind: str, candidate: Candidate, truth: str, seed: int, answer_rule: str) -> Question | None:
     """The question, or None when its truth is unfit: too long, tied to this machine, or told by the prompt."""
     prompt, answer, grader = candidate.prompt, truth, candidate.grader
-    if not sayable(truth) or _ADDRESS.search(truth) or _PATH.search(truth):
+    if not sayable(truth) or of_this_machine(truth):
         return None
     if candidate.options:
         if truth not in candidate.options:
@@ -128,6 +129,11 @@ def _question(kind: str, candidate: Candidate, truth: str, seed: int, answer_rul
         developer=answer_rule,
     )
     return question if graded(question) else None
+
+
+def of_this_machine(truth: str) -> bool:
+    """Whether it holds an address or a path."""
+    return bool(_ADDRESS.search(truth) or _PATH.search(truth))
 
 
 def _spellings(truth: str) -> set[str]:

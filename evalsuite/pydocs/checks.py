@@ -40,6 +40,21 @@ def default(module: str, path: str, name: str) -> str:
     return literal(found.default)
 
 
+def signature(module: str, path: str) -> str:
+    """As a `def` writes it, without annotations. Raises where a default is no literal, or it takes `*` or `**`."""
+    found = parameters(module, path)
+    if {p.kind for p in inspect.signature(look(module, path)).parameters.values()} & {
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    }:
+        raise ValueError("variadic")
+    for p in found:
+        if p.default is not p.empty and literal(p.default) != repr(p.default):
+            raise ValueError("a default is no literal")
+    plain = inspect.Signature([p.replace(annotation=p.empty) for p in found])
+    return f"{path.rpartition('.')[2]}{plain}"
+
+
 def keyword_only(module: str, path: str, name: str) -> str:
     found = parameter(module, path, name)
     return "yes" if found.kind is found.KEYWORD_ONLY else "no"

@@ -18,7 +18,7 @@ from typing import Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from evalsuite.questions import ADVICE, Question, QuestionSet
-from evalsuite.replies import request, sealed
+from evalsuite.replies import graders, request, sealed
 from evalsuite.replies.graders import grade, lenient, parse
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
@@ -81,6 +81,7 @@ class Answer(Reply):
     outcome: Outcome
     score: Literal[0, 1] | None  # what is paired and tested later is a flip: there is no half an answer
     parsed: str = ""  # of an unparsed reply what it seems to say, unscored
+    ran: str = Field(default="", exclude_if=lambda text: not text)  # what running said of a wrong answer that is code
 
 
 class Meta(BaseModel):
@@ -114,10 +115,12 @@ def graded(question: Question | None, reply: Reply) -> Answer:
         return Answer(**heard, outcome=wrong, score=0)
     if question and question.split == ADVICE:
         return Answer(**heard, outcome="answered", score=None)
-    if (parsed := parse(reply.text)) is None:
+    parsed = parse(reply.text, question.grader if question else "exact")
+    if parsed is None:
         return Answer(**heard, outcome="unparsed", score=0, parsed=lenient(reply.text))
     score: Literal[0, 1] | None = None if question is None else 1 if grade(question, parsed) else 0
-    return Answer(**heard, outcome="answered", score=score, parsed=parsed)
+    ran = graders.ran(question, parsed) if question else ""
+    return Answer(**heard, outcome="answered", score=score, parsed=parsed, ran=ran)
 
 
 def _unanswered(reply: Reply) -> Outcome | None:
@@ -136,10 +139,12 @@ def read(path: Path, questions: QuestionSet) -> list[Answer]:
     """All replies on file, graded. A last line without its end, cut short by a kill, is dropped.
 
     Raises UserError for any other line that is not as it was written, and when a request has two replies: one of them
-    could be chosen. An error and then a reply is a retry.
+    could be chosen. An error and then a reply is a retry. Raises it too where answers have to be run and cannot be
+    (graders.require), replies or not.
     """
+    graders.require(questions)
     known = {q.id: q for q in questions.questions}
-    out: list[Answer] = []
+    out: list[Reply] = []
     heard: dict[tuple[object, ...], int] = {}
     for number, text in sealed.read(path):
         if text.startswith(_HEADER):
@@ -155,8 +160,10 @@ def read(path: Path, questions: QuestionSet) -> list[Answer]:
                 why=f"line {first} holds another, and which of them counts must not be a choice",
                 fix="remove both lines: the question is asked again",
             )
-        out.append(graded(known.get(reply.question), reply))
-    return out
+        out.append(reply)
+    asked = [(known[r.question], r.text) for r in out if r.question in known]
+    graders.prepare((q, parse(text, q.grader)) for q, text in asked if q.code)
+    return [graded(known.get(reply.question), reply) for reply in out]
 
 
 def headers(path: Path) -> list[Meta]:

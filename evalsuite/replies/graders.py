@@ -1,26 +1,36 @@
-"""A model's reply to an answer, and an answer to a score. Pure.
+"""A model's reply to an answer, and an answer to a score.
 
-A reply is data of any size and shape: it is cut before it is parsed and never run.
+A reply is data of any size and shape: it is cut before it is parsed. It is never run, but for answers that are code, in
+a sandbox (evalsuite/code); all else is pure.
 """
 
 import ast
+import platform
 import re
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from evalsuite.questions import Grader, Question
+from evalsuite.code import answer, execution, signature
+from evalsuite.questions import Grader, Question, QuestionSet
 from evalsuite.replies import normal
 from evalsuite.replies.normal import LONGEST
+from tune.errors import UserError
 
 VERSION = 2  # raised whenever a reply may be scored otherwise than before
 
 _CHOICE = re.compile(r"\(?([A-Za-z])\)?(?:[).:]\s.*)?")
 
 
-def parse(text: str) -> str | None:
-    """What the last answer line says, without Markdown around it or one period after it; else None."""
-    return normal.answer(text)
+def parse(text: str, grader: Grader = "exact") -> str | None:
+    """What the last answer line says, without Markdown around it or one period after it; else None. Of a doctest what
+    the last code fence holds."""
+    return normal.fenced(text) if grader == "doctest" else normal.answer(text)
+
+
+def said(grader: Grader, answer: str) -> str:
+    """How a reply ends that gives this answer."""
+    return f"```\n{answer}\n```" if grader == "doctest" else f"ANSWER: {answer}"
 
 
 def lenient(text: str) -> str:
@@ -33,14 +43,52 @@ def grade(question: Question, parsed: str | None) -> float:
     """1.0 when the parsed answer is right by the question's grader, else 0.0; None is wrong."""
     if parsed is None or len(parsed) > LONGEST:
         return 0.0
+    if question.code:
+        return float(answer.verdict(question, question.code, _spellings(parsed)).right)
     read = _READERS[question.grader]
     truth = read(question.answer)
     return float(truth is not None and truth in _given(question.grader, parsed))
 
 
+def ran(question: Question, parsed: str | None) -> str:
+    """What running said of an answer that is wrong; "" for a right one, and where nothing is run."""
+    if question.code is None or parsed is None or len(parsed) > LONGEST:
+        return ""
+    return answer.verdict(question, question.code, _spellings(parsed)).log
+
+
+def prepare(asked: Iterable[tuple[Question, str | None]]) -> None:
+    """Run what grading these will run, several at once and each distinct program once. Raises UserError where no
+    sandbox shuts code in."""
+    each = [(q, q.code, parsed) for q, parsed in asked if q.code and parsed is not None and len(parsed) <= LONGEST]
+    if each:
+        programs = (answer.program(q, code, _spellings(parsed)) for q, code, parsed in each)
+        execution.run(p for p in programs if p)
+
+
+def require(questions: QuestionSet) -> None:
+    """Raise UserError where answers have to be run and cannot be, or would be by another Python than asked about."""
+    if not any(q.code for q in questions.questions):
+        return
+    execution.require()
+    about, here = questions.python, platform.python_version()
+    if about and about.split(".")[:2] != here.split(".")[:2]:
+        raise UserError(
+            "answers that are code would be run by another Python than they are about",
+            why=f"the questions were made for Python {about}, and this is {here}",
+            fix=f"run evalsuite with Python {'.'.join(about.split('.')[:2])}, or make them anew: evalsuite questions",
+        )
+
+
 def meaning(question: Question) -> Hashable:
     """What its answer is to its grader: equal for answers that are the same in other spellings."""
+    if question.code:
+        return question.grader, question.module, question.code.source, question.code.value
     return question.grader, _READERS[question.grader](question.answer)
+
+
+def _spellings(parsed: str) -> tuple[str, ...]:
+    return normal.readings(parsed)[:3]
 
 
 def _given(grader: Grader, parsed: str) -> list[Hashable]:
@@ -87,9 +135,14 @@ def _exact(value: str) -> Hashable | None:
     return " ".join(value.split())
 
 
+def _signature(value: str) -> Hashable | None:
+    return signature.read(value, _literal)
+
+
 _READERS: dict[Grader, Callable[[str], Hashable | None]] = {
     "exact": _exact,
     "literal": _literal,
     "choice": _choice,
     "yesno": _yesno,
+    "signature": _signature,
 }

@@ -6,12 +6,14 @@ is: which reading counts is the grader's (replies/graders.py).
 """
 
 import re
+from textwrap import dedent
 from typing import NamedTuple
 
 LONGEST = 2_000  # characters of an answer that are looked at; truths are far shorter
 
 _UNSEEN = "\u200b-\u200f\u2060\ufeff"  # zero-width spaces, joiners, marks
 _LINE = re.compile(rf"(?i)[\s>#*+•`_{_UNSEEN}-]*ANSWER[\s*`_{_UNSEEN}]*:(?:[*_`]+(?=\s))?(.*)")
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})\s*[\w+-]*\s*")
 _EDGES = "*`\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _TEX = re.compile(
     r"(?s)\$\$(.+)\$\$|\$(.+)\$|\\\((.+)\\\)|\\\[(.+)\\\]"
@@ -45,6 +47,20 @@ def answer(text: str) -> str | None:
         if (found := _LINE.fullmatch(line)) and (value := undressed(found[1][: LONGEST + 1])):
             return value
     return None
+
+
+def fenced(text: str) -> str | None:
+    """What the last closed code fence holds, cut to LONGEST + 1 characters; None without one that holds anything."""
+    fence, held, found = "", list[str](), None
+    for line in text.splitlines():
+        mark = _FENCE.fullmatch(line)
+        if fence and line.strip() == fence:
+            found, fence = "\n".join(held), ""
+        elif fence:
+            held.append(line)
+        elif mark:
+            fence, held = mark[1], []
+    return dedent(found)[: LONGEST + 1] if found and found.strip() else None
 
 
 def undressed(value: str) -> str:

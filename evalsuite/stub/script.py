@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
+from evalsuite.replies.graders import said
 from tune.harmony import Effort
 
 Kind = Literal[
@@ -104,9 +105,9 @@ def compose(
     model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question]
 ) -> Reply:
     """The faultless reply, before any token limit: reasoning of the effort's length, then the answer."""
-    said = prompt_of(messages)
-    question = known.get(said)
-    scripted = next((text for pattern, text in model.says.items() if re.search(pattern, said)), None)
+    prompted = prompt_of(messages)
+    question = known.get(prompted)
+    scripted = next((text for pattern, text in model.says.items() if re.search(pattern, prompted)), None)
     reasoning = [f"thought{i} " for i in range(model.reasoning_tokens[effort])]
     if scripted is not None:
         answer = re.findall(r"\s*\S+\s?", scripted)
@@ -116,7 +117,8 @@ def compose(
         accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]
         right = chance(model.seed or name, question.id, effort) < accuracy
         value = question.answer if right else wrong(question)
-        answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\nANSWER: {value}")
+        end = said(question.grader, value)
+        answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\n{end}")
     prompt = sum(len(text_of(m).split()) for m in messages)
     return Reply(words=reasoning + answer, reasoning=len(reasoning), prompt_tokens=prompt, finish="stop")
 

@@ -176,7 +176,9 @@ def _failed(f: Failures) -> str:
     parts = [f"{e.count} × {e.text}" for e in f.errors]
     parts += [f"{f.other_errors} other errors"] if f.other_errors else []
     parts += [f"{e.count} {e.outcome}, such as {e.question}" + (f": {e.text}" if e.text else "") for e in f.replies]
-    return f"{f.arm} at {f.effort}, replies without an answer: {'; '.join(parts)}"
+    said = [f"replies without an answer: {'; '.join(parts)}"] if parts else []
+    said += [f"wrong code, run: {'; '.join(f'{e.count} × {e.text}' for e in f.code)}"] if f.code else []
+    return f"{f.arm} at {f.effort}, {'; '.join(said)}"
 
 
 def _tell(case: ElementTree.Element, lines: list[str]) -> None:

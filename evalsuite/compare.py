@@ -77,6 +77,7 @@ def compare(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
+            repeats=settings.repeats,
             concurrency=concurrency,
             allow_unlike=allow_unlike,
             report=progress,
@@ -122,7 +123,12 @@ def replay(
             fix=f"give its questions by --questions, or {again}",
         )
     _beside(asked, out / report.QUESTIONS, question_file)
-    sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed)
+    sampling = Sampling(
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        repeats=settings.repeats,
+    )
     meta = of_these[-1].model_copy(update={"sampling": sampling})
     found = ask.on_file(file, asked, settings.efforts, meta, progress)
     for line in _missing(asked, found, settings, meta):
@@ -144,9 +150,10 @@ def _missing(asked: QuestionSet, found: Sequence[Answer], settings: Evaluate, me
     """What a replay lacks, an arm and effort a line."""
     lacks = answers.expected(asked, settings.efforts, meta).keys() - {a.key for a in found if not a.error}
     failed: Counter[tuple[str, str]] = Counter((a.arm, a.effort) for a in found if a.error)
-    for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort in lacks).items()):
+    for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort, _ in lacks).items()):
         ended = f", {errors} of them ended in an error" if (errors := failed[arm, effort]) else ""
-        yield f"{arm} at effort {effort}: {count} of {len(asked.questions)} answers are missing{ended}"
+        every = len(asked.questions) * settings.repeats
+        yield f"{arm} at effort {effort}: {count} of {every} answers are missing{ended}"
 
 
 def _measured(path: Path, meta: Meta) -> Throughput | None:

@@ -5,7 +5,7 @@ Knows no endpoint and no question set.
 
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.judging import policy as policies
 from evalsuite.judging import power
@@ -22,7 +22,7 @@ CLAIMS = 2  # of every effort: right answers, and readable ones; and one more wh
 
 class Row(NamedTuple):
     """At a share of flips: how often two equal models pass the whole gate, and the questions with which they do as
-    often as the policy's power says."""
+    often as the policy's power says. Of K repeats: if flips are chance, of whose variance they leave one part in K."""
 
     flips: float
     power: float
@@ -41,6 +41,7 @@ class Plan(BaseModel):
     margin: float
     alpha: float
     target: float
+    repeats: int = Field(default=1, exclude_if=lambda count: count == 1)
     requests: int
     tokens: int
     rows: tuple[Row, ...]
@@ -49,7 +50,7 @@ class Plan(BaseModel):
 def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
     policy = policies.of(asked)
-    each = 2 * (asked.questions + asked.taught + asked.general)  # both arms
+    each = 2 * (asked.questions + asked.taught + asked.general) * asked.repeats  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,
@@ -58,6 +59,7 @@ def plan(asked: Evaluate) -> Plan:
         margin=asked.margin,
         alpha=asked.alpha,
         target=policy.power,
+        repeats=asked.repeats,
         requests=each * len(asked.efforts),
         tokens=each * sum(tokens_at(asked.max_tokens, effort) for effort in asked.efforts),
         rows=tuple(_row(asked, flips, policy) for flips in FLIPS),
@@ -66,14 +68,23 @@ def plan(asked: Evaluate) -> Plan:
 
 def words(made: Plan) -> str:
     """As the terminal shows it."""
+    each = f", {made.repeats} answers each" if made.repeats > 1 else ""
     claims = (CLAIMS + bool(made.general)) * len(made.efforts)
     general = f", {made.general} general" if made.general else ""
     lines = [
-        f"{made.questions} held-out questions{general} and {made.taught} taught ones, asked of base and tuned at"
+        f"{made.questions} held-out questions{general} and {made.taught} taught ones{each}, asked of base and tuned at"
         f" {', '.join(made.efforts)}: {made.requests:,} requests, at most {made.tokens:,} tokens",
         f"margin {stated(made.margin)} points, alpha {made.alpha:g};"
         f" chance that two equal models pass all {claims} checks:",
         *(["the last column says how many of each, held-out and general"] if made.general else []),
+        *(
+            [
+                f"where answers flip by chance alone, of which {made.repeats} answers show the mean; "
+                "where tuned has changed what it knows, repeats = 1 shows as much"
+            ]
+            if made.repeats > 1
+            else []
+        ),
         "",
         f"answers that flip   with {made.questions} questions   questions for {made.target:.0%}",
         *(
@@ -85,9 +96,9 @@ def words(made: Plan) -> str:
 
 
 def _row(asked: Evaluate, flips: float, policy: Policy) -> Row:
-    efforts, n = len(asked.efforts), asked.questions
-    held = [Planned(flips, modules=max(1, len(asked.modules)))] * efforts * CLAIMS
+    efforts, n, noise = len(asked.efforts), asked.questions, flips / asked.repeats
+    held = [Planned(noise, modules=max(1, len(asked.modules)))] * efforts * CLAIMS
     templates = sum(map(len, FAMILIES.values()))
-    general = [Planned(flips, modules=templates, split="general")] * efforts if asked.general else []
+    general = [Planned(noise, modules=templates, split="general")] * efforts if asked.general else []
     so_many = [one._replace(share=asked.general / n) for one in general]
     return Row(flips, power.gate(n, [*held, *so_many], policy), power.needed([*held, *general], policy))

@@ -100,6 +100,7 @@ class Report(Part):
             limits=self.policy.limits,
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
+            repeats=self.asked.sampling.repeats,
             modules=self.modules,
             questions=max((c.asked for c in self.of("held-out")), default=0),
             general=max((c.asked for c in self.of("general")), default=0),
@@ -158,13 +159,21 @@ def build(
     )
     held_out, *rest = (
         tuple(
-            compare(e, questions.questions, by_key, alpha=policy.alpha, margin=policy.at(split), split=split)
+            compare(
+                e,
+                questions.questions,
+                by_key,
+                alpha=policy.alpha,
+                margin=policy.at(split),
+                split=split,
+                repeats=asked.sampling.repeats,
+            )
             for e in efforts
         )
         for split in SPLITS
     )
     comparisons = held_out + tuple(c for some in rest for c in some if c.asked)
-    figures = measured.figures(questions.questions, by_key, efforts, policy, trained)
+    figures = measured.figures(questions.questions, heard.first(kept), efforts, policy, trained)
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
@@ -201,9 +210,9 @@ def build(
 def _identical(answers: Mapping[heard.Key, Answer]) -> bool:
     """Whether there are pairs of replies, and in each both arms said the same."""
     pairs = [
-        (a, answers[q, "tuned", e])
-        for (q, arm, e), a in answers.items()
-        if arm == "base" and (q, "tuned", e) in answers
+        (a, answers[q, "tuned", e, n])
+        for (q, arm, e, n), a in answers.items()
+        if arm == "base" and (q, "tuned", e, n) in answers
     ]
     pairs = [(b, t) for b, t in pairs if not b.error and not t.error]
     return bool(pairs) and all((b.text, b.reasoning) == (t.text, t.reasoning) for b, t in pairs)

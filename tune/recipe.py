@@ -220,6 +220,7 @@ class Evaluate(Section):
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
+    repeats: int = Field(default=1, ge=1, le=32)  # answers to each question, each with a seed of its own
     margin: Margin = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, ge=1e-6, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
@@ -239,6 +240,9 @@ class Evaluate(Section):
     def _limits(self) -> Self:
         if isinstance(self.max_tokens, dict) and (none := [e for e in self.efforts if e not in self.max_tokens]):
             raise ValueError(f"max_tokens is a table without a limit for effort {', '.join(none)}")
+        if self.repeats > 1 and not self.temperature:
+            again = f"repeats = {self.repeats} at temperature = 0 asks for the same answer again"
+            raise ValueError(f"{again}: set temperature = 1, at which GPT-OSS samples by default, or repeats = 1")
         return self
 
     @property
@@ -259,14 +263,8 @@ class Evaluate(Section):
                 fix = f"put {self.questions_file} beside recipe.toml, where a CI job runs the gate too"
                 raise UserError(f"there is no file {path}", why=why, fix=fix)
             least = {"questions": self.questions} if "questions" in self.model_fields_set else {}
-            digest = file_digest(path)
-            return {
-                OWN: path.name,
-                "sha256": digest,
-                **least,
-                "answer_rule": self.answer_rule,
-                **self._against_forgetting,
-            }
+            made = {OWN: path.name, "sha256": file_digest(path), **least, "answer_rule": self.answer_rule}
+            return {**made, **self._against_forgetting}
         sets = {"modules": sorted(set(self.modules)), "open_kinds": sorted(set(self.open_kinds))}
         return {**self.model_dump(include=ABOUT_QUESTIONS), **sets, **self._against_forgetting}
 

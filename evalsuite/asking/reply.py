@@ -46,11 +46,18 @@ async def reply(
     sampling: Sampling,
     retries: int,
     pace: Pace | None = None,
+    repeat: int = 0,
 ) -> Reply:
     """One reply, tried again as often as `retries` says; never raises for what a server does."""
     pace = pace or Pace(1)
-    asked = request.body(question, server.model, effort, sampling, server.usage)
-    known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": server.model}
+    asked = request.body(question, server.model, effort, sampling, server.usage, repeat)
+    known: dict[str, Any] = {
+        "question": question.id,
+        "arm": arm,
+        "effort": effort,
+        "repeat": repeat,
+        "model": server.model,
+    }
     known |= {"server": server.id, "request": request.digest(asked)}
     try:
         said = await heard(client, server, asked, retries, pace)

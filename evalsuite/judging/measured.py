@@ -1,4 +1,6 @@
-"""What a recipe sets a limit to, measured: questions and answers in, a figure for each limit and effort out."""
+"""What a recipe sets a limit to, measured: questions and answers in, a figure for each limit and effort out.
+
+Where a question was asked several times its first whole answer counts here: K answers to one are not K questions."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, inf, isfinite
@@ -11,7 +13,7 @@ from evalsuite.judging.paired import right
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.shares import Bounded
 from evalsuite.questions import Question
-from evalsuite.replies.answers import Answer, Arm, Key, Outcome
+from evalsuite.replies.answers import Answer, Arm, Item, Outcome
 from tune.harmony import Effort
 
 OUTCOMES: dict[Limited, set[Outcome]] = {
@@ -25,7 +27,7 @@ Heard = Sequence[Answer | None]  # a question each; None where none counts
 
 def figures(
     questions: Sequence[Question],
-    answers: Mapping[Key, Answer],
+    answers: Mapping[Item, Answer],
     efforts: Sequence[Effort],
     policy: Policy,
     trained: Trained | None = None,
@@ -52,7 +54,7 @@ def figures(
     return tuple(out)
 
 
-def _heard(answers: Mapping[Key, Answer], question: Question, arm: Arm, effort: Effort) -> Answer | None:
+def _heard(answers: Mapping[Item, Answer], question: Question, arm: Arm, effort: Effort) -> Answer | None:
     answer = answers.get((question.id, arm, effort))
     return None if answer is None or answer.error else answer
 

@@ -52,6 +52,7 @@ class Judged(Part):
     limits: Gated = Gated()
     max_tokens: Limits
     temperature: float
+    repeats: int = 1
     modules: tuple[str, ...]  # that the held-out questions are about
     questions: int  # held-out ones
     general: int = 0  # general ones
@@ -79,6 +80,8 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     out += dict.fromkeys(said)
     if judged.temperature != asked.temperature:
         out.append(f"temperature {judged.temperature:g}, and the recipe has {asked.temperature:g}")
+    if judged.repeats < asked.repeats:
+        out.append(f"repeats {judged.repeats}, and the recipe has {asked.repeats}")
     return (
         out
         + _modules(judged, asked)

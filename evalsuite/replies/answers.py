@@ -30,7 +30,8 @@ ARMS: tuple[Arm, ...] = get_args(Arm)
 Outcome = Literal[
     "answered", "unparsed", "off-format", "refused", "empty", "truncated", "truncated-reasoning", "timeout", "error"
 ]
-Key = tuple[str, str, str]  # question, arm, effort
+Item = tuple[str, str, str]  # question, arm, effort
+Key = tuple[str, str, str, int]  # and which of its repeats
 
 EFFORT_MISMATCH = "effort did not reach the prompt"  # begins the error of a reply made at another effort than asked
 MODEL_MISMATCH = "another model replied"  # begins the error of a reply that names another model, or another digest
@@ -48,6 +49,7 @@ class Reply(BaseModel):
     question: str
     arm: Arm
     effort: Effort
+    repeat: int = Field(default=0, ge=0, exclude_if=lambda number: number == 0)
     model: str  # the id that was asked for
     server: str  # Server.id
     request: str  # digest of everything that was sent
@@ -66,7 +68,7 @@ class Reply(BaseModel):
 
     @property
     def key(self) -> Key:
-        return (self.question, self.arm, self.effort)
+        return (self.question, self.arm, self.effort, self.repeat)
 
 
 class Answer(Reply):
@@ -188,6 +190,8 @@ def counted(
     for answer in answers:
         if answer.arm in meta.servers and answer.server != meta.servers[answer.arm].id:
             others["of another server"] += 1
+        elif answer.repeat >= meta.sampling.repeats:
+            others["of repeats that are not asked"] += 1
         elif answer.key not in wanted:
             others["to questions or at efforts that are not asked"] += 1
         elif answer.request != wanted[answer.key]:
@@ -201,11 +205,20 @@ def counted(
 def expected(questions: QuestionSet, efforts: Sequence[Effort], meta: Meta) -> Mapping[Key, str]:
     """The digest of every request of a run."""
     return {
-        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage))
+        (q.id, arm, effort, n): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage, n))
         for q in questions.questions
         for arm, server in meta.servers.items()
         for effort in efforts
+        for n in range(meta.sampling.repeats)
     }
+
+
+def first(answers: Iterable[Answer]) -> dict[Item, Answer]:
+    """Of the repeats of a question the first that came whole, an error where none did."""
+    out: dict[Item, Answer] = {}
+    for answer in sorted(answers, key=lambda a: (bool(a.error), a.repeat)):
+        out.setdefault((answer.question, answer.arm, answer.effort), answer)
+    return out
 
 
 def digest(answers: Iterable[Answer]) -> str:

@@ -44,6 +44,7 @@ class Model(Frozen):
 
     accuracy: float | dict[Effort, float] = 1.0
     seed: str = ""  # default: the model id
+    sampled: bool = False  # whether it is right hangs on the request's seed too, as at a temperature over 0
     reasoning_tokens: dict[Effort, int] = {"low": 4, "medium": 16, "high": 48}
     voice: str = "word"  # what it says, over and over, to a prompt that is in no question set
     root: str = ""  # what it is listed as standing for, as vLLM does
@@ -99,8 +100,9 @@ def wrong(question: Question) -> str:
 
 
 def compose(
-    model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question]
-) -> Reply:
+    model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question],
+    seed: int | None = None,
+) -> Reply:  # fmt: skip
     """The faultless reply, before any token limit: reasoning of the effort's length, then the answer."""
     question = known.get(prompt_of(messages))
     reasoning = [f"thought{i} " for i in range(model.reasoning_tokens[effort])]
@@ -108,7 +110,8 @@ def compose(
         answer = [f"{model.voice}{i} " for i in range(model.answer_tokens)]
     else:
         accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]
-        right = chance(model.seed or name, question.id, effort) < accuracy
+        drawn = [str(seed)] if model.sampled else []
+        right = chance(model.seed or name, question.id, effort, *drawn) < accuracy
         value = question.answer if right else wrong(question)
         answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\nANSWER: {value}")
     prompt = sum(len(text_of(m).split()) for m in messages)

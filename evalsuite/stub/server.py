@@ -139,7 +139,8 @@ class _Server:
         self.seen[key] += 1
         fault = self._fault(model, key)
         kind = fault.kind if fault else None
-        self.log.append({"model": name, "prompt": key[1], "effort": effort, "fault": kind, "max_tokens": _cap(body)})
+        asked = {"model": name, "prompt": key[1], "effort": effort, "seed": body.get("seed")}
+        self.log.append({**asked, "fault": kind, "max_tokens": _cap(body)})
         if self.left is not None and key[1] in self.known:
             if not self.left:
                 await self.never.wait()
@@ -154,7 +155,8 @@ class _Server:
             raise _Refused(_STATUS_FAULTS[fault.kind], f"scripted {kind}", after)
         if kind == "wrong_effort":
             effort = "low" if effort != "low" else "medium"
-        reply = limit(compose(model, name, effort, messages, self.known), _cap(body), bool(body.get("ignore_eos")))
+        said = compose(model, name, effort, messages, self.known, body.get("seed"))
+        reply = limit(said, _cap(body), bool(body.get("ignore_eos")))
         if kind == "empty":
             reply = reply.model_copy(update={"words": reply.words[: reply.reasoning]})
         if kind == "truncated":

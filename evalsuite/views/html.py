@@ -64,6 +64,7 @@ def render(report: Report) -> str:
     margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
         r=report,
+        repeats=report.asked.sampling.repeats,
         v=report.verdict,
         meaning=BROKEN if only_limits else MEANING[report.verdict.outcome] + (GAINED if gained else ""),
         sign=SIGN,

@@ -61,6 +61,9 @@ def markdown(report: Report) -> str:
     if report.note:
         lines += [f"> {_md(report.note)}", ""]
     lines += [f"- {_md(reason)}" for reason in verdict.reasons]
+    if (repeats := report.asked.sampling.repeats) > 1:
+        asked = f"of {report.questions_count} questions, {repeats} answers each"
+        lines += ["", f"Means {asked}; lost and gained by majority. Limits look at the first answer."]
     sure = f"difference, points ({confidence(report.policy.alpha)} bounds)"
     ways, general = gain.ways(report.comparisons), report.of("general")
     forgetting = stated(report.policy.forgetting_margin)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from evalsuite import questions, report
 from evalsuite.asking import ask
@@ -29,6 +30,7 @@ from tune import artefact
 from tune.artefact import VERSION, write_text
 from tune.data.page import require_pages
 from tune.errors import UserError
+from tune.harmony import Effort
 from tune.recipe import Evaluate
 
 NANO_NOTE = (
@@ -85,7 +87,8 @@ def compare(
         )
     )
     fit = not fitness.unfit(asked, settings.efforts, meta)
-    measured = compared.measured(arms, meta, speed, settings.efforts[0], live or progress) if speed and fit else None
+    effort = cast(Effort, settings.efforts[0])  # a load sends it as it is
+    measured = compared.measured(arms, meta, speed, effort, live or progress) if speed and fit else None
     return _written(asked, meta, settings, out, measured, trained)
 
 

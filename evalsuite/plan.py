@@ -13,8 +13,7 @@ from evalsuite.judging.notation import stated
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.power import Planned
 from evalsuite.packs.general import FAMILIES
-from tune.harmony import Effort
-from tune.recipe import Evaluate, tokens_at
+from tune.recipe import EffortName, Evaluate, tokens_at
 
 FLIPS = (0.02, 0.05, 0.1, 0.2)  # shares of the answers that differ in worth between two models, little tuned to much
 CLAIMS = 2  # of every effort: right answers, and readable ones; and one more where general questions are asked
@@ -37,7 +36,7 @@ class Plan(BaseModel):
     questions: int
     taught: int
     general: int
-    efforts: tuple[Effort, ...]
+    efforts: tuple[EffortName, ...]
     margin: float
     alpha: float
     target: float

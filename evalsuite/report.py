@@ -32,8 +32,8 @@ from evalsuite.replies import fitness, graders
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from tune.artefact import write_text
 from tune.errors import UserError, reason
-from tune.harmony import EFFORTS, Effort
-from tune.recipe import OWN
+from tune.harmony import EFFORTS
+from tune.recipe import OWN, EffortName
 
 SCHEMA = 5
 REMAKE = "evalsuite compare --base URL --tuned URL"
@@ -77,7 +77,7 @@ class Report(Part):
     questions_left_out: dict[str, int] = Field(default_factory=dict)  # reason -> candidates
     questions_skipped: dict[str, str] = Field(default_factory=dict)  # module -> reason
     asked: Meta  # whom, and how
-    efforts: tuple[Effort, ...]  # that had to be asked
+    efforts: tuple[EffortName, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
     comparisons: tuple[Comparison, ...]  # one an effort of held-out questions, then of taught and of general ones
@@ -124,7 +124,7 @@ def build(
     asked: Meta,
     created: str,
     policy: Policy,
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     trained: Trained | None = None,
     throughput: Throughput | None = None,
     note: str = "",
@@ -134,11 +134,11 @@ def build(
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
     one without answers makes the report INVALID. `trained` is taken as it is given, for no answer tells it: raises
-    UserError when it cannot be about these questions.
+    UserError when it cannot be about these questions. Low, medium and high come first, other efforts as given.
     """
     if trained and (why := trained.unlike(questions.questions)):
         raise UserError("contamination was measured of another question set", why=why, fix=REMAKE)
-    efforts = [e for e in EFFORTS if e in efforts]
+    efforts = [*(e for e in EFFORTS if e in efforts), *(e for e in dict.fromkeys(efforts) if e not in EFFORTS)]
     kept, others = heard.counted(answers, questions, efforts, asked)
     by_key = {a.key: a for a in kept}
     evidence = Evidence(

@@ -14,8 +14,9 @@ from tune.terminal import one_line
 
 Positive = Annotated[int, Field(gt=0)]
 Efforts = Annotated[list[Effort], Field(min_length=1)]
+EffortName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]  # of any endpoint: GPT-OSS has three
 Limits = Annotated[  # tokens of a reply, thinking and answer: one number, or a table by effort
-    Annotated[Positive, Tag("number")] | Annotated[dict[Effort, Positive], Field(min_length=1), Tag("table")],
+    Annotated[Positive, Tag("number")] | Annotated[dict[EffortName, Positive], Field(min_length=1), Tag("table")],
     Discriminator(lambda given: "table" if isinstance(given, dict) else "number"),
 ]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -216,7 +217,7 @@ class Evaluate(Section):
     general: int = Field(default=0, ge=0)  # more questions, against forgetting: arithmetic, logic, JSON and the like
     forgetting_margin: Margin = 0.05  # how much worse tuned may be on those
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
-    efforts: Efforts = ["low", "medium", "high"]
+    efforts: Annotated[list[EffortName], Field(min_length=1)] = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
@@ -297,7 +298,7 @@ class Evaluate(Section):
             )
 
 
-def tokens_at(limits: Limits, effort: Effort | None) -> int:
+def tokens_at(limits: Limits, effort: EffortName | None) -> int:
     """The limit at an effort; the highest one where none is named."""
     if isinstance(limits, int):
         return limits

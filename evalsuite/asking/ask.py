@@ -27,20 +27,19 @@ from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError
-from tune.harmony import Effort
-from tune.recipe import Limits, tokens_at
+from tune.recipe import EffortName, Limits, tokens_at
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CUT_SHARE = 0.02  # of replies that end at the token limit: more is worth a word
-Job = tuple[Question, Arm, Effort, int]  # and which repeat of it
+Job = tuple[Question, Arm, EffortName, int]  # and which repeat of it
 
 
 async def ask(
     questions: QuestionSet,
     arms: Mapping[Arm, Endpoint],
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     out: Path,
     *,
     max_tokens: Limits,
@@ -148,7 +147,9 @@ def _cut(found: Sequence[Answer], sampling: Sampling) -> Iterator[str]:
             yield f"{arm} at effort {effort}: {limit}, which count as wrong: raise evaluate.max_tokens"
 
 
-def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer], sampling: Sampling) -> list[Job]:
+def _jobs(
+    questions: QuestionSet, efforts: Sequence[EffortName], have: Sequence[Answer], sampling: Sampling
+) -> list[Job]:
     """Items in random order, the two arms of an item side by side in random order: drift of a server hits both.
 
     Repeats of a question are items too. One of each effort comes first, so that a limit that is too low shows at once.
@@ -167,7 +168,7 @@ def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answ
 def on_file(
     out: Path,
     questions: QuestionSet,
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     meta: Meta,
     report: Callable[[str], None],
 ) -> list[Answer]:

@@ -20,7 +20,8 @@ from evalsuite.replies.answers import ARMS, EFFORT_MISMATCH, MODEL_MISMATCH, Arm
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import DIGEST, Server, same, told_apart
 from tune.errors import UserError
-from tune.harmony import Effort
+from tune.harmony import EFFORTS
+from tune.recipe import EffortName
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -34,7 +35,7 @@ FEW = Sampling(max_tokens=24, temperature=0, seed=0)
 async def check(
     clients: Mapping[Arm, "AsyncOpenAI"],
     arms: Mapping[Arm, Endpoint],
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[Arm, Server]:
     """Who answers each arm. Raises UserError as `served`, and for whatever makes the comparison worthless."""
@@ -92,7 +93,7 @@ async def _version(client: "AsyncOpenAI", server: Server) -> str:
         return ""
 
 
-async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effort) -> Server:
+async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: EffortName) -> Server:
     """One token at one effort. Asked for once more without `stream_options` by a server that refuses them, and then
     that Server without usage. Raises UserError when it does not come, or not as it was asked for."""
     try:
@@ -103,7 +104,8 @@ async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effo
             return await _replies(client, server.model_copy(update={"usage": False}), arm, effort)
         fix = f"look at what answers at {server.url}, then run again"
         if str(e).startswith(EFFORT_MISMATCH):
-            fix = f"serve run --max-effort {effort} or higher, or leave {effort} out of [evaluate] efforts"
+            fix = f"leave {effort} out of [evaluate] efforts"
+            fix = f"serve run --max-effort {effort} or higher, or {fix}" if effort in EFFORTS else fix
         elif str(e).startswith(MODEL_MISMATCH):
             fix = f"name the model that replies by --{arm}-model, or ask its server directly"
         what = f"the {arm} endpoint {server.url} does not reply as asked at effort {effort}"

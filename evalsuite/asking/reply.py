@@ -18,7 +18,7 @@ from evalsuite.replies import request
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, TIMED_OUT, Arm, Reply
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
-from tune.harmony import Effort
+from tune.recipe import EffortName
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -42,7 +42,7 @@ async def reply(
     server: Server,
     question: Question,
     arm: Arm,
-    effort: Effort,
+    effort: EffortName,
     sampling: Sampling,
     retries: int,
     pace: Pace | None = None,

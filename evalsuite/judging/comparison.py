@@ -18,7 +18,7 @@ from evalsuite.judging.paired import Asked, Difference, Group, Part
 from evalsuite.questions import Question, Split
 from evalsuite.replies.answers import Answer, Key, Outcome
 from tune import harmony
-from tune.harmony import Effort
+from tune.recipe import EffortName
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CONFIDENCE = 0.95  # of the two-sided intervals shown beside an accuracy
@@ -56,7 +56,7 @@ class ArmFigures(Part):
 class Claim(NamedTuple):
     """What the gate asks of tuned at one effort: not to be worse in right answers, nor in answers that can be read."""
 
-    effort: Effort
+    effort: EffortName
     name: Literal["accuracy", "answering", "forgetting"]
     words: str
     difference: Difference
@@ -69,7 +69,7 @@ class Comparison(Part):
     """Base against tuned at one effort, on the questions of one split."""
 
     split: Split = "held-out"
-    effort: Effort
+    effort: EffortName
     repeats: int = Field(default=1, exclude_if=lambda count: count == 1)  # answers to each question, of each arm
     modules: int  # that the questions are about: what is bounded is bounded for others like them
     asked: int
@@ -117,7 +117,7 @@ class Comparison(Part):
 
 
 def compare(
-    effort: Effort,
+    effort: EffortName,
     questions: Sequence[Question],
     answers: Mapping[Key, Answer],
     *,

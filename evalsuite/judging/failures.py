@@ -10,7 +10,7 @@ from typing import Literal, get_args
 from evalsuite.judging.excerpt import cut, without_secrets
 from evalsuite.judging.paired import Part
 from evalsuite.replies.answers import ARMS, Answer, Arm, Outcome
-from tune.harmony import Effort
+from tune.recipe import EffortName
 
 ERRORS_SHOWN = 5  # texts, an arm and effort
 SHOWN = 200  # characters of a text
@@ -40,13 +40,13 @@ class Failures(Part):
     """What went wrong with one arm's replies at one effort."""
 
     arm: Arm
-    effort: Effort
+    effort: EffortName
     errors: tuple[ErrorText, ...]  # the most frequent first, at most 5
     other_errors: int  # that say something else
     replies: tuple[Example, ...]  # of each outcome without an answer that there was, as Outcome has them in order
 
 
-def failures(answers: Iterable[Answer], efforts: Sequence[Effort]) -> tuple[Failures, ...]:
+def failures(answers: Iterable[Answer], efforts: Sequence[EffortName]) -> tuple[Failures, ...]:
     """One for each effort and arm at which something went wrong; examples are the first by the question's id."""
     failed = sorted((a for a in answers if a.outcome != "answered"), key=lambda a: a.question)
     mine = {
@@ -55,7 +55,7 @@ def failures(answers: Iterable[Answer], efforts: Sequence[Effort]) -> tuple[Fail
     return tuple(_failures(arm, effort, found) for (effort, arm), found in mine.items() if found)
 
 
-def _failures(arm: Arm, effort: Effort, failed: Sequence[Answer]) -> Failures:
+def _failures(arm: Arm, effort: EffortName, failed: Sequence[Answer]) -> Failures:
     texts: dict[str, list[str]] = {}
     for text in (without_secrets(a.error, SHOWN) for a in failed if a.error):
         texts.setdefault(_NUMBERS.sub("#", text), []).append(text)

@@ -16,7 +16,7 @@ from evalsuite.judging.paired import Asked, Sides
 from evalsuite.judging.policy import Policy
 from evalsuite.questions import Question
 from evalsuite.replies.answers import Answer, Item
-from tune.harmony import Effort
+from tune.recipe import EffortName
 
 Pairs = Sequence[tuple[Question, Question]]  # an item, its twin
 
@@ -28,7 +28,7 @@ def pairs(questions: Sequence[Question]) -> list[tuple[Question, Question]]:
     return [(item, twin) for item, twin in found if item.split == twin.split]
 
 
-def figure(pairs: Pairs, answers: Mapping[Item, Answer], effort: Effort, limit: float, policy: Policy) -> Figure:
+def figure(pairs: Pairs, answers: Mapping[Item, Answer], effort: EffortName, limit: float, policy: Policy) -> Figure:
     if not pairs:
         lacking = "no question has a twin in the set; ask some, or take memorisation out of [evaluate.limits]"
         return Figure(effort=effort, name="memorisation", value=None, limit=limit, kept=False, broken_p=1.0, of="",
@@ -50,7 +50,7 @@ def figure(pairs: Pairs, answers: Mapping[Item, Answer], effort: Effort, limit: 
     )
 
 
-def _asked(question: Question, answers: Mapping[Item, Answer], effort: Effort) -> Asked:
+def _asked(question: Question, answers: Mapping[Item, Answer], effort: EffortName) -> Asked:
     base, tuned = (paired.right(answers.get((question.id, arm, effort))) for arm in ("base", "tuned"))
     return Asked(question.kind, question.module, 0.0, (base, tuned))
 

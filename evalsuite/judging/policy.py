@@ -6,8 +6,7 @@ from pydantic import Field, JsonValue
 
 from evalsuite.judging.paired import Part
 from evalsuite.questions import Split
-from tune.harmony import Effort
-from tune.recipe import GENERAL, Evaluate, Gated, Limits, tokens_at
+from tune.recipe import GENERAL, EffortName, Evaluate, Gated, Limits, tokens_at
 
 FORGETTING = 0.05  # not in a report that has it, so that those without general questions stay what they were
 
@@ -44,7 +43,7 @@ def of(asked: Evaluate) -> Policy:
 class Judged(Part):
     """What a verdict holds for, of what a recipe's [evaluate] section may ask for otherwise."""
 
-    efforts: tuple[Effort, ...]
+    efforts: tuple[EffortName, ...]
     margin: float
     forgetting_margin: float = FORGETTING
     alpha: float

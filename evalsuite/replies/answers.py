@@ -23,7 +23,7 @@ from evalsuite.replies.graders import grade, lenient, parse
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError, reason
-from tune.harmony import Effort
+from tune.recipe import EffortName
 
 Arm = Literal["base", "tuned"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
@@ -48,7 +48,7 @@ class Reply(BaseModel):
 
     question: str
     arm: Arm
-    effort: Effort
+    effort: EffortName
     repeat: int = Field(default=0, ge=0, exclude_if=lambda number: number == 0)
     model: str  # the id that was asked for
     server: str  # Server.id
@@ -178,7 +178,7 @@ def header(meta: Meta) -> bytes:
 
 
 def counted(
-    answers: Iterable[Answer], questions: QuestionSet, efforts: Sequence[Effort], meta: Meta
+    answers: Iterable[Answer], questions: QuestionSet, efforts: Sequence[EffortName], meta: Meta
 ) -> tuple[list[Answer], Counter[str]]:
     """The answers to exactly these requests of exactly these servers, one a key, and why how many others do not count.
 
@@ -202,7 +202,7 @@ def counted(
     return list(found.values()), others
 
 
-def expected(questions: QuestionSet, efforts: Sequence[Effort], meta: Meta) -> Mapping[Key, str]:
+def expected(questions: QuestionSet, efforts: Sequence[EffortName], meta: Meta) -> Mapping[Key, str]:
     """The digest of every request of a run."""
     return {
         (q.id, arm, effort, n): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage, n))

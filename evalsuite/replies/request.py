@@ -7,8 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
-from tune.harmony import Effort
-from tune.recipe import Limits, tokens_at
+from tune.recipe import EffortName, Limits, tokens_at
 
 
 class Sampling(BaseModel):
@@ -27,7 +26,7 @@ class Sampling(BaseModel):
 def body(
     question: Question,
     model: str,
-    effort: Effort | None,
+    effort: EffortName | None,
     sampling: Sampling,
     usage: bool = True,
     repeat: int = 0,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
-from tune.harmony import Effort
+from tune.harmony import EFFORTS, Effort
 
 Kind = Literal[
     "500", "503", "429", "401", "404", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort",
@@ -42,10 +42,10 @@ class Fault(Frozen):
 class Model(Frozen):
     """How one model id behaves. Models with the same `seed` get nested sets of questions right."""
 
-    accuracy: float | dict[Effort, float] = 1.0
+    accuracy: float | dict[str, float] = 1.0
     seed: str = ""  # default: the model id
     sampled: bool = False  # whether it is right hangs on the request's seed too, as at a temperature over 0
-    reasoning_tokens: dict[Effort, int] = {"low": 4, "medium": 16, "high": 48}
+    reasoning_tokens: dict[str, int] = {"low": 4, "medium": 16, "high": 48}
     voice: str = "word"  # what it says, over and over, to a prompt that is in no question set
     root: str = ""  # what it is listed as standing for, as vLLM does
     max_model_len: int | None = None  # tokens, as vLLM lists it; nothing is cut or refused by it
@@ -61,6 +61,7 @@ class Script(Frozen):
 
     models: dict[str, Model] = {"stub@0123456789abcdef": Model()}
     questions: Path | None = None  # a question set; prompts found in it are answered, right or wrong
+    efforts: tuple[str, ...] = EFFORTS  # others are refused
     default_effort: Effort = "medium"
     digest: str = ""  # sent as x-model-digest with every response, as `serve run` does
     version: str = ""  # what /version says; "": there is no such path
@@ -100,7 +101,7 @@ def wrong(question: Question) -> str:
 
 
 def compose(
-    model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question],
+    model: Model, name: str, effort: str, messages: list[dict[str, Any]], known: Mapping[str, Question],
     seed: int | None = None,
 ) -> Reply:  # fmt: skip
     """The faultless reply, before any token limit: reasoning of the effort's length, then the answer."""

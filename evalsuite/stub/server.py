@@ -26,7 +26,6 @@ import click
 from evalsuite import questions as question_sets
 from evalsuite.stub.script import Fault, Kind, Model, Reply, Script, chance, compose, limit, prompt_of
 from tune.errors import UserError
-from tune.harmony import EFFORTS
 
 __all__ = ["Fault", "Model", "Script", "main", "run", "serving"]
 
@@ -133,8 +132,9 @@ class _Server:
             raise _Refused(HTTPStatus.NOT_FOUND, f"The model `{name}` does not exist.")
         if "stream_options" in body and not self.script.stream_options:
             raise _Refused(HTTPStatus.BAD_REQUEST, "Unrecognized request argument supplied: stream_options")
-        if effort not in EFFORTS:
-            raise _Refused(HTTPStatus.BAD_REQUEST, f"reasoning_effort must be one of {', '.join(EFFORTS)}")
+        if effort not in self.script.efforts:
+            known = ", ".join(self.script.efforts)
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"reasoning_effort must be one of {known}")
         key = (name, prompt_of(messages), effort)
         self.seen[key] += 1
         fault = self._fault(model, key)

@@ -10,6 +10,7 @@ import click
 
 from evalsuite.commands.judge import judge
 from evalsuite.commands.load import bench, calibrate
+from evalsuite.commands.noise import noise
 from evalsuite.commands.options import KEYS, MODELS, PATH, RECIPE, read_recipe
 from evalsuite.commands.questions import questions
 from tune.errors import Group, UserError
@@ -31,7 +32,7 @@ def main() -> None:
     """
 
 
-for command in (questions, bench, calibrate, judge):
+for command in (questions, bench, calibrate, judge, noise):
     main.add_command(command)
 
 

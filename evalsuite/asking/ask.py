@@ -58,15 +58,16 @@ async def ask(
     the next call. Nothing is asked of servers that are unfit for it (replies/fitness.py). `report` is told what stays
     on a terminal, `live` every answer's line, to be rewritten in place; without it `report` gets one each 5 %. Raises
     UserError before anything is asked as `check` does, when `out` is not as it was written, and when an arm does
-    nothing but fail.
+    nothing but fail. With base alone, whose noise is asked for, it stands for tuned too in what is returned.
     """
-    if set(arms) != set(ARMS):
-        raise ValueError(f"arms are {', '.join(ARMS)}")
+    if set(arms) not in ({"base"}, set(ARMS)):
+        raise ValueError(f"arms are {', '.join(ARMS)}, or base alone")
     sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, repeats=repeats)
     answers.read(out, questions)  # a file that cannot be gone on with is found before anyone is asked anything
     clients = {arm: client(endpoint) for arm, endpoint in arms.items()}
     try:
         servers = await check(clients, arms, efforts, report)
+        servers = {arm: servers.get(arm, servers["base"]) for arm in ARMS}
         meta = Meta(questions=questions.digest, servers=servers, sampling=sampling, unlike_allowed=allow_unlike)
         with journal.opened(out) as file:
             have = [a for a in on_file(out, questions, efforts, meta, report) if not a.error]
@@ -76,8 +77,8 @@ async def ask(
                 for why in void:
                     report(f"nothing is asked: {why}")
                 return meta
-            jobs = _jobs(questions, efforts, have, sampling)
-            named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS)
+            jobs = _jobs(questions, [arm for arm in ARMS if arm in arms], efforts, have, sampling)
+            named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS if arm in arms)
             report(f"{len(jobs)} requests to {named}, {len(have)} on file")
             await _work(jobs, clients, servers, sampling, concurrency, retries, file, report, live)
     except OSError as e:  # the disk's: the network's come as the openai client's errors
@@ -148,7 +149,11 @@ def _cut(found: Sequence[Answer], sampling: Sampling) -> Iterator[str]:
 
 
 def _jobs(
-    questions: QuestionSet, efforts: Sequence[EffortName], have: Sequence[Answer], sampling: Sampling
+    questions: QuestionSet,
+    arms: Sequence[Arm],
+    efforts: Sequence[EffortName],
+    have: Sequence[Answer],
+    sampling: Sampling,
 ) -> list[Job]:
     """Items in random order, the two arms of an item side by side in random order: drift of a server hits both.
 
@@ -160,7 +165,7 @@ def _jobs(
     rng.shuffle(items)
     first = {effort: i for i, (_, effort, _) in reversed([*enumerate(items)])}
     items = [items[i] for i in sorted(range(len(items)), key=lambda i: first[items[i][1]] != i)]
-    jobs: Iterator[Job] = ((q, arm, effort, n) for q, effort, n in items for arm in rng.sample(ARMS, len(ARMS)))
+    jobs: Iterator[Job] = ((q, arm, effort, n) for q, effort, n in items for arm in rng.sample(arms, len(arms)))
     done = {a.key for a in have}
     return [job for job in jobs if (job[0].id, *job[1:]) not in done]
 

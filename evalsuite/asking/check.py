@@ -39,8 +39,8 @@ async def check(
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[Arm, Server]:
     """Who answers each arm. Raises UserError as `served`, and for whatever makes the comparison worthless."""
-    found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS}
-    if why := same(found["base"], found["tuned"]):
+    found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS if arm in arms}
+    if len(found) > 1 and (why := same(found["base"], found["tuned"])):
         raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
     for arm, server in found.items():
         for effort in dict.fromkeys(efforts):
@@ -50,7 +50,7 @@ async def check(
         found[arm] = server
     if not all(server.header for server in found.values()):
         found = {arm: await _probed(clients[arm], server, arm, report) for arm, server in found.items()}
-    if not told_apart(found["base"], found["tuned"]):
+    if len(found) > 1 and not told_apart(found["base"], found["tuned"]):
         report("base and tuned are not told apart by a digest or by what they say: are these two models?")
     return found
 

@@ -18,9 +18,10 @@ from transformers import GptOssForCausalLM
 
 from tune import harmony
 from tune.data import page
+from tune.evaluate import Evaluate
 from tune.harmony import Rendered
 from tune.nano import conversations, scratch, training
-from tune.recipe import Dataset, Evaluate, Nano
+from tune.recipe import Dataset, Nano
 
 STEPS, NAIVE_STEPS = 30, 4
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from deploy.receipt import Receipt
 from serve import command
 from tune.checkpoint import Checkpoint
-from tune.recipe import EnvName, Positive, Recipe, SecretName
+from tune.recipe import Recipe
+from tune.section import EnvName, Positive, SecretName
 
 Target = Literal["modal", "runpod", "sagemaker"]
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -16,10 +16,10 @@ from evalsuite.judging import opinions
 from evalsuite.judging.opinions import Opinions, Pair
 from evalsuite.replies import answers as heard
 from evalsuite.replies import opinion
-from evalsuite.replies.answers import ARMS, Answer, Key
+from evalsuite.replies.answers import ARMS, Answer, Item
 from evalsuite.report import ANSWERS, QUESTIONS
 from tune.errors import UserError
-from tune.harmony import Effort
+from tune.section import EffortName
 
 
 def advise(path: Path, judge: Endpoint, *, report: Callable[[str], None] = lambda _: None) -> Opinions:
@@ -31,7 +31,7 @@ def advise(path: Path, judge: Endpoint, *, report: Callable[[str], None] = lambd
     made = reports.read(path)
     asked = question_sets.read(path.with_name(QUESTIONS))
     kept, _ = heard.counted(heard.read(path.with_name(ANSWERS), asked), asked, made.efforts, made.asked)
-    by_key = {a.key: a for a in kept if not a.error}
+    by_key = heard.first(a for a in kept if not a.error)
     pairs = {
         (q.id, effort): Texts(q.prompt, base.text, tuned.text)
         for effort in made.efforts
@@ -63,7 +63,7 @@ def advise(path: Path, judge: Endpoint, *, report: Callable[[str], None] = lambd
     return found
 
 
-def _answer(answers: dict[Key, Answer], question: str, arm: str, effort: Effort) -> Answer | None:
+def _answer(answers: dict[Item, Answer], question: str, arm: str, effort: EffortName) -> Answer | None:
     """One that says something."""
     found = answers.get((question, arm, effort))
     return found if found and found.text.strip() else None

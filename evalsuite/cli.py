@@ -11,6 +11,7 @@ import click
 from evalsuite.commands.advise import advise
 from evalsuite.commands.judge import judge
 from evalsuite.commands.load import bench, calibrate
+from evalsuite.commands.noise import noise
 from evalsuite.commands.options import KEYS, MODELS, PATH, RECIPE, read_recipe
 from evalsuite.commands.questions import questions
 from tune.errors import Group, UserError
@@ -32,7 +33,7 @@ def main() -> None:
     """
 
 
-for command in (questions, bench, calibrate, judge, advise):
+for command in (questions, bench, calibrate, judge, advise, noise):
     main.add_command(command)
 
 
@@ -198,7 +199,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
 def _more(made: "Report") -> list[str]:
     """The step after INCONCLUSIVE, where more questions could decide. A limit that lacks something else says what."""
     from evalsuite.judging.limits import WORDS
-    from tune.recipe import OWN
+    from tune.evaluate import OWN
 
     undecided = [c for c in made.verdict.checks if c.outcome == "INCONCLUSIVE"]
     short = {c.name for c in undecided if c.name not in WORDS or re.search(LACKING, c.reason)}

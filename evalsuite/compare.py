@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import cast
 
 from evalsuite import questions, report
 from evalsuite.asking import ask
@@ -29,7 +30,8 @@ from tune import artefact
 from tune.artefact import VERSION, write_text
 from tune.data.page import require_pages
 from tune.errors import UserError
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
+from tune.harmony import Effort
 
 NANO_NOTE = (
     "The base is the nano model: these figures prove that the path works and, of kind smollm2, whether tuning taught "
@@ -79,6 +81,7 @@ def compare(
             max_tokens=settings.max_tokens,
             temperature=settings.temperature,
             seed=settings.seed,
+            repeats=settings.repeats,
             concurrency=concurrency,
             allow_unlike=allow_unlike,
             report=progress,
@@ -86,7 +89,8 @@ def compare(
         )
     )
     fit = not fitness.unfit(asked, settings.efforts, meta)
-    measured = compared.measured(arms, meta, speed, settings.efforts[0], live or progress) if speed and fit else None
+    effort = cast(Effort, settings.efforts[0])  # a load sends it as it is
+    measured = compared.measured(arms, meta, speed, effort, live or progress) if speed and fit else None
     return _written(asked, meta, settings, out, measured, trained)
 
 
@@ -124,7 +128,12 @@ def replay(
             fix=f"give its questions by --questions, or {again}",
         )
     _beside(asked, out / report.QUESTIONS, question_file)
-    sampling = Sampling(max_tokens=settings.max_tokens, temperature=settings.temperature, seed=settings.seed)
+    sampling = Sampling(
+        max_tokens=settings.max_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
+        repeats=settings.repeats,
+    )
     meta = of_these[-1].model_copy(update={"sampling": sampling})
     found = ask.on_file(file, asked, settings.efforts, meta, progress)
     for line in _missing(asked, found, settings, meta):
@@ -147,9 +156,10 @@ def _missing(asked: QuestionSet, found: Sequence[Answer], settings: Evaluate, me
     """What a replay lacks, an arm and effort a line."""
     lacks = answers.expected(asked, settings.efforts, meta).keys() - {a.key for a in found if not a.error}
     failed: Counter[tuple[str, str]] = Counter((a.arm, a.effort) for a in found if a.error)
-    for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort in lacks).items()):
+    for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort, _ in lacks).items()):
         ended = f", {errors} of them ended in an error" if (errors := failed[arm, effort]) else ""
-        yield f"{arm} at effort {effort}: {count} of {len(asked.questions)} answers are missing{ended}"
+        every = len(asked.questions) * settings.repeats
+        yield f"{arm} at effort {effort}: {count} of {every} answers are missing{ended}"
 
 
 def _measured(path: Path, meta: Meta) -> Throughput | None:

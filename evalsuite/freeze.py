@@ -22,7 +22,9 @@ from tune.data import page
 from tune.data.open_book import why_none
 from tune.data.page import PAGES, Page
 from tune.errors import UserError
-from tune.recipe import Evaluate, Open, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Recipe
+from tune.section import Open
 
 HELD_OUT, TAUGHT = "held_out.jsonl", "pages.jsonl"
 

@@ -17,7 +17,7 @@ from evalsuite.judging.notation import confidence, percent, points, stated
 from evalsuite.judging.paired import Asked, Group, Part
 from evalsuite.judging.policy import Policy
 from tune.errors import UserError
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 MODULES = 50  # simulated at most, for the number of items that an INCONCLUSIVE names
 

@@ -11,7 +11,8 @@ from evalsuite.balance import Found, diverse, even, graded, name, rng, sayable, 
 from evalsuite.questions import Question, Split
 from tune.data.open_book import Asked, asked, prompt
 from tune.data.page import Page
-from tune.recipe import Evaluate, Open
+from tune.evaluate import Evaluate
+from tune.section import Open
 
 FORM: Final = "ask"  # train is what examples look like
 

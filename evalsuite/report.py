@@ -34,8 +34,9 @@ from evalsuite.replies import fitness, graders
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from tune.artefact import write_text
 from tune.errors import UserError, reason
-from tune.harmony import EFFORTS, Effort
-from tune.recipe import OWN
+from tune.evaluate import OWN
+from tune.harmony import EFFORTS
+from tune.section import EffortName
 
 SCHEMA = 5
 REMAKE = "evalsuite compare --base URL --tuned URL"
@@ -79,7 +80,7 @@ class Report(Part):
     questions_left_out: dict[str, int] = Field(default_factory=dict)  # reason -> candidates
     questions_skipped: dict[str, str] = Field(default_factory=dict)  # module -> reason
     asked: Meta  # whom, and how
-    efforts: tuple[Effort, ...]  # that had to be asked
+    efforts: tuple[EffortName, ...]  # that had to be asked
     policy: Policy
     evidence: Evidence
     comparisons: tuple[Comparison, ...]  # one an effort of held-out questions, then of taught and of general ones
@@ -103,6 +104,7 @@ class Report(Part):
             limits=self.policy.limits,
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
+            repeats=self.asked.sampling.repeats,
             modules=self.modules,
             questions=max((c.asked for c in self.of("held-out")), default=0),
             general=max((c.asked for c in self.of("general")), default=0),
@@ -126,7 +128,7 @@ def build(
     asked: Meta,
     created: str,
     policy: Policy,
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     trained: Trained | None = None,
     throughput: Throughput | None = None,
     note: str = "",
@@ -137,12 +139,12 @@ def build(
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
     one without answers makes the report INVALID. Free-text answers are advice: nothing else is worked out from them, as
     if they had not been asked for. `trained` is taken as it is given, for no answer tells it: raises
-    UserError when it cannot be about these questions.
+    UserError when it cannot be about these questions. Low, medium and high come first, other efforts as given.
     """
     judged, free = questions.judged, {q.id for q in questions.advice}
     if trained and (why := trained.unlike(judged)):
         raise UserError("contamination was measured of another question set", why=why, fix=REMAKE)
-    efforts = [e for e in EFFORTS if e in efforts]
+    efforts = [*(e for e in EFFORTS if e in efforts), *(e for e in dict.fromkeys(efforts) if e not in EFFORTS)]
     told = list(answers)
     kept, others = heard.counted([a for a in told if a.question not in free], questions, efforts, asked)
     prose, _ = heard.counted([a for a in told if a.question in free], questions, efforts, asked)
@@ -164,11 +166,22 @@ def build(
         unfit=tuple(fitness.unfit(questions, efforts, asked)),
     )
     held_out, *rest = (
-        tuple(compare(e, judged, by_key, alpha=policy.alpha, margin=policy.at(split), split=split) for e in efforts)
+        tuple(
+            compare(
+                e,
+                judged,
+                by_key,
+                alpha=policy.alpha,
+                margin=policy.at(split),
+                split=split,
+                repeats=asked.sampling.repeats,
+            )
+            for e in efforts
+        )
         for split in SPLITS
     )
     comparisons = held_out + tuple(c for some in rest for c in some if c.asked)
-    figures = measured.figures(judged, by_key, efforts, policy, trained)
+    figures = measured.figures(judged, heard.first(kept), efforts, policy, trained)
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
@@ -207,9 +220,9 @@ def build(
 def _identical(answers: Mapping[heard.Key, Answer]) -> bool:
     """Whether there are pairs of replies, and in each both arms said the same."""
     pairs = [
-        (a, answers[q, "tuned", e])
-        for (q, arm, e), a in answers.items()
-        if arm == "base" and (q, "tuned", e) in answers
+        (a, answers[q, "tuned", e, n])
+        for (q, arm, e, n), a in answers.items()
+        if arm == "base" and (q, "tuned", e, n) in answers
     ]
     pairs = [(b, t) for b, t in pairs if not b.error and not t.error]
     return bool(pairs) and all((b.text, b.reasoning) == (t.text, t.reasoning) for b, t in pairs)

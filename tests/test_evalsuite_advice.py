@@ -27,7 +27,7 @@ from evalsuite.replies.answers import Reply
 from evalsuite.stub.server import Fault, Model, Script, serving
 from evalsuite.views import html, summary
 from tune.errors import UserError
-from tune.recipe import Evaluate, Gated
+from tune.evaluate import Evaluate, Gated
 
 EFFORTS = ("low", "high")
 PACK = tutorial()

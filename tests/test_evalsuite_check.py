@@ -22,7 +22,7 @@ from evalsuite.report import Report
 from evalsuite.stub.script import Kind
 from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 
 def test_a_wrong_or_missing_key_is_one_error_before_any_question(

@@ -19,7 +19,7 @@ from evalsuite.speed import prompts
 from evalsuite.speed.client import Target
 from evalsuite.stub.server import Fault, Model, Script, serving
 from tune.errors import UserError
-from tune.recipe import Gated
+from tune.evaluate import Gated
 
 BASE, TUNED = "nano@0123456789abcdef", "docs@fedcba9876543210"
 SECRET = "sk-7hush"

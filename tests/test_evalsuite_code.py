@@ -26,7 +26,8 @@ from evalsuite.replies.graders import grade, parse, said
 from evalsuite.sandbox import Level
 from evalsuite.stub.script import Model, compose
 from tune.errors import UserError
-from tune.recipe import Evaluate, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Recipe
 
 PYTHON = platform.python_version()
 MODULES = ["textwrap", "base64", "heapq", "itertools", "statistics", "json"]

@@ -14,7 +14,7 @@ from evalsuite.packs.general import FAMILIES
 from evalsuite.plan import plan, words
 from evalsuite.report import Report
 from evalsuite.views import html, summary
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 HELD = Some(600, 400, 8, 8)
 SUMS = {"kind": "general-arithmetic", "split": "general"}

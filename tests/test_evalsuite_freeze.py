@@ -17,7 +17,9 @@ from tune.data.block import Code, Prose
 from tune.data.open_book import Asked
 from tune.data.page import Page
 from tune.errors import UserError
-from tune.recipe import Evaluate, Open, Project, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Project, Recipe
+from tune.section import Open
 
 HELD = ["ast", "base64", "binascii", "bz2", "codecs", "lzma", "pickle", "signal", "tarfile", "textwrap", "traceback"]
 TAUGHT = ["argparse", "csv", "heapq", "logging", "shutil"]

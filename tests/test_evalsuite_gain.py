@@ -9,7 +9,7 @@ from test_evalsuite_html import text_of
 from evalsuite import report
 from evalsuite.report import Report
 from evalsuite.views import summary
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 HELD = Some(600, 400, 8, 8)
 OPEN = {"kind": "open-default"}

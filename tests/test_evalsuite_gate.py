@@ -15,7 +15,7 @@ from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.policy import Policy, weaker
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, graded
 from evalsuite.views import summary
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 GOOD = {"lost": 40, "gained": 45}
 ONE, TWO = "1" * 16, "2" * 16

@@ -21,7 +21,8 @@ from evalsuite.replies.graders import grade, parse
 from tune.data.dataset import _prompts
 from tune.data.quality import near_duplicates
 from tune.errors import UserError
-from tune.recipe import Evaluate, Project, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Project, Recipe
 
 PACK = general(Evaluate(general=1200))
 SEEDS = range(150)

@@ -17,15 +17,15 @@ from evalsuite.judging import measured, shares
 from evalsuite.judging.comparison import compare
 from evalsuite.judging.gate import Evidence, decide
 from evalsuite.judging.limits import Figure
-from evalsuite.judging.memorisation import signs_p
+from evalsuite.judging.means import signs_p
 from evalsuite.judging.policy import Policy, weaker
 from evalsuite.questions import QuestionSet
-from evalsuite.replies.answers import Answer
+from evalsuite.replies.answers import Answer, first
 from evalsuite.views import summary
 from tune import recipe
 from tune.errors import UserError
+from tune.evaluate import Evaluate, Gated
 from tune.harmony import EFFORTS
-from tune.recipe import Evaluate, Gated
 
 TWO = ("low", "high")
 
@@ -112,7 +112,7 @@ def test_a_step_that_is_kept_in_most_modules_and_lost_in_many_is_in_doubt():
         set_ = QuestionSet(name="docs", python="3.11.7", questions=tuple(made))
         policy = Policy()
         r = built(set_, base_everywhere, efforts=TWO)
-        [figure] = measured.figures(set_.questions, {a.key: a for a in answers(set_, r, base_everywhere)}, TWO, policy)
+        [figure] = measured.figures(set_.questions, first(answers(set_, r, base_everywhere)), TWO, policy)
         assert figure.kept is (outcome == "PASS")
 
 
@@ -365,9 +365,7 @@ def test_keys_of_the_table_are_read_and_unknown_ones_named(tmp_path):
 def test_what_was_not_measured_is_not_kept_whatever_the_limit():
     without = Gated.model_construct(steering=True, first_answer_ms=inf, tokens_per_right=inf)  # no recipe has these
     policy, set_ = Policy.model_construct(**{**dict(Policy()), "limits": without}), asked(60)
-    found = measured.figures(
-        set_.questions, {a.key: a for a in filed(both(set_), set_, asked_of(set_))}, ["low"], policy
-    )
+    found = measured.figures(set_.questions, first(filed(both(set_), set_, asked_of(set_))), ["low"], policy)
     assert [(f.name, f.of, f.kept) for f in found] == [("first_answer_ms", "", False), ("tokens_per_right", "", False)]
     with pytest.raises(ValidationError, match="is kept, and was not measured"):
         Figure(**{**dict(found[0]), "kept": True})

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from evalsuite.cli import main
 from evalsuite.judging import clusters, exact
 from evalsuite.plan import CLAIMS, plan
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 
 def test_a_gate_passes_as_often_as_its_plan_says():

@@ -22,7 +22,8 @@ from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.graders import grade, parse
 from tune.errors import UserError
-from tune.recipe import Evaluate, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Recipe
 
 MODULES = ["textwrap", "binascii", "base64", "tarfile", "numbers", "codecs", "traceback", "pickle", "argparse", "ast"]
 MODULES += ["array", "bisect", "dataclasses", "statistics"]

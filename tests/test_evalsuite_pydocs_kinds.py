@@ -26,7 +26,7 @@ from evalsuite.pydocs.kinds import KINDS
 from evalsuite.pydocs.kinds.mutation import mutated
 from evalsuite.questions import Question, QuestionSet
 from tune.errors import UserError
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 LINES = facts._expressions()
 COUNT = 1600

@@ -16,7 +16,8 @@ from evalsuite.pydocs.harvest import FUNCTIONAL
 from evalsuite.pydocs.lasting import BOUND, SENTINEL, removed
 from evalsuite.questions import Question
 from tune.errors import UserError
-from tune.recipe import Evaluate, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Recipe
 
 DEMO = ["array", "ast", "asyncio", "base64", "binascii", "bz2", "cmath", "codecs", "dataclasses", "inspect"]
 DEMO += ["lzma", "numbers", "pickle", "platform", "selectors", "signal", "tarfile", "textwrap", "traceback"]

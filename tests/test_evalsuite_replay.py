@@ -18,7 +18,7 @@ from evalsuite.speed.compared import Speed
 from evalsuite.stub.server import Fault, Model
 from tune import artefact
 from tune.errors import UserError
-from tune.recipe import Evaluate, Gated
+from tune.evaluate import Evaluate, Gated
 
 SETTINGS = Evaluate(efforts=["low", "high"], max_tokens=64)
 

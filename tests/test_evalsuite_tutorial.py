@@ -18,7 +18,8 @@ from evalsuite.plan import words as planned
 from evalsuite.questions import Point, Question, QuestionSet
 from evalsuite.replies.points import LONGEST, found, phrase
 from tune.errors import UserError
-from tune.recipe import Evaluate, Project, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Project, Recipe
 
 PACK = tutorial()
 FALSE = Point(says="f", any=("x",), false=True)

@@ -11,7 +11,7 @@ from shelf import code, page, prose
 from tune.data import doctests, examples, signatures, wordings
 from tune.data.block import Admonition, Item, List, Table
 from tune.data.sources import stdlib
-from tune.recipe import Open
+from tune.section import Open
 
 EFFORTS = ("low", "medium", "high")
 OPEN = get_args(Open)

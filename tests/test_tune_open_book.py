@@ -14,7 +14,7 @@ from tune.data.block import Fields, Item, List, Table
 from tune.data.open_book import asked, prompt
 from tune.data.passage import PASSAGE
 from tune.data.sources import stdlib
-from tune.recipe import Open
+from tune.section import Open
 
 FORMS = get_args(open_book.Form)
 UNSAID = {"open-keyword", "open-section", "open-silent"}  # whose answer is not words of the passage

@@ -52,7 +52,7 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ("[dataset]\nkinds = []", r"dataset\.kinds: .* at least 1 item"),
         ("[evaluate]\nefforts = []", r"evaluate\.efforts: .* at least 1 item"),
         ("[evaluate]\nmax_tokens = {low = 64}", "a table without a limit for effort medium, high"),
-        ("[evaluate]\nmax_tokens = {huge = 64}", r"evaluate\.max_tokens"),
+        ("[evaluate]\nmax_tokens = {Huge = 64}", r"evaluate\.max_tokens"),
         ("[evaluate]\nmax_tokens = {low = 64, medium = 0, high = 64}", r"evaluate\.max_tokens\.table\.medium: "),
         ("[evaluate]\nmax_tokens = 0", r"evaluate\.max_tokens\.number: .* greater than 0"),
         ("[nano]\nlayers = 2\nexperts = 2", 'experts, layers shape kind = "random" alone'),

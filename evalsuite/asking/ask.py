@@ -27,25 +27,26 @@ from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError
-from tune.harmony import Effort
-from tune.recipe import Limits, tokens_at
+from tune.evaluate import tokens_at
+from tune.section import EffortName, Limits
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 CUT_SHARE = 0.02  # of replies that end at the token limit: more is worth a word
-Job = tuple[Question, Arm, Effort]
+Job = tuple[Question, Arm, EffortName, int]  # and which repeat of it
 
 
 async def ask(
     questions: QuestionSet,
     arms: Mapping[Arm, Endpoint],
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     out: Path,
     *,
     max_tokens: Limits,
     temperature: float,
     seed: int,
+    repeats: int = 1,
     concurrency: int = 8,
     retries: int = 2,
     allow_unlike: bool = False,
@@ -58,15 +59,16 @@ async def ask(
     the next call. Nothing is asked of servers that are unfit for it (replies/fitness.py). `report` is told what stays
     on a terminal, `live` every answer's line, to be rewritten in place; without it `report` gets one each 5 %. Raises
     UserError before anything is asked as `check` does, when `out` is not as it was written, and when an arm does
-    nothing but fail.
+    nothing but fail. With base alone, whose noise is asked for, it stands for tuned too in what is returned.
     """
-    if set(arms) != set(ARMS):
-        raise ValueError(f"arms are {', '.join(ARMS)}")
-    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed)
+    if set(arms) not in ({"base"}, set(ARMS)):
+        raise ValueError(f"arms are {', '.join(ARMS)}, or base alone")
+    sampling = Sampling(max_tokens=max_tokens, temperature=temperature, seed=seed, repeats=repeats)
     answers.read(out, questions)  # a file that cannot be gone on with is found before anyone is asked anything
     clients = {arm: client(endpoint) for arm, endpoint in arms.items()}
     try:
         servers = await check(clients, arms, efforts, report)
+        servers = {arm: servers.get(arm, servers["base"]) for arm in ARMS}
         meta = Meta(questions=questions.digest, servers=servers, sampling=sampling, unlike_allowed=allow_unlike)
         with journal.opened(out) as file:
             have = [a for a in on_file(out, questions, efforts, meta, report) if not a.error]
@@ -76,8 +78,8 @@ async def ask(
                 for why in void:
                     report(f"nothing is asked: {why}")
                 return meta
-            jobs = _jobs(questions, efforts, have, seed)
-            named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS)
+            jobs = _jobs(questions, [arm for arm in ARMS if arm in arms], efforts, have, sampling)
+            named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS if arm in arms)
             report(f"{len(jobs)} requests to {named}, {len(have)} on file")
             await _work(jobs, clients, servers, sampling, concurrency, retries, file, report, live)
     except OSError as e:  # the disk's: the network's come as the openai client's errors
@@ -105,14 +107,14 @@ async def _work(
     report: Callable[[str], None],
     live: Callable[[str], None] | None,
 ) -> None:
-    untried = {(arm, effort) for _, arm, effort in jobs}
+    untried = {(arm, effort) for _, arm, effort, _ in jobs}
     queue, meter = iter(jobs), Meter(len(jobs), live=bool(live))
     paces = {arm: Pace(concurrency) for arm in servers}
 
     async def worker() -> None:
-        for question, arm, effort in queue:
+        for question, arm, effort, n in queue:
             pace, server = paces[arm], servers[arm]
-            said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace)
+            said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace, n)
             if (arm, effort) in untried and not said.error:
                 untried.discard((arm, effort))
                 if said.finish_reason == "length":
@@ -148,25 +150,32 @@ def _cut(found: Sequence[Answer], sampling: Sampling) -> Iterator[str]:
             yield f"{arm} at effort {effort}: {limit}, which count as wrong: raise evaluate.max_tokens"
 
 
-def _jobs(questions: QuestionSet, efforts: Sequence[Effort], have: Sequence[Answer], seed: int) -> list[Job]:
+def _jobs(
+    questions: QuestionSet,
+    arms: Sequence[Arm],
+    efforts: Sequence[EffortName],
+    have: Sequence[Answer],
+    sampling: Sampling,
+) -> list[Job]:
     """Items in random order, the two arms of an item side by side in random order: drift of a server hits both.
 
-    An item of each effort comes first, so that a limit that is too low shows at once.
+    Repeats of a question are items too. One of each effort comes first, so that a limit that is too low shows at once.
     """
-    rng = random.Random(seed)
-    items = [(q, effort) for q in questions.questions for effort in dict.fromkeys(efforts)]
+    rng = random.Random(sampling.seed)
+    numbers, once = range(sampling.repeats), dict.fromkeys(efforts)
+    items = [(q, effort, n) for q in questions.questions for effort in once for n in numbers]
     rng.shuffle(items)
-    first = {effort: i for i, (_, effort) in reversed([*enumerate(items)])}
+    first = {effort: i for i, (_, effort, _) in reversed([*enumerate(items)])}
     items = [items[i] for i in sorted(range(len(items)), key=lambda i: first[items[i][1]] != i)]
-    jobs: Iterator[Job] = ((q, arm, effort) for q, effort in items for arm in rng.sample(ARMS, len(ARMS)))
+    jobs: Iterator[Job] = ((q, arm, effort, n) for q, effort, n in items for arm in rng.sample(arms, len(arms)))
     done = {a.key for a in have}
-    return [job for job in jobs if (job[0].id, job[1], job[2]) not in done]
+    return [job for job in jobs if (job[0].id, *job[1:]) not in done]
 
 
 def on_file(
     out: Path,
     questions: QuestionSet,
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     meta: Meta,
     report: Callable[[str], None],
 ) -> list[Answer]:

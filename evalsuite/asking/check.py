@@ -20,7 +20,8 @@ from evalsuite.replies.answers import ARMS, EFFORT_MISMATCH, MODEL_MISMATCH, Arm
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import DIGEST, Server, same, told_apart
 from tune.errors import UserError
-from tune.harmony import Effort
+from tune.harmony import EFFORTS
+from tune.section import EffortName
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -34,12 +35,12 @@ FEW = Sampling(max_tokens=24, temperature=0, seed=0)
 async def check(
     clients: Mapping[Arm, "AsyncOpenAI"],
     arms: Mapping[Arm, Endpoint],
-    efforts: Sequence[Effort],
+    efforts: Sequence[EffortName],
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[Arm, Server]:
     """Who answers each arm. Raises UserError as `served`, and for whatever makes the comparison worthless."""
-    found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS}
-    if why := same(found["base"], found["tuned"]):
+    found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS if arm in arms}
+    if len(found) > 1 and (why := same(found["base"], found["tuned"])):
         raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
     for arm, server in found.items():
         for effort in dict.fromkeys(efforts):
@@ -49,7 +50,7 @@ async def check(
         found[arm] = server
     if not all(server.header for server in found.values()):
         found = {arm: await _probed(clients[arm], server, arm, report) for arm, server in found.items()}
-    if not told_apart(found["base"], found["tuned"]):
+    if len(found) > 1 and not told_apart(found["base"], found["tuned"]):
         report("base and tuned are not told apart by a digest or by what they say: are these two models?")
     return found
 
@@ -92,7 +93,7 @@ async def _version(client: "AsyncOpenAI", server: Server) -> str:
         return ""
 
 
-async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effort) -> Server:
+async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: EffortName) -> Server:
     """One token at one effort. Asked for once more without `stream_options` by a server that refuses them, and then
     that Server without usage. Raises UserError when it does not come, or not as it was asked for."""
     try:
@@ -103,7 +104,8 @@ async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: Effo
             return await _replies(client, server.model_copy(update={"usage": False}), arm, effort)
         fix = f"look at what answers at {server.url}, then run again"
         if str(e).startswith(EFFORT_MISMATCH):
-            fix = f"serve run --max-effort {effort} or higher, or leave {effort} out of [evaluate] efforts"
+            fix = f"leave {effort} out of [evaluate] efforts"
+            fix = f"serve run --max-effort {effort} or higher, or {fix}" if effort in EFFORTS else fix
         elif str(e).startswith(MODEL_MISMATCH):
             fix = f"name the model that replies by --{arm}-model, or ask its server directly"
         what = f"the {arm} endpoint {server.url} does not reply as asked at effort {effort}"

@@ -18,7 +18,7 @@ from evalsuite.replies import request
 from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, TIMED_OUT, Arm, Reply
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
-from tune.harmony import Effort
+from tune.section import EffortName
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -42,15 +42,22 @@ async def reply(
     server: Server,
     question: Question,
     arm: Arm,
-    effort: Effort,
+    effort: EffortName,
     sampling: Sampling,
     retries: int,
     pace: Pace | None = None,
+    repeat: int = 0,
 ) -> Reply:
     """One reply, tried again as often as `retries` says; never raises for what a server does."""
     pace = pace or Pace(1)
-    asked = request.body(question, server.model, effort, sampling, server.usage)
-    known: dict[str, Any] = {"question": question.id, "arm": arm, "effort": effort, "model": server.model}
+    asked = request.body(question, server.model, effort, sampling, server.usage, repeat)
+    known: dict[str, Any] = {
+        "question": question.id,
+        "arm": arm,
+        "effort": effort,
+        "repeat": repeat,
+        "model": server.model,
+    }
     known |= {"server": server.id, "request": request.digest(asked)}
     try:
         said = await heard(client, server, asked, retries, pace)

@@ -11,9 +11,9 @@ from evalsuite.judging.excerpt import cut
 from evalsuite.judging.paired import Part
 from evalsuite.questions import Question
 from evalsuite.replies import points
-from evalsuite.replies.answers import Answer, Arm, Key
+from evalsuite.replies.answers import Answer, Arm, Item, first
 from evalsuite.replies.answers import digest as digest_of
-from tune.harmony import Effort
+from tune.section import EffortName
 
 TEXT_SHOWN = 2400  # characters of a prompt or an answer
 
@@ -50,7 +50,7 @@ class ArmAdvice(Part):
 class AdviceRow(Part):
     """One effort."""
 
-    effort: Effort
+    effort: EffortName
     asked: int
     base: ArmAdvice
     tuned: ArmAdvice
@@ -64,15 +64,15 @@ class Advice(Part):
     rows: tuple[AdviceRow, ...]  # one an effort
 
 
-def advice(questions: Sequence[Question], answers: Sequence[Answer], efforts: Sequence[Effort]) -> Advice | None:
-    """None without questions of that split. `answers`: those that count, to them."""
+def advice(questions: Sequence[Question], answers: Sequence[Answer], efforts: Sequence[EffortName]) -> Advice | None:
+    """None without questions of that split. `answers`: those that count, to them; of repeats the first is looked at."""
     if not questions:
         return None
-    heard = {a.key: a for a in answers if not a.error}
+    heard = first(a for a in answers if not a.error)
     return Advice(answers_digest=digest_of(answers), rows=tuple(_row(e, questions, heard) for e in efforts))
 
 
-def _row(effort: Effort, questions: Sequence[Question], heard: Mapping[Key, Answer]) -> AdviceRow:
+def _row(effort: EffortName, questions: Sequence[Question], heard: Mapping[Item, Answer]) -> AdviceRow:
     return AdviceRow(
         effort=effort,
         asked=len(questions),
@@ -82,7 +82,7 @@ def _row(effort: Effort, questions: Sequence[Question], heard: Mapping[Key, Answ
     )
 
 
-def _arm(arm: Arm, effort: Effort, questions: Sequence[Question], heard: Mapping[Key, Answer]) -> ArmAdvice:
+def _arm(arm: Arm, effort: EffortName, questions: Sequence[Question], heard: Mapping[Item, Answer]) -> ArmAdvice:
     mine = [(q, a) for q in questions if (a := heard.get((q.id, arm, effort)))]
     shares, false = [], 0
     for q, a in mine:

@@ -10,7 +10,7 @@ from evalsuite.judging.comparison import Claim, Comparison
 from evalsuite.judging.notation import confidence, percent, points, stated
 from evalsuite.judging.paired import Difference, Part
 from evalsuite.judging.policy import Policy
-from tune.harmony import Effort
+from tune.section import EffortName
 
 Result = Literal["PASS", "FAIL", "INCONCLUSIVE", "INVALID"]
 Limited = Literal[  # the keys of [evaluate.limits]
@@ -24,7 +24,7 @@ class Check(Part):
     `forgetting`: right answers to general questions; `gain`: tuned is better at what it was taught, or at reading; the
     others: a limit of [evaluate.limits] is kept."""
 
-    effort: Effort | None  # None: it holds for all of them; of `steering` the higher of two
+    effort: EffortName | None  # None: it holds for all of them; of `steering` the higher of two
     name: Name
     outcome: Result
     reason: str
@@ -33,7 +33,7 @@ class Check(Part):
 class Finding(NamedTuple):
     """One claim at one effort, before the gate has looked at all of them; and the reason to give, whatever follows."""
 
-    effort: Effort | None
+    effort: EffortName | None
     name: Name
     passes: bool  # at alpha, by itself: all have to
     worse_p: float  # one-sided: tuned is worse

@@ -5,18 +5,20 @@ unparsed answer scores 0 and is counted as what it is. Splits are never mixed: a
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, median
 from typing import Literal, NamedTuple, get_args
 
-from evalsuite.judging import blind, kinds, paired, statistics
+from pydantic import Field
+
+from evalsuite.judging import blind, kinds, means, paired, statistics
 from evalsuite.judging.flips import Flip, flips
 from evalsuite.judging.kinds import KindRow
 from evalsuite.judging.paired import Asked, Difference, Group, Part
 from evalsuite.questions import Question, Split
-from evalsuite.replies.answers import Answer, Outcome
+from evalsuite.replies.answers import Answer, Key, Outcome
 from tune import harmony
-from tune.harmony import Effort
+from tune.section import EffortName
 
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CONFIDENCE = 0.95  # of the two-sided intervals shown beside an accuracy
@@ -40,9 +42,9 @@ class ArmFigures(Part):
     """
 
     accuracy: float | None  # None when nothing is paired
-    interval: tuple[float, float]  # Wilson, 95 %, two-sided
-    outcomes: dict[Outcome, int]
-    absent: int  # questions without any answer on file
+    interval: tuple[float, float]  # 95 %, two-sided: Wilson's; of repeats by means.py
+    outcomes: dict[Outcome, int]  # of answers
+    absent: int  # answers that are not on file
     reasoning_tokens: float | None  # median
     completion_tokens: float | None  # median
     first_token: tuple[float, float] | None  # p50, p95
@@ -54,7 +56,7 @@ class ArmFigures(Part):
 class Claim(NamedTuple):
     """What the gate asks of tuned at one effort: not to be worse in right answers, nor in answers that can be read."""
 
-    effort: Effort
+    effort: EffortName
     name: Literal["accuracy", "answering", "forgetting"]
     words: str
     difference: Difference
@@ -67,7 +69,8 @@ class Comparison(Part):
     """Base against tuned at one effort, on the questions of one split."""
 
     split: Split = "held-out"
-    effort: Effort
+    effort: EffortName
+    repeats: int = Field(default=1, exclude_if=lambda count: count == 1)  # answers to each question, of each arm
     modules: int  # that the questions are about: what is bounded is bounded for others like them
     asked: int
     paired: int
@@ -114,38 +117,52 @@ class Comparison(Part):
 
 
 def compare(
-    effort: Effort,
+    effort: EffortName,
     questions: Sequence[Question],
-    answers: Mapping[tuple[str, str, str], Answer],
+    answers: Mapping[Key, Answer],
     *,
     alpha: float,
     margin: float,
     split: Split = "held-out",
+    repeats: int = 1,
 ) -> Comparison:
     """Pair the answers of one effort to the questions of one split, and work out every figure.
 
     `answers` by `Answer.key`; other keys and other splits' questions are ignored. By `margin` base has to beat
     guessing at a kind of question, or it only guesses there.
+
+    Of `repeats` an arm's side of a question is the mean of those that came; it is missing if none did.
     """
     mine = [q for q in questions if q.split == split]
-    rows = [(q, answers.get((q.id, "base", effort)), answers.get((q.id, "tuned", effort))) for q in mine]
-    base, tuned = [b for _, b, _ in rows if b], [t for _, _, t in rows if t]
-    pairs = [(q, b, t) for q, b, t in rows if b and t and b.score is not None and t.score is not None]
-    told = zip(mine, blind.chances(mine), rows, strict=True)
-    seen = [Asked(q.kind, q.module, chance, (paired.right(b), paired.right(t))) for q, chance, (_, b, t) in told]
+    base, tuned = (
+        [[answers.get((q.id, arm, effort, n)) for n in range(repeats)] for q in mine] for arm in ("base", "tuned")
+    )
+    told = zip(mine, blind.chances(mine), base, tuned, strict=True)
+    seen = [
+        Asked(q.kind, q.module, chance, (_side(paired.right, b), _side(paired.right, t)), repeats)
+        for q, chance, b, t in told
+    ]
     heard = [
-        one._replace(sides=(paired.readable(b), paired.readable(t))) for one, (_, b, t) in zip(seen, rows, strict=True)
+        one._replace(sides=(_side(paired.readable, b), _side(paired.readable, t)))
+        for one, b, t in zip(seen, base, tuned, strict=True)
+    ]
+    both = [one.sides for one in seen if None not in one.sides]
+    pairs = [
+        (q, _like(b, one.sides[0]), _like(t, one.sides[1]))
+        for q, one, b, t in zip(mine, seen, base, tuned, strict=True)
+        if None not in one.sides
     ]
     whole, by_kind = paired.group(seen, alpha), kinds.rows(seen, alpha, margin)
     return Comparison(
         split=split,
         effort=effort,
+        repeats=repeats,
         modules=len({q.module for q in mine}),
         asked=whole.asked,
         paired=whole.paired,
         missing=whole.missing,
-        base=_figures(base, len(rows), [_score(b) for _, b, _ in pairs]),
-        tuned=_figures(tuned, len(rows), [_score(t) for _, _, t in pairs]),
+        base=_figures(base, [b for b, _ in both if b is not None]),
+        tuned=_figures(tuned, [t for _, t in both if t is not None]),
         difference=whole.difference,
         answering=paired.difference(heard, alpha),
         lost=whole.lost,
@@ -162,13 +179,20 @@ def compare(
     )
 
 
-def _score(answer: Answer) -> float:
-    if answer.score is None:
-        raise ValueError(f"{answer.key} has no score")
-    return answer.score
+def _side(flag: Callable[[Answer | None], bool | None], answers: Sequence[Answer | None]) -> float | None:
+    """A flag where there is one answer, which has tests of its own."""
+    flags = [flag(answer) for answer in answers]
+    return flags[0] if len(flags) == 1 else paired.mean(flags)
 
 
-def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> ArmFigures:
+def _like(answers: Sequence[Answer | None], side: float | None) -> Answer:
+    """The first answer that is as most of them are, to be shown."""
+    return next(a for a in answers if a and a.score is not None and bool(a.score) == paired.mostly(side or 0.0))
+
+
+def _figures(asked: Sequence[Sequence[Answer | None]], scores: Sequence[float]) -> ArmFigures:
+    """`asked`: the answers to each question. `scores`: of the paired ones."""
+    answers, repeats = [a for each in asked for a in each if a], max(map(len, asked), default=1)
     heard = [a for a in answers if not a.error]
     counts = Counter(a.outcome for a in answers)
     lengths = [a.completion_tokens for a in heard if a.completion_tokens]
@@ -180,9 +204,9 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
     )
     return ArmFigures(
         accuracy=fmean(scores) if scores else None,
-        interval=statistics.wilson(round(sum(scores)), len(scores), (1 - CONFIDENCE) / 2),
+        interval=_interval(scores, (1 - CONFIDENCE) / 2, once=repeats == 1),
         outcomes={outcome: counts[outcome] for outcome in OUTCOMES},
-        absent=asked - len(answers),
+        absent=sum(map(len, asked)) - len(answers),
         reasoning_tokens=median(map(reasoning_tokens, heard)) if heard else None,
         completion_tokens=median(lengths) if lengths else None,
         first_token=_p50_p95(spread.first_token),
@@ -190,6 +214,12 @@ def _figures(answers: Sequence[Answer], asked: int, scores: Sequence[float]) -> 
         spread=spread,
         tokens_per_second=median(rates) if rates else None,
     )
+
+
+def _interval(scores: Sequence[float], alpha: float, *, once: bool) -> tuple[float, float]:
+    if once:
+        return statistics.wilson(round(sum(scores)), len(scores), alpha)
+    return means.lower(scores, alpha, 0.0), 1 - means.lower([1 - score for score in scores], alpha, 0.0)
 
 
 def reasoning_tokens(answer: Answer) -> int:

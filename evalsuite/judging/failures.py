@@ -12,7 +12,7 @@ from pydantic import Field
 from evalsuite.judging.excerpt import cut, without_secrets
 from evalsuite.judging.paired import Part
 from evalsuite.replies.answers import ARMS, Answer, Arm, Outcome
-from tune.harmony import Effort
+from tune.section import EffortName
 
 ERRORS_SHOWN = 5  # texts, an arm and effort
 SHOWN = 200  # characters of a text
@@ -42,14 +42,14 @@ class Failures(Part):
     """What went wrong with one arm's replies at one effort."""
 
     arm: Arm
-    effort: Effort
+    effort: EffortName
     errors: tuple[ErrorText, ...]  # the most frequent first, at most 5
     other_errors: int  # that say something else
     replies: tuple[Example, ...]  # of each outcome without an answer that there was, as Outcome has them in order
     code: tuple[ErrorText, ...] = Field(default=(), exclude_if=lambda said: not said)  # of wrong answers that are code
 
 
-def failures(answers: Iterable[Answer], efforts: Sequence[Effort]) -> tuple[Failures, ...]:
+def failures(answers: Iterable[Answer], efforts: Sequence[EffortName]) -> tuple[Failures, ...]:
     """One for each effort and arm at which something went wrong; examples are the first by the question's id."""
     failed = sorted((a for a in answers if a.outcome != "answered" or a.ran), key=lambda a: a.question)
     mine = {
@@ -58,7 +58,7 @@ def failures(answers: Iterable[Answer], efforts: Sequence[Effort]) -> tuple[Fail
     return tuple(_failures(arm, effort, found) for (effort, arm), found in mine.items() if found)
 
 
-def _failures(arm: Arm, effort: Effort, failed: Sequence[Answer]) -> Failures:
+def _failures(arm: Arm, effort: EffortName, failed: Sequence[Answer]) -> Failures:
     errors, code = _grouped(a.error for a in failed), _grouped(a.ran for a in failed)
     unanswered = [a for a in failed if not a.error and not a.ran]
     replies = {outcome: [a for a in unanswered if a.outcome == outcome] for outcome in get_args(Outcome)}

@@ -1,4 +1,6 @@
-"""Questions that one arm got right and the other did not: which of them a report shows. Knows no page."""
+"""Questions that one arm got right and the other did not: which of them a report shows. Knows no page.
+
+Of repeats each arm's answer is one of its majority (judging/comparison.py), and that is what flipped."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice

@@ -13,7 +13,7 @@ from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.notation import percent, points
 from evalsuite.judging.paired import Group
 from evalsuite.judging.policy import Policy
-from tune.harmony import Effort
+from tune.section import EffortName
 
 WAYS = 2
 LACKING = (
@@ -25,7 +25,7 @@ LACKING = (
 class Way(NamedTuple):
     """One kind of evidence for a gain at one effort."""
 
-    effort: Effort
+    effort: EffortName
     words: str
     figures: Group
 
@@ -42,7 +42,7 @@ def ways(comparisons: Sequence[Comparison]) -> list[Way]:
     return out
 
 
-def check(effort: Effort, ways: Sequence[Way], policy: Policy) -> Finding:
+def check(effort: EffortName, ways: Sequence[Way], policy: Policy) -> Finding:
     """Passes if either way shows tuned to be better than base and than blind guessing, both one-sided
     at alpha / 2: a base that answers nothing is beaten by a model that has learned nothing but what answers look like.
     It is worse only if every way shows that, so its p is the largest of theirs."""

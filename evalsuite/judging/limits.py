@@ -15,7 +15,7 @@ from evalsuite.judging.checks import Finding, Limited
 from evalsuite.judging.notation import confidence, percent, points, stated
 from evalsuite.judging.paired import Part
 from evalsuite.judging.policy import Policy
-from tune.harmony import Effort
+from tune.section import EffortName
 
 WORDS: dict[Limited, str] = {
     "steering": "reasons longer",
@@ -43,8 +43,8 @@ MEND: dict[Limited, str] = {
 class Figure(Part):
     """One limit at one effort, and where tuned lies. Shares 0 to 1, a gap -2 to 2, times in milliseconds."""
 
-    effort: Effort | None = None  # None: it holds for all of them
-    below: Effort | None = None  # of `steering`: the effort that `effort` is held against
+    effort: EffortName | None = None  # None: it holds for all of them
+    below: EffortName | None = None  # of `steering`: the effort that `effort` is held against
     name: Limited
     value: float | None  # of tuned; None: not measured, or beyond any number
     base: float | None = None  # the same of base

@@ -1,4 +1,6 @@
-"""What a recipe sets a limit to, measured: questions and answers in, a figure for each limit and effort out."""
+"""What a recipe sets a limit to, measured: questions and answers in, a figure for each limit and effort out.
+
+Where a question was asked several times its first whole answer counts here: K answers to one are not K questions."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, inf, isfinite
@@ -11,8 +13,9 @@ from evalsuite.judging.paired import right
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.shares import Bounded
 from evalsuite.questions import Question
-from evalsuite.replies.answers import Answer, Arm, Key, Outcome
-from tune.harmony import Effort
+from evalsuite.replies.answers import Answer, Arm, Item, Outcome
+from tune.harmony import EFFORTS
+from tune.section import EffortName
 
 OUTCOMES: dict[Limited, set[Outcome]] = {
     "empty": {"empty", "off-format"},
@@ -25,8 +28,8 @@ Heard = Sequence[Answer | None]  # a question each; None where none counts
 
 def figures(
     questions: Sequence[Question],
-    answers: Mapping[Key, Answer],
-    efforts: Sequence[Effort],
+    answers: Mapping[Item, Answer],
+    efforts: Sequence[EffortName],
     policy: Policy,
     trained: Trained | None = None,
 ) -> tuple[Figure, ...]:
@@ -35,7 +38,7 @@ def figures(
     held_out = [q for q in questions if q.split == "held-out"]
     modules, twins = [q.module for q in held_out], memorisation.pairs(questions)
     if limits.steering:
-        out += steering.figures(held_out, answers, efforts, policy)
+        out += steering.figures(held_out, answers, [e for e in efforts if e in EFFORTS], policy)
     for effort in efforts:
         base, tuned = ([_heard(answers, q, arm, effort) for q in held_out] for arm in ("base", "tuned"))
         for name, outcomes in OUTCOMES.items():
@@ -52,13 +55,13 @@ def figures(
     return tuple(out)
 
 
-def _heard(answers: Mapping[Key, Answer], question: Question, arm: Arm, effort: Effort) -> Answer | None:
+def _heard(answers: Mapping[Item, Answer], question: Question, arm: Arm, effort: EffortName) -> Answer | None:
     answer = answers.get((question.id, arm, effort))
     return None if answer is None or answer.error else answer
 
 
 def _share(
-    effort: Effort,
+    effort: EffortName,
     name: Limited,
     outcomes: set[Outcome],
     arms: tuple[Heard, Heard],
@@ -78,7 +81,7 @@ def _share(
 
 
 def _first_answer(
-    effort: Effort, arms: tuple[Heard, Heard], modules: Sequence[str], limit: float, policy: Policy
+    effort: EffortName, arms: tuple[Heard, Heard], modules: Sequence[str], limit: float, policy: Policy
 ) -> Figure:
     """The share of replies that are late, against 5 %: the 95th percentile is within the limit if fewer are. The bound
     is the reply that as many are later than as a share shown to be under 5 % has. A reply without an answer is late
@@ -103,7 +106,9 @@ def _first_answer(
     )  # fmt: skip
 
 
-def _tokens(effort: Effort, arms: tuple[Heard, Heard], modules: Sequence[str], limit: float, policy: Policy) -> Figure:
+def _tokens(
+    effort: EffortName, arms: tuple[Heard, Heard], modules: Sequence[str], limit: float, policy: Policy
+) -> Figure:
     def told(arm: Heard) -> tuple[list[float | None], list[bool | None]]:
         return [a.completion_tokens if a else None for a in arm], [right(a) for a in arm]
 
@@ -145,7 +150,7 @@ def _contamination(trained: Trained | None, limit: float) -> Figure:
 
 
 def _figure(
-    effort: Effort, name: Limited, value: float | None, base: float | None, limit: float, found: Bounded, *,
+    effort: EffortName, name: Limited, value: float | None, base: float | None, limit: float, found: Bounded, *,
     of: str, lacking: str, kept: bool | None = None,
 ) -> Figure:  # fmt: skip
     shown = bool(of) and (found.upper <= limit if kept is None else kept)

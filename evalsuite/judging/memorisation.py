@@ -9,18 +9,14 @@ limit, and an exact one of base and tuned being equal: each pair's figure, -2 to
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
-from evalsuite.judging import clusters, paired
+from evalsuite.judging import clusters, means, paired
 from evalsuite.judging.limits import Figure
 from evalsuite.judging.paired import Asked, Sides
 from evalsuite.judging.policy import Policy
 from evalsuite.questions import Question
-from evalsuite.replies.answers import Answer, Key
-from tune.harmony import Effort
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+from evalsuite.replies.answers import Answer, Item
+from tune.section import EffortName
 
 Pairs = Sequence[tuple[Question, Question]]  # an item, its twin
 
@@ -32,7 +28,7 @@ def pairs(questions: Sequence[Question]) -> list[tuple[Question, Question]]:
     return [(item, twin) for item, twin in found if item.split == twin.split]
 
 
-def figure(pairs: Pairs, answers: Mapping[Key, Answer], effort: Effort, limit: float, policy: Policy) -> Figure:
+def figure(pairs: Pairs, answers: Mapping[Item, Answer], effort: EffortName, limit: float, policy: Policy) -> Figure:
     if not pairs:
         lacking = "no question has a twin in the set; ask some, or take memorisation out of [evaluate.limits]"
         return Figure(effort=effort, name="memorisation", value=None, limit=limit, kept=False, broken_p=1.0, of="",
@@ -54,7 +50,7 @@ def figure(pairs: Pairs, answers: Mapping[Key, Answer], effort: Effort, limit: f
     )
 
 
-def _asked(question: Question, answers: Mapping[Key, Answer], effort: Effort) -> Asked:
+def _asked(question: Question, answers: Mapping[Item, Answer], effort: EffortName) -> Asked:
     base, tuned = (paired.right(answers.get((question.id, arm, effort))) for arm in ("base", "tuned"))
     return Asked(question.kind, question.module, 0.0, (base, tuned))
 
@@ -71,16 +67,4 @@ def _over_p(items: Sequence[Asked], twins: Sequence[Asked], limit: float) -> flo
         gaps.append(_gap(*best))
     over, each = [gap - limit for gap in gaps], [str(i) for i in range(len(gaps))]
     by_module = clusters.p_value(over, [item.module for item in items])
-    return max(signs_p(gaps), clusters.p_value(over, each), by_module)
-
-
-def signs_p(gaps: Sequence[int]) -> float:
-    """Exact one-sided p of a sum of integers whose signs are tossed: the chance of at least what is seen."""
-    import numpy as np
-
-    masses: NDArray[np.floating[Any]] = np.ones(1)
-    for size in (abs(gap) for gap in gaps if gap):
-        toss = np.zeros(2 * size + 1)
-        toss[0] = toss[-1] = 0.5
-        masses = np.convolve(masses, toss)
-    return float(min(1.0, masses[len(masses) // 2 + sum(gaps) :].sum()))
+    return max(means.signs_p(gaps), clusters.p_value(over, each), by_module)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from evalsuite.judging.paired import Part
 from tune.artefact import write_text
 from tune.errors import UserError, reason
-from tune.harmony import Effort
+from tune.section import EffortName
 
 SCHEMA = 1
 FILE = "advice.json"  # beside the report
@@ -29,14 +29,14 @@ class Pair(Part):
     """Two answers to one question, held against each other twice."""
 
     question: str
-    effort: Effort
+    effort: EffortName
     outcome: Outcome
 
 
 class Row(Part):
     """One effort: how often tuned was preferred, base was, neither, and how often the judge gave no opinion."""
 
-    effort: Effort
+    effort: EffortName
     wins: int
     losses: int
     ties: int
@@ -74,7 +74,7 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, float(Fraction(2 * as_few, 1 << n)))
 
 
-def rows(pairs: Sequence[Pair], efforts: Sequence[Effort]) -> tuple[Row, ...]:
+def rows(pairs: Sequence[Pair], efforts: Sequence[EffortName]) -> tuple[Row, ...]:
     """One an effort: the same question at two efforts is no second question."""
     out = []
     for effort in efforts:

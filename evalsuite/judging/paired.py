@@ -4,9 +4,13 @@ A question whose either side is an error, or absent, is missing. Estimates are o
 p-values of a claim are over all that were asked, with every missing answer at its worst: they hold whatever it would
 have been (worst-case bounds of C. F. Manski, American Economic Review 80 (1990) 319-323).
 
-Bounds of a difference and one-sided p-values are the weaker of two: question by question, which is exact (exact.py;
-McNemar's test), and module by module, for questions about one module go together (clusters.py). What is only shown
-(mcnemar_p), or chooses kinds (base_above), takes questions one by one.
+Where a question was asked several times, an arm's side of it is the mean of the answers that came, 0 to 1: missing are
+the questions to which an arm has none. The test is then of those means (means.py), and lost and gained are by majority:
+base is right in more than half of its answers, and tuned is not.
+
+Bounds of a difference and one-sided p-values are the weaker of two: question by question, which is exact for one
+answer each (exact.py; McNemar's test), and module by module, for questions about one module go together (clusters.py).
+What is only shown (mcnemar_p), or chooses kinds (base_above), takes questions one by one.
 """
 
 from collections.abc import Sequence
@@ -15,10 +19,12 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from evalsuite.judging import blind, clusters, exact, statistics
+from evalsuite.judging import blind, clusters, exact, means, statistics
 from evalsuite.replies.answers import Answer
 
-Sides = tuple[bool | None, bool | None]  # base, tuned: right, wrong, or missing
+MAJORITY = 0.5
+Side = float | None  # right or wrong, as a bool; of several answers their mean; None: missing
+Sides = tuple[Side, Side]  # base, tuned
 
 
 class Asked(NamedTuple):
@@ -28,6 +34,7 @@ class Asked(NamedTuple):
     module: str
     chance: float
     sides: Sides
+    repeats: int = 1
 
 
 class Part(BaseModel):
@@ -47,7 +54,7 @@ class Difference(Part):
     lower: float
     upper: float
     by_module: bool  # `lower` is the one by module: question by question it would be higher
-    discordance: float  # share of the pairs that differ
+    discordance: float  # share of the pairs that differ; of repeats their mean square difference, which takes its place
     worse_p: float  # one-sided: tuned is worse; missing answers at their best for tuned
 
 
@@ -62,7 +69,7 @@ class Group(Part):
     difference: Difference
     lost: int
     gained: int
-    mcnemar_p: float  # two-sided, mid-p
+    mcnemar_p: float  # two-sided, mid-p; of repeats by tossed signs
     better_p: float  # one-sided: tuned is better; missing answers at their worst
     guess: float  # mean chance of being right without reading the question
     guessing_p: float  # one-sided: tuned does more than that; missing answers are wrong
@@ -74,12 +81,14 @@ class Group(Part):
 
 
 def group(asked: Sequence[Asked], alpha: float) -> Group:
-    sides, modules = [one.sides for one in asked], [one.module for one in asked]
+    sides, modules, once = [one.sides for one in asked], [one.module for one in asked], _once(asked)
     paired = [(b, t) for b, t in sides if b is not None and t is not None]
     lost, gained = flipped(sides)
     worst = _filled(sides, base=True, tuned=False)
-    over_guess = [(t is True) - one.chance for one, (_, t) in zip(asked, sides, strict=True)]
-    by_chance = blind.p_value(sum(t is True for _, t in sides), [one.chance for one in asked])
+    over_guess = [(t or 0) - one.chance for one, (_, t) in zip(asked, sides, strict=True)]
+    by_chance = means.p_value(over_guess)
+    if once:
+        by_chance = blind.p_value(sum(t is True for _, t in sides), [one.chance for one in asked])
     return Group(
         asked=len(sides),
         paired=len(paired),
@@ -89,30 +98,32 @@ def group(asked: Sequence[Asked], alpha: float) -> Group:
         difference=difference(asked, alpha),
         lost=lost,
         gained=gained,
-        mcnemar_p=statistics.mcnemar(lost, gained),
-        better_p=_better_p(worst, modules),
+        mcnemar_p=statistics.mcnemar(lost, gained) if once else means.signs_p([t - b for b, t in paired], both=True),
+        better_p=_better_p(worst, modules, once),
         guess=fmean(one.chance for one in asked) if asked else 0.0,
         guessing_p=max(by_chance, clusters.p_value(over_guess, modules)),
     )
 
 
 def difference(asked: Sequence[Asked], alpha: float) -> Difference:
-    sides, modules = [one.sides for one in asked], [one.module for one in asked]
-    paired, (lost, gained) = sum(None not in s for s in sides), flipped(sides)
+    sides, modules, once = [one.sides for one in asked], [one.module for one in asked], _once(asked)
+    change = [t - b for b, t in sides if b is not None and t is not None]
     worst, best = _filled(sides, base=True, tuned=False), _turned(_filled(sides, base=False, tuned=True))
-    lower, by_module = _lower(worst, modules, alpha)
+    lower, by_module = _lower(worst, modules, alpha, once)
     return Difference(
-        estimate=(gained - lost) / max(paired, 1),
+        estimate=sum(change) / max(len(change), 1),
         lower=lower,
-        upper=-_lower(best, modules, alpha)[0],
+        upper=-_lower(best, modules, alpha, once)[0],
         by_module=by_module,
-        discordance=(lost + gained) / max(paired, 1),
-        worse_p=_better_p(best, modules),
+        discordance=sum(d * d for d in change) / max(len(change), 1),
+        worse_p=_better_p(best, modules, once),
     )
 
 
 def base_above(asked: Sequence[Asked], alpha: float) -> float:
-    """One-sided Wilson lower bound of base's accuracy; a missing answer is wrong."""
+    """One-sided lower bound of base's accuracy (Wilson's; of repeats by means.py); a missing answer is wrong."""
+    if not _once(asked):
+        return means.lower([one.sides[0] or 0.0 for one in asked], alpha, worst=0.0)
     return statistics.wilson(sum(one.sides[0] is True for one in asked), len(asked), alpha)[0]
 
 
@@ -124,28 +135,48 @@ def readable(answer: Answer | None) -> bool | None:
     return None if answer is None or answer.score is None else answer.outcome == "answered"
 
 
+def mean(flags: Sequence[bool | None]) -> float | None:
+    """A side of a question that was asked several times: of the answers that came. None when there is none."""
+    known = [flag for flag in flags if flag is not None]
+    return fmean(known) if known else None
+
+
+def mostly(side: float) -> bool:
+    """Right in more than half of the answers."""
+    return side > MAJORITY
+
+
 def flipped(sides: Sequence[Sides]) -> tuple[int, int]:
     """How many were lost and gained, of those with both sides."""
-    return sum(s == (True, False) for s in sides), sum(s == (False, True) for s in sides)
+    ways = [(mostly(b), mostly(t)) for b, t in sides if b is not None and t is not None]
+    return ways.count((True, False)), ways.count((False, True))
 
 
-def _lower(sides: Sequence[tuple[bool, bool]], modules: Sequence[str], alpha: float) -> tuple[float, bool]:
+def _once(asked: Sequence[Asked]) -> bool:
+    return all(one.repeats == 1 for one in asked)
+
+
+def _lower(
+    sides: Sequence[tuple[float, float]], modules: Sequence[str], alpha: float, once: bool
+) -> tuple[float, bool]:
     """The lower one, and whether that is the one by module."""
-    by_question = exact.lower(*flipped(sides), len(sides), alpha)
-    by_module = clusters.lower([t - b for b, t in sides], modules, alpha)
+    change = [t - b for b, t in sides]
+    by_question = exact.lower(*flipped(sides), len(sides), alpha) if once else means.lower(change, alpha)
+    by_module = clusters.lower(change, modules, alpha)
     return min(by_question, by_module), by_module < by_question
 
 
-def _better_p(sides: Sequence[tuple[bool, bool]], modules: Sequence[str]) -> float:
-    by_module = clusters.p_value([t - b for b, t in sides], modules)
-    return max(statistics.better(*flipped(sides)), by_module)
+def _better_p(sides: Sequence[tuple[float, float]], modules: Sequence[str], once: bool) -> float:
+    change = [t - b for b, t in sides]
+    by_question = statistics.better(*flipped(sides)) if once else max(means.signs_p(change), means.p_value(change))
+    return max(by_question, clusters.p_value(change, modules))
 
 
-def _turned(sides: Sequence[tuple[bool, bool]]) -> list[tuple[bool, bool]]:
+def _turned(sides: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Base for tuned, and tuned for base."""
     return [(t, b) for b, t in sides]
 
 
-def _filled(sides: Sequence[Sides], *, base: bool, tuned: bool) -> list[tuple[bool, bool]]:
+def _filled(sides: Sequence[Sides], *, base: bool, tuned: bool) -> list[tuple[float, float]]:
     """With every missing answer of an arm taken to be what is given."""
     return [(base if b is None else b, tuned if t is None else t) for b, t in sides]

@@ -6,8 +6,8 @@ from pydantic import Field, JsonValue
 
 from evalsuite.judging.paired import Part
 from evalsuite.questions import Split
-from tune.harmony import Effort
-from tune.recipe import CODE, GENERAL, TUTORIAL, Evaluate, Gated, Limits, tokens_at
+from tune.evaluate import CODE, GENERAL, TUTORIAL, Evaluate, Gated, tokens_at
+from tune.section import EffortName, Limits
 
 FORGETTING = 0.05  # not in a report that has it, so that those without general questions stay what they were
 
@@ -44,7 +44,7 @@ def of(asked: Evaluate) -> Policy:
 class Judged(Part):
     """What a verdict holds for, of what a recipe's [evaluate] section may ask for otherwise."""
 
-    efforts: tuple[Effort, ...]
+    efforts: tuple[EffortName, ...]
     margin: float
     forgetting_margin: float = FORGETTING
     alpha: float
@@ -52,6 +52,7 @@ class Judged(Part):
     limits: Gated = Gated()
     max_tokens: Limits
     temperature: float
+    repeats: int = 1
     modules: tuple[str, ...]  # that the held-out questions are about
     questions: int  # held-out ones
     general: int = 0  # general ones
@@ -79,6 +80,8 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     out += dict.fromkeys(said)
     if judged.temperature != asked.temperature:
         out.append(f"temperature {judged.temperature:g}, and the recipe has {asked.temperature:g}")
+    if judged.repeats < asked.repeats:
+        out.append(f"repeats {judged.repeats}, and the recipe has {asked.repeats}")
     return (
         out
         + _modules(judged, asked)

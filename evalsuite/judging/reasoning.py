@@ -11,14 +11,15 @@ from evalsuite.judging.comparison import Comparison
 from evalsuite.judging.paired import Part
 from evalsuite.judging.steering import LONGER
 from evalsuite.replies.answers import Arm
-from tune.harmony import Effort
+from tune.harmony import EFFORTS
+from tune.section import EffortName
 
 
 class Step(NamedTuple):
     """From one effort to the next that was measured."""
 
-    lower: Effort
-    higher: Effort
+    lower: EffortName
+    higher: EffortName
     times: float | None  # as long the higher one reasons; None when the lower has no reasoning
     steers: bool  # it reasons longer, by more than 5 %: less would read as 1.0 times
 
@@ -26,7 +27,7 @@ class Step(NamedTuple):
 class Steering(Part):
     """Does effort still steer one arm: median reasoning tokens by effort, and high over low."""
 
-    tokens: dict[Effort, float]
+    tokens: dict[EffortName, float]
     ratio: float | None  # highest effort over lowest; None when the lowest has no reasoning
     monotone: bool  # no effort thinks less than the one below it
 
@@ -40,7 +41,11 @@ class Steering(Part):
 
 
 def steering(comparisons: Sequence[Comparison], arm: Arm) -> Steering | None:
-    """Of one arm, from an effort's comparison each; None with fewer than two efforts that were measured."""
+    """Of one arm, from an effort's comparison each; None with fewer than two efforts that were measured.
+
+    Of low, medium and high alone: of other efforts nobody knows which thinks longer.
+    """
+    comparisons = [c for c in comparisons if c.effort in EFFORTS]
     figures = {c.effort: (c.base if arm == "base" else c.tuned).reasoning_tokens for c in comparisons}
     tokens = {effort: t for effort, t in figures.items() if t is not None}
     if len(tokens) < 2:

@@ -18,17 +18,20 @@ from evalsuite.judging.limits import MEND, Figure
 from evalsuite.judging.paired import Asked
 from evalsuite.judging.policy import Policy
 from evalsuite.questions import Question
-from evalsuite.replies.answers import Answer, Arm, Key
-from tune.harmony import Effort
+from evalsuite.replies.answers import Answer, Arm, Item
+from tune.section import EffortName
 
 LONGER = 1.05  # times as much reasoning as the effort below: what steers at all
 HALF = 0.5
 
 
 def figures(
-    questions: Sequence[Question], answers: Mapping[Key, Answer], efforts: Sequence[Effort], policy: Policy
+    questions: Sequence[Question], answers: Mapping[Item, Answer], efforts: Sequence[EffortName], policy: Policy
 ) -> list[Figure]:
-    """One for each step of `efforts`, low to high, at which base is shown to steer."""
+    """One for each step of `efforts`, low to high, at which base is shown to steer.
+
+    Of efforts but GPT-OSS's three nobody knows which thinks longer: the caller leaves them out.
+    """
     tokens = {key: reasoning_tokens(a) for key, a in answers.items() if not a.error}
     out, modules = [], [q.module for q in questions]
     for low, high in pairwise(efforts):
@@ -64,7 +67,7 @@ def least(longer: Sequence[bool], modules: Sequence[str], alpha: float) -> float
     return 1 - shares.share([not each for each in longer], modules, HALF, alpha).upper
 
 
-def _longer(tokens: Mapping[Key, int], question: str, arm: Arm, low: Effort, high: Effort) -> bool | None:
+def _longer(tokens: Mapping[Item, int], question: str, arm: Arm, low: EffortName, high: EffortName) -> bool | None:
     below, above = tokens.get((question, arm, low)), tokens.get((question, arm, high))
     return None if below is None or above is None else above > below * LONGER
 

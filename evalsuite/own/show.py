@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from evalsuite.questions import Question, QuestionSet
-from tune.recipe import OWN
+from tune.evaluate import OWN
 from tune.terminal import escaped
 
 FIELDS = ("split", "kind", "grader", "module")

@@ -19,7 +19,8 @@ from evalsuite.packs.general import general
 from evalsuite.packs.tutorial import tutorial
 from evalsuite.questions import RUN, Grader, Question, QuestionSet, Split
 from tune.errors import UserError
-from tune.recipe import GENERAL, OWN, TUTORIAL, Evaluate, Recipe
+from tune.evaluate import GENERAL, OWN, TUTORIAL, Evaluate
+from tune.recipe import Recipe
 from tune.terminal import one_line
 
 KIND = "own"

@@ -13,7 +13,7 @@ from evalsuite.packs import arithmetic, everyday, form, languages, logic, object
 from evalsuite.packs.draft import Template
 from evalsuite.questions import Question
 from tune.data.quality import near_duplicates
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 FAMILIES: Mapping[str, Mapping[str, Template]] = {
     "arithmetic": arithmetic.TEMPLATES,

@@ -15,7 +15,7 @@ from evalsuite.pydocs.facts import Module, answers, harvest
 from evalsuite.pydocs.kinds import KINDS, Candidate
 from evalsuite.questions import Grader, Question
 from evalsuite.replies.graders import grade
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 _ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}")
 _PATH = re.compile(r"(?:^|[\s'\"=])(?:/[\w.-]+){2,}|[A-Za-z]:\\\\")

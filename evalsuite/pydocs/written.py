@@ -14,7 +14,7 @@ from evalsuite.pydocs.facts import answers, harvest
 from evalsuite.pydocs.kinds.written import WRITTEN, Written
 from evalsuite.questions import RUN, Code, Question
 from evalsuite.replies import graders
-from tune.recipe import Evaluate
+from tune.evaluate import Evaluate
 
 LONGEST = 160  # characters of an answer
 DOCTEST_RULE = "End with a fenced code block (```) that holds the example alone"  # in place of the recipe's answer_rule

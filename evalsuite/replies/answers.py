@@ -23,14 +23,15 @@ from evalsuite.replies.graders import grade, lenient, parse
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError, reason
-from tune.harmony import Effort
+from tune.section import EffortName
 
 Arm = Literal["base", "tuned"]
 ARMS: tuple[Arm, ...] = get_args(Arm)
 Outcome = Literal[
     "answered", "unparsed", "off-format", "refused", "empty", "truncated", "truncated-reasoning", "timeout", "error"
 ]
-Key = tuple[str, str, str]  # question, arm, effort
+Item = tuple[str, str, str]  # question, arm, effort
+Key = tuple[str, str, str, int]  # and which of its repeats
 
 EFFORT_MISMATCH = "effort did not reach the prompt"  # begins the error of a reply made at another effort than asked
 MODEL_MISMATCH = "another model replied"  # begins the error of a reply that names another model, or another digest
@@ -47,7 +48,8 @@ class Reply(BaseModel):
 
     question: str
     arm: Arm
-    effort: Effort
+    effort: EffortName
+    repeat: int = Field(default=0, ge=0, exclude_if=lambda number: number == 0)
     model: str  # the id that was asked for
     server: str  # Server.id
     request: str  # digest of everything that was sent
@@ -66,7 +68,7 @@ class Reply(BaseModel):
 
     @property
     def key(self) -> Key:
-        return (self.question, self.arm, self.effort)
+        return (self.question, self.arm, self.effort, self.repeat)
 
 
 class Answer(Reply):
@@ -185,7 +187,7 @@ def header(meta: Meta) -> bytes:
 
 
 def counted(
-    answers: Iterable[Answer], questions: QuestionSet, efforts: Sequence[Effort], meta: Meta
+    answers: Iterable[Answer], questions: QuestionSet, efforts: Sequence[EffortName], meta: Meta
 ) -> tuple[list[Answer], Counter[str]]:
     """The answers to exactly these requests of exactly these servers, one a key, and why how many others do not count.
 
@@ -197,6 +199,8 @@ def counted(
     for answer in answers:
         if answer.arm in meta.servers and answer.server != meta.servers[answer.arm].id:
             others["of another server"] += 1
+        elif answer.repeat >= meta.sampling.repeats:
+            others["of repeats that are not asked"] += 1
         elif answer.key not in wanted:
             others["to questions or at efforts that are not asked"] += 1
         elif answer.request != wanted[answer.key]:
@@ -207,14 +211,23 @@ def counted(
     return list(found.values()), others
 
 
-def expected(questions: QuestionSet, efforts: Sequence[Effort], meta: Meta) -> Mapping[Key, str]:
+def expected(questions: QuestionSet, efforts: Sequence[EffortName], meta: Meta) -> Mapping[Key, str]:
     """The digest of every request of a run."""
     return {
-        (q.id, arm, effort): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage))
+        (q.id, arm, effort, n): request.digest(request.body(q, server.model, effort, meta.sampling, server.usage, n))
         for q in questions.questions
         for arm, server in meta.servers.items()
         for effort in efforts
+        for n in range(meta.sampling.repeats)
     }
+
+
+def first(answers: Iterable[Answer]) -> dict[Item, Answer]:
+    """Of the repeats of a question the first that came whole, an error where none did."""
+    out: dict[Item, Answer] = {}
+    for answer in sorted(answers, key=lambda a: (bool(a.error), a.repeat)):
+        out.setdefault((answer.question, answer.arm, answer.effort), answer)
+    return out
 
 
 def digest(answers: Iterable[Answer]) -> str:

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.answers import Meta
-from tune.harmony import Effort
-from tune.recipe import tokens_at
+from tune.evaluate import tokens_at
+from tune.section import EffortName
 
 
 def unlike(asked: Meta) -> str:
@@ -27,7 +27,7 @@ def unlike(asked: Meta) -> str:
     return f"base is served by engine version {base}, tuned by {tuned}" if base and tuned and base != tuned else ""
 
 
-def unfit(questions: QuestionSet, efforts: Sequence[Effort], asked: Meta) -> list[str]:
+def unfit(questions: QuestionSet, efforts: Sequence[EffortName], asked: Meta) -> list[str]:
     """Why asking these servers these questions would show nothing about the models."""
     out = [_short(arm, server.max_model_len, questions, efforts, asked) for arm, server in asked.servers.items()]
     if not asked.unlike_allowed and (why := unlike(asked)):
@@ -35,7 +35,7 @@ def unfit(questions: QuestionSet, efforts: Sequence[Effort], asked: Meta) -> lis
     return [why for why in out if why]
 
 
-def _short(arm: str, length: int | None, questions: QuestionSet, efforts: Sequence[Effort], asked: Meta) -> str:
+def _short(arm: str, length: int | None, questions: QuestionSet, efforts: Sequence[EffortName], asked: Meta) -> str:
     """A prompt has a token a word at least, whatever the tokenizer: what is called too short is."""
     words = max((len(f"{q.developer} {q.prompt}".split()) for q in questions.judged), default=0)
     limit, effort = max(((tokens_at(asked.sampling.max_tokens, e), e) for e in efforts), default=(0, ""))

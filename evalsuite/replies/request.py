@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
-from tune.harmony import Effort
-from tune.recipe import Limits, tokens_at
+from tune.evaluate import tokens_at
+from tune.section import EffortName, Limits
 
 
 class Sampling(BaseModel):
@@ -19,12 +19,23 @@ class Sampling(BaseModel):
     max_tokens: Limits
     temperature: float = Field(ge=0)
     seed: int
+    repeats: int = Field(
+        default=1, ge=1, exclude_if=lambda count: count == 1
+    )  # of every request, each with its own seed
 
 
 def body(
-    question: Question, model: str, effort: Effort | None, sampling: Sampling, usage: bool = True
+    question: Question,
+    model: str,
+    effort: EffortName | None,
+    sampling: Sampling,
+    usage: bool = True,
+    repeat: int = 0,
 ) -> dict[str, Any]:
-    """The chat completion to ask for. Without an effort the server's own default counts. `usage`: count tokens."""
+    """The chat completion to ask for. Without an effort the server's own default counts. `usage`: count tokens.
+
+    `repeat` counts from 0, and moves the seed on: else the server might say the same again.
+    """
     messages = [{"role": "developer", "content": question.developer}] if question.developer else []
     return {
         "model": model,
@@ -32,7 +43,7 @@ def body(
         **({"reasoning_effort": effort} if effort else {}),
         "max_completion_tokens": tokens_at(sampling.max_tokens, effort),
         "temperature": sampling.temperature,
-        "seed": sampling.seed,
+        "seed": sampling.seed + repeat,
         "stream": True,
         **({"stream_options": {"include_usage": True}} if usage else {}),
     }

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.questions import Question
 from evalsuite.replies.graders import said
-from tune.harmony import Effort
+from tune.harmony import EFFORTS, Effort
 
 Kind = Literal[
     "500", "503", "429", "401", "404", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort",
@@ -43,9 +43,10 @@ class Fault(Frozen):
 class Model(Frozen):
     """How one model id behaves. Models with the same `seed` get nested sets of questions right."""
 
-    accuracy: float | dict[Effort, float] = 1.0
+    accuracy: float | dict[str, float] = 1.0
     seed: str = ""  # default: the model id
-    reasoning_tokens: dict[Effort, int] = {"low": 4, "medium": 16, "high": 48}
+    sampled: bool = False  # whether it is right hangs on the request's seed too, as at a temperature over 0
+    reasoning_tokens: dict[str, int] = {"low": 4, "medium": 16, "high": 48}
     voice: str = "word"  # what it says, over and over, to a prompt that is in no question set
     root: str = ""  # what it is listed as standing for, as vLLM does
     max_model_len: int | None = None  # tokens, as vLLM lists it; nothing is cut or refused by it
@@ -63,6 +64,7 @@ class Script(Frozen):
 
     models: dict[str, Model] = {"stub@0123456789abcdef": Model()}
     questions: Path | None = None  # a question set; prompts found in it are answered, right or wrong
+    efforts: tuple[str, ...] = EFFORTS  # others are refused
     default_effort: Effort = "medium"
     digest: str = ""  # sent as x-model-digest with every response, as `serve run` does
     version: str = ""  # what /version says; "": there is no such path
@@ -102,8 +104,9 @@ def wrong(question: Question) -> str:
 
 
 def compose(
-    model: Model, name: str, effort: Effort, messages: list[dict[str, Any]], known: Mapping[str, Question]
-) -> Reply:
+    model: Model, name: str, effort: str, messages: list[dict[str, Any]], known: Mapping[str, Question],
+    seed: int | None = None,
+) -> Reply:  # fmt: skip
     """The faultless reply, before any token limit: reasoning of the effort's length, then the answer."""
     prompted = prompt_of(messages)
     question = known.get(prompted)
@@ -115,7 +118,8 @@ def compose(
         answer = [f"{model.voice}{i} " for i in range(model.answer_tokens)]
     else:
         accuracy = model.accuracy if isinstance(model.accuracy, float) else model.accuracy[effort]
-        right = chance(model.seed or name, question.id, effort) < accuracy
+        drawn = [str(seed)] if model.sampled else []
+        right = chance(model.seed or name, question.id, effort, *drawn) < accuracy
         value = question.answer if right else wrong(question)
         end = said(question.grader, value)
         answer = re.findall(r"\s*\S+\s?", f"That is what the documentation says.\n{end}")

@@ -26,7 +26,6 @@ import click
 from evalsuite import questions as question_sets
 from evalsuite.stub.script import Fault, Kind, Model, Reply, Script, chance, compose, limit, prompt_of
 from tune.errors import UserError
-from tune.harmony import EFFORTS
 
 __all__ = ["Fault", "Model", "Script", "main", "run", "serving"]
 
@@ -133,13 +132,15 @@ class _Server:
             raise _Refused(HTTPStatus.NOT_FOUND, f"The model `{name}` does not exist.")
         if "stream_options" in body and not self.script.stream_options:
             raise _Refused(HTTPStatus.BAD_REQUEST, "Unrecognized request argument supplied: stream_options")
-        if effort not in EFFORTS:
-            raise _Refused(HTTPStatus.BAD_REQUEST, f"reasoning_effort must be one of {', '.join(EFFORTS)}")
+        if effort not in self.script.efforts:
+            known = ", ".join(self.script.efforts)
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"reasoning_effort must be one of {known}")
         key = (name, prompt_of(messages), effort)
         self.seen[key] += 1
         fault = self._fault(model, key)
         kind = fault.kind if fault else None
-        self.log.append({"model": name, "prompt": key[1], "effort": effort, "fault": kind, "max_tokens": _cap(body)})
+        asked = {"model": name, "prompt": key[1], "effort": effort, "seed": body.get("seed")}
+        self.log.append({**asked, "fault": kind, "max_tokens": _cap(body)})
         if self.left is not None and key[1] in self.known:
             if not self.left:
                 await self.never.wait()
@@ -154,7 +155,8 @@ class _Server:
             raise _Refused(_STATUS_FAULTS[fault.kind], f"scripted {kind}", after)
         if kind == "wrong_effort":
             effort = "low" if effort != "low" else "medium"
-        reply = limit(compose(model, name, effort, messages, self.known), _cap(body), bool(body.get("ignore_eos")))
+        said = compose(model, name, effort, messages, self.known, body.get("seed"))
+        reply = limit(said, _cap(body), bool(body.get("ignore_eos")))
         if kind == "empty":
             reply = reply.model_copy(update={"words": reply.words[: reply.reasoning]})
         if kind == "truncated":

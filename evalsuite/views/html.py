@@ -23,6 +23,7 @@ from evalsuite.judging.reasoning import Steering
 from evalsuite.report import Report
 from evalsuite.views import pareto, provenance
 from evalsuite.views.axis import Axis, around, between
+from tune.harmony import EFFORTS
 
 if TYPE_CHECKING:
     import jinja2
@@ -66,6 +67,8 @@ def render(report: Report, opinions: Opinions | None = None) -> str:
     margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
         r=report,
+        others=[e for e in report.efforts if e not in EFFORTS],
+        repeats=report.asked.sampling.repeats,
         v=report.verdict,
         meaning=BROKEN if only_limits else MEANING[report.verdict.outcome] + (GAINED if gained else ""),
         sign=SIGN,

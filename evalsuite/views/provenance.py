@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from evalsuite.replies.server import Server
 from evalsuite.report import Report
-from tune.recipe import tokens_at
+from tune.evaluate import tokens_at
 
 SHOWN = 300  # characters of what somebody else wrote
 
@@ -22,6 +22,11 @@ def facts(report: Report) -> list[tuple[str, str]]:
     return [
         *(fact for arm, server in report.asked.servers.items() for fact in _server(arm.capitalize(), server)),
         ("Sampling", f"temperature {sampling.temperature:g}, seed {sampling.seed}, at most {most} tokens"),
+        *(
+            [("Answers", f"{sampling.repeats} to each question, with seeds of their own")]
+            if sampling.repeats > 1
+            else []
+        ),
         ("Question set", f"{report.questions_name}, {report.questions_count} questions"),
         ("Its digest", report.questions_digest),
         *_counted("Candidates left out", report.questions_left_out),

@@ -12,6 +12,7 @@ from evalsuite.judging.failures import Failures
 from evalsuite.judging.gain import Way
 from evalsuite.judging.notation import confidence, interval, percent, place, stated
 from evalsuite.report import Report
+from tune.harmony import EFFORTS
 
 # What XML 1.0 cannot carry at all, not even escaped.
 FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -62,6 +63,11 @@ def markdown(report: Report) -> str:
     if report.note:
         lines += [f"> {_md(report.note)}", ""]
     lines += [f"- {_md(reason)}" for reason in verdict.reasons]
+    if (repeats := report.asked.sampling.repeats) > 1:
+        asked = f"of {report.questions_count} questions, {repeats} answers each"
+        lines += ["", f"Means {asked}; lost and gained by majority. Limits look at the first answer."]
+    if others := [e for e in report.efforts if e not in EFFORTS]:
+        lines += ["", f"Whether effort steers is judged from low to medium to high, without {_md(', '.join(others))}."]
     sure = f"difference, points ({confidence(report.policy.alpha)} bounds)"
     ways, general = gain.ways(report.comparisons), report.of("general")
     forgetting = stated(report.policy.forgetting_margin)

@@ -16,7 +16,8 @@ from tune.data import page, quality, sides
 from tune.data.examples import Example, make
 from tune.data.row import Row
 from tune.errors import UserError, reason
-from tune.recipe import Dataset, Evaluate, Recipe
+from tune.evaluate import Evaluate
+from tune.recipe import Dataset, Recipe
 
 KIND = "dataset"
 QUESTIONS = "questions.jsonl"

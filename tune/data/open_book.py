@@ -13,7 +13,7 @@ from tune.data import open_kinds, open_rows, open_sections, passage, sessions, w
 from tune.data.block import fenced, sections
 from tune.data.open_kinds import Check, Fact, Grader
 from tune.data.page import Page
-from tune.recipe import Open
+from tune.section import Open
 
 Form = Literal["train", "ask"]
 

@@ -10,7 +10,7 @@ from tune.data import passage, wordings
 from tune.data.block import Section
 from tune.data.signatures import Parameter, Signature
 from tune.data.wordings import filled, pick
-from tune.recipe import Open
+from tune.section import Open
 
 Check = Literal["executed", "grounded", "inspected"]
 Grader = Literal["exact", "literal", "choice", "yesno"]

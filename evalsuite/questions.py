@@ -114,7 +114,7 @@ class QuestionSet(BaseModel):
     schema_version: int = SCHEMA
     name: str
     python: str  # the version they ask about; "" for one's own
-    made: dict[str, JsonValue] = {}  # recipe.Evaluate.about_questions, and the digests of pages; empty: by hand
+    made: dict[str, JsonValue] = {}  # evaluate.Evaluate.about_questions, and the digests of pages; empty: by hand
     left_out: dict[str, int] = {}  # reason -> closed-book candidates that it kept out
     skipped: dict[str, str] = {}  # module of which no closed-book question was made -> reason
     questions: tuple[Question, ...]

@@ -12,7 +12,7 @@ from story import Story, commands
 from evalsuite import questions
 from evalsuite.judging import shares
 from evalsuite.stub.server import Model, Script, serving
-from tune import recipe
+from tune import evaluate, recipe
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -85,7 +85,7 @@ def test_own_questions_are_taken_and_checked_as_shown(tmp_path):
 def test_every_limit_is_shown_and_read_as_shown(tmp_path):
     path = tmp_path / "recipe.toml"
     path.write_text(block("limits"))
-    assert recipe.read(path).evaluate.limits.model_fields_set == set(recipe.Gated.model_fields)
+    assert recipe.read(path).evaluate.limits.model_fields_set == set(evaluate.Gated.model_fields)
 
 
 def test_general_questions_are_added_and_planned_for_as_shown(tmp_path):

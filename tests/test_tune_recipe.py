@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tune import recipe
+from tune import evaluate, recipe
 from tune.errors import UserError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -92,7 +92,7 @@ FLOATS = [
     for section, at in recipe.Recipe.model_fields.items()
     for key, field in getattr(at.annotation, "model_fields", {}).items()
     if field.annotation in (float, float | None)
-] + [("evaluate.limits", key) for key, field in recipe.Gated.model_fields.items() if field.annotation is not bool]
+] + [("evaluate.limits", key) for key, field in evaluate.Gated.model_fields.items() if field.annotation is not bool]
 
 
 @pytest.mark.parametrize("number", ["inf", "-inf", "nan"])
@@ -134,7 +134,7 @@ def test_a_limit_of_tokens_is_one_number_or_one_an_effort(tmp_path):
         (tmp_path / "recipe.toml").write_text(f"[evaluate]\n{line}\n")
         found = recipe.read(tmp_path / "recipe.toml").evaluate
         assert "max_tokens" not in found.about_questions
-        return [recipe.tokens_at(found.max_tokens, e) for e in efforts]
+        return [evaluate.tokens_at(found.max_tokens, e) for e in efforts]
 
     assert limits("max_tokens = 99", "low", "high", None) == [99, 99, 99]
     assert limits("", "low") == [256]
@@ -166,7 +166,7 @@ def test_ones_own_questions_are_known_by_file_content_and_number_wherever_the_co
         with pytest.raises(UserError, match=says):
             asked.require_questions(file, {**made, **change})
     with pytest.raises(UserError, match=r"it was taken from \\x1b\[31m, and .* names no questions_file"):
-        recipe.Evaluate().require_questions(file, {"questions_file": "\x1b[31m"})
+        evaluate.Evaluate().require_questions(file, {"questions_file": "\x1b[31m"})
     (tmp_path / "own.csv").unlink()
     for use in (lambda: asked.about_questions, lambda: asked.require_questions(file, made)):
         with pytest.raises(UserError, match=r"there is no file .*own\.csv") as e:

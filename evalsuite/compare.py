@@ -40,7 +40,7 @@ NANO_NOTE = (
 ALIKE_NOTE = (
     "Only their names show that base and tuned are two models: not both send a digest, probed they do not differ."
 )
-ALONE_NOTE = "All held-out questions are about one module: nothing here shows what another one would."
+ALONE_NOTE = "All held-out questions are of one module: bounds take them one by one, as if none went together."
 ADAPTER = "adapter"  # the stage, in the work folder, that tuned is made of
 IDS_KEPT = 20  # of questions that stand in the training data
 
@@ -154,12 +154,13 @@ def _questions(settings: Evaluate, file: Path, pages: Path | None) -> QuestionSe
 
 def _missing(asked: QuestionSet, found: Sequence[Answer], settings: Evaluate, meta: Meta) -> Iterator[str]:
     """What a replay lacks, an arm and effort a line."""
-    lacks = answers.expected(asked, settings.efforts, meta).keys() - {a.key for a in found if not a.error}
+    expected = answers.expected(asked, settings.efforts, meta).keys()
+    lacks = expected - {a.key for a in found if not a.error}
+    every = Counter((arm, effort) for _, arm, effort, _ in expected)
     failed: Counter[tuple[str, str]] = Counter((a.arm, a.effort) for a in found if a.error)
     for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort, _ in lacks).items()):
         ended = f", {errors} of them ended in an error" if (errors := failed[arm, effort]) else ""
-        every = len(asked.questions) * settings.repeats
-        yield f"{arm} at effort {effort}: {count} of {every} answers are missing{ended}"
+        yield f"{arm} at effort {effort}: {count} of {every[arm, effort]} answers are missing{ended}"
 
 
 def _measured(path: Path, meta: Meta) -> Throughput | None:

@@ -53,8 +53,8 @@ class Row(NamedTuple):
 
 
 class Noise(BaseModel):
-    """`needed`: held-out questions with which two equal runs pass the whole gate as often as `target`; `power`: how
-    often they do with those that there are."""
+    """`needed`: held-out questions with which two equal runs pass the gate's checks of them, at every effort, as often
+    as `target`; `power`: how often they do with those that there are. General questions are not asked."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,8 +133,8 @@ def words(made: Noise) -> str:
         *(f"{r.effort:{wide}}{r.answers!s:<26}{r.scores!s:<26}{r.discordance:.3f}" for r in made.rows),
         "",
         *([f"{missing} questions lack an answer in a run and are left out"] if missing else []),
-        f"two equal models that differ so pass a gate with a margin of {stated(made.margin)} points"
-        f" {made.power:.0%} of the time with {made.questions} questions;",
+        f"two equal models that differ so pass the checks of held-out questions, with a margin of {stated(made.margin)}"
+        f" points, {made.power:.0%} of the time with {made.questions} questions;",
         f"{made.target:.0%} of the time with about {made.needed}",
     ]
     return "\n".join(lines)

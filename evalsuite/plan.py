@@ -55,7 +55,8 @@ def plan(asked: Evaluate) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often."""
     policy = policies.of(asked)
     advice = len(TUTORIAL) if asked.tutorial else 0
-    each = 2 * (asked.questions + asked.code + asked.taught + asked.general + advice) * asked.repeats  # both arms
+    judged = asked.questions + asked.code + asked.taught + asked.general
+    each = 2 * (judged * asked.repeats + advice)  # both arms
     return Plan(
         questions=asked.questions,
         taught=asked.taught,

@@ -85,6 +85,8 @@ def test_steering_is_judged_among_the_three_alone_and_the_report_says_so() -> No
     words = "Whether effort steers is judged from low to medium to high, without minimal, xhigh."
     assert words in summary.markdown(r)
     assert "Left out: minimal, xhigh" in html.render(r)
+    alone = built(set_, [a for a in told if a.effort in ("low", "xhigh")], efforts=["low", "xhigh"])
+    assert "Whether effort steers is not judged: that takes two of GPT-OSS's three." in summary.markdown(alone)
     known = built(set_, [a for a in told if a.effort in ("low", "high")])
     assert "without" not in summary.markdown(known).split("| effort")[0]
     assert "Left out:" not in html.render(known)

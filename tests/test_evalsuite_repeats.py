@@ -14,6 +14,7 @@ from evalsuite.asking.endpoint import Endpoint
 from evalsuite.cli import main
 from evalsuite.compare import compare, replay
 from evalsuite.judging.policy import weaker
+from evalsuite.packs.tutorial import tutorial
 from evalsuite.plan import plan
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers, request
@@ -122,6 +123,29 @@ def test_a_whole_run_its_replay_its_gate_and_its_pages(tmp_path: Path) -> None:
     assert weaker(whole, settings.model_copy(update={"questions": 12, "repeats": 2})) == []
     lacking = weaker(whole, settings.model_copy(update={"repeats": 8}))
     assert "repeats 4, and the recipe has 8" in lacking
+
+
+def test_a_free_text_question_is_asked_once_beside_repeats_and_stands_in_no_mean(tmp_path: Path) -> None:
+    plain = question_set(6)
+    asked = plain.model_copy(update={"questions": (*plain.questions, *tutorial()[:2])})
+    questions.write(tmp_path / "q.jsonl", asked)
+    settings = Evaluate(efforts=["low"], max_tokens=64, temperature=1, repeats=3)
+    told: dict[str, Any] = {"settings": settings, "question_file": tmp_path / "q.jsonl", "out": tmp_path / "out"}
+    with stub(tmp_path, asked, Model(accuracy=0.6, sampled=True)) as url:
+        made = compare({"base": Endpoint(url=url, model=BASE), "tuned": Endpoint(url=url, model=TUNED)}, **told)
+        assert len(log(url)) == 2 * (6 * 3 + 2)
+    assert "Means of 6 questions, 3 answers each" in summary.markdown(made)
+    assert made.advice
+    assert [row.base.answers for row in made.advice.rows] == [2]
+    lines: list[str] = []
+    assert replay(**told, progress=lines.append).verdict == made.verdict
+    assert not lines
+    kept = (tmp_path / "out/answers.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "out/answers.jsonl").write_text("".join(kept[:-1]))
+    replay(**told, progress=lines.append)
+    assert any("1 of 20 answers are missing" in line for line in lines)
+    free = Evaluate(tutorial=True, temperature=1, repeats=3)
+    assert plan(free).requests - plan(free.model_copy(update={"tutorial": False})).requests == 2 * 3 * 10
 
 
 def means_of(base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> report.Report:

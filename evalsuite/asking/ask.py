@@ -22,7 +22,7 @@ from evalsuite.asking.pace import Pace
 from evalsuite.asking.progress import Meter
 from evalsuite.asking.reply import reply
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.replies import answers, fitness
+from evalsuite.replies import answers, fitness, request
 from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
@@ -162,8 +162,8 @@ def _jobs(
     Repeats of a question are items too. One of each effort comes first, so that a limit that is too low shows at once.
     """
     rng = random.Random(sampling.seed)
-    numbers, once = range(sampling.repeats), dict.fromkeys(efforts)
-    items = [(q, effort, n) for q in questions.questions for effort in once for n in numbers]
+    once = dict.fromkeys(efforts)
+    items = [(q, effort, n) for q in questions.questions for effort in once for n in request.repeats(q, sampling)]
     rng.shuffle(items)
     first = {effort: i for i, (_, effort, _) in reversed([*enumerate(items)])}
     items = [items[i] for i in sorted(range(len(items)), key=lambda i: first[items[i][1]] != i)]

@@ -218,7 +218,7 @@ def expected(questions: QuestionSet, efforts: Sequence[EffortName], meta: Meta) 
         for q in questions.questions
         for arm, server in meta.servers.items()
         for effort in efforts
-        for n in range(meta.sampling.repeats)
+        for n in request.repeats(q, meta.sampling)
     }
 
 

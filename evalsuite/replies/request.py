@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from evalsuite.questions import Question
+from evalsuite.questions import ADVICE, Question
 from tune.evaluate import tokens_at
 from tune.section import EffortName, Limits
 
@@ -47,6 +47,11 @@ def body(
         "stream": True,
         **({"stream_options": {"include_usage": True}} if usage else {}),
     }
+
+
+def repeats(question: Question, sampling: Sampling) -> range:
+    """The repeats that are asked of a question. One of a free-text answer: it is read, and in no mean."""
+    return range(1 if question.split == ADVICE else sampling.repeats)
 
 
 def digest(request: dict[str, Any]) -> str:

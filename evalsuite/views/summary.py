@@ -64,10 +64,17 @@ def markdown(report: Report) -> str:
         lines += [f"> {_md(report.note)}", ""]
     lines += [f"- {_md(reason)}" for reason in verdict.reasons]
     if (repeats := report.asked.sampling.repeats) > 1:
-        asked = f"of {report.questions_count} questions, {repeats} answers each"
+        free = report.advice.rows[0].asked if report.advice else 0
+        asked = f"of {report.questions_count - free} questions, {repeats} answers each"
         lines += ["", f"Means {asked}; lost and gained by majority. Limits look at the first answer."]
     if others := [e for e in report.efforts if e not in EFFORTS]:
-        lines += ["", f"Whether effort steers is judged from low to medium to high, without {_md(', '.join(others))}."]
+        known = [e for e in report.efforts if e in EFFORTS]
+        judged = (
+            f"judged from {' to '.join(known)}, without {_md(', '.join(others))}"
+            if len(known) > 1
+            else "not judged: that takes two of GPT-OSS's three"
+        )
+        lines += ["", f"Whether effort steers is {judged}."]
     sure = f"difference, points ({confidence(report.policy.alpha)} bounds)"
     ways, general = gain.ways(report.comparisons), report.of("general")
     forgetting = stated(report.policy.forgetting_margin)

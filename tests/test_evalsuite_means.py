@@ -70,7 +70,8 @@ def test_the_bound_is_the_quantile_of_weighted_means_and_p_says_the_same(found: 
 
 def test_several_answers_are_judged_by_their_means_and_one_by_the_exact_tests() -> None:
     once = [Asked("", f"m{i}", 0.0, (True, i > 4)) for i in range(100)]
-    often = [one._replace(sides=(1.0, float(i > 4)), repeats=4) for i, one in enumerate(once)]
+    four = [((True,) * 4, (i > 4,) * 4) for i in range(100)]
+    often = [one._replace(sides=(1.0, float(i > 4)), repeats=four[i]) for i, one in enumerate(once)]
     a, b = (paired.group(asked, 0.05) for asked in (once, often))
     assert (a.lost, a.difference.estimate) == (b.lost, b.difference.estimate) == (5, -0.05)
     assert a.difference.worse_p == pytest.approx(max(binom.sf(4, 5, 0.5), a.difference.worse_p))

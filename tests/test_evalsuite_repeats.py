@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from arms import BASE, TUNED, log, question_set, run, stub
 from click.testing import CliRunner
-from evaluation import Some, asked_of, built, evaluated, question, reply, several
+from evaluation import ARMS, Some, asked_of, built, evaluated, filed, question, reply, several
 
 from evalsuite import questions, report
 from evalsuite.asking.endpoint import Endpoint
 from evalsuite.cli import main
 from evalsuite.compare import compare, replay
-from evalsuite.judging.policy import weaker
+from evalsuite.judging import gain, paired
+from evalsuite.judging.paired import Asked
+from evalsuite.judging.policy import Policy, weaker
 from evalsuite.packs.tutorial import tutorial
 from evalsuite.plan import plan
 from evalsuite.questions import QuestionSet
@@ -22,7 +24,7 @@ from evalsuite.stub.server import Fault, Model
 from evalsuite.views import html, summary
 from tune import recipe
 from tune.errors import UserError
-from tune.evaluate import Evaluate
+from tune.evaluate import Evaluate, Gated
 
 GOLDEN = Path(__file__).parent / "golden/once"
 WARM: dict[str, Any] = {"temperature": 1.0, "efforts": ["low"]}
@@ -148,7 +150,7 @@ def test_a_free_text_question_is_asked_once_beside_repeats_and_stands_in_no_mean
     assert plan(free).requests - plan(free.model_copy(update={"tutorial": False})).requests == 2 * 3 * 10
 
 
-def means_of(base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> report.Report:
+def means_of(base: dict[str, list[Any]], tuned: dict[str, list[Any]], **policy: Any) -> report.Report:
     """Questions by name, and of each what became of its answers: 1, 0, or None for an error."""
     set_ = QuestionSet(name="docs", python="3", questions=tuple(question(i, id=q) for i, q in enumerate(base)))
     meta = asked_of(set_)
@@ -163,17 +165,18 @@ def means_of(base: dict[str, list[Any]], tuned: dict[str, list[Any]]) -> report.
                 more = {"repeat": n, "server": server.id, "model": server.model, "request": sent}
                 outcome = "error" if each is None else "answered"
                 told.append(reply(q, arm, "low", bool(each), outcome, **more))  # type: ignore[arg-type]
-    return built(set_, told, meta, missing_cap=0.9)
+    return built(set_, told, meta, **({"missing_cap": 0.9} | policy))
 
 
-def test_a_question_counts_with_the_answers_that_came_and_is_missing_where_an_arm_has_none() -> None:
+def test_a_question_is_shown_with_the_answers_that_came_and_paired_where_each_arm_has_one() -> None:
     r = means_of(
         {"a": [1, 1, 1, 0], "b": [1, None, None, 0], "c": [None] * 4, "d": [0, 0, 1, 1], "e": [1, 1, 1, 1]},
         {"a": [0, 0, 1, None], "b": [1, 1, None, 1], "c": [1, 1, 1, 1], "d": [1, 0, 1, 1], "e": [1, 1, 0, 0]},
     )
     [c] = r.comparisons
     change = [1 / 3 - 3 / 4, 1 - 1 / 2, 3 / 4 - 2 / 4, -1 / 2]
-    assert (c.asked, c.paired, c.missing) == (5, 4, 1)
+    assert (c.asked, c.paired, c.missing) == (5, 4, 3)
+    assert (c.missing_answers, c.whole.lacking.words) == (7, "7 of 20 answers")  # a repeat that both lack is one
     assert c.difference.estimate == pytest.approx(sum(change) / 4)
     assert c.difference.discordance == pytest.approx(sum(d * d for d in change) / 4)
     assert (c.lost, c.gained) == (2, 2)  # a half is no majority: of b and d base is not right, of e tuned is not
@@ -182,6 +185,84 @@ def test_a_question_counts_with_the_answers_that_came_and_is_missing_where_an_ar
     for way, base, tuned in shown.values():  # of each arm an answer that is as most of them are
         assert ("not so" in base, "not so" in tuned) == (way == "gained", way == "lost")
     assert c.base.outcomes["error"] == 6
+
+
+def test_every_missing_repeat_is_at_its_worst_within_the_mean_in_every_bound() -> None:
+    """As if the answers that an arm lacks had been wrong, or right: whichever is worse for what is shown."""
+
+    def arm(missing: int | None, of: list[int]) -> dict[str, list[Any]]:
+        """Every third question lacks what comes after its first answer."""
+        return {f"q{i}": [one if n == 0 or i % 3 else missing for n, one in enumerate(of)] for i in range(40)}
+
+    base, tuned = [1, 0, 1, 1], [0, 1, 1, 1]
+    seen = means_of(arm(None, base), arm(None, tuned)).comparisons[0]
+    low = means_of(arm(1, base), arm(0, tuned)).comparisons[0]
+    high = means_of(arm(0, base), arm(1, tuned)).comparisons[0]
+    assert (seen.missing_answers, seen.paired) == (14 * 3, 40)
+    assert seen.difference.lower == low.difference.lower < seen.difference.estimate
+    assert seen.difference.upper == high.difference.upper > seen.difference.estimate
+    assert (seen.better_p, seen.difference.worse_p) == (low.better_p, high.difference.worse_p)
+    assert (seen.guessing_p, seen.base_above) == (low.guessing_p, high.base_above)
+    assert seen.answering.lower < low.answering.lower - 0.2  # an answer that is wrong can be read
+    assert seen.kinds[0].difference == seen.difference
+    heard = Asked(
+        "", "m", 0.5, (1.0, 1.0), ((True, True), (True, None))
+    )  # half of its answers: no more than by guessing
+    assert paired.group([heard._replace(module=f"m{i}") for i in range(40)], 0.05).guessing_p > 0.4
+
+
+def test_a_journal_of_one_answer_each_is_no_evidence_of_eight(tmp_path: Path) -> None:
+    set_ = QuestionSet(name="docs", python="3", questions=tuple(question(i) for i in range(300)))
+    questions.write(tmp_path / "q.jsonl", set_)
+    meta = asked_of(set_)
+    meta = meta.model_copy(update={"sampling": meta.sampling.model_copy(update={"temperature": 1.0})})
+    told = filed([reply(q, arm, "low") for q in set_.questions for arm in ARMS], set_, meta)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "answers.jsonl").write_bytes(answers.header(meta) + b"".join(map(answers.line, told)))
+    once = Evaluate(efforts=["low"], max_tokens=256, temperature=1, seed=0)
+    common: dict[str, Any] = {"question_file": tmp_path / "q.jsonl", "out": out}
+    assert replay(settings=once, **common).verdict.outcome == "PASS"
+    said = list[str]()
+    made = replay(settings=once.model_copy(update={"repeats": 8}), **common, progress=said.append)
+    assert "base at effort low: 2100 of 2400 answers are missing" in said
+    assert made.verdict.outcome == "INVALID"
+    [why] = made.verdict.reasons
+    assert why.startswith("low: 2100 of 2400 answers lack a score on either side, more than 2 %")
+    assert "never asked: base 2100, tuned 2100" in why
+    assert made.comparisons[0].difference.lower < -0.8
+    done = CliRunner().invoke(main, ["gate", str(out / "report.json")])
+    assert done.exit_code == 3, done.output
+
+
+def test_time_outs_of_three_in_four_replies_are_no_pass() -> None:
+    base = {f"q{i}": [1, 1, 1, 1] for i in range(300)}
+    tuned: dict[str, list[Any]] = {q: [None, 1, None, None] for q in base}
+    void = means_of(base, tuned, missing_cap=0.02)
+    assert void.verdict.outcome == "INVALID"
+    assert "900 of 1200 answers lack a score on either side" in void.verdict.reasons[0]
+    assert "errors: base 0, tuned 900" in void.verdict.reasons[0]
+    [c] = void.comparisons
+    assert (c.missing, c.missing_answers, c.known and c.known.missing_answers) == (300, 900, 900)
+    let = means_of(base, tuned)  # however many may be missing
+    assert let.verdict.outcome == "INCONCLUSIVE"
+    assert "(900 of 1200 answers are missing and count at their worst)" in let.verdict.reasons[0]
+    assert let.comparisons[0].difference.lower < -0.7
+
+
+def test_answers_that_lack_up_to_the_cap_are_counted_over_all_repeats() -> None:
+    base = {f"q{i}": [1, 1, 1, 1] for i in range(100)}
+    tuned = {q: [1, 1, 1, None] if i < 8 else said for i, (q, said) in enumerate(base.items())}
+    assert means_of(base, tuned, missing_cap=0.02).verdict.outcome != "INVALID"  # 8 of 400
+    assert means_of(base, tuned | {"q9": [None, 1, 1, 1]}, missing_cap=0.02).verdict.outcome == "INVALID"
+
+
+def test_a_gain_says_how_many_answers_it_lacks() -> None:
+    base = {f"q{i}": [0, 1] for i in range(40)}
+    [c] = means_of(base, {q: [1, None] for q in base}).comparisons
+    finding = gain.check("low", [gain.Way("low", "taught questions", c.whole)], Policy())
+    assert "40 of 80 answers missing at their worst" in finding.undecided
+    assert not finding.passes  # of the answers that came tuned has all right
 
 
 def test_the_missing_question_is_at_its_worst_in_every_bound() -> None:
@@ -195,13 +276,22 @@ def test_the_missing_question_is_at_its_worst_in_every_bound() -> None:
     assert less.better_p > 0.5
 
 
-def test_limits_look_at_the_first_whole_answer() -> None:
+def test_limits_look_at_the_first_answer_and_no_later_one_takes_its_place() -> None:
     set_ = QuestionSet(name="docs", python="3", questions=(question(0),))
     told = [
         answers.graded(set_.questions[0], reply(set_.questions[0], "base", right=n == 2, repeat=n, **more))
         for n, more in ((2, {}), (1, {}), (0, {"outcome": "error"}))
     ]
-    assert {item: a.repeat for item, a in answers.first(told).items()} == {("q0", "base", "low"): 1}
+    assert [(a.repeat, a.score) for a in answers.first(told).values()] == [(0, None)]
+    assert answers.first(told[:2]) == {}
+    whole = {f"q{i}": [1, 1] for i in range(200)}
+    failed = {q: [None, 1] if i < 50 else said for i, (q, said) in enumerate(whole.items())}
+    for tuned, kept in ((whole, True), (failed, False)):
+        [figure] = means_of(whole, tuned, limits=Gated(unparsed=0.05)).limits
+        assert figure.kept == kept
+    assert figure.bound is not None
+    assert figure.bound > 50 / 200
+    assert figure.of == "0 of 150"
 
 
 def test_the_same_question_again_at_temperature_0_is_refused_with_the_reason(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def answering(c: Comparison, policy: Policy) -> Finding:
 
 def _non_inferior(claim: Claim, policy: Policy) -> Finding:
     d, margin, sure = claim.difference, stated(policy.margin), confidence(policy.alpha)
-    unheard = f" ({claim.missing} of {claim.asked} are missing and count at their worst)" if claim.missing else ""
+    unheard = f" ({claim.lacking.words} are missing and count at their worst)" if claim.lacking.missing else ""
     without = f" without {', '.join(claim.without)} (base only guesses there)" if claim.without else ""
     words = f"{claim.effort}, {claim.words}{without}"
     figures = f"{words}: {points(d.estimate)} points{unheard}"

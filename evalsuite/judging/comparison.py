@@ -1,7 +1,8 @@
 """Base against tuned at one effort, on one split: answers in, figures out. Knows no file and no verdict.
 
-Answers are paired by question; judging/paired.py says what becomes of those that are missing. An empty, truncated or
-unparsed answer scores 0 and is counted as what it is. Splits are never mixed: a question is in one of them.
+Answers are paired by question; judging/paired.py says what becomes of repeats and of what is missing. An empty,
+truncated or unparsed answer scores 0 and is counted as what it is. Splits are never mixed: a question is in one of
+them.
 """
 
 from collections import Counter
@@ -14,7 +15,7 @@ from pydantic import Field
 from evalsuite.judging import blind, kinds, means, paired, statistics
 from evalsuite.judging.flips import Flip, flips
 from evalsuite.judging.kinds import KindRow
-from evalsuite.judging.paired import Asked, Difference, Group, Part
+from evalsuite.judging.paired import Asked, Difference, Group, Lacking, Part
 from evalsuite.questions import Question, Split
 from evalsuite.replies.answers import Answer, Key, Outcome
 from tune import harmony
@@ -24,6 +25,7 @@ OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 CONFIDENCE = 0.95  # of the two-sided intervals shown beside an accuracy
 
 
+Repeats = Sequence[Answer | None]  # of an arm, to one question
 Five = tuple[float, float, float, float, float]  # p5, p25, p50, p75, p95
 
 
@@ -36,7 +38,8 @@ class Spread(Part):
 
 
 class ArmFigures(Part):
-    """One arm at one effort. Accuracy over paired questions, the rest over all its answers. Times in seconds.
+    """One arm at one effort. Accuracy over paired questions, of the answers that came, and so its interval; the rest
+    over all its answers. Times in seconds.
 
     Tokens and times leave errors out, and are None when no answer carries them.
     """
@@ -61,7 +64,7 @@ class Claim(NamedTuple):
     words: str
     difference: Difference
     asked: int  # questions that it is about
-    missing: int
+    lacking: Lacking
     without: tuple[str, ...] = ()  # kinds that it is not about: base only guesses there
 
 
@@ -73,8 +76,9 @@ class Comparison(Part):
     repeats: int = Field(default=1, exclude_if=lambda count: count == 1)  # answers to each question, of each arm
     modules: int  # that the questions are about: what is bounded is bounded for others like them
     asked: int
-    paired: int
-    missing: int
+    paired: int  # questions to which both arms have an answer
+    missing: int  # questions to which an arm lacks one; of repeats any one, so some of these are paired
+    missing_answers: int = Field(default=0, exclude_if=lambda count: count == 0)  # of asked x repeats; 0 of one each
     base: ArmFigures
     tuned: ArmFigures
     difference: Difference  # of accuracy
@@ -109,10 +113,10 @@ class Comparison(Part):
         about, without = (self.known, self.guessed) if self.known else (self.whole, ())
         if self.split == "general":
             words = "right answers to general questions"
-            return (Claim(self.effort, "forgetting", words, about.difference, about.asked, about.missing, without),)
+            return (Claim(self.effort, "forgetting", words, about.difference, about.asked, about.lacking, without),)
         return (
-            Claim(self.effort, "accuracy", "right answers", about.difference, about.asked, about.missing, without),
-            Claim(self.effort, "answering", "readable answers", self.answering, self.asked, self.missing),
+            Claim(self.effort, "accuracy", "right answers", about.difference, about.asked, about.lacking, without),
+            Claim(self.effort, "answering", "readable answers", self.answering, self.asked, self.whole.lacking),
         )
 
 
@@ -131,21 +135,15 @@ def compare(
     `answers` by `Answer.key`; other keys and other splits' questions are ignored. By `margin` base has to beat
     guessing at a kind of question, or it only guesses there.
 
-    Of `repeats` an arm's side of a question is the mean of those that came; it is missing if none did.
+    Of `repeats` an arm's side of a question is the mean, and those that did not come count as paired.py says.
     """
     mine = [q for q in questions if q.split == split]
     base, tuned = (
         [[answers.get((q.id, arm, effort, n)) for n in range(repeats)] for q in mine] for arm in ("base", "tuned")
     )
     told = zip(mine, blind.chances(mine), base, tuned, strict=True)
-    seen = [
-        Asked(q.kind, q.module, chance, (_side(paired.right, b), _side(paired.right, t)), repeats)
-        for q, chance, b, t in told
-    ]
-    heard = [
-        one._replace(sides=(_side(paired.readable, b), _side(paired.readable, t)))
-        for one, b, t in zip(seen, base, tuned, strict=True)
-    ]
+    seen = [_asked(Asked(q.kind, q.module, chance, (None, None)), paired.right, b, t) for q, chance, b, t in told]
+    heard = [_asked(one, paired.readable, b, t) for one, b, t in zip(seen, base, tuned, strict=True)]
     both = [one.sides for one in seen if None not in one.sides]
     pairs = [
         (q, _like(b, one.sides[0]), _like(t, one.sides[1]))
@@ -161,6 +159,7 @@ def compare(
         asked=whole.asked,
         paired=whole.paired,
         missing=whole.missing,
+        missing_answers=whole.missing_answers,
         base=_figures(base, [b for b, _ in both if b is not None]),
         tuned=_figures(tuned, [t for _, t in both if t is not None]),
         difference=whole.difference,
@@ -179,10 +178,9 @@ def compare(
     )
 
 
-def _side(flag: Callable[[Answer | None], bool | None], answers: Sequence[Answer | None]) -> float | None:
-    """A flag where there is one answer, which has tests of its own."""
-    flags = [flag(answer) for answer in answers]
-    return flags[0] if len(flags) == 1 else paired.mean(flags)
+def _asked(one: Asked, flag: Callable[[Answer | None], bool | None], base: Repeats, tuned: Repeats) -> Asked:
+    b, t = tuple(map(flag, base)), tuple(map(flag, tuned))
+    return one._replace(sides=(paired.side(b), paired.side(t)), repeats=(b, t) if len(b) > 1 else None)
 
 
 def _like(answers: Sequence[Answer | None], side: float | None) -> Answer:

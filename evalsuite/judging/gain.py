@@ -65,7 +65,8 @@ def check(effort: EffortName, ways: Sequence[Way], policy: Policy) -> Finding:
 
 def _figures(way: Way) -> str:
     g = way.figures
-    unheard = f", {g.missing} missing at their worst" if g.missing else ""
+    missing = g.lacking.words if g.repeats > 1 else f"{g.missing}"
+    unheard = f", {missing} missing at their worst" if g.lacking.missing else ""
     right = f"{percent(g.tuned)} right where blind guessing gets {percent(g.guess)} (p = {g.guessing_p:.2g})"
     change = f"{points(g.difference.estimate)} points on {g.asked} {way.words} (p = {g.better_p:.2g}{unheard})"
     return f"{change}, {right}" if g.guess else change

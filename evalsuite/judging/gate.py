@@ -139,7 +139,7 @@ def worst(comparisons: Sequence[Comparison], policy: Policy) -> Claim | None:
             right, *readable = c.claims
             if right.without and c.difference.upper < -policy.at(c.split):
                 words = f"{right.words} of all kinds"
-                right = Claim(c.effort, right.name, words, c.difference, c.asked, c.missing)
+                right = Claim(c.effort, right.name, words, c.difference, c.asked, c.whole.lacking)
             found += [right, *readable]
     return min(found, key=lambda claim: claim.difference.lower, default=None)
 
@@ -184,9 +184,10 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
         out.append(f"{evidence.model_mismatches} replies came from another model than the one asked for")
     for c in comparisons:
         decides = c.split != "taught" or policy.require_gain
-        if decides and c.asked and c.missing / c.asked > policy.missing_cap:
+        lacking, noun = c.whole.lacking, " questions" if c.repeats == 1 else ""
+        if decides and lacking.share > policy.missing_cap:
             out.append(
-                f"{place(c)}: {c.missing} of {c.asked} questions lack a score on either side, more than "
+                f"{place(c)}: {lacking.words}{noun} lack a score on either side, more than "
                 f"{stated(policy.missing_cap)} % (errors: base {_failures(c.base)}, tuned {_failures(c.tuned)}; "
                 f"never asked: base {c.base.absent}, tuned {c.tuned.absent})"
             )

@@ -1,6 +1,7 @@
 """What a recipe sets a limit to, measured: questions and answers in, a figure for each limit and effort out.
 
-Where a question was asked several times its first whole answer counts here: K answers to one are not K questions."""
+Where a question was asked several times its first answer counts here: K answers to one are not K questions. Where that
+one failed it is missing, at its worst, whatever came later."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, inf, isfinite

@@ -4,9 +4,10 @@ A question whose either side is an error, or absent, is missing. Estimates are o
 p-values of a claim are over all that were asked, with every missing answer at its worst: they hold whatever it would
 have been (worst-case bounds of C. F. Manski, American Economic Review 80 (1990) 319-323).
 
-Where a question was asked several times, an arm's side of it is the mean of the answers that came, 0 to 1: missing are
-the questions to which an arm has none. The test is then of those means (means.py), and lost and gained are by majority:
-base is right in more than half of its answers, and tuned is not.
+Where a question was asked several times, an arm's side of it is the mean of its answers, 0 to 1, and the test is of
+those means (means.py). For what is estimated it is the mean of the answers that came, and lost and gained are by their
+majority: base is right in more than half of them, and tuned is not. For bounds and p-values every answer that did not
+come counts at its worst within the mean: else time-outs that fall on wrong answers would be a score.
 
 Bounds of a difference and one-sided p-values are the weaker of two: question by question, which is exact for one
 answer each (exact.py; McNemar's test), and module by module, for questions about one module go together (clusters.py).
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.judging import blind, clusters, exact, means, statistics
 from evalsuite.replies.answers import Answer
@@ -25,6 +26,7 @@ from evalsuite.replies.answers import Answer
 MAJORITY = 0.5
 Side = float | None  # right or wrong, as a bool; of several answers their mean; None: missing
 Sides = tuple[Side, Side]  # base, tuned
+Flags = tuple[bool | None, ...]  # of each answer to a question, by repeat; None: missing
 
 
 class Asked(NamedTuple):
@@ -34,7 +36,19 @@ class Asked(NamedTuple):
     module: str
     chance: float
     sides: Sides
-    repeats: int = 1
+    repeats: tuple[Flags, Flags] | None = None  # what the sides are means of: base, tuned; None: one answer each
+
+
+class Lacking(NamedTuple):
+    """How many lack a score on either side, and of how many: questions, or all their repeats where there are some."""
+
+    missing: int
+    of: int
+    words: str  # "3 of 300"; of repeats "20 of 1200 answers"
+
+    @property
+    def share(self) -> float:
+        return self.missing / self.of if self.of else 0.0
 
 
 class Part(BaseModel):
@@ -46,8 +60,9 @@ class Part(BaseModel):
 class Difference(Part):
     """Tuned minus base, -1 to 1, with one-sided bounds at the report's alpha.
 
-    `estimate` and `discordance` are over paired questions, 0 when nothing is paired. The bounds are over all questions:
-    for `lower` a missing tuned answer is wrong and a missing base answer right, for `upper` the other way round.
+    `estimate` and `discordance` are over paired questions, of what came; 0 when nothing is paired. The bounds are over
+    all that was asked: for `lower` a missing tuned answer is wrong and a missing base answer right, for `upper` the
+    other way round, each repeat by itself.
     """
 
     estimate: float
@@ -59,11 +74,14 @@ class Difference(Part):
 
 
 class Group(Part):
-    """Right answers of both arms on some of the questions. Accuracies over paired ones, None when nothing is paired."""
+    """Right answers of both arms on some of the questions. Accuracies over paired ones, of what came; None when nothing
+    is paired."""
 
     asked: int
-    paired: int
-    missing: int
+    paired: int  # questions to which both arms have an answer
+    missing: int  # questions to which an arm lacks one; of repeats any one, so some of these are paired
+    repeats: int = Field(default=1, exclude_if=lambda count: count == 1)
+    missing_answers: int = Field(default=0, exclude_if=lambda count: count == 0)  # of asked x repeats; 0 of one each
     base: float | None
     tuned: float | None
     difference: Difference
@@ -79,20 +97,29 @@ class Group(Part):
         """One-sided: tuned is better than base and than blind guessing, which a base that says nothing would hide."""
         return max(self.better_p, self.guessing_p)
 
+    @property
+    def lacking(self) -> Lacking:
+        if self.repeats == 1:
+            return Lacking(self.missing, self.asked, f"{self.missing} of {self.asked}")
+        of = self.asked * self.repeats
+        return Lacking(self.missing_answers, of, f"{self.missing_answers} of {of} answers")
+
 
 def group(asked: Sequence[Asked], alpha: float) -> Group:
     sides, modules, once = [one.sides for one in asked], [one.module for one in asked], _once(asked)
     paired = [(b, t) for b, t in sides if b is not None and t is not None]
     lost, gained = flipped(sides)
-    worst = _filled(sides, base=True, tuned=False)
-    over_guess = [(t or 0) - one.chance for one, (_, t) in zip(asked, sides, strict=True)]
+    worst, lacking = _filled(asked, base=True, tuned=False), [_lacking(one) for one in asked]
+    over_guess = [t - one.chance for one, (_, t) in zip(asked, worst, strict=True)]
     by_chance = means.p_value(over_guess)
     if once:
         by_chance = blind.p_value(sum(t is True for _, t in sides), [one.chance for one in asked])
     return Group(
         asked=len(sides),
         paired=len(paired),
-        missing=len(sides) - len(paired),
+        missing=sum(count > 0 for count in lacking),
+        repeats=max((len(_repeats(one)[0]) for one in asked), default=1),
+        missing_answers=0 if once else sum(lacking),
         base=fmean(b for b, _ in paired) if paired else None,
         tuned=fmean(t for _, t in paired) if paired else None,
         difference=difference(asked, alpha),
@@ -108,7 +135,7 @@ def group(asked: Sequence[Asked], alpha: float) -> Group:
 def difference(asked: Sequence[Asked], alpha: float) -> Difference:
     sides, modules, once = [one.sides for one in asked], [one.module for one in asked], _once(asked)
     change = [t - b for b, t in sides if b is not None and t is not None]
-    worst, best = _filled(sides, base=True, tuned=False), _turned(_filled(sides, base=False, tuned=True))
+    worst, best = _filled(asked, base=True, tuned=False), _turned(_filled(asked, base=False, tuned=True))
     lower, by_module = _lower(worst, modules, alpha, once)
     return Difference(
         estimate=sum(change) / max(len(change), 1),
@@ -123,7 +150,7 @@ def difference(asked: Sequence[Asked], alpha: float) -> Difference:
 def base_above(asked: Sequence[Asked], alpha: float) -> float:
     """One-sided lower bound of base's accuracy (Wilson's; of repeats by means.py); a missing answer is wrong."""
     if not _once(asked):
-        return means.lower([one.sides[0] or 0.0 for one in asked], alpha, worst=0.0)
+        return means.lower([b for b, _ in _filled(asked, base=False, tuned=False)], alpha, worst=0.0)
     return statistics.wilson(sum(one.sides[0] is True for one in asked), len(asked), alpha)[0]
 
 
@@ -135,10 +162,10 @@ def readable(answer: Answer | None) -> bool | None:
     return None if answer is None or answer.score is None else answer.outcome == "answered"
 
 
-def mean(flags: Sequence[bool | None]) -> float | None:
-    """A side of a question that was asked several times: of the answers that came. None when there is none."""
+def side(flags: Sequence[bool | None]) -> Side:
+    """Of one answer, which has tests of its own, its flag; of several the mean of those that came, None if none did."""
     known = [flag for flag in flags if flag is not None]
-    return fmean(known) if known else None
+    return flags[0] if len(flags) == 1 else fmean(known) if known else None
 
 
 def mostly(side: float) -> bool:
@@ -153,7 +180,17 @@ def flipped(sides: Sequence[Sides]) -> tuple[int, int]:
 
 
 def _once(asked: Sequence[Asked]) -> bool:
-    return all(one.repeats == 1 for one in asked)
+    return all(one.repeats is None for one in asked)
+
+
+def _repeats(one: Asked) -> tuple[Sequence[Side], Sequence[Side]]:
+    """The answers of base and of tuned, one each where there are no repeats."""
+    return one.repeats or ((one.sides[0],), (one.sides[1],))
+
+
+def _lacking(one: Asked) -> int:
+    """Of the repeats of a question those without a score on either side."""
+    return sum(b is None or t is None for b, t in zip(*_repeats(one), strict=True))
 
 
 def _lower(
@@ -177,6 +214,11 @@ def _turned(sides: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(t, b) for b, t in sides]
 
 
-def _filled(sides: Sequence[Sides], *, base: bool, tuned: bool) -> list[tuple[float, float]]:
-    """With every missing answer of an arm taken to be what is given."""
-    return [(base if b is None else b, tuned if t is None else t) for b, t in sides]
+def _filled(asked: Sequence[Asked], *, base: bool, tuned: bool) -> list[tuple[float, float]]:
+    """The sides, with every missing answer of an arm taken to be what is given."""
+    return [(_full(b, base), _full(t, tuned)) for b, t in map(_repeats, asked)]
+
+
+def _full(answers: Sequence[Side], missing: bool) -> float:
+    full = [missing if answer is None else answer for answer in answers]
+    return full[0] if len(full) == 1 else fmean(full)

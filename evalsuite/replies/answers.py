@@ -223,11 +223,9 @@ def expected(questions: QuestionSet, efforts: Sequence[EffortName], meta: Meta) 
 
 
 def first(answers: Iterable[Answer]) -> dict[Item, Answer]:
-    """Of the repeats of a question the first that came whole, an error where none did."""
-    out: dict[Item, Answer] = {}
-    for answer in sorted(answers, key=lambda a: (bool(a.error), a.repeat)):
-        out.setdefault((answer.question, answer.arm, answer.effort), answer)
-    return out
+    """Of the repeats of a question the first. Where it failed or is not there no later one takes its place: that would
+    choose among answers by which of them came."""
+    return {(answer.question, answer.arm, answer.effort): answer for answer in answers if answer.repeat == 0}
 
 
 def digest(answers: Iterable[Answer]) -> str:

@@ -77,6 +77,7 @@ class Report(Part):
     questions_count: int
     modules: tuple[str, ...] = ()  # that the held-out ones are about
     questions_made: dict[str, JsonValue] = Field(default_factory=dict, exclude=True)  # not in the file: the questions'
+    questions_code: int = Field(default=0, exclude=True)  # those whose answers are code; the same
     questions_left_out: dict[str, int] = Field(default_factory=dict)  # reason -> candidates
     questions_skipped: dict[str, str] = Field(default_factory=dict)  # module -> reason
     asked: Meta  # whom, and how
@@ -108,6 +109,7 @@ class Report(Part):
             modules=self.modules,
             questions=max((c.asked for c in self.of("held-out")), default=0),
             general=max((c.asked for c in self.of("general")), default=0),
+            code=self.questions_code,
             made=self.questions_made,
         )
 
@@ -198,6 +200,7 @@ def build(
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
         questions_made=questions.made,
+        questions_code=sum(q.code is not None or q.kind == "code-signature" for q in judged),
         questions_left_out=questions.left_out,
         questions_skipped=questions.skipped,
         modules=tuple(sorted({q.module for q in judged if q.split == "held-out"})),

@@ -1,14 +1,16 @@
 """Answers that are code: what is right in which spellings, what misbehaves, and where nothing is run at all."""
 
+import ast
 import inspect
 import platform
+import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from evaluation import asked_of, filed, reply
+from evaluation import asked_of, both, built, filed, reply
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +18,14 @@ from evalsuite import freeze, questions, report, sandbox
 from evalsuite.cli import main
 from evalsuite.code import execution, inside, signature
 from evalsuite.code.execution import Program, Ran
+from evalsuite.contamination import contamination, statements
 from evalsuite.judging.policy import Policy
 from evalsuite.plan import plan, words
 from evalsuite.pydocs.kinds.written import POWERFUL, WRITTEN
 from evalsuite.pydocs.written import DOCTEST_RULE
 from evalsuite.questions import Code, Grader, Question, QuestionSet
-from evalsuite.replies import answers, graders
+from evalsuite.replies import answers, graders, request
+from evalsuite.replies.answers import Arm
 from evalsuite.replies.graders import grade, parse, said
 from evalsuite.sandbox import Level
 from evalsuite.stub.script import Model, compose
@@ -47,6 +51,12 @@ def asked(grader: Grader, source: str, value: str, answer: str) -> Question:
 CALL = asked("call", "____.decode()", "'b3g='", "base64.b64encode(b'ox')")
 PLAIN = asked("call", "____", "b'b3g='", "base64.b64encode(b'ox')")
 FIX = asked("fix", "base64.b64encode(b'\\xfb', names=b'.-')", "b'.w=='", "base64.b64encode(b'\\xfb', altchars=b'.-')")
+FIX2 = asked(
+    "fix",
+    "base64.b64decode(s='.w==', altchars=b'.-', check=True)",
+    "b'\\xfb'",
+    "base64.b64decode(s='.w==', altchars=b'.-', validate=True)",
+)
 DOCTEST = asked("doctest", "base64.b64encode(b'ox')", "b'b3g='", ">>> base64.b64encode(b'ox')\nb'b3g='")
 SIGNATURE = Question(id="s", kind="k", module="m", prompt="p", answer="f(a, b=1, *, c='x', d=None)", grader="signature")
 
@@ -74,14 +84,24 @@ def frozen(*each: Question, python: str = PYTHON) -> QuestionSet:
         (CALL, "ANSWER: base64.b64encode(", False),
         (CALL, "ANSWER: base64.b64encode(" + "-" * 1900 + "1)", False),
         (FIX, "ANSWER: base64.b64encode(b'\\xfb', altchars=b'.-')", True),
-        (FIX, "ANSWER: base64.b64encode(altchars=b'.-', s=b'\\xfb')", True),
-        (FIX, 'ANSWER: base64.b64encode(b"\\xfb", b".-")', True),
+        (FIX, 'ANSWER: base64.b64encode(b"\\xfb", altchars=b".-")', True),
+        (FIX, "ANSWER: base64.b64encode(altchars=b'.-', s=b'\\xfb')", False),
+        (FIX, "ANSWER: base64.b64encode(b'\\xfb', b'.-')", False),
+        (FIX, "ANSWER: base64.b64encode(b'\\xfb', **{'altchars': b'.-'})", False),
+        (FIX, "ANSWER: base64.b64encode(b'\\xfb', altchars=b'-.')", False),
+        (FIX2, "ANSWER: base64.b64decode(validate=True, s='.w==', altchars=b'.-')", True),
+        (FIX2, "ANSWER: base64.b64decode(s='.w==', altchars=b'.-')", False),
         (FIX, "ANSWER: base64.b64encode(b'\\xfb', names=b'.-')", False),
         (FIX, "ANSWER: base64.b64encode(b'\\xfb')", False),
         (FIX, "ANSWER: b'.w=='", False),
         (DOCTEST, "So:\n```python\n>>> base64.b64encode(b'ox')\nb'b3g='\n```\nThat is all.", True),
         (DOCTEST, "```\n    >>> import base64\n    >>> base64.b64encode(b\"ox\")\n    b'b3g='\n```", True),
         (DOCTEST, "~~~pycon\n>>> from base64 import b64encode as e\n>>> e(b'ox')\nb'b3g='\n~~~", True),
+        (DOCTEST, '```python\ndef f():\n    """\n    >>> base64.b64encode(b"ox")\n    b\'b3g=\'\n    """\n```', True),
+        (DOCTEST, "```\n'''So:\n\n>>> base64.b64encode(b'ox')\nb'b3g='\n'''\n```", True),
+        (DOCTEST, '```\nclass C:\n    """ >>> base64.b64encode(b"ox")\n    b\'b3g=\'\n    """\n    x = 1\n```', True),
+        (DOCTEST, '```\n"""\n>>> base64.b64encode(b"ox")\nb\'b3h=\'\n"""\n```', False),
+        (DOCTEST, '```\n"""\n>>> base64.b64encode(b"ox")\nb\'b3g=\'\n"""\ndef f(\n```', False),
         (DOCTEST, "```\n>>> base64.b64encode(b'ox')\n'b3g='\n```", False),
         (DOCTEST, "```\n>>> base64.b64encode(b'ox')\n...\n```", False),
         (DOCTEST, "```\n>>> base64.b64encode(b'ox')  # doctest: +SKIP\nb'no'\n```", False),
@@ -114,8 +134,17 @@ def test_right_in_other_spellings_and_nothing_else(question: Question, text: str
     assert bool(graders.ran(question, parsed)) == (right is False and question.code is not None)
 
 
+def test_the_reason_says_what_a_doctest_was_read_as() -> None:
+    shut()
+    text = ">>> base64.b64encode(b'ox')\nb'b3g='\n\"\"\""  # the quotes close nothing: no docstring
+    assert graders.ran(DOCTEST, text) == "the line gives b'b3g=', and the example says b'b3g='\n\"\"\""
+    assert graders.ran(DOCTEST, ">>> base64.b64encode(b'ox')") == "the line gives b'b3g=', and the example says nothing"
+
+
 NAME = st.sampled_from("abcde")
-VALUE = st.one_of(st.none(), st.booleans(), st.integers(-3, 3), st.text(max_size=3), st.floats(allow_nan=False))
+VALUE = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.text(max_size=3), st.floats(allow_nan=False, allow_infinity=False)
+)
 
 
 @st.composite
@@ -271,6 +300,31 @@ def test_a_program_that_waits_is_wrong_by_the_clock(monkeypatch: pytest.MonkeyPa
     assert "not done after 6 s" in execution.execute(Program("time", "time.sleep(600)"), at).error
 
 
+def test_what_the_clock_ended_is_run_once_more_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    shut()
+    real, going, seen = sandbox.run, list[str](), list[tuple[str, int]]()
+
+    def starved(code: str, **more: Any) -> sandbox.Result:
+        """At first no program gets the processor, but for its sign of life; the last one never does."""
+        going.append(code)
+        done, first = real(code, **more), code.rsplit("main", 1)[1].split("base64", 1)[1]
+        seen.append((first, len(going)))
+        going.remove(code)
+        starts = [name for name, _ in seen].count(first) == 1
+        return done if "b'fine'" in first or not (starts or "b'never'" in first) else done._replace(
+            stdout=done.stdout.split("\n")[0] + "\n", returncode=None
+        )  # fmt: skip
+
+    monkeypatch.setattr(execution, "_RAN", {})
+    monkeypatch.setattr(sandbox, "run", starved)
+    fine, slow, never = (Program("base64", f"base64.b64encode(b'{name}')") for name in ("fine", "slow", "never"))
+    execution.run([fine, slow, never])
+    assert (execution.ran(fine).shown, execution.ran(slow).shown) == ("b'ZmluZQ=='", "b'c2xvdw=='")
+    assert execution.ran(never) == Ran(error="no value: not done after 30 s", late=True)
+    assert len(seen) == 5
+    assert [beside for _, beside in seen[3:]] == [1, 1]
+
+
 def test_each_distinct_program_runs_once_and_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     shut()
     real, runs = execution.execute, list[Program]()
@@ -352,6 +406,20 @@ def sets() -> tuple[QuestionSet, QuestionSet]:
     return tuple(freeze.make(Recipe(evaluate=Evaluate(**known, **more))) for more in ({}, {"code": 24}))  # type: ignore[return-value]
 
 
+def unnamed(q: Question) -> list[str]:
+    """A fix as who knows no name has it: as it stands, without the keyword arguments' names, as `**`, without them."""
+    assert q.code
+    out = [q.code.source]
+    for way in ("place", "stars", "none"):
+        tree = ast.parse(q.code.source, mode="eval")
+        for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+            given, call.keywords = call.keywords, []
+            call.args += [k.value for k in given if way == "place"]
+            call.keywords += [ast.keyword(None, k.value) for k in given if way == "stars"]
+        out.append(ast.unparse(tree))
+    return out
+
+
 def test_code_questions_come_behind_the_others_and_change_none(sets: tuple[QuestionSet, QuestionSet]) -> None:
     without, made = sets
     assert made.questions[:20] == without.questions
@@ -366,6 +434,7 @@ def test_code_questions_come_behind_the_others_and_change_none(sets: tuple[Quest
         assert q.answer not in q.prompt
         assert q.grader != "call" or q.module not in POWERFUL
         assert grade(q, parse(said(q.grader, q.answer), q.grader)) == 1.0
+        assert q.grader != "fix" or not any(map(float, (grade(q, each) for each in unnamed(q))))
     right = [[grade(q, other.answer) for other in code if other.grader == q.grader] for q in code]
     assert max(sum(row) for row in right) == 1.0
 
@@ -392,6 +461,87 @@ def test_a_recipe_holds_a_set_to_its_code_questions(tmp_path: Path) -> None:
             Evaluate(modules=["ast"], code=other).require_questions(tmp_path, wanted.about_questions)
     with pytest.raises(ValueError, match="code shape generated"):
         Evaluate.model_validate({"questions_file": "own.csv", "code": 1})
+
+
+def diluted(count: int, made: dict[str, Any]) -> report.Report:
+    """100 questions and so many code ones; tuned has lost 8 of the first."""
+    plain = [Question(id=f"p{i}", kind="k", module="ast", prompt=f"p{i}", answer="1", grader="exact")
+             for i in range(100)]  # fmt: skip
+    code = [CALL.model_copy(update={"id": f"c{i}", "module": "ast", "prompt": f"c{i}"}) for i in range(count)]
+    code = [q.model_copy(update=NO_CODE) if i % 2 else q for i, q in enumerate(code)]
+    each = QuestionSet(name="n", python=PYTHON, made=made, questions=(*plain, *code))
+    return built(each, both(each, lambda arm, i: arm == "tuned" and i < 8))
+
+
+NO_CODE = {"kind": "code-signature", "grader": "signature", "code": None, "answer": "f(a)"}
+
+
+def test_no_more_code_questions_than_a_recipe_asks_for_and_fewer_only_where_there_are_none() -> None:
+    shut()
+    known: dict[str, Any] = {"modules": ["ast"], "questions": 100, "efforts": ["low"]}
+
+    def weaker(count: int, code: int, made: int | None = None) -> list[str]:
+        header = Evaluate(**known, code=made).about_questions if made is not None else {}
+        return report.weaker(diluted(count, header).judged, Evaluate(**known, code=code))
+
+    assert weaker(30, 30, 30) == weaker(20, 30, 30) == weaker(20, 30, 40) == weaker(0, 0, 0) == weaker(30, 30) == []
+    assert weaker(0, 0) == []
+    assert weaker(30, 0, 30) == weaker(30, 0) == ["code 30, and the recipe has 0"]  # by hand too
+    assert weaker(31, 30, 40) == weaker(31, 30) == ["code 31, and the recipe has 30"]
+    assert weaker(20, 30, 20) == weaker(20, 30) == ["code 20, and the recipe has 30"]
+    assert weaker(0, 30, 0) == ["code 0, and the recipe has 30"]
+
+
+def test_a_gate_refuses_a_set_that_code_questions_dilute(tmp_path: Path) -> None:
+    shut()
+    wanted = '[evaluate]\nmodules = ["ast"]\nquestions = 100\ntaught = 0\nefforts = ["low"]\nmax_tokens = 256\n'
+    (tmp_path / "recipe.toml").write_text(wanted)
+    about = Recipe.model_validate(tomllib.loads(wanted)).evaluate.model_copy(update={"code": 400}).about_questions
+    each = diluted(400, about)
+    assert each.verdict.outcome == "PASS"
+    assert diluted(0, about).verdict.outcome != "PASS"
+    assert report.weaker(each.judged, Recipe.model_validate(tomllib.loads(wanted)).evaluate) == [
+        "code 400, and the recipe has 0"
+    ]
+
+
+def test_each_of_several_answers_is_graded_and_equal_ones_run_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    shut()
+    real, runs = execution.execute, list[Program]()
+    monkeypatch.setattr(execution, "_RAN", {})
+    monkeypatch.setattr(execution, "execute", lambda p, at: runs.append(p) or real(p, at))
+    each = frozen(CALL)
+    meta = asked_of(each)
+    meta = meta.model_copy(update={"sampling": meta.sampling.model_copy(update={"repeats": 2, "temperature": 1})})
+    says: dict[tuple[Arm, int], str] = {
+        ("base", 0): "b'ox'",
+        ("base", 1): "b'no'",
+        ("tuned", 0): "b'ox'",
+        ("tuned", 1): "b'ox' ",
+    }
+    told = list[answers.Reply]()
+    for (arm, n), v in says.items():
+        server = meta.servers[arm]
+        sent = request.digest(request.body(CALL, server.model, "low", meta.sampling, repeat=n))
+        known = {"model": server.model, "server": server.id, "request": sent}
+        told.append(reply(CALL, arm, text=f"ANSWER: base64.b64encode({v})", repeat=n, **known))
+    found = filed(told, each, meta)
+    assert [a.score for a in found] == [1.0, 0.0, 1.0, 1.0]
+    assert len(runs) == 2
+    made = report.build(each, found, asked=meta, created="", policy=Policy(), efforts=["low"])
+    (row,) = made.comparisons
+    assert (row.base.accuracy, row.tuned.accuracy) == (0.5, 1.0)
+
+
+def test_what_is_trained_on_is_found_in_code_questions(sets: tuple[QuestionSet, QuestionSet]) -> None:
+    code = [q for q in sets[1].questions if q.kind.startswith("code-")]
+    assert contamination(code, ["nothing of it"]).any.count == 0
+    assert contamination(code, [q.prompt for q in code]).exact.count == len(code)
+    lines = [q for q in code if q.grader in ("doctest", "fix") and statements(q.prompt)]
+    assert len(lines) >= 6
+    for q in lines:
+        assert q.code
+        assert q.id in contamination(code, [f"Somebody wrote:\n\n```python\n{q.code.source}  # so\n```"]).ast.ids
 
 
 def test_a_plan_counts_code_questions_as_held_out_ones() -> None:

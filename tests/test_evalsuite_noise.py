@@ -1,17 +1,21 @@
 """Base against itself: how far two equal runs differ, asked of a real server, in a file of its own."""
 
+import base64
 import json
+import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 from arms import log, question_set, stub
 from click.testing import CliRunner, Result
 
-from evalsuite import questions
+from evalsuite import questions, sandbox
 from evalsuite.cli import main
 from evalsuite.judging import power, statistics
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.power import Planned
+from evalsuite.questions import Code, Question, QuestionSet
 from evalsuite.replies import answers
 from evalsuite.stub.server import Fault, Model
 
@@ -70,6 +74,43 @@ def test_a_model_that_repeats_itself_has_no_noise_and_repeats_of_a_recipe_are_as
     found = json.loads(done.stdout)
     assert [found["rows"][0][i][0] for i in (1, 2)] == [0, 0]
     assert (found["rows"][0][3], found["repeats"]) == (0.0, 2)
+
+
+def with_code(project: Path) -> QuestionSet:
+    held: dict[str, Any] = {"kind": "code-call", "module": "base64", "grader": "call"}
+    values = [base64.b64encode(bytes([n])) for n in range(6)]
+    made = tuple(
+        Question(
+            **held, id=f"c{n}", prompt=f"c{n}?", answer=f"base64.b64encode(bytes([{n}]))",
+            code=Code(about="b64encode", source="____", value=repr(value)),
+        )
+        for n, value in enumerate(values)
+    )  # fmt: skip
+    each = QuestionSet(name="code", python=platform.python_version(), questions=made)
+    questions.write(project / "work/questions.jsonl", each)
+    return each
+
+
+def test_answers_that_are_code_are_run_in_both_runs(project: Path) -> None:
+    if sandbox.level() not in sandbox.SHUT_IN:
+        pytest.skip("no sandbox can be had here")
+    asked = with_code(project)
+    with stub(project, asked, Model()) as url:
+        done = noise(project, url, "temperature = 1.0", "--json")
+    assert done.exit_code == 0, done.output
+    assert [(a.score, a.repeat) for a in answers.read(project / "work/noise.jsonl", asked)].count((1.0, 1)) == 6
+    assert json.loads(done.stdout)["rows"][0][2][:2] == [0, 6]
+
+
+def test_where_code_cannot_be_shut_in_nothing_is_asked(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = with_code(project)
+    monkeypatch.setattr(sandbox, "refusal", lambda at: f"{at} is not here")
+    with stub(project, asked, Model()) as url:
+        done = noise(project, url, "temperature = 1.0")
+        assert log(url) == []
+    assert done.exit_code == 2
+    assert "answers that are code cannot be run on this machine" in done.output
+    assert not (project / "work/noise.jsonl").exists()
 
 
 def test_where_nothing_is_answered_twice_it_says_so(project: Path) -> None:

@@ -1,11 +1,11 @@
 """An answer that is code in, whether it is right out, and what running it said. Read as Python before it is run.
 
-`call`: an expression in place of the blank of a line; the line has to give the value. `fix`: the same call with other
-keywords; it has to show the value. `doctest`: the given line as a doctest that passes.
+`call`: an expression in place of the blank of a line; the line has to give the value. `fix`: the same line with other
+names of its keyword arguments; it has to show the value. `doctest`: the given line as a doctest that passes.
 
 The language of a `call` is expressions over the module asked about, plain values and a few built-ins: no name and no
 attribute that begins with an underscore or leads to a frame. The other two run nothing but the question's own line,
-with other keywords at most.
+with other names of keyword arguments at most.
 """
 
 import ast
@@ -47,7 +47,9 @@ def verdict(question: Question, code: Code, readings: Sequence[str]) -> Verdict:
         return Verdict(True) if found.typed == inside.typed(ast.literal_eval(code.value)) else Verdict(False, gives)
     if found.shown != code.value:
         return Verdict(False, gives)
-    return Verdict(True) if want is None or _shows(want, found.shown) else Verdict(False, f"the line {gives}")
+    if want is None or _shows(want, found.shown):
+        return Verdict(True)
+    return Verdict(False, f"the line {gives}, and the example says {want.strip()[:SHOWN] or 'nothing'}")
 
 
 def program(question: Question, code: Code, readings: Sequence[str]) -> Program | None:
@@ -114,34 +116,34 @@ def _filled(code: Code, answer: ast.expr) -> ast.Expression:
 
 
 def _same(tree: ast.Expression, code: Code, *, keywords: bool) -> ast.Expression:
-    """The tree, if it is the question's own line; with `keywords`, whatever keywords its arguments have."""
+    """The tree, if it is the question's own line; with `keywords`, whatever the names of its keyword arguments."""
     own = ast.parse(code.source, mode="eval")
-    form = (lambda each: _bare(ast.unparse(each))) if keywords else ast.dump
+    form = (lambda each: _nameless(ast.unparse(each))) if keywords else ast.dump
     if form(tree) != form(own):
         raise _Wrong("is another line than the one asked about")
     return tree
 
 
-def _bare(source: str) -> str:
-    """Calls with their arguments in one order and without keywords."""
+def _nameless(source: str) -> str:
+    """Calls with their keyword arguments in one order and without names. What stands in its place stays there: with the
+    wrong name left out, a line could be made right by who knows no name."""
 
-    class Bare(ast.NodeTransformer):
+    class Nameless(ast.NodeTransformer):
         def visit_Call(self, node: ast.Call) -> ast.Call:
             self.generic_visit(node)
-            arguments = [*node.args, *(k.value for k in node.keywords if k.arg)]
-            loose = [k for k in node.keywords if not k.arg]
-            return ast.Call(node.func, sorted(arguments, key=ast.dump), loose)
+            given = [ast.keyword(k.arg and "_", k.value) for k in node.keywords]  # None is `**`
+            return ast.Call(node.func, node.args, sorted(given, key=ast.dump))
 
-    return ast.dump(Bare().visit(ast.parse(source, mode="eval")))
+    return ast.dump(Nameless().visit(ast.parse(source, mode="eval")))
 
 
 def _doctest(text: str, module: str) -> tuple[ast.Expression, str]:
     """The line of the last example, written as after `import module`, and what it says will be shown. Before it may
-    stand imports of the module."""
+    stand imports of the module; around them a docstring's quotes, and what the docstring is of."""
     import doctest
 
     try:
-        examples = doctest.DocTestParser().get_examples(text)
+        examples = doctest.DocTestParser().get_examples(_docstrings(text) or text)
         trees = [ast.parse(example.source) for example in examples]
     except SyntaxError as e:
         raise _Wrong(f"is no Python that can be read: {type(e).__name__}") from None
@@ -159,6 +161,16 @@ def _doctest(text: str, module: str) -> tuple[ast.Expression, str]:
             return ast.parse(names[node.id], mode="eval").body if node.id in names else node
 
     return ast.Expression(Full().visit(last.value)), examples[-1].want
+
+
+def _docstrings(text: str) -> str:
+    """What the docstrings of a text say that is Python, as Python 3.13 keeps them; "" for another text."""
+    try:
+        nodes = list(ast.walk(ast.parse(text)))
+    except (SyntaxError, ValueError):
+        return ""
+    owners = [n for n in nodes if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)]
+    return "\n\n".join(filter(None, map(ast.get_docstring, owners)))
 
 
 def _imported(statement: ast.stmt, module: str) -> dict[str, str]:

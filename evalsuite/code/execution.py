@@ -21,7 +21,7 @@ from evalsuite.code import inside
 from evalsuite.sandbox import Level
 from tune.errors import UserError
 
-SECONDS = 30.0  # of wall clock, for what sleeps; what computes is ended by its processor time (inside.CPU_SECONDS)
+SECONDS = 30.0  # of wall clock, for what waits; what computes is ended by its processor time (inside.CPU_SECONDS)
 MEMORY_MB = 512
 TRIES = 3  # to start one
 PROCESSES = 4
@@ -36,11 +36,12 @@ class Program(NamedTuple):
 
 class Ran(NamedTuple):
     """What became of it. `typed` is inside.typed of the value, "" for one that is not plain; `shown` what the
-    interpreter would show; `error` why there is neither, "" where there is."""
+    interpreter would show; `error` why there is neither, "" where there is; `late`: the clock ended it."""
 
     typed: str = ""
     shown: str = ""
     error: str = ""
+    late: bool = False
 
 
 _RAN: dict[Program, Ran] = {}
@@ -60,11 +61,13 @@ def require() -> Level:
 
 
 def run(programs: Iterable[Program]) -> None:
-    """Run those that have not been run yet, a few side by side. Raises UserError as `require`."""
+    """Run those that have not been run yet, a few side by side. What the clock ended had processor time left, and may
+    have waited for a processor only: it is run once more, alone. Raises UserError as `require`."""
     at = require()
     fresh = [p for p in dict.fromkeys(programs) if p not in _RAN]
     with ThreadPoolExecutor(min(PROCESSES, os.cpu_count() or 1)) as pool:
-        _RAN.update(zip(fresh, pool.map(lambda p: execute(p, at), fresh), strict=True))
+        first = dict(zip(fresh, pool.map(lambda p: execute(p, at), fresh), strict=True))
+    _RAN.update({p: execute(p, at) if found.late else found for p, found in first.items()})
 
 
 def ran(program: Program) -> Ran:
@@ -89,7 +92,7 @@ def execute(program: Program, at: Level) -> Ran:
 def _report(lines: list[str], token: str, returncode: int | None) -> Ran:
     """`lines` behind the first one: one report and the end of it, or the program is not believed."""
     if lines == [""]:
-        return Ran(error=f"no value: {_end(returncode)}")
+        return Ran(error=f"no value: {_end(returncode)}", late=returncode is None)
     mark = f"{token} "
     if len(lines) != 2 or lines[1] or not lines[0].startswith(mark):
         return Ran(error="no value: it wrote into its own report")

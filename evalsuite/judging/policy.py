@@ -56,6 +56,7 @@ class Judged(Part):
     modules: tuple[str, ...]  # that the held-out questions are about
     questions: int  # held-out ones
     general: int = 0  # general ones
+    code: int = 0  # those whose answers are code
     made: dict[str, JsonValue] = Field(default_factory=dict)  # QuestionSet.made; empty: by hand
 
 
@@ -85,6 +86,7 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     return (
         out
         + _modules(judged, asked)
+        + _code(judged, asked)
         + (_made(judged, asked) if judged.made or asked.questions_file else _by_hand(judged, asked))
     )
 
@@ -116,13 +118,23 @@ def _modules(judged: Judged, asked: Evaluate) -> list[str]:
 def _made(judged: Judged, asked: Evaluate) -> list[str]:
     """Of a set that was generated for fewer questions, or otherwise: for more is no less strict."""
     out, now = [], asked.about_questions
-    for name in sorted(now.keys() - {"modules", TUTORIAL}):  # advice makes no verdict stricter
+    for name in sorted(now.keys() - {"modules", TUTORIAL, CODE}):  # advice makes no verdict stricter
         # Of general ones those that there are: the templates may have given fewer than were wanted.
         was = judged.general if name == GENERAL else judged.made.get(name)
-        fewer = name in ("questions", "taught", GENERAL, CODE)
+        fewer = name in ("questions", "taught", GENERAL)
         if was != now[name] and not (fewer and isinstance(was, int) and was > now[name]):
             out.append(f"{name} {_said(was)}, and the recipe has {_said(now[name])}")
     return out
+
+
+def _code(judged: Judged, asked: Evaluate) -> list[str]:
+    """Code questions share split and margin with the other held-out ones: more than asked for dilute those. Fewer are
+    as strict where the set was made for enough: then the modules gave no more."""
+    wanted, there = judged.made.get(CODE), judged.code
+    no_more = isinstance(wanted, int) and wanted >= asked.code
+    if there > asked.code or (there < asked.code and not no_more):
+        return [f"{CODE} {there}, and the recipe has {asked.code}"]
+    return []
 
 
 def _by_hand(judged: Judged, asked: Evaluate) -> list[str]:

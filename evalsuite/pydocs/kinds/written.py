@@ -89,7 +89,8 @@ def fixed(modules: Sequence[Module], rng: random.Random) -> Iterator[Written]:
             source = ast.unparse(tree)
             prompt = f"After `import {module.name}`, this raises TypeError, since `{wrong}` is no parameter of "
             prompt += f"`{name}`. With the right name in its place it evaluates to `{e.shown}`."
-            prompt += f"\n\n```python\n{source}\n```\n\nAnswer with the whole line, made right."
+            prompt += f"\n\n```python\n{source}\n```\n\nAnswer with the whole line, with that name replaced "
+            prompt += "and nothing else changed."
             raises = f"{call('raised', module.name, source)} == 'TypeError'"
             check = f"{call('shown', module.name, right)} if {raises} else None"
             yield Written(module.name, e.about, prompt, check, "fix", right, source, e.shown, e.unfit)

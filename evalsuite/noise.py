@@ -132,7 +132,7 @@ def words(made: Noise) -> str:
         f"{'':{wide}}{'answers differ':<26}{'scores differ':<26}discordance",
         *(f"{r.effort:{wide}}{r.answers!s:<26}{r.scores!s:<26}{r.discordance:.3f}" for r in made.rows),
         "",
-        *([f"{missing} questions lack an answer in a run and are left out"] if missing else []),
+        *([f"{missing} questions lack answers in a run: shares are of what came"] if missing else []),
         f"two equal models that differ so pass the checks of held-out questions, with a margin of {stated(made.margin)}"
         f" points, {made.power:.0%} of the time with {made.questions} questions;",
         f"{made.target:.0%} of the time with about {made.needed}",

@@ -21,7 +21,7 @@ class Policy(Part):
     )  # on general ones
     alpha: float = Field(default=0.05, gt=0, lt=0.5)  # one-sided chance of releasing one that is worse by the margin
     require_gain: bool = False  # it has to be shown better too, on taught or on open-book questions
-    missing_cap: float = Field(default=0.02, ge=0, lt=1)  # share of questions without a score on both sides
+    missing_cap: float = Field(default=0.02, ge=0, lt=1)  # share of answers without a score on both sides
     power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
     limits: Gated = Gated()
 

@@ -137,7 +137,7 @@ def _row(c: Comparison) -> str:
         interval(c.difference),
         f"{c.lost} / {c.gained}",
         interval(c.answering),
-        f"{c.missing} of {c.asked}",
+        c.whole.lacking.words,
         wait,
     ]
     return f"| {' | '.join(cells)} |"
@@ -154,7 +154,7 @@ def _way(way: Way) -> str:
         f"{g.lost} / {g.gained}",
         f"{g.mcnemar_p:.2g}",
         f"{g.better_p:.2g}",
-        f"{g.missing} of {g.asked}",
+        g.lacking.words,
     ]
     return f"| {' | '.join(cells)} |"
 

@@ -174,8 +174,16 @@ def test_a_signature_is_equal_to_itself_alone(one: inspect.Signature, other: ins
 
 @given(st.text(max_size=60))
 def test_any_text_is_a_signature_or_none(text: str) -> None:
-    signature.read(text, lambda source: source)
-    signature.read(f"f({text})", lambda source: source)
+    for given_text in (text, f"f({text})"):
+        found = signature.read(given_text, lambda source: source)
+        assert found is None or (isinstance(found, inspect.Signature) and "(" in given_text)
+        if (
+            found and not {"self", "cls"} & found.parameters.keys()
+        ):  # what was read can be written down, and is read again as it was
+            bare = found.replace(
+                parameters=[p.replace(default=inspect.Parameter.empty) for p in found.parameters.values()]
+            )
+            assert signature.read(f"f{bare}", lambda source: source) == bare
 
 
 OUT = "[c for c in ().__class__.__base__.__subclasses__() if c.__name__ == '_wrap_close'][0].__init__.__globals__"

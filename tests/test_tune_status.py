@@ -269,6 +269,19 @@ def test_questions_of_another_recipe_are_stale_and_a_report_of_others_is_no_verd
     assert following == "evalsuite questions"
 
 
+def test_questions_of_pages_that_were_collected_again_are_stale(tmp_path):
+    r = project(tmp_path)
+    pages = collected(r)
+    made = {**r.evaluate.about_questions, "pages": dict(pages.files)}
+    questions.write(r.work / "questions.jsonl", questions.QuestionSet(name="n", python="3", made=made, questions=()))
+    assert shown(r)[0] == {}
+    (r.work / "pages" / "data").write_text("other text")
+    artefact.finish(r.work / "pages", "pages", settings=collect.settings_of(r), figures={"pages": 3})
+    stale, following = shown(r)
+    assert stale["questions"] == "stale: data differs: it was collected again since; evalsuite questions"
+    assert following == "evalsuite questions"
+
+
 def test_what_killed_runs_left_is_shown_with_its_size_and_what_becomes_of_it(tmp_path):
     r = project(tmp_path)
     collected(r)

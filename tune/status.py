@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from tune import artefact, checkpoint, rooms, stale
 from tune.artefact import Artefact
+from tune.data.page import require_pages
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -166,11 +167,14 @@ def _questions(recipe: Recipe) -> list[Row]:
         with path.open(encoding="utf-8") as f:
             head = json.loads(f.readline())
         row = Row(what="questions", where=str(path), digest=head["digest"][:12], figures=f"questions {head['count']}")
-        recipe.evaluate.require_questions(path, dict(head.get("made", {})))
+        made = dict(head.get("made", {}))
+        recipe.evaluate.require_questions(path, made)
+        require_pages(path, made, recipe.work / "pages")
     except FileNotFoundError:
         return []
     except UserError as e:
-        row = Row(what="questions", where=str(path), figures=f"stale: {' '.join(e.why.split())}; {QUESTIONS}")
+        why = " ".join((e.why or e.what).split())
+        row = Row(what="questions", where=str(path), figures=f"stale: {why}; {QUESTIONS}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         row = Row(what="questions", where=str(path), figures="unreadable")
     return [row]

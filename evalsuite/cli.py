@@ -102,6 +102,12 @@ def compare(
         if not (url or replay):
             raise click.UsageError(f"Missing option '{option}'.")
     recipe = read_recipe(path)
+    if allow_unlike and not recipe.evaluate.allow_unlike_servers:
+        raise UserError(
+            "--allow-unlike-servers is forbidden here",
+            why=f"{path} has allow_unlike_servers = false in [evaluate]",
+            fix="serve base and tuned with one version of the engine",
+        )
     folder = out or recipe.work
     asked, pages = file or recipe.work / "questions.jsonl", recipe.work / "pages"
     dataset = recipe.work / "dataset"

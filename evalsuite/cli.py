@@ -43,11 +43,15 @@ for command in (questions, bench, calibrate, judge, advise, noise):
 def plan(path: Path, as_json: bool) -> None:
     """Say what `compare` will take and can show: requests, tokens, and how often two equal models would pass.
 
-    Nothing is asked, and no questions have to be there.
+    Nothing is asked, and no questions have to be there: those of a questions_file that is there are counted.
     """
     from evalsuite import plan as planning
+    from evalsuite.own import take
 
-    made = planning.plan(read_recipe(path).evaluate)
+    recipe = read_recipe(path)
+    named = recipe.evaluate.questions_file
+    own = recipe.folder / named if named else None
+    made = planning.plan(recipe.evaluate, take.asked(recipe.evaluate, own) if own and own.exists() else None)
     tell(made.model_dump_json(indent=1) if as_json else planning.words(made))
 
 
@@ -98,6 +102,12 @@ def compare(
         if not (url or replay):
             raise click.UsageError(f"Missing option '{option}'.")
     recipe = read_recipe(path)
+    if allow_unlike and not recipe.evaluate.allow_unlike_servers:
+        raise UserError(
+            "--allow-unlike-servers is forbidden here",
+            why=f"{path} has allow_unlike_servers = false in [evaluate]",
+            fix="serve base and tuned with one version of the engine",
+        )
     folder = out or recipe.work
     asked, pages = file or recipe.work / "questions.jsonl", recipe.work / "pages"
     dataset = recipe.work / "dataset"

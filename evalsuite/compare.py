@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
 
 from evalsuite import questions, report
 from evalsuite.asking import ask
@@ -31,7 +30,6 @@ from tune.artefact import VERSION, write_text
 from tune.data.page import require_pages
 from tune.errors import UserError
 from tune.evaluate import Evaluate
-from tune.harmony import Effort
 
 NANO_NOTE = (
     "The base is the nano model: these figures prove that the path works and, of kind smollm2, whether tuning taught "
@@ -89,8 +87,7 @@ def compare(
         )
     )
     fit = not fitness.unfit(asked, settings.efforts, meta)
-    effort = cast(Effort, settings.efforts[0])  # a load sends it as it is
-    measured = compared.measured(arms, meta, speed, effort, live or progress) if speed and fit else None
+    measured = compared.measured(arms, meta, speed, settings.efforts[0], live or progress) if speed and fit else None
     return _written(asked, meta, settings, out, measured, trained)
 
 

@@ -2,6 +2,10 @@
 
 Three signs, each apart: the prompt stands in a text word for word; 13 words in a row do (Brown et al. 2020,
 appendix C, as `tune dataset` filters); a statement of the prompt's code does, whatever its layout, quotes and comments.
+
+Where the answer is code it is looked for as the prompt is, if it is too long to be everybody's: what was trained on may
+be the solution alone. And a call, wherever in a statement it stands, by whatever path its function goes. The answer to
+a question whose passage stands in the prompt stands there too.
 """
 
 import ast
@@ -10,6 +14,7 @@ import textwrap
 import warnings
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,8 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from evalsuite.questions import Question
 from tune.data.quality import GRAM, runs, words
 
-LEAST = 8  # nodes of a statement's tree, names' contexts aside: `import os` and `f(x)` are everybody's
+LEAST = 8  # nodes of a statement's tree, names' contexts aside, and words of an answer: `f(x)` is everybody's
 LONGEST = 20_000  # characters of code that are parsed
+CALLS = ("call", "fix")  # graders of answers that call the function asked about
 
 _FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1")
 _SESSION = re.compile(r"(?m)^[ \t]*>>> ?(.*(?:\n[ \t]*\.\.\.(?: .*|$))*)")
@@ -85,22 +91,29 @@ class Trained(BaseModel):
 
 
 class _Index(NamedTuple):
-    """Where to look a text's words up. Values are positions of questions."""
+    """Where to look a text's words up. Values are positions of prompts and answers."""
 
     grams: dict[tuple[str, ...], set[int]]  # every 13 words in a row
-    short: dict[tuple[str, ...], set[int]]  # whole prompts of fewer words
+    short: dict[tuple[str, ...], set[int]]  # whole prompts, or answers, of fewer words
     lengths: dict[str, set[int]]  # of those, by their first word
-    begins: dict[tuple[str, ...], list[int]]  # the first 13 words of longer prompts
+    begins: dict[tuple[str, ...], list[int]]  # the first 13 words of longer ones
 
 
 def contamination(questions: Sequence[Question], texts: Iterable[str]) -> Contamination:
     """Look every text's words and statements up among the questions': time grows with the sum of both, not with the
     product."""
-    said = [words(q.prompt) for q in questions]
-    code = defaultdict[str, set[int]](set)
+    solved = {i: q.answer for i, q in enumerate(questions) if q.code or q.kind == "code-signature"}
+    told = {i: found for i, answer in solved.items() if len(found := words(answer)) >= LEAST}
+    said, of = [*(words(q.prompt) for q in questions), *told.values()], [*range(len(questions)), *told]
+    code, calls = defaultdict[str, set[int]](set), defaultdict[str, set[int]](set)
     for i, question in enumerate(questions):
-        for statement in statements(question.prompt):
+        for statement in statements(question.prompt) | (statements(solved[i]) if i in solved else set()):
             code[statement].add(i)
+    asked = {i: q.code.about.rpartition(".")[2] for i, q in enumerate(questions) if q.code and q.grader in CALLS}
+    for i, name in asked.items():
+        for call in _called(solved[i], frozenset({name})):
+            calls[call].add(i)
+    names = frozenset(asked.values()) if calls else frozenset()
     index, count = _index(said), 0
     exact, ngram, trees = set[int](), set[int](), set[int]()
     for text in texts:
@@ -108,6 +121,8 @@ def contamination(questions: Sequence[Question], texts: Iterable[str]) -> Contam
         _look(words(text), index, said, exact, ngram)
         if code:
             trees.update(*(code[found] for found in statements(text) if found in code))
+        if names:
+            trees.update(*(calls[found] for found in _calls(text, names) if found in calls))
 
     def hits(found: Collection[int]) -> Hits:
         ids = tuple(questions[i].id for i in sorted(found))
@@ -116,10 +131,10 @@ def contamination(questions: Sequence[Question], texts: Iterable[str]) -> Contam
     return Contamination(
         questions=len(questions),
         texts=count,
-        exact=hits(exact),
-        ngram=hits(ngram),
+        exact=hits({of[i] for i in exact}),
+        ngram=hits({of[i] for i in ngram}),
         ast=hits(trees),
-        any=hits(exact | ngram | trees),
+        any=hits({of[i] for i in exact | ngram} | trees),
     )
 
 
@@ -180,16 +195,45 @@ def _sources(text: str) -> Iterator[str]:
 
 @lru_cache(maxsize=20_000)  # training texts show one passage again and again
 def _parsed(source: str) -> frozenset[str]:
+    found = (node for node in _walked(source) if isinstance(node, ast.stmt))
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in somebody's code is no news of ours
-            found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.stmt)]
         return frozenset(ast.dump(node) for node in found if _nodes(node) >= LEAST and not _signature(node))
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+    except (MemoryError, RecursionError):
         return frozenset()
 
 
-def _nodes(node: ast.stmt) -> int:
+def _walked(source: str) -> list[ast.AST]:
+    """Every node of what is Python; none of what is not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in somebody's code is no news of ours
+            return list(ast.walk(ast.parse(source)))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+
+
+def _calls(text: str, names: frozenset[str]) -> set[str]:
+    """The calls in a text's code of functions with these names. Only what names one is parsed."""
+    sources = (source[:LONGEST] for source in _sources(text) if any(f"{name}(" in source for name in names))
+    return {found for source in sources for found in _called(source, names)}
+
+
+@lru_cache(maxsize=20_000)
+def _called(source: str, names: frozenset[str]) -> frozenset[str]:
+    """Each call that, of a bare name, would be a statement of LEAST nodes, and no signature: `a.b(1)` is `b(1)`."""
+    found = set[str]()
+    with suppress(MemoryError, RecursionError):
+        for node in _walked(source):
+            if isinstance(node, ast.Call) and (path := ast.unparse(node.func)).rpartition(".")[2] in names:
+                if all(map(str.isidentifier, path.split("."))):
+                    node.func = ast.Name(path.rpartition(".")[2])
+                statement = ast.Expr(node)
+                if _nodes(statement) >= LEAST and not _signature(statement):
+                    found.add(ast.dump(statement))
+    return frozenset(found)
+
+
+def _nodes(node: ast.AST) -> int:
     return sum(not isinstance(part, ast.expr_context) for part in ast.walk(node))
 
 

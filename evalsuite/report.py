@@ -103,6 +103,7 @@ class Report(Part):
             alpha=self.policy.alpha,
             require_gain=self.policy.require_gain,
             limits=self.policy.limits,
+            unlike=fitness.unlike(self.asked),
             max_tokens=self.asked.sampling.max_tokens,
             temperature=self.asked.sampling.temperature,
             repeats=self.asked.sampling.repeats,
@@ -165,7 +166,7 @@ def build(
         model_mismatches=sum(a.error.startswith(MODEL_MISMATCH) for a in kept),
         identical=_identical(by_key),
         trained=trained,
-        unfit=tuple(fitness.unfit(questions, efforts, asked)),
+        unfit=tuple(fitness.unfit(questions, efforts, asked, policy.allow_unlike_servers)),
     )
     held_out, *rest = (
         tuple(

@@ -1,5 +1,6 @@
 """A checkpoint, a report and a rendered folder for the tests of deploy: tiny, real, and the same bytes every time."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -56,9 +57,11 @@ def make_report(
     note: str = NANO_NOTE,
     header: dict[Arm, str] | None = None,
     tuned_id: str = "",
+    versions: tuple[str, str] | None = None,
 ) -> Path:
     """A report.json about `tuned` whose verdict the gate itself reached, with its proof beside it; `header` None: both
-    endpoints sent the digest that `serve run` sends. `tuned_id`: what it was asked as, if not by its full name."""
+    endpoints sent the digest that `serve run` sends. `tuned_id`: what it was asked as, if not by its full name.
+    `versions`: of the engines of base and tuned, unlike ones allowed."""
     asked = question_set(20 if outcome == "INCONCLUSIVE" else 300)
     sent: dict[Arm, str] = {"base": BASE_DIGEST, "tuned": tuned.digest} if header is None else header
 
@@ -69,11 +72,16 @@ def make_report(
             question, arm, effort, not (arm == "tuned" and outcome == "FAIL" and int(question.id[1:]) % 4 == 0)
         )
 
+    meta = asked_of(asked, base, tuned_id or tuned.served_name, sent)
+    if versions:
+        said = (json.dumps({"version": version}) for version in versions)
+        servers = {arm: meta.servers[arm].model_copy(update={"version": v}) for arm, v in zip(ARMS, said, strict=True)}
+        meta = meta.model_copy(update={"servers": servers, "unlike_allowed": True})
     made = evaluated(
         path,
         asked,
         [told(q, arm, effort) for q in asked.questions for arm in ARMS for effort in efforts],
-        asked_of(asked, base, tuned_id or tuned.served_name, sent),
+        meta,
         efforts=efforts,
         margin=margin,
         alpha=alpha,

@@ -124,6 +124,13 @@ def test_a_report_on_other_requests_or_questions_than_the_recipes_is_refused(tmp
     assert next(iter(asked)).rstrip("s") in error.what
 
 
+@pytest.mark.parametrize(("forbidden", "ids"), [(True, {"D007"}), (False, set())])
+def test_a_report_on_unlike_servers_is_refused_where_the_recipe_forbids_them(tmp_path, forbidden, ids):
+    unlike = {"versions": ("0.10.2", "0.11.0")}
+    found = examine(tmp_path, judged=unlike, evaluate={"allow_unlike_servers": not forbidden})
+    assert {f.id for f in found.errors} == ids
+
+
 def test_an_environment_value_over_the_limit_is_found(tmp_path):
     from deploy.targets import sagemaker
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 from scipy import stats
 
+from evalsuite.cli import main
 from evalsuite.speed import client
 from evalsuite.speed.bench import Bench, bench, paired_ratio
 from evalsuite.speed.client import Target, open_loop
@@ -258,3 +260,14 @@ def test_the_client_s_cost_is_shown_beside_openai_s():
     found = json.loads(subprocess.run(small, capture_output=True, text=True, check=True).stdout)
     assert found["chunks"] == {"evalsuite": 40, "openai": 40}
     assert 0 < found["us_per_chunk"]["evalsuite, while requests run"] < found["us_per_chunk"]["openai"]
+
+
+def test_any_effort_that_an_endpoint_knows_can_be_loaded_and_no_other_text():
+    with serving(Script(models={"m": Model(reasoning_tokens={"xhigh": 2})}, efforts=("xhigh",))) as url:
+        load = ["bench", "--base", url, "--blocks", "1", "--requests", "2", "--concurrency", "1", "--effort"]
+        done = CliRunner().invoke(main, [*load, "xhigh"])
+        assert done.exit_code in (0, 3), done.output  # 3: of a busy machine
+        for wrong in ("very high", "XHIGH", "x" * 33):
+            refused = CliRunner().invoke(main, [*load, wrong])
+            assert (refused.exit_code, "is no name of an effort" in refused.output) == (2, True)
+        assert {s["effort"] for s in httpx.get(f"{url}/requests").json()} == {"xhigh"}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evalsuite.contamination import contamination, statements
-from evalsuite.questions import Question
+from evalsuite.questions import Code, Question
 from tune.data import quality
 
 LONG = "the quick brown fox jumps over the lazy dog while seven small cats watch from the garden wall in silence"
@@ -98,3 +98,55 @@ def test_the_datasets_own_filter_and_this_one_agree(prompts: list[str], texts: l
     dropped = set(quality.contaminated(texts, prompts))
     found = [i for i, text in enumerate(texts) if contamination(asked(*prompts), [text]).any.count]
     assert found == sorted(dropped)
+
+
+def solved(kind: str, grader: Any, prompt: str, answer: str, code: Code | None) -> Question:
+    return Question(id="q", kind=kind, module="heapq", prompt=prompt, answer=answer, grader=grader, code=code)
+
+
+CALL = solved("code-call", "call", "Which call in place of `____` makes this hold?", "heapq.nlargest(2, [1, 5, 3])",
+              Code(about="nlargest", source="____", value="[5, 3]"))  # fmt: skip
+FIX = solved("code-fix", "fix", "`json.dumps([1, {}], width=2)` raises.", "json.dumps([1, {}], indent=2)",
+             Code(about="dumps", source="json.dumps([1, {}], width=2)", value="'…'"))  # fmt: skip
+SIGNATURE = solved("code-signature", "signature", "What is the signature?", "(a, x, lo=0, hi=None, *, key=None)", None)
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "signs"),
+    [
+        (CALL, "So `heapq.nlargest( 2, [1, 5, 3] )` it is.", ["ast", "any"]),
+        (CALL, "Like so:\n\n    from heapq import nlargest\n    best = list(nlargest(2, [1, 5, 3]))\n", ["ast", "any"]),
+        (CALL, "```python\nprint(heapq.nlargest(2, [1, 5, 3]))\n```", ["ast", "any"]),
+        (CALL, "heapq.nlargest(2, [1, 5, 4]) and heapq.nsmallest(2, [1, 5, 3])", []),
+        (CALL, "`heapq.nlargest(n, iterable, key=None)`, of which 2, [1, 5, 3]", []),
+        (FIX, "So it is.\nANSWER: json.dumps([1, {}], indent=2)", ["ast", "any"]),
+        (FIX, "The line is\njson.dumps([1, {}], indent=2)", ["ast", "any"]),
+        (FIX, "json.dumps([1, {}], width=3)", []),
+        (SIGNATURE, "class: bisect.bisect_left(a, x, lo=0, hi=None, *, key=None) finds", ["exact", "any"]),
+        (SIGNATURE, "bisect.bisect_left(a, x, lo=0, hi=None) finds", []),
+    ],
+)  # fmt: skip
+def test_a_solution_that_stands_in_a_text_is_found_whatever_the_prompt(question, text, signs) -> None:
+    found = contamination([question], [text])
+    assert [name for name in ("exact", "ngram", "ast", "any") if getattr(found, name).count] == signs
+
+
+def test_a_long_solution_is_found_by_any_13_words_of_it() -> None:
+    long = "f(one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve, thirteen, fourteen=1)"
+    question = SIGNATURE.model_copy(update={"answer": long})
+    found = contamination([question, *asked("Else?")], ["so " + " ".join(long.replace(",", "").split()[:13]), "what"])
+    assert (found.ngram.ids, found.exact.ids, found.any.count) == (("q",), (), 1)
+
+
+def test_other_answers_are_not_looked_for() -> None:
+    """They are everybody's: `True`, `4`, and of one's own what the passage in the prompt says."""
+    plain = CALL.model_copy(update={"code": None, "kind": "closed"})
+    assert contamination([plain], ["print(heapq.nlargest(2, [1, 5, 3]))"]).any.count == 0
+
+
+@given(
+    st.lists(st.sampled_from([CALL, FIX, SIGNATURE]), max_size=3), st.text(alphabet="()[]{}.,:=\n `>hf1", max_size=60)
+)
+def test_no_text_breaks_it(questions: list[Question], text: str) -> None:
+    found = contamination(questions, [text, f"heapq.nlargest({text})", "heapq.nlargest" + "(" * 500])
+    assert found.texts == 3

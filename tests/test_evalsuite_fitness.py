@@ -10,8 +10,10 @@ from click.testing import CliRunner, Result
 
 from evalsuite import questions, report
 from evalsuite.cli import main
+from evalsuite.judging.gate import EXIT
 from evalsuite.replies.server import Server
 from evalsuite.stub.server import Model, Script, serving
+from tune.errors import UserError
 
 UNLIKE = (
     "base is served by engine version 0.10.2, tuned by 0.11.0: serve both with one version, or compare with "
@@ -95,6 +97,42 @@ def test_unlike_servers_may_be_allowed_and_the_report_says_so(folder: Path) -> N
     assert made.note in done.stdout
     assert CliRunner().invoke(main, ["compare", "--replay"]).exit_code == 0
     assert report.read(folder / "report.json").asked == made.asked
+
+
+def test_a_recipe_can_forbid_it_whatever_flag_was_given(folder: Path) -> None:
+    """Refused before anything is asked; and what a run with the flag left is no PASS by way of a replay, of another
+    recipe, or of what the report says of itself."""
+    unlike = ({"version": "0.10.2"}, {"version": "0.11.0"}, "--allow-unlike-servers")
+    assert compared(folder, *unlike)[0].exit_code == 0
+    before, recipe = report.read(folder / "report.json"), Path("recipe.toml")
+    assert before.judged.unlike == "base is served by engine version 0.10.2, tuned by 0.11.0"
+    assert CliRunner().invoke(main, ["gate", "work/report.json"]).exit_code == EXIT[before.verdict.outcome]
+    recipe.write_text(recipe.read_text() + "allow_unlike_servers = false\n")
+    done, sent = compared(folder, *unlike)
+    assert (done.exit_code, sent, "is forbidden here" in done.output) == (2, 0, True)
+    gate = CliRunner().invoke(main, ["gate", "work/report.json"])
+    why = f"it has unlike servers ({before.judged.unlike}), and the recipe has allow_unlike_servers = false"
+    assert (gate.exit_code, why in gate.output) == (2, True)
+    replayed = CliRunner().invoke(main, ["compare", "--replay"])
+    assert replayed.exit_code == 3
+    [reason] = report.read(folder / "report.json").verdict.reasons
+    assert reason == f"{before.judged.unlike}: serve both with one version, for allow_unlike_servers is false"
+    assert CliRunner().invoke(main, ["gate", "work/report.json"]).exit_code == 2  # and its servers are what they were
+    same = ({"version": "0.11.0"}, {"version": "0.11.0"})
+    (folder / "answers.jsonl").unlink()
+    assert compared(folder, *same)[0].exit_code == 0
+    assert CliRunner().invoke(main, ["gate", "work/report.json"]).exit_code != 2
+
+
+def test_a_report_that_calls_its_servers_alike_is_not_believed(folder: Path) -> None:
+    """Replies are filed under a server's id, which its version is a part of."""
+    compared(folder, {"version": "0.10.2"}, {"version": "0.11.0"}, "--allow-unlike-servers")
+    made = report.as_stored(folder / "report.json")
+    base = made.asked.servers["base"].model_copy(update={"version": made.asked.servers["tuned"].version})
+    asked = made.asked.model_copy(update={"servers": {**made.asked.servers, "base": base}})
+    report.write(folder / "report.json", made.model_copy(update={"asked": asked}))
+    with pytest.raises(UserError, match="cannot be proven"):
+        report.read(folder / "report.json")
 
 
 def test_too_short_a_context_is_never_allowed(folder: Path) -> None:

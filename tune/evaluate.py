@@ -55,6 +55,7 @@ class Evaluate(Section):
     margin: Margin = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, ge=1e-6, lt=0.5)  # one-sided chance of releasing one worse by the margin
     seed: int = 0
+    allow_unlike_servers: bool = True  # whether --allow-unlike-servers may be given; false: no flag talks a gate round
     limits: Gated = Gated()
     _folder: Path = Path()  # where recipe.toml lies
 

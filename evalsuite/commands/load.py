@@ -1,13 +1,17 @@
 """`evalsuite bench` and `evalsuite calibrate`: a load test, and what its client measures of a known server."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from evalsuite.commands.options import KEYS, MODELS, PATH, Amount
 from tune.terminal import say, tell
+
+if TYPE_CHECKING:
+    from evalsuite.speed.client import Target
 
 LENGTH = click.IntRange(1, 131_072)  # of an answer: what GPT-OSS takes, prompt and answer together
 TIME = Amount(0, min_open=True)
@@ -35,8 +39,7 @@ TIME = Amount(0, min_open=True)
 @click.option("--seed", type=click.IntRange(0, 2**53), help="Of prompts and arrivals.  [default: another for every "
               "run, since a server's prefix cache may hold the prompts of the last]")  # fmt: skip
 @click.option("--max-tokens", type=LENGTH, default=128, show_default=True, help="Tokens of one answer.")
-@click.option("--effort", type=click.Choice(["low", "medium", "high"]), default="low", show_default=True,
-              help="Reasoning effort of every request.")  # fmt: skip
+@click.option("--effort", default="low", show_default=True, help="Reasoning effort of every request.")
 @click.option("--slo-ttft-ms", type=TIME, help="Goodput: share of requests with a first "
               "token within this.")  # fmt: skip
 @click.option("--slo-tpot-ms", type=TIME, help="Goodput: and with so much time an output "
@@ -87,24 +90,8 @@ def bench(
     if engine:
         if tuned or trace or any(most.values()):
             raise click.UsageError("--engine goes without --tuned, --trace and service levels.")
-        from evalsuite.speed.engines import run, second
-        from evalsuite.speed.load import load as offered
-
-        found = run.installed(engine, engine_bin)
         target = resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base")
-        pair = second.second(
-            engine,
-            found,
-            target,
-            offered(rate, concurrency, load["arrivals"], effort=load["effort"]),
-            requests=load["blocks"] * (load["requests"] or 32),
-            prompts=own,
-            seed=seed,
-            report=say,
-            **{name: load[name] for name in ("prompt_tokens", "max_tokens", "effort")},
-        )
-        tell(pair.model_dump_json(indent=1) if as_json else second.table(pair))
-        sys.exit(pair.bench.exit_code)
+        _second(engine, engine_bin, target, rate, concurrency, own, seed, load, as_json)
     made = work(
         resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base"),
         resolve(Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env), "tuned") if tuned else None,
@@ -119,6 +106,36 @@ def bench(
     )
     tell(made.model_dump_json(indent=1))
     sys.exit(made.exit_code)
+
+
+def _second(
+    engine: str,
+    program: Path | None,
+    target: "Target",
+    rate: float | None,
+    concurrency: int | None,
+    prompts: Sequence[str] | None,
+    seed: int,
+    load: dict[str, Any],
+    as_json: bool,
+) -> NoReturn:
+    """Both measure `target`: a table, or JSON, and the exit code of ours."""
+    from evalsuite.speed.engines import run, second
+    from evalsuite.speed.load import load as offered
+
+    pair = second.second(
+        engine,
+        run.installed(engine, program),
+        target,
+        offered(rate, concurrency, load["arrivals"], effort=load["effort"]),
+        requests=load["blocks"] * (load["requests"] or 32),
+        prompts=prompts,
+        seed=seed,
+        report=say,
+        **{name: load[name] for name in ("prompt_tokens", "max_tokens", "effort")},
+    )
+    tell(pair.model_dump_json(indent=1) if as_json else second.table(pair))
+    sys.exit(pair.bench.exit_code)
 
 
 @click.command()

@@ -16,6 +16,7 @@ from evalsuite.judging.policy import Policy
 from tune.section import EffortName
 
 WAYS = 2
+TAUGHT, OPEN = "taught questions", "open-book held-out questions"
 LACKING = (
     "a gain is required, and the set has neither taught nor open-book questions to show it on; set taught over 0, or "
     'book = "open" or "both", in [evaluate] of the recipe and run evalsuite questions, or set require_gain = false'
@@ -36,9 +37,9 @@ def ways(comparisons: Sequence[Comparison]) -> list[Way]:
     for effort in dict.fromkeys(c.effort for c in comparisons):
         mine = {c.split: c for c in comparisons if c.effort == effort}
         if taught := mine.get("taught"):
-            out.append(Way(effort, "taught questions", taught.whole))
+            out.append(Way(effort, TAUGHT, taught.whole))
         if (held_out := mine.get("held-out")) and held_out.open_book:
-            out.append(Way(effort, "open-book held-out questions", held_out.open_book))
+            out.append(Way(effort, OPEN, held_out.open_book))
     return out
 
 

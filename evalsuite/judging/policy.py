@@ -24,6 +24,7 @@ class Policy(Part):
     missing_cap: float = Field(default=0.02, ge=0, lt=1)  # share of answers without a score on both sides
     power: float = Field(default=0.8, gt=0.5, lt=1)  # for the number of questions that an INCONCLUSIVE names
     limits: Gated = Gated()
+    allow_unlike_servers: bool = Field(default=True, exclude_if=lambda allowed: allowed)  # if a run allowed them too
 
     def at(self, split: Split) -> float:
         """How much worse tuned may be on the questions of a split."""
@@ -38,6 +39,7 @@ def of(asked: Evaluate) -> Policy:
         alpha=asked.alpha,
         require_gain=asked.require_gain,
         limits=asked.limits,
+        allow_unlike_servers=asked.allow_unlike_servers,
     )
 
 
@@ -50,6 +52,7 @@ class Judged(Part):
     alpha: float
     require_gain: bool = False
     limits: Gated = Gated()
+    unlike: str = Field(default="", exclude_if=lambda why: not why)  # in what the servers differ beside the model
     max_tokens: Limits
     temperature: float
     repeats: int = 1
@@ -70,6 +73,8 @@ def weaker(judged: Judged, asked: Evaluate) -> list[str]:
     ]
     if asked.require_gain and not judged.require_gain:
         out.append("require_gain false, and the recipe has true")
+    if judged.unlike and not asked.allow_unlike_servers:
+        out.append(f"unlike servers ({judged.unlike}), and the recipe has allow_unlike_servers = false")
     out += _laxer(judged.limits, asked.limits)
     limits = [(tokens_at(judged.max_tokens, e), tokens_at(asked.max_tokens, e), e) for e in asked.efforts]
     every = len({(was, now) for was, now, _ in limits}) == 1  # then no effort is named

@@ -3,7 +3,6 @@
 Nothing is mended and nothing left out: what is wrong is listed by line, all of it, and no set comes out.
 """
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from evalsuite.own.file import Row
 from evalsuite.packs.general import general
 from evalsuite.packs.tutorial import tutorial
 from evalsuite.questions import RUN, Grader, Question, QuestionSet, Split
+from tune.artefact import file_digest
 from tune.errors import UserError
 from tune.evaluate import GENERAL, OWN, TUTORIAL, Evaluate
 from tune.recipe import Recipe
@@ -43,11 +43,30 @@ def take(recipe: Recipe, path: Path, report: Callable[[str], None] = lambda _lin
     Raises UserError that lists every bad line, and where the gate would refuse the report: for other modules than
     [evaluate] names, and fewer questions.
     """
+    questions = asked(recipe.evaluate, path)
+    held, count = [q for q in questions if q.split == "held-out"], sum(q.split == "general" for q in questions)
+    made: dict[str, JsonValue] = {
+        OWN: path.name,
+        "sha256": file_digest(path),
+        "questions": len(held),
+        "modules": [*sorted({q.module for q in held})],
+        "answer_rule": recipe.evaluate.answer_rule,
+        **({GENERAL: recipe.evaluate.general, "seed": recipe.evaluate.seed} if recipe.evaluate.general else {}),
+        **({TUTORIAL: True} if recipe.evaluate.tutorial else {}),
+    }
+    _as_asked(path, held, recipe.evaluate)
+    if count < recipe.evaluate.general:
+        report(f"only {count} general questions, not {recipe.evaluate.general}: the templates give no more")
+    return QuestionSet(name=recipe.project.name, python="", made=made, questions=questions)
+
+
+def asked(wanted: Evaluate, path: Path) -> tuple[Question, ...]:
+    """The questions of the file, however few, and what [evaluate] asks beside them."""
     try:
         data = path.read_bytes()
     except (FileNotFoundError, IsADirectoryError):
         raise UserError(f"there is no file {path}", fix="evalsuite questions take FILE.csv, or FILE.jsonl") from None
-    questions, faults = checked(file.rows(path, data), module=path.stem, rule=recipe.evaluate.answer_rule)
+    questions, faults = checked(file.rows(path, data), module=path.stem, rule=wanted.answer_rule)
     if faults:
         more = [f"and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
         raise UserError(
@@ -55,23 +74,9 @@ def take(recipe: Recipe, path: Path, report: Callable[[str], None] = lambda _lin
             why="\n       ".join([*faults[:SHOWN], *more]),
             fix=f"edit {path}, then evalsuite questions take {path}",
         )
-    held = [q for q in questions if q.split == "held-out"]
     prompts = {own.prompt for own in questions}
-    pack = [q for q in general(recipe.evaluate) if q.prompt not in prompts]
-    free_text = [q for q in tutorial() if q.prompt not in prompts] if recipe.evaluate.tutorial else []
-    made: dict[str, JsonValue] = {
-        OWN: path.name,
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "questions": len(held),
-        "modules": [*sorted({q.module for q in held})],
-        "answer_rule": recipe.evaluate.answer_rule,
-        **({GENERAL: recipe.evaluate.general, "seed": recipe.evaluate.seed} if pack else {}),
-        **({TUTORIAL: True} if recipe.evaluate.tutorial else {}),
-    }
-    _as_asked(path, held, recipe.evaluate)
-    if (count := len(pack) + sum(q.split == "general" for q in questions)) < recipe.evaluate.general:
-        report(f"only {count} general questions, not {recipe.evaluate.general}: the templates give no more")
-    return QuestionSet(name=recipe.project.name, python="", made=made, questions=(*questions, *pack, *free_text))
+    beside = [*general(wanted), *(tutorial() if wanted.tutorial else ())]
+    return (*questions, *(q for q in beside if q.prompt not in prompts))
 
 
 def checked(rows: Iterable[Row], *, module: str, rule: str) -> tuple[list[Question], list[str]]:

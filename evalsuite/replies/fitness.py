@@ -5,7 +5,8 @@ where it is seen it has to be meant:
 
 - Two versions of an engine sample, stop and parse otherwise: unlike, unless the run allows it. A base at a hosted
   provider against a tuned model on a vLLM of one's own is a comparison that a team may want. Most providers say no
-  version, so nothing is shown to be unlike; where both say one, --allow-unlike-servers says that it is meant.
+  version, so nothing is shown to be unlike; where both say one, --allow-unlike-servers says that it is meant. A
+  recipe can forbid it: [evaluate] allow_unlike_servers = false.
 - A context that cannot hold a prompt and its reply refuses or cuts what the other arm may answer: never allowed.
 - Digests are held against each other, and against ids, before this (server.same, asking/check.py). A header from one
   side alone is unknown on the other.
@@ -27,11 +28,13 @@ def unlike(asked: Meta) -> str:
     return f"base is served by engine version {base}, tuned by {tuned}" if base and tuned and base != tuned else ""
 
 
-def unfit(questions: QuestionSet, efforts: Sequence[EffortName], asked: Meta) -> list[str]:
-    """Why asking these servers these questions would show nothing about the models."""
+def unfit(questions: QuestionSet, efforts: Sequence[EffortName], asked: Meta, may_be_unlike: bool = True) -> list[str]:
+    """Why asking these servers these questions would show nothing about the models. `may_be_unlike`: whether a run may
+    allow it, and else what it allowed says nothing."""
     out = [_short(arm, server.max_model_len, questions, efforts, asked) for arm, server in asked.servers.items()]
-    if not asked.unlike_allowed and (why := unlike(asked)):
-        out.insert(0, f"{why}: serve both with one version, or compare with --allow-unlike-servers")
+    if not (asked.unlike_allowed and may_be_unlike) and (why := unlike(asked)):
+        way = "or compare with --allow-unlike-servers" if may_be_unlike else "for allow_unlike_servers is false"
+        out.insert(0, f"{why}: serve both with one version, {way}")
     return [why for why in out if why]
 
 

@@ -15,7 +15,7 @@ from evalsuite.speed.metrics import Figures, Frozen, Limits, Sample, Slo, figure
 from evalsuite.speed.prompts import LENGTHS, Sent, made, sent
 from evalsuite.speed.schedule import Arrivals
 from tune.errors import UserError
-from tune.harmony import Effort
+from tune.section import EffortName
 
 METRICS: dict[str, bool] = {"ttft_p50": False, "tpot_p50": False, "output_tokens_per_s": True}  # is more better?
 
@@ -78,7 +78,7 @@ def bench(
     prompts: Sequence[str] | None = None,
     prompt_tokens: str = LENGTHS,
     max_tokens: int = 128,
-    effort: Effort = "low",
+    effort: EffortName = "low",
     seed: int = 0,
     warmup: int = 2,
     extra: Mapping[str, Any] | None = None,

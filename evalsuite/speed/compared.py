@@ -11,7 +11,7 @@ from evalsuite.speed import prompts
 from evalsuite.speed.bench import Bench, bench
 from evalsuite.speed.load import target
 from tune.errors import UserError
-from tune.harmony import Effort
+from tune.section import EffortName
 
 METRICS = {  # of a Bench: how the report names it, its unit, and what to multiply by
     "ttft_p50": ("time to first token, median", "ms", 1000),
@@ -33,7 +33,7 @@ class Speed(BaseModel):
 
 
 def measured(
-    arms: dict[Arm, Endpoint], meta: Meta, speed: Speed, effort: Effort, progress: Callable[[str], None]
+    arms: dict[Arm, Endpoint], meta: Meta, speed: Speed, effort: EffortName, progress: Callable[[str], None]
 ) -> Throughput:
     """What the load does; void, with the reason, where it could not be measured."""
     try:

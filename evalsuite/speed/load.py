@@ -5,9 +5,9 @@ In: a Target and prompts. Out: a Sample a request, and the Run they came from. K
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import SecretStr
+from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from evalsuite.asking.endpoint import Endpoint, client, served
 from evalsuite.speed.client import Raw, Run, Target, closed_loop, open_loop
@@ -15,6 +15,8 @@ from evalsuite.speed.metrics import Frozen, Sample, sample
 from evalsuite.speed.schedule import Arrivals, offsets
 from evalsuite.speed.wire import Malformed, parse
 from tune.errors import UserError
+from tune.section import EffortName
+from tune.terminal import one_line
 
 Line = Callable[[str], None]
 Body = Mapping[str, Any]
@@ -43,10 +45,17 @@ def load(
     arrivals: Arrivals | None = None,
     trace: Sequence[float] = (),
     *,
-    effort: str = "",
+    effort: EffortName | Literal[""] = "",
     timeout_s: float = 300.0,
 ) -> Load:
-    """The load that these make; `arrivals` None: what goes with the rest. Raises UserError for what does not."""
+    """The load that these make; `arrivals` None: what goes with the rest. Raises UserError for what does not, and for
+    what is no name of an effort."""
+    try:
+        TypeAdapter(EffortName | Literal[""]).validate_python(effort)
+    except ValidationError:
+        raise UserError(
+            f"{one_line(effort, 40)!r} is no name of an effort", fix="give one that the endpoint knows, such as low"
+        ) from None
     if (rate is not None) + (concurrency is not None) + bool(trace) != 1:
         raise UserError(
             "a load is a rate or a concurrency or a trace", fix="give one of --rate, --concurrency, --trace"

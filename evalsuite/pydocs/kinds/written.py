@@ -53,7 +53,9 @@ def called(modules: Sequence[Module], _: random.Random) -> Iterator[Written]:
 
 
 def signature(modules: Sequence[Module], _: random.Random) -> Iterator[Written]:
-    """Of those without parameters by place alone: documentation leaves out many a `/`."""
+    """Of those with neither parameters by place alone nor `*` and `**`: documentation leaves out many a `/`, and gives
+    what a wrapper hands on a signature of its own (`subprocess.run` takes `*popenargs, **kwargs`). The grader can tell
+    both, but an answer as documented would be wrong, and one that overlooked them no full signature."""
     less = without_self(modules)
     for m, r, parameters in routines(modules):
         if len(parameters) > 1 and not r.variadic and not any(p.positional_only for p in parameters):

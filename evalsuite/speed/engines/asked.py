@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evalsuite.speed.load import Load, bodies
 from evalsuite.speed.metrics import Frozen, Sample
-from tune.harmony import Effort
+from tune.section import EffortName
 
 PROMPTS = "prompts.jsonl"  # in the tool's folder, one object a line
 Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
@@ -25,7 +25,7 @@ class Asked(Frozen):
     prompts: tuple[str, ...]
     load: Load
     max_tokens: int
-    effort: Effort
+    effort: EffortName
     seed: int = 0
 
     @property

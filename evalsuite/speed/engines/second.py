@@ -14,7 +14,7 @@ from evalsuite.speed.engines.run import Installed, Opinion, opinion
 from evalsuite.speed.load import Line, Load
 from evalsuite.speed.metrics import Distribution, Figures, Frozen, Limits
 from evalsuite.speed.prompts import LENGTHS, Sent, made, sent
-from tune.harmony import Effort
+from tune.section import EffortName
 
 HEADS = ("tool", "ok / failed", "TTFT p50 / p95 / p99, ms", "TPOT p50, ms", "end to end p50 / p95 / p99, ms",
          "output tokens/s")  # fmt: skip
@@ -41,7 +41,7 @@ def second(
     prompts: Sequence[str] | None = None,
     prompt_tokens: str = LENGTHS,
     max_tokens: int = 128,
-    effort: Effort = "low",
+    effort: EffortName = "low",
     seed: int = 0,
     limits: Limits | None = None,
     report: Line = lambda _line: None,

@@ -1,6 +1,6 @@
 """How much of a comparison is asked before it is known not to pass, and that stopping then changes no PASS.
 
-    python benchmarks/gate_stopping.py [--reps 40] [--questions 200] [--seed 0] [--processes 2] [--json]
+    python benchmarks/gate_stopping.py [--reps 12] [--questions 200] [--seed 0] [--processes 2] [--json]
 
 Each run: 200 questions of 10 kinds about 20 modules, base 70 % right, three efforts, the gate of the default recipe.
 Asked as `evalsuite compare --stop-early` asks, effort by effort, and looked at as often; the verdict of the same run
@@ -117,7 +117,7 @@ def row(cell: Cell, runs: list[Ran]) -> dict[str, object]:
 
 
 @click.command()
-@click.option("--reps", default=40, show_default=True)
+@click.option("--reps", default=12, show_default=True)
 @click.option("--questions", "n", default=200, show_default=True)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--processes", default=2, show_default=True)

@@ -15,7 +15,7 @@ from evalsuite.replies.answers import ARMS, Answer, Key, Reply, graded
 from evalsuite.report import in_order
 from tune.section import EffortName
 
-LOOKS = 50  # an effort, at most about so many
+LOOKS = 15  # an effort, about so many: more would take over 1 % of the processor time of a run
 
 
 class Stopping:
@@ -55,9 +55,11 @@ class Stopping:
         asked = [(self._known[r.question], r.text) for r in new]
         graders.prepare((q, graders.parse(text, q.grader)) for q, text in asked if q.code)
         fresh = chain((a for a in have if a.question in self._known), (graded(self._known[r.question], r) for r in new))
-        self._answers |= {a.key: a for a in fresh}
-        still = list[EffortName]()
-        for effort in self._open:
+        heard = {a.key: a for a in fresh}
+        self._answers |= heard
+        touched = {effort for _, _, effort, _ in heard}
+        still = [effort for effort in self._open if effort not in touched]
+        for effort in [effort for effort in self._open if effort in touched]:
             found = reach.at(effort, self._efforts, self._questions, self._answers, self._policy, self._repeats)
             if lost := [f.undecided for f in found if f is not None and not f.passes]:
                 self.why = f"PASS is out of reach: {'; '.join(lost)}"

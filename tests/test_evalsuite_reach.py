@@ -110,7 +110,7 @@ def test_out_of_reach_means_that_no_completion_passes_all_of_them_tried(run, dat
     event("out of reach" if made.stopped else "open")
     if made.stopped is None:
         return
-    assert made.verdict.outcome in ("FAIL", "INCONCLUSIVE")
+    assert made.verdict.outcome != "PASS"  # INVALID where no question could show the gain that is required
     for said in itertools.product(["right", "wrong", "mute"], repeat=len(left)):
         full = judged(set_, completed(set_, told, left, said), ["low"], **policy)
         assert full.stopped is None

@@ -70,6 +70,8 @@ def plan(path: Path, as_json: bool) -> None:
 @click.option("--replay", is_flag=True, help="Ask no server: judge the answers on file. What is missing stays missing.")
 @click.option("--allow-unlike-servers", "allow_unlike", is_flag=True,
               help="Compare although the two run different versions of an engine; the report says so.")  # fmt: skip
+@click.option("--stop-early/--no-stop-early", "stop_early", default=None,
+              help="Ask no more once no answer could lead to a PASS.  [default: evaluate.stop_early]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def compare(
     path: Path,
@@ -85,6 +87,7 @@ def compare(
     speed: bool,
     replay: bool,
     allow_unlike: bool,
+    stop_early: bool | None,
     as_json: bool,
 ) -> None:
     """Ask both endpoints every question at every effort, and write report.json and report.html. Resumes.
@@ -96,8 +99,9 @@ def compare(
     from evalsuite.speed.compared import Speed
     from evalsuite.views.summary import markdown
 
-    if replay and (base or tuned or allow_unlike):
-        raise click.UsageError("--replay asks no server: leave out --base, --tuned and --allow-unlike-servers.")
+    if replay and (base or tuned or allow_unlike or stop_early is not None):
+        why = "leave out --base, --tuned, --allow-unlike-servers and --stop-early"
+        raise click.UsageError(f"--replay asks no server: {why}.")
     for option, url in (("--base", base), ("--tuned", tuned)):
         if not (url or replay):
             raise click.UsageError(f"Missing option '{option}'.")
@@ -129,6 +133,7 @@ def compare(
             concurrency=concurrency,
             speed=Speed() if speed else None,
             allow_unlike=allow_unlike,
+            stop_early=stop_early,
             progress=note,
             live=say if sys.stderr.isatty() else None,
         )
@@ -196,6 +201,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
             "outcome": verdict.outcome,
             "reasons": verdict.reasons,
             "note": made.note,
+            **({"stopped": made.stopped.model_dump()} if made.stopped else {}),
             "base": made.base_model,
             "tuned": made.tuned_model,
         }
@@ -207,10 +213,13 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
 
 
 def _more(made: "Report") -> list[str]:
-    """The step after INCONCLUSIVE, where more questions could decide. A limit that lacks something else says what."""
+    """The step after INCONCLUSIVE, where more questions could decide, and after a run that was stopped. A limit that
+    lacks something else says what."""
     from evalsuite.judging.limits import WORDS
     from tune.evaluate import OWN
 
+    if made.stopped:
+        return ["next: tune another; evalsuite compare --no-stop-early asks the rest, for its figures alone"]
     undecided = [c for c in made.verdict.checks if c.outcome == "INCONCLUSIVE"]
     short = {c.name for c in undecided if c.name not in WORDS or re.search(LACKING, c.reason)}
     if not short:

@@ -13,6 +13,7 @@ from pathlib import Path
 from evalsuite import questions, report
 from evalsuite.asking import ask
 from evalsuite.asking.endpoint import Endpoint
+from evalsuite.asking.stopping import Stopping
 from evalsuite.contamination import Trained, contamination
 from evalsuite.judging import policy
 from evalsuite.own.check import DATASET, training_texts
@@ -54,6 +55,7 @@ def compare(
     concurrency: int = 8,
     speed: Speed | None = None,
     allow_unlike: bool = False,
+    stop_early: bool | None = None,
     progress: Callable[[str], None] = lambda _line: None,
     live: Callable[[str], None] | None = None,
 ) -> Report:
@@ -62,6 +64,7 @@ def compare(
 
     `speed` None leaves the throughput part out; one that fails is void in the report, which is written all the same.
     Servers that are unfit for a comparison (replies/fitness.py) are asked nothing, and the report is INVALID.
+    `stop_early` None: as the settings say. Where asking did stop, throughput is not measured.
     `progress` is told what stays on a terminal, `live` lines that the next one may write over.
     Raises UserError for an endpoint that cannot be asked, and for questions of another recipe or of other pages than
     those collected in `pages`, and for a `dataset`, where the recipe limits contamination, that was changed. And,
@@ -70,6 +73,8 @@ def compare(
     asked = _questions(settings, question_file, pages)
     trained = _trained(asked, settings, dataset)
     _beside(asked, out / report.QUESTIONS, question_file)
+    early = settings.stop_early if stop_early is None else stop_early
+    stopping = Stopping(asked, settings.efforts, policy.of(settings), settings.repeats) if early else None
     meta = asyncio.run(
         ask.ask(
             asked,
@@ -82,11 +87,12 @@ def compare(
             repeats=settings.repeats,
             concurrency=concurrency,
             allow_unlike=allow_unlike,
+            stopping=stopping,
             report=progress,
             live=live,
         )
     )
-    fit = not fitness.unfit(asked, settings.efforts, meta)
+    fit = not fitness.unfit(asked, settings.efforts, meta) and not (stopping and stopping.why)
     measured = compared.measured(arms, meta, speed, settings.efforts[0], live or progress) if speed and fit else None
     return _written(asked, meta, settings, out, measured, trained)
 

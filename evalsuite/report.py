@@ -16,11 +16,11 @@ from pydantic import Field, JsonValue, ValidationError
 from evalsuite import questions as question_sets
 from evalsuite import sandbox
 from evalsuite.contamination import Trained
-from evalsuite.judging import measured
+from evalsuite.judging import measured, reach
 from evalsuite.judging.advice import Advice, advice
 from evalsuite.judging.comparison import Comparison, compare
 from evalsuite.judging.failures import Failures, failures
-from evalsuite.judging.gate import Evidence, decide
+from evalsuite.judging.gate import Evidence, Rest, decide
 from evalsuite.judging.gate import Verdict as Verdict
 from evalsuite.judging.limits import Figure
 from evalsuite.judging.paired import Part
@@ -28,10 +28,10 @@ from evalsuite.judging.policy import Judged as Judged
 from evalsuite.judging.policy import Policy
 from evalsuite.judging.policy import weaker as weaker
 from evalsuite.judging.reasoning import Steering, steering
-from evalsuite.questions import QuestionSet, Split
+from evalsuite.questions import Question, QuestionSet, Split
 from evalsuite.replies import answers as heard
 from evalsuite.replies import fitness, graders
-from evalsuite.replies.answers import EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
+from evalsuite.replies.answers import ARMS, EFFORT_MISMATCH, MODEL_MISMATCH, Answer, Arm, Meta
 from tune.artefact import write_text
 from tune.errors import UserError, reason
 from tune.evaluate import OWN
@@ -64,6 +64,14 @@ class Throughput(Part):
     void: str = ""
 
 
+class Stopped(Part):
+    """Asking was to stop early, and what was not asked could not lead to a PASS: the pairs of answers that there are,
+    and of how many."""
+
+    pairs: int
+    of: int
+
+
 class Report(Part):
     """Base against tuned on one question set. `created` is an ISO date that the caller gave."""
 
@@ -92,6 +100,7 @@ class Report(Part):
     throughput: Throughput | None = None
     advice: Advice | None = Field(default=None, exclude_if=lambda found: found is None)  # free-text answers: not judged
     provenance: dict[str, str] = Field(default_factory=dict)  # python, versions, endpoints: shown as they are
+    stopped: Stopped | None = Field(default=None, exclude_if=lambda found: found is None)
     verdict: Verdict
 
     @property
@@ -140,14 +149,15 @@ def build(
     """Pair the answers by question and effort, each split by itself, work out the figures, and decide.
 
     Only answers to what `asked` says count: of its servers, to its requests. `efforts` are those that had to be asked:
-    one without answers makes the report INVALID. Free-text answers are advice: nothing else is worked out from them, as
-    if they had not been asked for. `trained` is taken as it is given, for no answer tells it: raises
-    UserError when it cannot be about these questions. Low, medium and high come first, other efforts as given.
+    one without answers makes the report INVALID, unless asking was to stop early and a PASS is out of reach.
+    Free-text answers are advice: nothing else is worked out from them, as if they had not been asked for. `trained` is
+    taken as it is given, for no answer tells it: raises UserError when it cannot be about these questions. Low, medium
+    and high come first, other efforts as given.
     """
     judged, free = questions.judged, {q.id for q in questions.advice}
     if trained and (why := trained.unlike(judged)):
         raise UserError("contamination was measured of another question set", why=why, fix=REMAKE)
-    efforts = [*(e for e in EFFORTS if e in efforts), *(e for e in dict.fromkeys(efforts) if e not in EFFORTS)]
+    efforts = in_order(efforts)
     told = list(answers)
     kept, others = heard.counted([a for a in told if a.question not in free], questions, efforts, asked)
     prose, _ = heard.counted([a for a in told if a.question in free], questions, efforts, asked)
@@ -185,6 +195,7 @@ def build(
     )
     comparisons = held_out + tuple(c for some in rest for c in some if c.asked)
     figures = measured.figures(judged, heard.first(kept), efforts, policy, trained)
+    unasked = _rest(judged, by_key, efforts, policy, asked.sampling.repeats) if asked.stop_early else None
     made_of = {
         **({"questions made for Python": questions.python} if questions.python else {}),
         **({"questions taken from": str(questions.made[OWN])} if OWN in questions.made else {}),
@@ -217,8 +228,30 @@ def build(
         throughput=throughput,
         advice=advice(questions.advice, prose, efforts),
         provenance={**(provenance or {}), **made_of},
-        verdict=decide(comparisons, policy, evidence, figures),
+        stopped=Stopped(pairs=unasked.pairs, of=unasked.of) if unasked and unasked.settled else None,
+        verdict=decide(comparisons, policy, evidence, figures, unasked),
     )
+
+
+def in_order(efforts: Iterable[EffortName]) -> list[EffortName]:
+    """Low, medium and high, then others as they are given."""
+    given = dict.fromkeys(efforts)
+    return [*(e for e in EFFORTS if e in given), *(e for e in given if e not in EFFORTS)]
+
+
+def _rest(
+    judged: Sequence[Question],
+    answers: Mapping[heard.Key, Answer],
+    efforts: Sequence[EffortName],
+    policy: Policy,
+    repeats: int,
+) -> Rest | None:
+    """What holds although something was never asked; None where everything was. A failed request was asked."""
+    items = [(q.id, e, n) for q in judged for e in efforts for n in range(repeats)]
+    pairs = sum(all((q, arm, e, n) in answers for arm in ARMS) for q, e, n in items)
+    if pairs == len(items):
+        return None
+    return Rest(pairs, len(items), reach.findings(judged, answers, efforts, policy, repeats))
 
 
 def _identical(answers: Mapping[heard.Key, Answer]) -> bool:

@@ -54,6 +54,7 @@ class Evaluate(Section):
     repeats: int = Field(default=1, ge=1, le=32)  # answers to each question, each with a seed of its own
     margin: Margin = 0.05  # how much worse tuned may be, in accuracy
     alpha: float = Field(default=0.05, ge=1e-6, lt=0.5)  # one-sided chance of releasing one worse by the margin
+    stop_early: bool = False  # asks effort by effort, and no more once no answer could lead to a PASS
     seed: int = 0
     allow_unlike_servers: bool = True  # whether --allow-unlike-servers may be given; false: no flag talks a gate round
     limits: Gated = Gated()

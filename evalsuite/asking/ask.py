@@ -21,6 +21,7 @@ from evalsuite.asking.journal import Journal
 from evalsuite.asking.pace import Pace
 from evalsuite.asking.progress import Meter
 from evalsuite.asking.reply import reply
+from evalsuite.asking.stopping import Stopping
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies import answers, fitness, request
 from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
@@ -50,16 +51,18 @@ async def ask(
     concurrency: int = 8,
     retries: int = 2,
     allow_unlike: bool = False,
+    stopping: Stopping | None = None,
     report: Callable[[str], None] = lambda _: None,
     live: Callable[[str], None] | None = None,
 ) -> Meta:
     """Ask what `out` does not hold yet, at most `concurrency` requests in flight over both arms, and say of whom.
 
     A request that fails is tried `retries` times more, then recorded as an error without a score, and asked again by
-    the next call. Nothing is asked of servers that are unfit for it (replies/fitness.py). `report` is told what stays
-    on a terminal, `live` every answer's line, to be rewritten in place; without it `report` gets one each 5 %. Raises
-    UserError before anything is asked as `check` does, when `out` is not as it was written, and when an arm does
-    nothing but fail. With base alone, whose noise is asked for, it stands for tuned too in what is returned.
+    the next call. Nothing is asked of servers that are unfit for it (replies/fitness.py), and with `stopping` no more
+    once that is in vain. `report` is told what stays on a terminal, `live` every answer's line, to be rewritten in
+    place; without it `report` gets one each 5 %. Raises UserError before anything is asked as `check` does, when `out`
+    is not as it was written, and when an arm does nothing but fail. With base alone, whose noise is asked for, it
+    stands for tuned too in what is returned.
     """
     if set(arms) not in ({"base"}, set(ARMS)):
         raise ValueError(f"arms are {', '.join(ARMS)}, or base alone")
@@ -69,7 +72,8 @@ async def ask(
     try:
         servers = await check(clients, arms, efforts, report)
         servers = {arm: servers.get(arm, servers["base"]) for arm in ARMS}
-        meta = Meta(questions=questions.digest, servers=servers, sampling=sampling, unlike_allowed=allow_unlike)
+        meta = Meta(questions=questions.digest, servers=servers, sampling=sampling, unlike_allowed=allow_unlike,
+                    stop_early=stopping is not None)  # fmt: skip
         with journal.opened(out) as file:
             have = [a for a in on_file(out, questions, efforts, meta, report) if not a.error]
             if answers.headers(out)[-1:] != [meta]:
@@ -78,10 +82,13 @@ async def ask(
                 for why in void:
                     report(f"nothing is asked: {why}")
                 return meta
-            jobs = _jobs(questions, [arm for arm in ARMS if arm in arms], efforts, have, sampling)
+            jobs = _jobs(questions, [arm for arm in ARMS if arm in arms], efforts, have, sampling, stopping)
             named = " and ".join(f"{arm} {servers[arm].model}" for arm in ARMS if arm in arms)
             report(f"{len(jobs)} requests to {named}, {len(have)} on file")
-            await _work(jobs, clients, servers, sampling, concurrency, retries, file, report, live)
+            if stopping and stopping.look(have):
+                report(f"{stopping.why}: nothing more is asked")
+                jobs = []
+            await _work(jobs, clients, servers, sampling, concurrency, retries, file, stopping, report, live)
     except OSError as e:  # the disk's: the network's come as the openai client's errors
         raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
     finally:
@@ -104,6 +111,7 @@ async def _work(
     concurrency: int,
     retries: int,
     file: Journal,
+    stopping: Stopping | None,
     report: Callable[[str], None],
     live: Callable[[str], None] | None,
 ) -> None:
@@ -113,6 +121,8 @@ async def _work(
 
     async def worker() -> None:
         for question, arm, effort, n in queue:
+            if stopping and stopping.why:
+                return
             pace, server = paces[arm], servers[arm]
             said = await reply(clients[arm], server, question, arm, effort, sampling, retries, pace, n)
             if (arm, effort) in untried and not said.error:
@@ -127,6 +137,10 @@ async def _work(
                     why=f"{pace.failures} requests in a row came to nothing, the last one: {said.error}",
                     fix=f"serve wait {server.url}, then evalsuite compare again: it goes on where it stopped",
                 )
+            if stopping and stopping.due(said):
+                await asyncio.to_thread(stopping.look)
+                if stopping.why:
+                    report(f"{stopping.why}: nothing more is asked")
             if line := meter.add(time.monotonic(), failed=bool(said.error)):
                 (live if live and meter.done < meter.total else report)(line)
 
@@ -156,15 +170,19 @@ def _jobs(
     efforts: Sequence[EffortName],
     have: Sequence[Answer],
     sampling: Sampling,
+    stopping: Stopping | None,
 ) -> list[Job]:
     """Items in random order, the two arms of an item side by side in random order: drift of a server hits both.
 
     Repeats of a question are items too. One of each effort comes first, so that a limit that is too low shows at once.
+    Where asking may be stopped early, the others come effort by effort: what one alone shows is known soonest so.
     """
     rng = random.Random(sampling.seed)
     once = dict.fromkeys(efforts)
     items = [(q, effort, n) for q in questions.questions for effort in once for n in request.repeats(q, sampling)]
     rng.shuffle(items)
+    if stopping:
+        items.sort(key=lambda item: stopping.turn(item[0], item[1]))
     first = {effort: i for i, (_, effort, _) in reversed([*enumerate(items)])}
     items = [items[i] for i in sorted(range(len(items)), key=lambda i: first[items[i][1]] != i)]
     jobs: Iterator[Job] = ((q, arm, effort, n) for q, effort, n in items for arm in rng.sample(arms, len(arms)))

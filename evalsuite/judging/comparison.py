@@ -17,7 +17,7 @@ from evalsuite.judging.flips import Flip, flips
 from evalsuite.judging.kinds import KindRow
 from evalsuite.judging.paired import Asked, Difference, Group, Lacking, Part
 from evalsuite.questions import Question, Split
-from evalsuite.replies.answers import Answer, Key, Outcome
+from evalsuite.replies.answers import Answer, Arm, Key, Outcome
 from tune import harmony
 from tune.section import EffortName
 
@@ -138,12 +138,8 @@ def compare(
     Of `repeats` an arm's side of a question is the mean, and those that did not come count as paired.py says.
     """
     mine = [q for q in questions if q.split == split]
-    base, tuned = (
-        [[answers.get((q.id, arm, effort, n)) for n in range(repeats)] for q in mine] for arm in ("base", "tuned")
-    )
-    told = zip(mine, blind.chances(mine), base, tuned, strict=True)
-    seen = [_asked(Asked(q.kind, q.module, chance, (None, None)), paired.right, b, t) for q, chance, b, t in told]
-    heard = [_asked(one, paired.readable, b, t) for one, b, t in zip(seen, base, tuned, strict=True)]
+    base, tuned = told(effort, mine, answers, repeats)
+    seen, heard = paired_up(mine, base, tuned)
     both = [one.sides for one in seen if None not in one.sides]
     pairs = [
         (q, _like(b, one.sides[0]), _like(t, one.sides[1]))
@@ -176,6 +172,26 @@ def compare(
         open_book=kinds.open_book(seen, alpha),
         flips=flips(pairs, by_kind),
     )
+
+
+def told(
+    effort: EffortName, questions: Sequence[Question], answers: Mapping[Key, Answer], repeats: int
+) -> tuple[list[Repeats], list[Repeats]]:
+    """What base, and what tuned, said to each of the questions."""
+
+    def of(arm: Arm) -> list[Repeats]:
+        return [[answers.get((q.id, arm, effort, n)) for n in range(repeats)] for q in questions]
+
+    return of("base"), of("tuned")
+
+
+def paired_up(
+    questions: Sequence[Question], base: Sequence[Repeats], tuned: Sequence[Repeats]
+) -> tuple[list[Asked], list[Asked]]:
+    """The questions of one split with both arms' answers to them: as right ones, and as readable ones."""
+    each = zip(questions, blind.chances(questions), base, tuned, strict=True)
+    seen = [_asked(Asked(q.kind, q.module, chance, (None, None)), paired.right, b, t) for q, chance, b, t in each]
+    return seen, [_asked(one, paired.readable, b, t) for one, b, t in zip(seen, base, tuned, strict=True)]
 
 
 def _asked(one: Asked, flag: Callable[[Answer | None], bool | None], base: Repeats, tuned: Repeats) -> Asked:

@@ -1,6 +1,7 @@
 """Comparisons and a policy in, a verdict out. Pure: knows no file, no endpoint and no clock."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import Field
 
@@ -49,8 +50,26 @@ class Evidence(Part):
     unfit: tuple[str, ...] = Field(default=(), exclude_if=lambda why: not why)  # why asking was, or had been, in vain
 
 
+class Rest(NamedTuple):
+    """Where not everything was asked: how many pairs of answers there are, of how many, and what is certain of each
+    check by them alone (judging/reach.py). None: it may still pass."""
+
+    pairs: int
+    of: int
+    findings: Sequence[Finding | None]
+
+    @property
+    def settled(self) -> bool:
+        """However the rest were answered, some check would not pass, and so the gate would not."""
+        return any(f is not None and not f.passes for f in self.findings)
+
+
 def decide(
-    comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence, figures: Sequence[limits.Figure] = ()
+    comparisons: Sequence[Comparison],
+    policy: Policy,
+    evidence: Evidence,
+    figures: Sequence[limits.Figure] = (),
+    rest: Rest | None = None,
 ) -> Verdict:
     """PASS only if tuned is shown not worse by the margin in every check (intersection-union: no correction needed).
 
@@ -68,18 +87,17 @@ def decide(
 
     Taught questions decide nothing, unless the policy requires a gain: judging/gain.py. `figures` are what the policy
     sets a limit to, a check each: judging/limits.py.
+
+    Where not everything was asked, `rest` says what holds all the same. If that rules PASS out, it is INCONCLUSIVE, or
+    FAIL where checks that were asked in full fail whatever the others come to; else what is missing makes it INVALID.
     """
-    void = _void(comparisons, policy, evidence)
+    settled = rest if rest and rest.settled else None
+    void = _void(comparisons, policy, evidence, settled)
     if void:
         return Verdict(outcome="INVALID", reasons=tuple(void))
-    findings, ways = [], gain.ways(comparisons)
-    for c in comparisons:
-        if c.split == "held-out":
-            findings += [shown_by.accuracy(c, policy), shown_by.answering(c, policy)]
-            findings += [gain.check(c.effort, ways, policy)] if policy.require_gain else []
-        elif c.split == "general":
-            findings.append(shown_by.forgetting(c, policy))
-    findings += limits.findings(figures, policy)
+    if settled:
+        return _settled(settled, policy, [f for f in figures if f.name == "contamination"])
+    findings = [*claimed(comparisons, policy), *limits.findings(figures, policy)]
     worse = statistics.holm([f.worse_p for f in findings], policy.alpha)
     undecided = [f for f, shown in zip(findings, worse, strict=True) if not f.passes and not shown]
     advice = _advice(comparisons, policy) if any(f.sized for f in undecided) else {}
@@ -92,6 +110,40 @@ def decide(
         if against:
             return Verdict(outcome=outcome, reasons=tuple(c.reason for c in against), checks=checks)
     return Verdict(outcome="PASS", reasons=tuple(c.reason for c in checks), checks=checks)
+
+
+def claimed(comparisons: Sequence[Comparison], policy: Policy) -> list[Finding]:
+    """What tuned is held to without a limit of its own: a finding a claim and effort."""
+    findings, ways = list[Finding](), gain.ways(comparisons)
+    for c in comparisons:
+        if c.split == "held-out":
+            findings += [shown_by.accuracy(c, policy), shown_by.answering(c, policy)]
+            findings += [gain.check(c.effort, ways, policy)] if policy.require_gain else []
+        elif c.split == "general":
+            findings.append(shown_by.forgetting(c, policy))
+    return findings
+
+
+def _settled(rest: Rest, policy: Policy, known: Sequence[limits.Figure]) -> Verdict:
+    """Of checks that may still pass nothing is known: in Holm's order they are last, and count all the same. To know
+    the p of one could only leave more of the others standing. `known`: figures that no answer changes."""
+    findings = [*rest.findings, *limits.findings(known, policy)]
+    worse = statistics.holm([f.worse_p if f else 1.0 for f in findings], policy.alpha)
+    certain = [(f, shown) for f, shown in zip(findings, worse, strict=True) if f]
+    checks = tuple(
+        _passed(f)
+        if f.passes
+        else _failed(f)
+        if shown
+        else Check(effort=f.effort, name=f.name, outcome="INCONCLUSIVE", reason=f.undecided)
+        for f, shown in certain
+    )
+    outcome: Result = "FAIL" if any(c.outcome == "FAIL" for c in checks) else "INCONCLUSIVE"
+    against = [c for c in checks if c.outcome != "PASS"]
+    efforts = ", ".join(dict.fromkeys(c.effort for c in against if c.effort))
+    asked = f"stopped{f' at effort {efforts}' if efforts else ''} after {rest.pairs} of {rest.of} pairs of answers"
+    why = f"{asked}: PASS is out of reach, however the rest would be answered; no further question of this set can help"
+    return Verdict(outcome=outcome, reasons=(why, *(c.reason for c in against)), checks=checks)
 
 
 def _passed(f: Finding) -> Check:
@@ -148,7 +200,7 @@ def _failures(arm: ArmFigures) -> int:
     return arm.outcomes["error"] + arm.outcomes["timeout"]
 
 
-def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence) -> list[str]:
+def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence, settled: Rest | None) -> list[str]:
     if evidence.unfit:  # and so nothing was asked: what follows from that is no news
         return list(evidence.unfit)
     out = []
@@ -185,7 +237,8 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence)
     for c in comparisons:
         decides = c.split != "taught" or policy.require_gain
         lacking, noun = c.whole.lacking, " questions" if c.repeats == 1 else ""
-        if decides and lacking.share > policy.missing_cap:
+        failed = max(_failures(c.base), _failures(c.tuned)) / max(1, c.asked * c.repeats)
+        if decides and (failed if settled else lacking.share) > policy.missing_cap:
             out.append(
                 f"{place(c)}: {lacking.words}{noun} lack a score on either side, more than "
                 f"{stated(policy.missing_cap)} % (errors: base {_failures(c.base)}, tuned {_failures(c.tuned)}; "

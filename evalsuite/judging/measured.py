@@ -87,7 +87,7 @@ def _first_answer(
     """The share of replies that are late, against 5 %: the 95th percentile is within the limit if fewer are. The bound
     is the reply that as many are later than as a share shown to be under 5 % has. A reply without an answer is late
     whatever it took: it was waited for in vain."""
-    base, tuned = ([None if a is None else _ms(a) for a in arm] for arm in arms)
+    base, tuned = ([None if a is None else milliseconds(a) for a in arm] for arm in arms)
     if not any(t is not None and isfinite(t) for t in tuned):
         lacking = "no reply says when its answer began; evalsuite compare asks servers that stream"
         return _figure(effort, "first_answer_ms", None, None, limit, Bounded(inf, 1.0), of="", lacking=lacking)
@@ -182,7 +182,7 @@ def _mean(flags: Sequence[bool]) -> float | None:
     return sum(flags) / len(flags) if flags else None
 
 
-def _ms(answer: Answer) -> float:
+def milliseconds(answer: Answer) -> float:
     return inf if answer.first_answer_s is None else answer.first_answer_s * 1000
 
 

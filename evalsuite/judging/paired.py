@@ -106,10 +106,10 @@ class Group(Part):
 
 
 def group(asked: Sequence[Asked], alpha: float) -> Group:
-    sides, modules, once = [one.sides for one in asked], [one.module for one in asked], _once(asked)
+    sides, modules, once = [one.sides for one in asked], [one.module for one in asked], asked_once(asked)
     paired = [(b, t) for b, t in sides if b is not None and t is not None]
     lost, gained = flipped(sides)
-    worst, lacking = _filled(asked, base=True, tuned=False), [_lacking(one) for one in asked]
+    worst, lacking = filled(asked, base=True, tuned=False), [_lacking(one) for one in asked]
     over_guess = [t - one.chance for one, (_, t) in zip(asked, worst, strict=True)]
     by_chance = means.p_value(over_guess)
     if once:
@@ -133,9 +133,9 @@ def group(asked: Sequence[Asked], alpha: float) -> Group:
 
 
 def difference(asked: Sequence[Asked], alpha: float) -> Difference:
-    sides, modules, once = [one.sides for one in asked], [one.module for one in asked], _once(asked)
+    sides, modules, once = [one.sides for one in asked], [one.module for one in asked], asked_once(asked)
     change = [t - b for b, t in sides if b is not None and t is not None]
-    worst, best = _filled(asked, base=True, tuned=False), _turned(_filled(asked, base=False, tuned=True))
+    worst, best = filled(asked, base=True, tuned=False), _turned(filled(asked, base=False, tuned=True))
     lower, by_module = _lower(worst, modules, alpha, once)
     return Difference(
         estimate=sum(change) / max(len(change), 1),
@@ -149,8 +149,8 @@ def difference(asked: Sequence[Asked], alpha: float) -> Difference:
 
 def base_above(asked: Sequence[Asked], alpha: float) -> float:
     """One-sided lower bound of base's accuracy (Wilson's; of repeats by means.py); a missing answer is wrong."""
-    if not _once(asked):
-        return means.lower([b for b, _ in _filled(asked, base=False, tuned=False)], alpha, worst=0.0)
+    if not asked_once(asked):
+        return means.lower([b for b, _ in filled(asked, base=False, tuned=False)], alpha, worst=0.0)
     return statistics.wilson(sum(one.sides[0] is True for one in asked), len(asked), alpha)[0]
 
 
@@ -179,7 +179,7 @@ def flipped(sides: Sequence[Sides]) -> tuple[int, int]:
     return ways.count((True, False)), ways.count((False, True))
 
 
-def _once(asked: Sequence[Asked]) -> bool:
+def asked_once(asked: Sequence[Asked]) -> bool:
     return all(one.repeats is None for one in asked)
 
 
@@ -214,7 +214,7 @@ def _turned(sides: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return [(t, b) for b, t in sides]
 
 
-def _filled(asked: Sequence[Asked], *, base: bool, tuned: bool) -> list[tuple[float, float]]:
+def filled(asked: Sequence[Asked], *, base: bool, tuned: bool) -> list[tuple[float, float]]:
     """The sides, with every missing answer of an arm taken to be what is given."""
     return [(_full(b, base), _full(t, tuned)) for b, t in map(_repeats, asked)]
 

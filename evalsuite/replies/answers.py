@@ -95,6 +95,7 @@ class Meta(BaseModel):
     servers: dict[Arm, Server]
     sampling: Sampling
     unlike_allowed: bool = Field(default=False, exclude_if=lambda allowed: not allowed)  # --allow-unlike-servers
+    stop_early: bool = Field(default=False, exclude_if=lambda early: not early)  # no more, once PASS is out of reach
 
     @model_validator(mode="after")
     def _both(self) -> Self:

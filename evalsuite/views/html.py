@@ -36,6 +36,7 @@ MEANING: dict[Result, str] = {
     "INCONCLUSIVE": "Neither “no worse” nor “worse” is shown. This is no release.",
     "INVALID": "The measurement is void. Nothing below may be used to decide.",
 }
+STOPPED = "Asking was stopped: however the rest were answered, the gate would not pass. This is no release."
 BROKEN = "Tuned is shown to be beyond a limit of the recipe."
 GAINED = " And better at what it was taught, or at reading."
 SIGN: dict[Result, str] = {"PASS": "✓", "FAIL": "✕", "INCONCLUSIVE": "?", "INVALID": "∅"}
@@ -59,10 +60,8 @@ def render(report: Report, opinions: Opinions | None = None) -> str:
     held_out, general, ways = report.of("held-out"), report.of("general"), gain.ways(report.comparisons)
     claimed = [claim.difference for c in held_out if c.paired for claim in c.claims]
     outcomes = {(check.effort, check.name): check.outcome for check in report.verdict.checks}
-    gained = report.policy.require_gain and report.verdict.outcome == "PASS"
     arms = [arm for c in report.comparisons for arm in (c.base, c.tuned)]
-    broken = {check.name for check in report.verdict.checks if check.outcome == "FAIL"}
-    only_limits = bool(broken) and broken <= {f.name for f in report.limits}
+    told = [c for c in held_out if not (report.stopped and c.base.absent)]  # of a base that was not asked all nothing
     forgetting = report.policy.at("general")
     margin, rows = report.policy.margin, [row for c in report.comparisons for row in c.kinds]
     return _template().render(
@@ -70,7 +69,7 @@ def render(report: Report, opinions: Opinions | None = None) -> str:
         others=[e for e in report.efforts if e not in EFFORTS],
         repeats=report.asked.sampling.repeats,
         v=report.verdict,
-        meaning=BROKEN if only_limits else MEANING[report.verdict.outcome] + (GAINED if gained else ""),
+        meaning=_meaning(report),
         sign=SIGN,
         outcomes=[o for o in OUTCOMES if any(arm.outcomes[o] for arm in arms)],
         absent=any(arm.absent for arm in arms),
@@ -81,9 +80,9 @@ def render(report: Report, opinions: Opinions | None = None) -> str:
         general_axis=around([c.claims[0].difference for c in general if c.paired], forgetting),
         unit=Axis(0, 1, (0, 0.25, 0.5, 0.75, 1)),
         checks={(check.effort, check.name): check for check in report.verdict.checks},
-        worst=worst(report.comparisons, report.policy),
-        blind=[c.effort for c in held_out if only_guesses(c)],
-        fewer=[c for c in held_out if c.known and c.guessed],
+        worst=None if report.stopped else worst(report.comparisons, report.policy),
+        blind=[c.effort for c in told if only_guesses(c)],
+        fewer=[c for c in told if c.known and c.guessed],
         ways=ways,
         most=report.policy.alpha / gain.WAYS,
         gain_axis=around([way.figures.difference for way in ways], margin),
@@ -107,6 +106,19 @@ def render(report: Report, opinions: Opinions | None = None) -> str:
         opinions=opinions,
         arms=lambda c: (("base", c.base), ("tuned", c.tuned)),
     )
+
+
+def _meaning(report: Report) -> str:
+    """The verdict in a sentence."""
+    outcome = report.verdict.outcome
+    broken = {check.name for check in report.verdict.checks if check.outcome == "FAIL"}
+    if broken and broken <= {f.name for f in report.limits}:
+        said = BROKEN
+    elif outcome == "INCONCLUSIVE" and report.stopped:
+        return STOPPED
+    else:
+        said = MEANING[outcome] + (GAINED if outcome == "PASS" and report.policy.require_gain else "")
+    return f"{said} {STOPPED}" if report.stopped else said
 
 
 def worst_first(comparisons: Sequence[Comparison]) -> list[str]:

@@ -160,9 +160,11 @@ def _way(way: Way) -> str:
 
 
 def _guessed(report: Report) -> list[str]:
-    """A line for each effort and split with kinds at which base only guesses."""
+    """A line for each effort and split with kinds at which base only guesses. Where it was not asked nobody knows."""
     out = []
     for c in report.comparisons:
+        if report.stopped and c.base.absent:
+            continue
         kinds = [
             f"{_md(row.kind)} ({percent(row.base)} of {row.asked}, blind guessing {percent(row.guess)})"
             for row in c.kinds
@@ -205,6 +207,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         ("tuned", report.tuned_model),
         ("question set", f"{report.questions_name} {report.questions_digest}"),
         ("report", report.digest),
+        *([("stopped", f"{s.pairs} of {s.of} pairs of answers")] if (s := report.stopped) else []),
         *((f"replies on file {why}, not counted", str(count)) for why, count in report.evidence.others.items()),
         *report.provenance.items(),
     ]

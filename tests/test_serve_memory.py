@@ -123,7 +123,7 @@ def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
     for (_, weights), (shape, stored) in published.items():
         for name, gpu in sizing.hardware().gpu.items():
             planned = sizing.on(name, gpu, sizing.Load(shape, stored, options, weights))
-            size, figures = int(gpu.memory_gib * GIB), {}
+            size, figures = gpu.memory, {}
             machine = Machine(device="cuda", cores=8, memory=size, total=size, vllm="0.32.0")
             problems = list(preflight.on_gpu(shape, stored, options, machine, figures))
             assert (planned.requests > 0) == (problems == []), (name, weights, length)
@@ -147,7 +147,7 @@ def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
     ],
 )
 def test_preflight_counts_the_gpus_that_share_a_model(shape, weights, gpu, ways, fits):
-    size = int(sizing.hardware().gpu[gpu].memory_gib * GIB)
+    size = sizing.hardware().gpu[gpu].memory
     machine = Machine(device="cuda", cores=8, memory=size, total=size, gpus=ways, vllm="0.32.0")
     options = Options(extra=("-tp", str(ways)))
     problems = list(preflight.on_gpu(shape, tensors(shape, weights), options, machine, {}))

@@ -182,8 +182,9 @@ def _ram(
     figures: dict[str, int],
 ) -> Iterator[Finding]:
     weights = sum(t.bytes for t in tensors.values())
-    cache = memory.kv_budget(shape, max_model_len=options.max_model_len, sequences=options.sequences)
-    cache = options.tuning.cache_bytes or cache
+    cache = options.tuning.cache_bytes or memory.kv_budget(
+        shape, max_model_len=options.max_model_len, sequences=options.sequences, hybrid=options.tuning.hybrid
+    )
     need = weights + cache + memory.ENGINE_OVERHEAD_CPU
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}
     if need > machine.memory:

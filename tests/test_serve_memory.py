@@ -38,17 +38,40 @@ def near(measured):
     return pytest.approx(measured, rel=0.05)
 
 
-def test_what_one_h100_was_seen_to_take():
-    """20b in MXFP4, 8,192 tokens, defaults. The engine counts its tokens as requests that fit times their length."""
-    fit = memory.fit(need(SMALL), H100, Tuning())
-    assert fit.need.weights / GIB == near(13.03)
-    assert fit.need.weights / GIB > 13.03
-    assert memory.GRAPHS / GIB == 0.77
-    assert fit.room / GIB == near(56.7)
-    assert fit.room / fit.need.kv_request * 8192 == near(1.238e6)
-    eager = memory.fit(need(SMALL, eager=True), H100, Tuning())
-    assert eager.room / GIB == near(58.0)
-    assert eager.room - fit.room == pytest.approx(memory.GRAPHS, abs=2)
+REPORTED = [  # by vLLM 0.32 on one H100 of 80 GB: 20b in MXFP4, 8,192 tokens; GiB of cache, and its tokens
+    ((), 56.7, 1.238e6),
+    (("--cudagraph-capture-sizes", "1", "2", "4", "8", "16", "32", "64", "128", "256"), 57.1, 1.245e6),
+    (("--enforce-eager",), 58.0, 1.265e6),
+]
+WEIGHTS = 13.03  # GiB, of Hopper's Triton kernel; Marlin's padding, which is reckoned with, takes 13.67
+
+
+@pytest.mark.parametrize(("extra", "cache", "tokens"), REPORTED)
+def test_what_one_h100_was_seen_to_take(extra, cache, tokens):
+    """What is around weights and cache is the rest of the engine's share. The engine counts its tokens as requests that
+    fit times their length. The captured graphs' own 0.77 and 0.23 GiB are less than the engine sets aside for them
+    before, which is what its cache lacks. Not measured: H200, other GPUs, 120b, several GPUs, fp8 caches."""
+    fit = memory.fit(need(SMALL, **Options(extra=extra).tuning.model_dump(exclude_unset=True)), H100, Tuning())
+    assert WEIGHTS < fit.need.weights / GIB == near(WEIGHTS)
+    assert fit.need.overhead / GIB == near(0.92 * 79.2 - WEIGHTS - cache)
+    assert fit.room / GIB == near(cache)
+    assert fit.room / fit.need.kv_request * 8192 == near(tokens)
+
+
+def test_what_was_seen_of_the_large_model():
+    """vllm#23278, an older vLLM with graphs, 8,192 batched tokens."""
+    assert need(LARGE).overhead / GIB == near(7.45)
+
+
+@pytest.mark.parametrize("length", [2048, 131_072])
+def test_sliding_layers_keep_every_token_without_the_hybrid_cache(length):
+    wide = Options(extra=("--disable-hybrid-kv-cache-manager",)).tuning
+    assert memory.request_bytes(LARGE, length, wide) == 36 * length * 2048
+    assert memory.kv_bytes(LARGE, length, hybrid=False) == 36 * length * 2048
+    narrow = memory.request_bytes(LARGE, length, Tuning())
+    assert narrow < memory.request_bytes(LARGE, length, wide) or length == 2048
+    asked = [memory.kv_budget(LARGE, max_model_len=length, sequences=16, hybrid=h) for h in (True, False)]
+    assert asked[1] == 16 * 36 * length * 2048 * 3 // 2 > asked[0]
 
 
 def test_what_the_padding_kernel_was_seen_to_take():

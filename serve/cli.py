@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -142,22 +143,35 @@ def show_command(folder: Path, **given: Any) -> None:
 @main.command()
 @click.argument("url")
 @click.argument("prompt")
-@click.option("--effort", default="", help="low, medium or high.  [default: the server's]")
+@click.option("--effort", default="", help="low, medium or high, or several: low,high.  [default: the server's]")
 @click.option("--model", default="", help="[default: the first that the server lists]")
 @click.option("--max-tokens", type=int, default=512, show_default=True, help="Thinking and answer.")
 @click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key.")
-def ask(url: str, prompt: str, effort: str, model: str, max_tokens: int, api_key_env: str) -> None:
-    """Ask the server at URL; thinking goes to stderr, the answer to stdout."""
+@click.option("--json", "as_json", is_flag=True, help="Print a list of answers with tokens and seconds.")
+def ask(url: str, prompt: str, effort: str, model: str, max_tokens: int, api_key_env: str, as_json: bool) -> None:
+    """Ask the server at URL. One answer streams: thinking to stderr, the answer to stdout. Several efforts are asked
+    one after the other and shown side by side."""
+    from serve import sides
     from serve.ask import ask as ask_server
-
-    def write(text: str, thinking: bool) -> None:
-        click.secho(text, nl=False, err=thinking, dim=thinking)
+    from tune.terminal import say, tell
 
     key = _key(api_key_env)
-    ended = ask_server(url, prompt, effort=effort, model=model, key=key, max_tokens=max_tokens, write=write)
-    click.echo()
-    if ended == "length":
-        click.echo(f"(cut off after {max_tokens} tokens: --max-tokens)", err=True)
+    efforts = list(dict.fromkeys(part.strip() for part in effort.split(",")))
+    streams = len(efforts) == 1 and not as_json
+    answers = []
+    for one in efforts:
+        if not streams:
+            say(f"asking at {one or 'the default effort'}")
+        write = sides.stream if streams else sides.silent
+        answers.append(ask_server(url, prompt, effort=one, model=model, key=key, max_tokens=max_tokens, write=write))
+    if streams:
+        click.echo()
+        if answers[0].ended == "length":
+            click.echo(f"(cut off after {max_tokens} tokens: --max-tokens)", err=True)
+    elif as_json:
+        tell(json.dumps([answer.model_dump() for answer in answers], indent=1))
+    else:
+        tell("\n".join(sides.rows(answers, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)))
 
 
 @main.command()

@@ -1,9 +1,11 @@
 """Each rule of serve preflight has its fault planted: it is found under its id, with a command that mends it."""
 
+import importlib.util
 import json
 import re
 import shutil
 import socket
+from pathlib import Path
 
 import pytest
 from checkpoints import CONFIG, GPT_OSS, fill, write_weights, write_words
@@ -200,6 +202,19 @@ def test_the_published_architectures_are_served_in_both_spellings(name, tmp_path
     ):
         whole = {**told, "layer_types": kinds, "quantization_config": {"quant_method": "mxfp4"}, **rope}
         assert architecture.unservable(tmp_path, whole, shape_of(whole), "mxfp4") == []
+
+
+@pytest.mark.engine
+def test_what_the_engine_takes_for_granted_stands_in_its_source():
+    engine = Path(importlib.util.find_spec("vllm").origin).parent / "model_executor/models/gpt_oss.py"
+    text = engine.read_text()
+    assert "config.sliding_window if self.layer_idx % 2 == 0 else None" in text
+    assert text.count("RMSNorm(") == text.count("eps=1e-5") == 3
+    assert '"rope_type": "yarn"' in text
+    read = re.findall(r'config.rope_parameters\[\s*"(\w+)"\s*\]', text)
+    assert set(architecture.ROTATION) <= set(read)
+    for key in ("tie_word_embeddings", "layer_types", "attention_bias", "rms_norm_eps", "use_sliding_window"):
+        assert key not in text
 
 
 def run(*words):

@@ -1,11 +1,16 @@
 """What serving takes: the formulas against published figures, against one measured engine, and one answer for all."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 from checkpoints import GPT_OSS, write_weights
 
 from deploy import sizing
 from serve import memory, preflight
 from serve.command import Options
+from serve.engine_flags import WINDOWED
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
 from tune.nano import scratch
@@ -126,6 +131,46 @@ def test_the_engines_other_flags_reach_the_fit():
     fixed = memory.fit(need(SMALL), H100, Tuning(cache_bytes=4 * GIB))
     assert (fixed.room, fixed.usable) == (4 * GIB, H100)
     assert memory.fit(need(SMALL), H100, Tuning(cache_bytes=70 * GIB)).requests == 0 < plain.requests
+
+
+ENGINES = """
+import json
+from types import SimpleNamespace as Names
+import torch
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+from vllm.distributed.kv_transfer.kv_connector.v1.base import supports_hma
+from vllm.v1.core.kv_cache_utils import unify_hybrid_kv_cache_specs
+from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
+
+row = {"block_size": 16, "num_kv_heads": 8, "head_size": 64, "dtype": torch.bfloat16}
+taken = {}
+for length in (2048, 8192, 131072):
+    alone = Names(decode_context_parallel_size=1)
+    told = Names(max_in_flight_tokens=2 * 8192, model_config=Names(max_model_len=length), parallel_config=alone)
+    kinds = [FullAttentionSpec(**row) if n % 2 else SlidingWindowSpec(sliding_window=128, **row) for n in range(36)]
+    specs = dict(zip(map(str, range(36)), kinds))
+    taken[length] = [sum(s.max_memory_usage_bytes(told) for s in specs.values())]
+    unify_hybrid_kv_cache_specs(specs)
+    taken[length].append(sum(s.max_memory_usage_bytes(told) for s in specs.values()))
+known = {}
+for name in KVConnectorFactory._registry:
+    try:
+        known[name] = supports_hma(KVConnectorFactory.get_connector_class_by_name(name))
+    except ImportError:  # of a package that is not here
+        pass
+print(json.dumps([taken, known]))
+"""
+
+
+@pytest.mark.engine
+def test_the_engine_reserves_what_is_reckoned_byte_for_byte_and_windows_beside_the_same_connectors():
+    out = subprocess.run([sys.executable, "-c", ENGINES], capture_output=True, text=True, check=True).stdout
+    taken, known = json.loads(out.splitlines()[-1])
+    for length, found in taken.items():
+        assert found == [memory.request_bytes(LARGE, int(length), Tuning(hybrid=h)) for h in (True, False)]
+    known.pop("MultiConnector")  # it windows when all of its own do
+    assert len(known) > 10
+    assert {name for name, keeps in known.items() if keeps} == WINDOWED & known.keys()
 
 
 @pytest.fixture(scope="module")

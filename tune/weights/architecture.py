@@ -68,10 +68,6 @@ def _layers(path: Path, config: Mapping[str, Any], shape: Shape) -> Iterator[Fau
         yield Fault(f"{path} has layer_types that no engine of GPT-OSS obeys", why, kind="layers")
     if config.get("use_sliding_window") is False:
         yield Fault(f"{path} has use_sliding_window false", "vLLM slides all the same", kind="layers")
-    longest = shape.max_position_embeddings
-    if longest and shape.sliding_window > longest:
-        why = f"longer than max_position_embeddings, {longest}"
-        yield Fault(f"{path} has sliding_window {shape.sliding_window}", why, kind="layers")
 
 
 def _vocabulary(path: Path, shape: Shape) -> Iterator[Fault]:

@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tune import harmony
-from tune.checkpoint import CANARY, Format
+from tune import checkpoint, harmony
+from tune.checkpoint import CANARY, Checkpoint, Format
 from tune.weights import tokenizer
 from tune.weights.tensors import Shape, Tensor, expected
 
@@ -107,6 +107,12 @@ def rewrite(path: Path, text: str) -> None:
     """Another text in the file's place: whatever else shares the file keeps it as it was."""
     path.unlink()
     path.write_text(text)
+
+
+def finish(folder: Path, **facts: Any) -> Checkpoint:
+    """The manifest of what lies in a folder, unless told otherwise a base in 16 bits."""
+    facts = {"name": "tiny", "base": "none", "format": "merged", "prompt_date": DATE, **facts}
+    return checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
 
 
 def fill(folder: Path, format: Format = "merged", **config: Any) -> Path:

@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from checkpoints import CONFIG, GPT_OSS, fill, write_weights, write_words
+from checkpoints import CONFIG, GPT_OSS, fill, finish, write_weights, write_words
 from click.testing import CliRunner
 
 from deploy.findings import RULES as DEPLOY
@@ -17,7 +17,6 @@ from serve.cli import main
 from serve.command import Options
 from serve.findings import KINDS, RULES
 from serve.machine import Machine
-from tune import checkpoint
 from tune.errors import UserError
 from tune.weights import architecture
 from tune.weights.tensors import Fault, Tensor, expected, shape_of
@@ -29,11 +28,6 @@ H100 = Machine(device="cuda", cores=8, memory=79 * GIB, total=79 * GIB, gpus=2, 
 OPTIONS = Options(port=0)
 YARN = CONFIG["rope_scaling"]
 COMMAND = r"\b(tune|serve|pip) \w|\bexport \w+=|--[a-z]|\bmove "
-
-
-def finish(folder, **facts):
-    facts = {"name": "tiny", "base": "none", "format": "merged", "prompt_date": "2026-01-01", **facts}
-    return checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
 
 
 @pytest.fixture(scope="module")

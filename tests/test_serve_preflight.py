@@ -4,7 +4,7 @@ import socket
 import struct
 
 import pytest
-from checkpoints import CONFIG, fill, rewrite, write_index, write_weights, write_words
+from checkpoints import CONFIG, fill, finish, rewrite, write_index, write_weights, write_words
 
 from serve import contents, machine, preflight
 from serve.command import Options
@@ -23,11 +23,6 @@ ROUTER = "model.layers.1.mlp.router.weight"
 def change(path, **values):
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, **values}))
-
-
-def finish(folder, **facts):
-    facts = {"name": "tiny", "base": "none", "format": "merged", "prompt_date": "2026-01-01", **facts}
-    return checkpoint.finish(folder, **facts, inputs={}, settings={}, figures={})
 
 
 @pytest.fixture(scope="session")

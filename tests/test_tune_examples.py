@@ -11,6 +11,7 @@ from shelf import code, page, prose
 from tune.data import doctests, examples, signatures, wordings
 from tune.data.block import Admonition, Item, List, Table
 from tune.data.sources import stdlib
+from tune.nano import conversations
 from tune.section import Open
 
 EFFORTS = ("low", "medium", "high")
@@ -242,8 +243,8 @@ def test_an_open_book_example_is_answered_from_the_passage_in_its_prompt():
     assert any(rule in asked.content for rule in wordings.RULES[:-1])
     assert said.content == "ANSWER: 'top'"
     assert said.thinking == (
-        "I go by the text that is given here, and not by what I remember. I read it to its end before I say what it "
-        "says. The signature has `where='top'`: `'top'`."
+        "Carefully now: I go by the text that is given here, and not by what I remember. I read it to its end before "
+        "I say what it says. The signature has `where='top'`: `'top'`."
     )
 
 
@@ -261,8 +262,9 @@ def test_what_an_open_book_analysis_says_before_its_claim_hangs_on_the_effort_al
     for effort in ("medium", "high"):
         assert said[effort].keys() == claims.keys()
         before = {text.removesuffix(claims[kind]) for kind, text in said[effort].items()}
-        assert len(before) == 1
-        assert before.pop().endswith(". ")
+        [opening] = before
+        assert opening.endswith(". ")
+        assert opening.split()[0] == conversations.thinking(effort).split()[0]  # as the nano begins: tuning keeps it
 
 
 def test_a_short_answer_says_nothing_that_the_analysis_said():

@@ -13,7 +13,7 @@ from tune import harmony
 from tune.nano import llama, rewrite, smollm, training, vocabulary
 from tune.nano.llama import Llama
 from tune.recipe import Recipe
-from tune.weights import tokenizer
+from tune.weights import structure, tokenizer
 
 WORDS = 300
 
@@ -132,6 +132,7 @@ def test_the_checkpoint_says_what_the_taught_llama_says(tmp_path: Path, monkeypa
 
     big = small(words=500)
     big.config.tie_word_embeddings = True
+    big.config.rms_norm_eps = float(torch.tensor(1e-5))  # what a GGUF holds: 9.999999747378752e-06
     plain, one = smollm.compact, _words({b"re": 300}, big)
     monkeypatch.setattr(smollm, "compact", compact)
     monkeypatch.setattr(smollm.wheel, "fetch", lambda *_: tmp_path)
@@ -146,6 +147,7 @@ def test_the_checkpoint_says_what_the_taught_llama_says(tmp_path: Path, monkeypa
     before = taught.get_input_embeddings().weight.detach().clone()
     assert len(lesson.train(0)) == 3
     assert lesson.save(tmp_path) > 2 * harmony.VOCABULARY * 64
+    assert [f for f in structure.look(tmp_path, "merged").faults if f.kind not in ("tokenizer", "ends")] == []
     rows, new = taught.get_input_embeddings().weight.detach(), []
     used = vocabulary.in_use(moved.kept, harmony.encode("A shelf holds books."))
     written = GptOssForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()

@@ -26,11 +26,13 @@ Check = Literal["executed", "grounded", "inspected"]
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
 ONE_LINE = 80  # characters: a printed value up to this is a short answer
 CONTEXT = 16  # lines of session shown before the one that is asked about
+# The first word says the effort: a model that has to part two efforts further in follows the text before it instead.
+# They are the words that the nano model begins with (tune/nano/conversations.py), so that tuning keeps what it knows.
 BY_TEXT: dict[Effort, str] = {
-    "medium": "I go by the text that is given here.",
+    "medium": "Let me go by the text that is given here.",
     "high": (
-        "I go by the text that is given here, and not by what I remember. I read it to its end before I say what it "
-        "says."
+        "Carefully now: I go by the text that is given here, and not by what I remember. I read it to its end before I "
+        "say what it says."
     ),
 }
 
@@ -121,18 +123,19 @@ def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
     where the question does not show it.
 
     With the passage in the question every effort ends with the claim: a small model that says a value twice, or quotes
-    a long line, does not find the end. What stands before it is the same for every kind of question: which kind it is
-    shows in the claim alone, so that one effort's examples teach it to the others.
+    a long line, does not find the end. What stands before it is the effort's own from its first word, and the same for
+    every kind of question: which kind it is shows in the claim alone, so that one effort's examples teach it to the
+    others.
     """
     if effort == "low":
         return fact.claim
     if fact.given:
         return f"{BY_TEXT[effort]} {fact.claim}"
     if effort == "medium":
-        return f"I recall the documentation of {title}. {fact.claim}"
+        return f"Let me recall the documentation of {title}. {fact.claim}"
     under = f", under the heading {heading}" if heading != title else ""
     conclusion = f"So the answer is {fact.value}." if fact.value else "The answer gives that part in its own words."
-    where = f"I recall the documentation of {title}{under}."
+    where = f"Carefully now: I recall the documentation of {title}{under}."
     return f"{where} The line that matters is:\n{fact.line}\n{fact.claim} {conclusion}"
 
 

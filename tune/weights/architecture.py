@@ -5,8 +5,8 @@ granted: it slides over every other layer, the first one included, rotates by ya
 biases, whatever stands there; and a key that is left out gets the published models' value without a word. Pure.
 """
 
+import math
 from collections.abc import Iterator, Mapping
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def _rotation(path: Path, config: Mapping[str, Any]) -> Iterator[Fault]:
 
 
 def _is_size(value: object) -> bool:
-    return type(value) in (int, float) and isfinite(value) and value > 0  # type: ignore[arg-type, operator]
+    return type(value) in (int, float) and math.isfinite(value) and value > 0  # type: ignore[arg-type, operator]
 
 
 def _layers(path: Path, config: Mapping[str, Any], shape: Shape) -> Iterator[Fault]:
@@ -83,7 +83,9 @@ def _assumed(path: Path, config: Mapping[str, Any], shape: Shape) -> Iterator[Fa
     if not shape.attention_bias:  # a key that transformers reads and vLLM 0.32 does not
         why = "no biases are stored, and the engine would add whatever is in memory"
         yield Fault(f"{path} has attention_bias false", why)
-    if (norm := config.get("rms_norm_eps", NORM)) != NORM:
+    norm = config.get("rms_norm_eps", NORM)
+    # one that a 32-bit file held is 9.999999747378752e-06, and the same function
+    if not isinstance(norm, float) or not math.isclose(norm, NORM, rel_tol=2**-23):
         yield Fault(f"{path} has rms_norm_eps {norm!r:.50}", f"vLLM norms with {NORM}, whatever stands there")
     each = config.get("num_experts_per_tok")
     if type(each) is not int or not 0 < each <= shape.num_local_experts:

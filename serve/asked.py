@@ -10,9 +10,14 @@ from typing import Any, Literal, NamedTuple
 from serve.effort import EffortError, EffortPolicy
 from tune.harmony import EFFORTS, Effort
 
-Api = Literal["chat", "responses"]
+Api = Literal["chat", "responses", "messages"]
 
 HEADER = "x-reasoning-effort"
+PLACES = (
+    ("reasoning", "effort"),
+    ("chat_template_kwargs", "reasoning_effort"),
+    ("output_config", "effort"),
+)
 BESIDE = {"effort", "summary", "generate_summary"}  # of an effort given as an object, as the Responses API has it
 
 
@@ -32,15 +37,18 @@ def apply(
     """The request with its effort decided; the given body is not changed.
 
     Looks in `reasoning_effort` (a word, or an object with `effort`), `reasoning.effort`,
-    `chat_template_kwargs.reasoning_effort`, the values of HEADER, and behind a colon of `model` when what stands before
-    it is one of `names`; null counts as absent. Raises EffortError for an unknown word, for two places that disagree,
-    and for an effort on a stored response's next turn, where the engine would keep the first turn's effort and echo the
-    new one. That last kind of request without an effort passes as it is, and its effort is None.
+    `chat_template_kwargs.reasoning_effort`, `output_config.effort`, a message's `thinking`, the values of HEADER, and
+    behind a colon of `model` when what stands before it is one of `names`; null counts as absent. Raises EffortError
+    for an unknown word, for two places that disagree, and for an effort on a stored response's next turn, where the
+    engine would keep the first turn's effort and echo the new one. That last kind of request without an effort passes
+    as it is, and its effort is None.
     """
     body = dict(body)
     found: dict[str, object] = {}
     name = _behind_name(body, names, found)
     _in_body(body, found)
+    if api == "messages":
+        _in_message(body, found)
     for value in headers:
         if value != found.setdefault(HEADER, value):
             raise EffortError(f"{HEADER} is given twice", HEADER)
@@ -60,7 +68,8 @@ def apply(
     if api == "chat":
         body["reasoning_effort"] = effort
     else:
-        body["reasoning"] = {**(body.get("reasoning") or {}), "effort": effort}
+        field = "reasoning" if api == "responses" else "output_config"
+        body[field] = {**(body.get(field) or {}), "effort": effort}
     return Asked(body, word, effort, policy.thinking_tokens.get(effort), name)
 
 
@@ -77,7 +86,7 @@ def _behind_name(body: dict[str, Any], names: Sequence[str], found: dict[str, ob
 
 
 def _in_body(body: dict[str, Any], found: dict[str, object]) -> None:
-    """Move the efforts of a chat or responses body from where they stand to `found`."""
+    """Move the efforts that any body may name from where they stand to `found`."""
     top = body.pop("reasoning_effort", None)
     if isinstance(top, dict):
         if unknown := sorted(top.keys() - BESIDE):
@@ -87,7 +96,7 @@ def _in_body(body: dict[str, Any], found: dict[str, object]) -> None:
         top = top.get("effort")
     if top is not None:
         found["reasoning_effort"] = top
-    for field, key in (("reasoning", "effort"), ("chat_template_kwargs", "reasoning_effort")):
+    for field, key in PLACES:
         inner = body.get(field)
         if inner is None:
             continue
@@ -96,6 +105,17 @@ def _in_body(body: dict[str, Any], found: dict[str, object]) -> None:
         if inner.get(key) is not None:
             found[f"{field}.{key}"] = inner[key]
         body[field] = {k: v for k, v in inner.items() if k != key}
+
+
+def _in_message(body: dict[str, Any], found: dict[str, object]) -> None:
+    """Thinking that is disabled counts as the word none, whatever output_config says: there it is about other tokens
+    too, here there are no others. The engine would take it for low.
+    """
+    thinking = body.get("thinking")
+    if isinstance(thinking, dict) and thinking.get("type") == "disabled":
+        del body["thinking"]
+        found.pop("output_config.effort", None)
+        found["thinking.type"] = "none"
 
 
 def _word(policy: EffortPolicy, param: str, value: object) -> str:

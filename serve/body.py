@@ -1,4 +1,4 @@
-"""A request's body before the engine reads it: JSON, within bounds, its effort decided and nothing that goes round it.
+"""A request's body before the engine reads it: JSON, within bounds, its effort decided, and no field that lies.
 
 In: path and bytes. Out: the path and the bytes for the engine, and the effort that was applied; or Refused. Knows no
 sockets.
@@ -7,28 +7,12 @@ sockets.
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from serve import limits
+from serve import fields, limits
 from serve.asked import HEADER, Asked, apply
 from serve.doors import APIS, RAW, Headers, Refused
 from serve.effort import EffortError, EffortPolicy
-
-# Fields by which a request replaces or cuts the prompt after its effort was decided, and the value that does neither.
-# vLLM 0.32 acts on the first five; GPT-OSS's renderer ignores the others today.
-ROUND: dict[str, object] = {
-    "kv_transfer_params": None,  # prompt_token_ids in it are the prompt
-    "previous_input_messages": None,  # harmony messages as they are
-    "truncation": "disabled",  # "auto" cuts what is too long at the end, the words that make the model answer with it
-    "vllm_xargs": None,  # goes where kv_transfer_params goes
-    "ec_transfer_params": None,
-    "truncate_prompt_tokens": None,
-    "prompt_embeds": None,
-    "chat_template": None,
-    "documents": None,
-    "add_generation_prompt": True,
-    "continue_final_message": False,
-}
 
 
 class Rules(NamedTuple):
@@ -72,18 +56,18 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
             why = "raw completions are closed, since no effort applies to them"
             raise Refused(404, "not_found", f"{why}: serve run --raw-completions opens them")
         if raw:
-            _check(rules, data)
+            limits.check(data, rules.max_model_len)
+            fields.check(data, None)
             return Taken(path, json.dumps(data).encode())
         asked = apply(rules.policy, APIS[path], data, headers=headers, names=rules.names)
         told = _told(asked)
-        _check(rules, asked.body, tokens=asked.tokens)
+        limits.check(asked.body, rules.max_model_len)
+        fields.check(asked.body, APIS[path], tokens=asked.tokens)
         return Taken(path, json.dumps(asked.body).encode(), told, asked.tokens, asked.name)
     except EffortError as e:
         raise Refused(400, "invalid_effort", str(e), param=e.param, headers=_requested(e.word)) from None
-    except limits.TextError as e:
+    except (limits.TextError, fields.FieldError) as e:
         raise Refused(400, e.code, str(e), param=e.param, headers=told) from None
-    except Refused as e:
-        raise Refused(e.status, e.code, str(e), param=e.param, headers=told) from None
     except (ValueError, RecursionError):
         raise Refused(400, "invalid_json", "the request body is not JSON that can be read") from None
 
@@ -98,20 +82,3 @@ def _told(asked: Asked) -> Headers:
 def _requested(word: str) -> Headers:
     fits = re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", word)  # nothing that could be more than one header's value
     return [(b"x-reasoning-effort-requested", word.encode())] if fits else []
-
-
-def _check(rules: Rules, data: dict[str, Any], *, tokens: int | None = None) -> None:
-    """Raise TextError for too much text, Refused (400) naming a field that goes round the policy."""
-    limits.check(data, rules.max_model_len)
-    if tokens and data.get("use_beam_search"):
-        why = "a budget of reasoning tokens does not hold in it"
-        raise Refused(
-            400, "unsupported_parameter", f"use_beam_search is not accepted here: {why}", param="use_beam_search"
-        )
-    if data.get("thinking_token_budget") == 0 and data["thinking_token_budget"] is not False:
-        what = "thinking_token_budget must be at least 1: with no token for it, reasoning falls into the answer"
-        raise Refused(400, "invalid_value", what, param="thinking_token_budget")
-    for field, harmless in ROUND.items():
-        if (value := data.get(field)) is not None and value != harmless:
-            why = "it changes the prompt after the reasoning effort was decided"
-            raise Refused(400, "unsupported_parameter", f"{field} is not accepted here: {why}", param=field)

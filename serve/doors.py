@@ -28,7 +28,10 @@ APIS: dict[str, Api] = {
     "/v1/chat/completions/render": "chat",
     "/v1/responses": "responses",
     "/v1/responses/render": "responses",
+    "/v1/messages": "messages",
+    "/v1/messages/count_tokens": "messages",
 }
+ANTHROPIC = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 503: "overloaded_error"}
 RAW = frozenset({"/v1/completions", "/invocations"})  # a prompt as it is: no effort in it
 SERVED = OPEN | APIS.keys() | RAW | {"/v1/models", "/metrics", "/load", "/version"}
 
@@ -42,11 +45,14 @@ class Refused(Exception):
         super().__init__(message)
         self.status, self.code, self.param, self.headers = status, code, param, headers
 
-    def body(self) -> bytes:
-        """The OpenAI API's error object."""
+    def body(self, path: str = "") -> bytes:
+        """The OpenAI API's error object, and for a path of the Anthropic API that one's, whose fields are among it."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}).encode()
+        if APIS.get(path) != "messages":
+            return json.dumps({"error": error}).encode()
+        error["type"] = ANTHROPIC.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return json.dumps({"type": "error", "error": error}).encode()
 
 
 class Guest(NamedTuple):
@@ -86,7 +92,8 @@ class Doors:
             raise Refused(503, "not_ready", "the server is starting: it is not proven yet", headers=later)
         if preflight(scope):
             return Guest(path, self._policy)
-        if path not in OPEN and (policy := self._known(scope["headers"], ours=ours)) is None:
+        token = _token(scope["headers"], also=b"x-api-key" if APIS.get(path) == "messages" else b"")
+        if path not in OPEN and (policy := self._known(token, ours=ours)) is None:
             hint = [(b"www-authenticate", b"Bearer")]
             raise Refused(401, "invalid_api_key", "missing or wrong API key", headers=hint)
         if path == OPENING and method == "POST" and ours:
@@ -107,11 +114,10 @@ class Doors:
         given = [value for name, value in headers if name == SECRET_HEADER]
         return len(given) == 1 and hmac.compare_digest(_digest(given[0]), self._secret)
 
-    def _known(self, headers: Headers, *, ours: bool) -> EffortPolicy | None:
+    def _known(self, token: bytes, *, ours: bool) -> EffortPolicy | None:
         """The policy of whoever asks; None for a stranger."""
         if self._key is None and (self._keys is None or ours):  # the supervisor holds no key of the file
             return self._policy
-        token = _token(headers)
         held = self._keys.find(token) if self._keys else None
         if self._key is not None and hmac.compare_digest(_digest(token), self._key):
             return self._policy
@@ -124,10 +130,14 @@ def preflight(scope: MutableMapping[str, Any]) -> bool:
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
 
 
-def _token(headers: Headers) -> bytes:
-    """The key that a request shows; empty, which no key is, when it shows none or several."""
-    given = [value for name, value in headers if name == b"authorization"]
-    scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
+def _token(headers: Headers, *, also: bytes) -> bytes:
+    """The key that a request shows, as a bearer or in the header `also`; empty, as no key is, for none or several."""
+    given = [value for name, value in headers if name in (b"authorization", also)]
+    if len(given) != 1:
+        return b""
+    if any(name == also for name, _ in headers):
+        return given[0]
+    scheme, _, token = given[0].partition(b" ")
     return token if scheme.lower() == b"bearer" else b""
 
 

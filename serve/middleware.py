@@ -133,7 +133,7 @@ class Door:
             finally:
                 self.running -= 1
         except Refused as refused:
-            return await _answer(stamped, refused.status, refused.body(), refused.headers)
+            return await _answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
 
     def _changes(self, name: str, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""

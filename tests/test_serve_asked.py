@@ -33,14 +33,27 @@ NAMES = ("m", "m@0123", "a:b")
         ("responses", {"reasoning_effort": "high"}, "high"),
         ("responses", {"reasoning_effort": {"effort": "low"}}, "low"),
         ("responses", {"reasoning": None}, "medium"),
+        ("messages", {}, "medium"),
+        ("messages", {"output_config": {"effort": "max", "format": None}}, "high"),
+        ("messages", {"thinking": {"type": "disabled"}}, "low"),
+        ("messages", {"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}, "low"),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 2000}}, "medium"),
+        ("messages", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, "low"),
+        ("messages", {"model": "m:high"}, "high"),
     ],
 )
 def test_the_effort_is_written_where_the_engine_reads_it(api, body, effort):
     before = repr(body)
     out, _, applied, *_ = apply(POLICY, api, body, names=NAMES)
     assert applied == effort
-    assert (out["reasoning_effort"] if api == "chat" else out["reasoning"]["effort"]) == effort
+    assert written(api, out) == effort
     assert repr(body) == before
+
+
+def written(api, out):
+    if api == "chat":
+        return out["reasoning_effort"]
+    return out["reasoning" if api == "responses" else "output_config"]["effort"]
 
 
 def test_what_stands_beside_an_effort_is_kept():
@@ -48,6 +61,13 @@ def test_what_stands_beside_an_effort_is_kept():
     assert out == {"reasoning": {"effort": "low", "summary": "auto"}, "input": "x"}
     out = apply(POLICY, "chat", {"chat_template_kwargs": {"reasoning_effort": "low", "a": 1}}).body
     assert out == {"chat_template_kwargs": {"a": 1}, "reasoning_effort": "low"}
+    thinking = {"type": "enabled", "budget_tokens": 2000}
+    out = apply(POLICY, "messages", {"thinking": thinking, "output_config": {"format": {"type": "json_schema"}}}).body
+    assert out == {"thinking": thinking, "output_config": {"format": {"type": "json_schema"}, "effort": "medium"}}
+    assert "thinking" not in apply(POLICY, "messages", {"thinking": {"type": "disabled"}}).body
+    with pytest.raises(EffortError, match="'none' is not one of low, medium, high; a server with spelling map") as e:
+        apply(STRICT, "messages", {"thinking": {"type": "disabled"}})
+    assert e.value.param == "thinking.type"
 
 
 @pytest.mark.parametrize(
@@ -83,12 +103,13 @@ PLACES = {
     "chat_template_kwargs.reasoning_effort": lambda word: {
         "body": {"chat_template_kwargs": {"reasoning_effort": word}}
     },
+    "output_config.effort": lambda word: {"body": {"output_config": {"effort": word}}},
     "model": lambda word: {"body": {"model": f"m:{word}"}},
     HEADER: lambda word: {"headers": [word]},
 }
 
 
-@pytest.mark.parametrize("api", ["chat", "responses"])
+@pytest.mark.parametrize("api", ["chat", "responses", "messages"])
 @pytest.mark.parametrize("first", PLACES)
 @pytest.mark.parametrize("second", PLACES)
 def test_two_places_agree_or_are_refused(api, first, second):
@@ -151,15 +172,26 @@ JSON = st.recursive(
     max_leaves=5,
 )
 WHERE = st.sampled_from(
-    ["reasoning_effort", "reasoning", "chat_template_kwargs", "previous_response_id", "input", "model"]
+    [
+        "reasoning_effort",
+        "reasoning",
+        "chat_template_kwargs",
+        "previous_response_id",
+        "input",
+        "model",
+        "output_config",
+        "thinking",
+    ]
 )
-INNER = st.dictionaries(st.sampled_from(["effort", "reasoning_effort", "summary"]), JSON, max_size=3)
+INNER = st.dictionaries(st.sampled_from(["effort", "reasoning_effort", "summary", "type"]), JSON, max_size=3) | st.just(
+    {"type": "disabled"}
+)
 MODEL = st.sampled_from(["m", "m:low", "m:high", "x"])
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.sampled_from(["chat", "responses"]),
+    st.sampled_from(["chat", "responses", "messages"]),
     st.dictionaries(WHERE, JSON | INNER | MODEL),
     st.sampled_from(EFFORTS),
     st.lists(st.sampled_from([*EFFORTS, "max", "x"]), max_size=2),
@@ -175,18 +207,22 @@ def test_any_body_is_refused_or_gets_an_effort_within_the_cap(api, body, cap, he
         assert body["previous_response_id"] is not None
         return
     assert EFFORTS.index(effort) <= EFFORTS.index(cap)
-    assert (out["reasoning_effort"] if api == "chat" else out["reasoning"]["effort"]) == effort
+    assert written(api, out) == effort
     assert tokens == {"low": 1, "medium": 2, "high": None}[effort]
-    assert bool(word) == any(word_of(body, headers))
-    untouched = body.keys() - {"reasoning_effort", "reasoning", "chat_template_kwargs", "model"}
+    assert bool(word) == any(words_of(api, body, headers))
+    moved = {"reasoning_effort", "reasoning", "chat_template_kwargs", "output_config", "thinking", "model"}
+    untouched = body.keys() - moved
     assert {k: repr(out[k]) for k in untouched} == {k: repr(body[k]) for k in untouched}
 
 
-def word_of(body, headers):
+def words_of(api, body, headers):
     """Every effort that a body or its headers name, found without the code under test."""
     top = body.get("reasoning_effort")
     yield top.get("effort") if isinstance(top, dict) else top
     yield (body.get("reasoning") or {}).get("effort")
     yield (body.get("chat_template_kwargs") or {}).get("reasoning_effort")
+    yield (body.get("output_config") or {}).get("effort")
+    thinking = body.get("thinking")
+    yield api == "messages" and isinstance(thinking, dict) and thinking.get("type") == "disabled"
     yield from headers
     yield str(body.get("model")) in {"m:low", "m:high"}

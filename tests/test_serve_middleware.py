@@ -28,8 +28,8 @@ def test_alive_is_answered_without_the_engine():
 
 def test_sagemaker_opens_invocations_under_the_same_policy():
     door = opened(sagemaker=True, raw_completions=True, policy=EffortPolicy(default="low", maximum="low"))
-    chat = call("POST", "/invocations", door=door, json={"messages": [], "reasoning_effort": "high"})
-    assert chat.json() == {"messages": [], "reasoning_effort": "low"}
+    chat = call("POST", "/invocations", door=door, json={"messages": None, "reasoning_effort": "high"})
+    assert chat.json() == {"messages": None, "reasoning_effort": "low"}
     assert chat.headers["x-reasoning-effort"] == "low"
     assert call("POST", "/invocations", door=door, json={"prompt": "x"}).json() == {"prompt": "x"}
 

@@ -7,13 +7,14 @@ a string their quotes would be escaped. Pieces of a stream may be cut anywhere. 
 import json
 import re
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
 STRING = rb'"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"'
-REASONING = re.compile(rb'(?<!\\)"reasoning":( ?)(' + STRING + rb"|null)")
+REASONING = re.compile(rb'"(?<!\\")reasoning":( ?)(' + STRING + rb"|null)")
 ENDS = (b'"length"', b'"incomplete"', b'"max_tokens"')  # what an answer that was cut off has in it, for each API
 CUT = (b"x-truncated-in", b"reasoning")
 
@@ -27,11 +28,16 @@ class Changes(NamedTuple):
     def apply(self, text: bytes) -> bytes:
         """Whole JSON, or whole lines of a stream, with the changes."""
         if self.names:
-            engine, asked = (json.dumps(name).encode() for name in self.names)
-            text = re.sub(rb'(?<!\\)("model": ?)' + re.escape(engine), lambda m: m[1] + asked, text)
+            engine, asked = self.names
+            text = _named(engine).sub(lambda found: found[1] + json.dumps(asked, ensure_ascii=False).encode(), text)
         if self.reasoning_content:
             text = REASONING.sub(rb'\g<0>,\1"reasoning_content":\1\2', text)
         return text
+
+
+@cache
+def _named(name: str) -> re.Pattern[bytes]:
+    return re.compile(rb'("(?<!\\")model": ?)' + re.escape(json.dumps(name, ensure_ascii=False).encode()))
 
 
 def changed(send: Send, changes: Changes) -> Send:

@@ -1,7 +1,8 @@
 """What the engine answers, on its way out: the model under the name that was asked for, `reasoning_content` too.
 
 Works on bytes, and leaves every other byte as it is: the two fields are found as text, which JSON allows, since within
-a string their quotes would be escaped. Pieces of a stream may be cut anywhere. Knows ASGI messages, no policy.
+a string their quotes would be escaped. (A `model` that a response echoes from its metadata is renamed with it, if it is
+this one.) Pieces of a stream may be cut anywhere. Knows ASGI messages, no policy.
 """
 
 import json
@@ -14,7 +15,7 @@ Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
 STRING = rb'"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"'
-REASONING = re.compile(rb'"(?<!\\")reasoning":( ?)(' + STRING + rb"|null)")
+REASONING = re.compile(rb'"reasoning":( ?)(' + STRING + rb"|null)")
 ENDS = (b'"length"', b'"incomplete"', b'"max_tokens"')  # what an answer that was cut off has in it, for each API
 CUT = (b"x-truncated-in", b"reasoning")
 
@@ -37,7 +38,7 @@ class Changes(NamedTuple):
 
 @cache
 def _named(name: str) -> re.Pattern[bytes]:
-    return re.compile(rb'("(?<!\\")model": ?)' + re.escape(json.dumps(name, ensure_ascii=False).encode()))
+    return re.compile(rb'("model": ?)' + re.escape(json.dumps(name, ensure_ascii=False).encode()))
 
 
 def changed(send: Send, changes: Changes) -> Send:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import engine
@@ -262,10 +262,12 @@ def test_budgets_hold_on_every_api_and_every_name_and_key_has_its_effort(story, 
     server = starting.ready()
     plain, exact = server.models
     with (
+        ExitStack() as end,
         openai.OpenAI(base_url=server.url, api_key=engine.KEY, max_retries=0) as client,
         probe.client(server.url, engine.KEY) as http,
         probe.client(server.url, low_key) as low,
     ):
+        end.callback(engine.stop, starting)
 
         def chat(model, seed, **more):
             create = client.chat.completions.with_raw_response.create
@@ -308,7 +310,6 @@ def test_budgets_hold_on_every_api_and_every_name_and_key_has_its_effort(story, 
         wanted = low.post("/v1/chat/completions", json=body, headers={"x-reasoning-content": "true"}).json()
         message = wanted["choices"][0]["message"]
         assert message["reasoning_content"] == message["reasoning"]
-    engine.stop(starting)
 
 
 def test_weights_that_are_not_what_the_checkpoint_was_made_with_are_never_served(story, key, tmp_path):

@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
@@ -124,3 +128,52 @@ def test_the_words_that_mark_a_thought_are_the_vocabulary_s_own():
     names = set(CONTROL)
     for text in (*REASONING.values(), AGAIN):
         assert all(f"<|{part.split('|>')[0]}|>" in names for part in text.split("<|")[1:]), text
+
+
+# vLLM's own count of reasoning, fed with tokens one by one: where does it force what?
+PROGRAM = """
+import json, sys
+from types import SimpleNamespace
+import torch
+from vllm.v1.sample.logits_processor import BatchUpdate
+from vllm.v1.sample.thinking_budget_state import ThinkingBudgetStateHolder
+from serve.budget import REASONING
+from tune.harmony import encoding
+
+def ids(text):
+    return encoding().encode(text, allowed_special="all")
+
+def forced(prompt, script, budget):
+    start, end = ids(REASONING["reasoning_start_str"]), ids(REASONING["reasoning_end_str"])
+    told = SimpleNamespace(reasoning_start_token_ids=start, reasoning_end_token_ids=end)
+    state, out = ThinkingBudgetStateHolder(told, 1, 0, torch.device("cpu"), False), []
+    asked = SimpleNamespace(thinking_token_budget=budget)
+    state.sync_batch(BatchUpdate(batch_size=1, removed=[], added=[(0, asked, ids(prompt), out)], moved=[]))
+    for token in ids(script):
+        state.update_state([out], None, None)
+        logits = state.apply_to_logits(torch.zeros(1, 201088), False, None)
+        if float(logits.max()) > 0 and (best := int(logits.argmax())) != token:
+            return [len(out) - len(start), encoding().decode([best])]
+        out.append(token)
+    return None
+
+print(json.dumps([forced(*case) for case in json.loads(sys.argv[1])]))
+"""
+ASKED = "<|start|>user<|message|>x<|end|><|start|>assistant"
+THOUGHT = "<|channel|>analysis<|message|>" + "think " * 30
+CALLED = "<|end|><|start|>assistant<|channel|>commentary to=functions.f<|message|>"
+CASES = [(ASKED, THOUGHT, budget, [budget, "<|end|>"]) for budget in (1, 2, 20)]
+CASES += [
+    (ASKED, THOUGHT + "<|end|>", 30, [30, "<|end|>"]),  # the last space is a thirty-first token
+    (ASKED, f"<|channel|>analysis<|message|>a b c{CALLED}" + "1, " * 40, 10, None),  # arguments are no thoughts
+    (f"{ASKED}{THOUGHT}{CALLED}{{}}<|call|><|start|>functions.f<|message|>1{ASKED}", THOUGHT, 5, [5, "<|end|>"]),
+]
+
+
+def test_the_engine_ends_a_thought_at_its_budget_and_nothing_else():
+    """A turn after a tool's starts anew, and the arguments of a call are never cut."""
+    asked = json.dumps([case[:3] for case in CASES])
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "VLLM_LOGGING_LEVEL": "ERROR"}
+    out = subprocess.run([sys.executable, "-c", PROGRAM, asked], capture_output=True, text=True, env=env, check=False)
+    assert out.returncode == 0, out.stderr
+    assert json.loads(out.stdout.splitlines()[-1]) == [case[3] for case in CASES]

@@ -1,4 +1,4 @@
-"""`serve`: run | preflight | command | ask | wait. Parses and prints; each job is in its own module."""
+"""`serve`: run | preflight | command | ask | wait | keys new. Parses and prints; each job is in its own module."""
 
 import json
 import shlex
@@ -26,6 +26,15 @@ def main() -> None:
     """Checkpoint in, OpenAI-compatible URL out."""
 
 
+def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, int] | None:
+    """`low=512,high=8192` as a table."""
+    try:
+        pairs = [part.split("=") for part in text.split(",")] if text else []
+        return {effort.strip(): int(tokens) for effort, tokens in pairs} if text is not None else None
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
+
+
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that decide the engine's command line, shared by run, preflight and command."""
     folder = click.Path(path_type=Path)
@@ -38,13 +47,18 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
+        click.option("--reasoning-content/--no-reasoning-content", default=None,
+                     help="Chat answers carry `reasoning` as `reasoning_content` too.  [default: when a client asks]"),
+        click.option("--thinking-tokens", callback=_budgets, metavar="low=N,high=N",
+                     help="At most so many tokens of reasoning at an effort.  [default: no budget]"),
         click.option("--spelling", type=click.Choice(["strict", "map"]),
                      help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
-                          "  [default: strict]"),
+                          "  [default: map]"),
         click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
         click.option("--default-effort", type=EFFORT,
                      help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
+        click.option("--keys", type=click.Path(), help="File of API keys, read again when it changes: serve keys new."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
         click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."),
@@ -158,16 +172,40 @@ def wait(url: str, timeout: float) -> None:
     click.echo(f"{url} is ready")
 
 
+@main.group()
+def keys() -> None:
+    """API keys of a server, each with its own efforts."""
+
+
+@keys.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Make a key for NAME. Shows it once, on stderr; its lines go to stdout: serve keys new NAME >> keys.toml"""
+    from serve import keys
+
+    key, lines = keys.new(name)
+    click.echo(f"{key}  (the key of {name}: it is shown this once)", err=True)
+    click.echo(lines)
+
+
 def _options(**given: Any) -> "Options":
-    """The recipe's [serve] with what was given on the command line, which wins."""
+    """The recipe's [serve] with what was given on the command line, which wins. Raises UserError for unusable keys."""
     from serve import command
+    from serve import keys as key_file
     from tune import recipe
 
     path = given.pop("recipe")
     if path is None and Path("recipe.toml").is_file():
         path = Path("recipe.toml")
     section = recipe.read(path).serve if path else recipe.Serve()
-    return command.options(section, key_env=given.pop("api_key_env"), **given)
+    if given["keys"] is None and path and section.keys:
+        given["keys"] = path.parent / section.keys
+    if given["keys"]:
+        given["keys"] = str(Path(given["keys"]).absolute())
+    options = command.options(section, key_env=given.pop("api_key_env"), **given)
+    if options.keys:
+        key_file.read(Path(options.keys), options.policy)
+    return options
 
 
 def _prove(folder: Path) -> None:

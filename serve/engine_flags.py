@@ -47,6 +47,7 @@ REFUSED = {
     "--default-chat-template-kwargs": PROMPT,
     "--trust-request-chat-template": PROMPT,
     "--enable-prompt-embeds": PROMPT,
+    "--reasoning-config": "where a thought begins and ends is set; [serve] thinking_tokens limits it",
     "--reasoning-parser": PARSER,
     "--reasoning-parser-plugin": PARSER,
     "--tool-call-parser": PARSER,

@@ -9,13 +9,18 @@ import asyncio
 import os
 import signal
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from serve import budget
+from serve.answer import Changes, changed
+from serve.asked import HEADER
 from serve.body import Rules, rewrite
-from serve.doors import OPEN, OPENING, SECRET_HEADER, Doors, Headers, Refused, preflight
+from serve.doors import APIS, OPEN, OPENING, SECRET_HEADER, Doors, Headers, Refused, preflight
 from serve.effort import EffortPolicy
+from serve.keys import Keys
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,18 +33,23 @@ SECRET = "GPTOSS_KIT_SECRET"  # noqa: S105 - the name of an environment variable
 
 
 class Settings(BaseModel):
-    """What a served model does at its door. `key_env` names the environment variable that holds the API key."""
+    """What a served model does at its door. `key_env` names the environment variable that holds the API key, `keys` the
+    file of more; `names` are what the model is called, first what the engine calls it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     policy: EffortPolicy = EffortPolicy()
     digest: str = ""
+    names: tuple[str, ...] = ()
     key_env: str = ""
+    keys: str = ""
     max_body: int = Field(default=8 * 2**20, gt=0)  # bytes of one request
     max_model_len: int = Field(default=2048, gt=0)  # tokens of prompt and answer: more text cannot fit
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get after SIGTERM
     sagemaker: bool = False  # opens /invocations
     raw_completions: bool = False  # opens prompts that no effort applies to
+    reasoning_content: bool = False  # what chat answers have in `reasoning`, under this name too
 
 
 class Door:
@@ -59,9 +69,12 @@ class Door:
         key = key if key is not None else os.environ.get(name, "") if name else ""
         if name and not key:
             raise RuntimeError(f"the environment variable {name} is empty: it should hold the API key")
+        policy, keys = self.settings.policy, self.settings.keys
         self.doors = Doors(
             key=key,
             secret=os.environ.get(SECRET, "") if secret is None else secret,
+            policy=policy,
+            keys=Keys(Path(keys), policy) if keys else None,
             sagemaker=self.settings.sagemaker,
         )
         self.running = 0
@@ -72,6 +85,7 @@ class Door:
             loop = asyncio.get_running_loop()  # the engine has set its handlers by now
             loop.add_signal_handler(signal.SIGUSR1, setattr, self.doors, "draining", True)
             loop.add_signal_handler(signal.SIGTERM, self._stop)
+            self._hold(scope)
             return await self.app(scope, receive, send)
         if scope["type"] != "http":  # no websocket route is served
             return await send({"type": "websocket.close", "code": 1008})
@@ -84,8 +98,9 @@ class Door:
                 message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
+        onward: Send = stamped
         try:
-            path = self.doors.admit(scope)
+            path, policy = self.doors.admit(scope)
             if path == "/livez":
                 return await _answer(stamped, 200, b'{"status":"alive"}')
             if path == OPENING:
@@ -102,20 +117,36 @@ class Door:
                 if body is None:
                     return None
                 raw = self.settings.raw_completions or ours
-                rules = Rules(self.settings.policy, self.settings.max_model_len, raw)
-                taken = rewrite(rules, path, body)
-                if taken.effort:
-                    extra.append((b"x-reasoning-effort", taken.effort.encode()))
+                rules = Rules(policy, self.settings.max_model_len, raw, self.settings.names)
+                asked = [v.decode("latin-1") for n, v in scope["headers"] if n == HEADER.encode()]
+                taken = rewrite(rules, path, body, asked)
+                extra += taken.told
+                budget.TOKENS.set(taken.tokens)
+                if taken.path in APIS:
+                    onward = changed(stamped, self._changes(taken.name, scope["headers"]))
                 if taken.path != path:
                     scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
                 scope, receive = _with_length(scope, len(taken.body)), _replay(taken.body, receive)
             self.running += 1
             try:
-                return await self.app(scope, receive, stamped)
+                return await self.app(scope, receive, onward)
             finally:
                 self.running -= 1
         except Refused as refused:
-            return await _answer(stamped, refused.status, refused.body(), refused.headers)
+            return await _answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
+
+    def _changes(self, name: str, headers: Headers) -> Changes:
+        """What the engine's answer lacks for whoever asked."""
+        wanted = self.settings.reasoning_content or (b"x-reasoning-content", b"true") in headers
+        return Changes((self.settings.names[0], name) if name else (), wanted)
+
+    def _hold(self, scope: Message) -> None:
+        """Budgets reach the engine. Raises RuntimeError where they could not: nobody would notice else."""
+        engine = getattr(getattr(scope.get("app"), "state", None), "engine_client", None)
+        if engine is not None:
+            budget.hold(engine)
+        elif self.settings.policy.thinking_tokens or self.settings.keys:
+            raise RuntimeError("no engine client is where vLLM 0.32 has it: budgets of reasoning tokens would not hold")
 
     def _stop(self) -> None:
         self.doors.draining = True

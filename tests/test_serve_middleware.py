@@ -28,8 +28,8 @@ def test_alive_is_answered_without_the_engine():
 
 def test_sagemaker_opens_invocations_under_the_same_policy():
     door = opened(sagemaker=True, raw_completions=True, policy=EffortPolicy(default="low", maximum="low"))
-    chat = call("POST", "/invocations", door=door, json={"messages": [], "reasoning_effort": "high"})
-    assert chat.json() == {"messages": [], "reasoning_effort": "low"}
+    chat = call("POST", "/invocations", door=door, json={"messages": None, "reasoning_effort": "high"})
+    assert chat.json() == {"messages": None, "reasoning_effort": "low"}
     assert chat.headers["x-reasoning-effort"] == "low"
     assert call("POST", "/invocations", door=door, json={"prompt": "x"}).json() == {"prompt": "x"}
 
@@ -38,6 +38,37 @@ def test_effort_and_digest_come_back_as_headers():
     answer = call("POST", "/v1/responses", json={"input": "x"})
     assert answer.json() == {"input": "x", "reasoning": {"effort": "medium"}}
     assert (answer.headers["x-reasoning-effort"], answer.headers["x-model-digest"]) == ("medium", "d1g")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_what_was_asked_and_what_it_got_come_back_together(path):
+    door = opened(policy=EffortPolicy(maximum="medium", thinking_tokens={"medium": 64}))
+    for asked, applied, budget in (("max", "medium", "64"), ("None", "low", None), (None, "medium", "64")):
+        told = call("POST", path, door=door, json={"reasoning_effort": asked}).headers
+        assert told.get("x-reasoning-effort-requested") == asked
+        assert (told["x-reasoning-effort"], told.get("x-reasoning-budget")) == (applied, budget)
+    header = {"authorization": f"Bearer {KEY}", "x-reasoning-effort": "high"}
+    told = call("POST", path, door=door, headers=header, json={}).headers
+    assert (told["x-reasoning-effort-requested"], told["x-reasoning-effort"]) == ("high", "medium")
+    twice = [*header.items(), ("x-reasoning-effort", "low")]
+    refused = call("POST", path, door=door, headers=twice, json={})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x-reasoning-effort")
+
+
+def test_a_refusal_tells_the_effort_that_was_asked_where_it_is_known():
+    unknown = call("POST", "/v1/chat/completions", json={"reasoning_effort": "hgih"})
+    assert unknown.headers["x-reasoning-effort-requested"] == "hgih"
+    assert "x-reasoning-effort" not in unknown.headers
+    long = {"reasoning_effort": "max", "messages": [{"content": "x" * 200_000}]}
+    refused = call("POST", "/v1/chat/completions", json=long)
+    told = {"x-reasoning-effort-requested": "max", "x-reasoning-effort": "high"}
+    assert refused.status_code == 400
+    assert told.items() <= refused.headers.items()
+    for word in ("a b", "x\r\nx-model-digest: forged", "é", "x" * 41):
+        refused = call("POST", "/v1/chat/completions", json={"reasoning_effort": word})
+        assert refused.status_code == 400
+        assert "x-reasoning-effort-requested" not in refused.headers
+        assert refused.headers["x-model-digest"] == "d1g"
 
 
 def test_size_limit_by_declaration_and_by_count():

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from deploy import receipt, sizing, spec, targets
-from deploy.findings import Finding, finding
+from deploy.findings import finding
 from deploy.receipt import Receipt
 from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
@@ -19,6 +19,7 @@ from evalsuite.report import weaker
 from serve import contents
 from serve.command import Options
 from serve.contents import Contents
+from serve.findings import Finding
 from tune import checkpoint as checkpoints
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
@@ -73,7 +74,8 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
         found.append(finding("D003", what, fix='[export] format = "mxfp4" or "merged", then tune export'))
         return Examination(tuple(found))
     inside = contents.look(whole, options)
-    found += [finding("D008", p.what, why=p.why, fix=p.fix) for p in inside.problems if p.level == "error"]
+    refused = (p for p in inside.problems if p.severity == "error")
+    found += [finding("D008", f"{p.id} {p.what}", why=p.why, fix=p.fix) for p in refused]
     found += _context(recipe, inside)
     if recipe.serve.keys:
         what = f"[serve] keys = {recipe.serve.keys!r} is not rendered: the target's own keys let callers in"

@@ -1,19 +1,6 @@
-"""What can be wrong with a deployment: one rule an id, and a Finding for each time one is broken."""
+"""What can be wrong with a deployment: one rule an id, and a Finding for each time one is broken, in serve's words."""
 
-from typing import Literal, NamedTuple
-
-from pydantic import BaseModel, ConfigDict
-
-Severity = Literal["error", "warning"]
-
-
-class Rule(NamedTuple):
-    """An `error` stops the render; a `warning` is shown and leaves the choice to the user."""
-
-    id: str
-    severity: Severity
-    title: str
-
+from serve.findings import Finding, Rule
 
 RULES = (
     Rule("D000", "error", "the recipe can be read"),
@@ -40,23 +27,6 @@ RULES = (
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
 )
-
-
-class Finding(BaseModel):
-    """One broken rule: what was found, and the edit or command that mends it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    id: str
-    severity: Severity
-    what: str
-    why: str = ""
-    fix: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.id} {self.what}" + "".join(
-            f"\n  {label}: {text}" for label, text in (("why", self.why), ("fix", self.fix)) if text
-        )
 
 
 def finding(id: str, what: str, *, why: str = "", fix: str = "") -> Finding:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from deploy import checks, sizing, targets
 from deploy.checks import Examination
-from deploy.findings import Finding
 from deploy.spec import Deployment, Target
 from deploy.targets import Context
 from serve import command
+from serve.findings import Finding
 from tune import artefact
 from tune.artefact import Artefact
 from tune.errors import UserError

@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from deploy.spec import Target, options
 from serve import contents, memory
 from serve.command import Options
+from serve.findings import require
+from serve.machine import sizes
 from serve.memory import Fit
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
@@ -46,9 +48,9 @@ class Offer(Part):
 
 
 class Gpu(Part):
-    """One kind of GPU; `memory_gib` is what a process can use."""
+    """One kind of GPU; `memory` is what a process can use, in bytes."""
 
-    memory_gib: float = Field(gt=0)
+    memory: int = Field(gt=0)
     modal: Offer | None = None
     runpod: Offer | None = None
     sagemaker: Offer | None = None
@@ -95,9 +97,10 @@ class Plan(Part):
 
 @cache
 def hardware() -> Hardware:
-    """The table that comes with the package."""
-    text = files("deploy").joinpath("hardware.toml").read_text(encoding="utf-8")
-    return Hardware.model_validate(tomllib.loads(text))
+    """The table that comes with the package, and serve's of sizes."""
+    table = tomllib.loads(files("deploy").joinpath("hardware.toml").read_text(encoding="utf-8"))
+    gpus = {name: {**offers, "memory": sizes()[name]} for name, offers in table["gpu"].items()}
+    return Hardware.model_validate({**table, "gpu": gpus})
 
 
 class Load(NamedTuple):
@@ -117,7 +120,7 @@ class Load(NamedTuple):
 def load(found: Checkpoint, options: Options) -> Load:
     """Raises UserError naming everything that is wrong with the checkpoint or the options."""
     inside = contents.look(found, options)
-    contents.require(inside.problems, f"{found.folder} cannot be served")
+    require(inside.problems, f"{found.folder} cannot be served")
     if inside.shape is None:
         raise RuntimeError("a checkpoint without problems has a shape")  # a bug of ours, not of the user
     return Load(inside.shape, inside.tensors, options, found.format)
@@ -125,7 +128,7 @@ def load(found: Checkpoint, options: Options) -> Load:
 
 def on(name: str, gpu: Gpu, load: Load) -> Sizing:
     """How a checkpoint sits on a GPU, by the calculation that `serve preflight` makes."""
-    fit = memory.fit(load.need, int(gpu.memory_gib * memory.GIB), load.options.tuning)
+    fit = memory.fit(load.need, gpu.memory, load.options.tuning)
     return Sizing(gpu=name, **dict(fit))
 
 
@@ -163,7 +166,7 @@ def longest(load: Load, room: int) -> int:
 
 def choices(target: Target, load: Load) -> list[Choice]:
     """Every GPU that the target lends, the smallest first, with what it holds and its dated price."""
-    found = sorted(hardware().lent_by(target).items(), key=lambda item: item[1].memory_gib)
+    found = sorted(hardware().lent_by(target).items(), key=lambda item: item[1].memory)
     return [
         Choice(gpu=name, requests=on(name, gpu, load).requests, **offer.model_dump())
         for name, gpu in found

@@ -1,39 +1,67 @@
-"""One question to a server through the openai client, thinking and answer streamed as they come."""
+"""One question to a server through the openai client, at one effort or at several: what was heard, and when."""
 
+import time
 from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
 
 from tune.errors import UserError
 
 
-def ask(
-    url: str, prompt: str, *, effort: str, model: str, key: str, max_tokens: int, write: Callable[[str, bool], None]
-) -> str:
-    """Stream one answer; `write(text, is_thinking)` gets each piece. Returns how it ended: "stop" or "length".
+class Answer(BaseModel):
+    """One reply. Tokens are the server's own count, None where it tells none; seconds are from the request on, None
+    for what never came."""
 
-    An empty `model` means the first one that the server lists. Raises UserError when the server cannot be reached
-    or refuses, with its own words.
+    model_config = ConfigDict(frozen=True)
+
+    effort: str
+    reasoning: str
+    answer: str
+    ended: str  # "stop", "length", or whatever else the server says
+    reasoning_tokens: int | None
+    answer_tokens: int | None
+    first_token_s: float | None
+    first_answer_s: float | None
+    total_s: float
+
+
+def ask(
+    url: str, prompt: str, *, effort: str, model: str, key: str, max_tokens: int, write: Callable[[str, bool], object]
+) -> Answer:
+    """Stream one answer; `write(text, is_thinking)` gets each piece as it comes.
+
+    An empty `effort` means the server's, an empty `model` the first one that it lists. Raises UserError when the server
+    cannot be reached or refuses, with its own words.
     """
     import openai
 
     base = url.rstrip("/").removesuffix("/v1") + "/v1"
+    said: dict[bool, list[str]] = {True: [], False: []}
+    came: dict[bool, float] = {}
+    ended, usage = "", None
     try:
         with openai.OpenAI(base_url=base, api_key=key or "none", max_retries=0) as client:
             model = model or client.models.list().data[0].id
-            ended = ""
+            began = time.monotonic()
             chunks = client.chat.completions.create(
                 model=model,
                 messages=[{"role": "user", "content": prompt}],
                 max_tokens=max_tokens,
                 stream=True,
+                stream_options={"include_usage": True},
                 extra_body={"reasoning_effort": effort} if effort else {},
             )
             for chunk in chunks:
+                usage = chunk.usage or usage
                 for choice in chunk.choices:
-                    if thinking := getattr(choice.delta, "reasoning", None):
-                        write(thinking, True)
-                    if choice.delta.content:
-                        write(choice.delta.content, False)
+                    pieces = {True: getattr(choice.delta, "reasoning", None), False: choice.delta.content}
+                    for thinking, text in pieces.items():
+                        if text:
+                            came.setdefault(thinking, time.monotonic() - began)
+                            said[thinking].append(text)
+                            write(text, thinking)
                     ended = choice.finish_reason or ended
+            total = time.monotonic() - began
     except openai.APIConnectionError as e:
         raise UserError(f"{base} does not answer", why=str(e.__cause__ or e), fix=f"serve wait {url}") from None
     except openai.APIStatusError as e:
@@ -41,4 +69,15 @@ def ask(
         raise UserError(f"{base} answered {e.status_code}", why=e.message[:300], fix=fix) from None
     except openai.APIError as e:
         raise UserError(f"{base} broke off", why=e.message[:300], fix="read the engine's log") from None
-    return ended
+    thought = usage.completion_tokens_details.reasoning_tokens if usage and usage.completion_tokens_details else None
+    return Answer(
+        effort=effort,
+        reasoning="".join(said[True]),
+        answer="".join(said[False]),
+        ended=ended,
+        reasoning_tokens=thought,
+        answer_tokens=usage.completion_tokens - thought if usage and thought is not None else None,
+        first_token_s=min(came.values(), default=None),
+        first_answer_s=came.get(False),
+        total_s=total,
+    )

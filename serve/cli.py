@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -109,18 +110,34 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
 
 @main.command()
 @engine_options
+@click.option("--gpu", default="", metavar="NAME", help="Judge for such a GPU, not for this machine: H100, L4, ...")
+@click.option(
+    "--gpus",
+    type=click.IntRange(1, 1024),
+    default=1,
+    show_default=True,
+    help="How many of them; what shares the model is said after --.",
+)
+@click.option("--digests/--no-digests", default=True, help="Prove every file: 1 s a GB that was not read before.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
-def preflight(folder: Path, as_json: bool, **given: Any) -> None:
+def preflight(folder: Path, gpu: str, gpus: int, digests: bool, as_json: bool, **given: Any) -> None:
     """Say all that is wrong with FOLDER, this machine or these options, without starting anything."""
-    with errors.as_json(as_json):
+    with errors.as_json(as_json, "S000"):
         options = _options(**given)
-        found = _preflight(folder, options, quiet=as_json)
+        if gpus > 1 and not gpu:
+            raise UserError("--gpus counts the GPUs that --gpu names", fix=f"--gpu H100 --gpus {gpus}")
+        found = _preflight(folder, options, quiet=as_json, digests=digests, gpu=gpu, gpus=gpus)
     if as_json:
         click.echo(found.model_dump_json(indent=1))
         sys.exit(2 if found.errors else 0)
     found.require()
-    mib = {name.removesuffix("_bytes"): f"{size / 2**20:,.0f} MiB" for name, size in found.figures.items()}
-    click.echo(f"{folder} can be served here: " + ", ".join(f"{n} {size}" for n, size in mib.items()))
+    shown = {
+        name.removesuffix("_bytes"): f"{size / 2**20:,.0f} MiB" if name.endswith("_bytes") else f"{size:,}"
+        for name, size in found.figures.items()
+    }
+    click.echo(f"{folder} can be served {found.where}: " + ", ".join(f"{n} {size}" for n, size in shown.items()))
+    for line in found.unchecked:
+        click.echo(f"note: {line}", err=True)
 
 
 @main.command("command")
@@ -140,22 +157,35 @@ def show_command(folder: Path, **given: Any) -> None:
 @main.command()
 @click.argument("url")
 @click.argument("prompt")
-@click.option("--effort", default="", help="low, medium or high.  [default: the server's]")
+@click.option("--effort", default="", help="low, medium or high, or several: low,high.  [default: the server's]")
 @click.option("--model", default="", help="[default: the first that the server lists]")
 @click.option("--max-tokens", type=int, default=512, show_default=True, help="Thinking and answer.")
 @click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key.")
-def ask(url: str, prompt: str, effort: str, model: str, max_tokens: int, api_key_env: str) -> None:
-    """Ask the server at URL; thinking goes to stderr, the answer to stdout."""
+@click.option("--json", "as_json", is_flag=True, help="Print a list of answers with tokens and seconds.")
+def ask(url: str, prompt: str, effort: str, model: str, max_tokens: int, api_key_env: str, as_json: bool) -> None:
+    """Ask the server at URL. One answer streams: thinking to stderr, the answer to stdout. Several efforts are asked
+    one after the other and shown side by side."""
+    from serve import sides
     from serve.ask import ask as ask_server
-
-    def write(text: str, thinking: bool) -> None:
-        click.secho(text, nl=False, err=thinking, dim=thinking)
+    from tune.terminal import say, tell
 
     key = _key(api_key_env)
-    ended = ask_server(url, prompt, effort=effort, model=model, key=key, max_tokens=max_tokens, write=write)
-    click.echo()
-    if ended == "length":
-        click.echo(f"(cut off after {max_tokens} tokens: --max-tokens)", err=True)
+    efforts = list(dict.fromkeys(part.strip() for part in effort.split(",")))
+    streams = len(efforts) == 1 and not as_json
+    answers = []
+    for one in efforts:
+        if not streams:
+            say(f"asking at {one or 'the default effort'}")
+        write = sides.stream if streams else sides.silent
+        answers.append(ask_server(url, prompt, effort=one, model=model, key=key, max_tokens=max_tokens, write=write))
+    if streams:
+        click.echo()
+        if answers[0].ended == "length":
+            click.echo(f"(cut off after {max_tokens} tokens: --max-tokens)", err=True)
+    elif as_json:
+        tell(json.dumps([answer.model_dump() for answer in answers], indent=1))
+    else:
+        tell("\n".join(sides.rows(answers, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0)))
 
 
 @main.command()
@@ -215,13 +245,16 @@ def _prove(folder: Path) -> None:
     checkpoint.verify(folder)
 
 
-def _preflight(folder: Path, options: "Options", *, quiet: bool, digests: bool = True) -> "Preflight":
+def _preflight(
+    folder: Path, options: "Options", *, quiet: bool, digests: bool = True, gpu: str = "", gpus: int = 1
+) -> "Preflight":
     from serve import machine, preflight
 
-    found = preflight.check(folder, options, machine.detect(), digests=digests)
+    there = machine.named(gpu, gpus) if gpu else machine.detect()
+    found = preflight.check(folder, options, there, digests=digests)
     for problem in found.problems:
-        if problem.level == "warning" and not quiet:
-            click.echo(f"note: {problem.what}: {problem.why}", err=True)
+        if problem.severity == "warning" and not quiet:
+            click.echo(f"note: {problem.id} {problem.what}: {problem.why}", err=True)
     return found
 
 

@@ -6,12 +6,12 @@ that nobody named, and shows the model whatever prompt it likes; each such silen
 headers, never loads a tensor, and digests nothing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
-
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Iterator, Mapping
+from math import gcd
+from typing import NamedTuple
 
 from serve.command import Options
+from serve.findings import Finding, finding, of_error, of_fault
 from tune import checkpoint as checkpoints
 from tune import harmony
 from tune.checkpoint import Checkpoint
@@ -20,21 +20,10 @@ from tune.weights import structure
 from tune.weights.tensors import Shape, Tensor
 
 
-class Problem(BaseModel):
-    """One thing found. An error stops the start, a warning is told."""
-
-    model_config = ConfigDict(frozen=True)
-
-    level: Literal["error", "warning"]
-    what: str
-    why: str = ""
-    fix: str = ""
-
-
 class Contents(NamedTuple):
     """What was found. `shape` is None where config.json describes no GPT-OSS; `tensors` as their files' headers say."""
 
-    problems: tuple[Problem, ...]
+    problems: tuple[Finding, ...]
     shape: Shape | None
     tensors: Mapping[str, Tensor]
 
@@ -54,63 +43,47 @@ def _look(found: Checkpoint, options: Options) -> Contents:
     problems = list(_prompt(found))
     if found.format == "lora":
         why = "an adapter alone holds no model, and this engine has no adapter kernel for GPT-OSS experts on a CPU"
-        problems.append(error(f"{folder} holds a LoRA adapter", why, "tune export --format merged"))
+        problems.append(finding("S003", f"{folder} holds a LoRA adapter", why=why, fix="tune export --format merged"))
         return Contents(tuple(problems), None, {})
     try:
         checkpoints.canary(found)  # without it the engine's answers could not be proven at the start
     except UserError as e:
-        problems.append(error(e.what, e.why, e.fix))
+        problems.append(of_error("S004", e))
     inside = structure.look(folder, found.format)
-    problems += [error(*fault) for fault in inside.faults]
+    problems += map(of_fault, inside.faults)
     if inside.shape:
         problems += _limits(inside.shape, options)
     return Contents(tuple(problems), inside.shape, inside.stored)
 
 
-def require(problems: Sequence[Problem], what: str) -> None:
-    """Raise one UserError that lists every error among the problems."""
-    errors = [p for p in problems if p.level == "error"]
-    if len(errors) == 1:
-        raise UserError(errors[0].what, why=errors[0].why, fix=errors[0].fix)
-    if errors:
-        lines = [f"{p.what}{f' ({p.why})' if p.why else ''}: {p.fix}" for p in errors]
-        raise UserError(what, why="\n       ".join(lines))
-
-
-def error(what: str, why: str = "", fix: str = "") -> Problem:
-    """A problem that stops the start. Without a fix, the folder must be made again."""
-    return Problem(level="error", what=what, why=why, fix=fix)
-
-
-def _prompt(found: Checkpoint) -> Iterator[Problem]:
+def _prompt(found: Checkpoint) -> Iterator[Finding]:
     if harmony.fingerprint(found.prompt_date) != found.prompt_fingerprint:
         why = f"rendered for {found.prompt_date}, this installation's prompt has another fingerprint"
         fix = "tune dataset, then tune train, then tune export" if found.base else ""
-        yield error("the checkpoint was trained on another prompt than would be served", why, fix)
+        yield finding("S002", "the checkpoint was trained on another prompt than would be served", why=why, fix=fix)
 
 
-def _limits(shape: Shape, options: Options) -> Iterator[Problem]:
+def _limits(shape: Shape, options: Options) -> Iterator[Finding]:
     """Whether the model holds what the options ask of it."""
     yield from _parallel(shape, options)
     longest = shape.max_position_embeddings
     if longest and options.max_model_len > longest:
         fix = f"[serve] max_model_len = {longest} in recipe.toml (serve run: or --max-model-len {longest})"
-        yield error(f"max_model_len {options.max_model_len} is over the model's {longest}", "", fix)
+        yield finding("S040", f"max_model_len {options.max_model_len} is over the model's {longest}", fix=fix)
 
 
-def _parallel(shape: Shape, options: Options) -> Iterator[Problem]:
+def _parallel(shape: Shape, options: Options) -> Iterator[Finding]:
     """What the engine asserts of GPUs that share a model."""
     ways, stages = options.tuning.tensor_parallel, options.tuning.pipeline_parallel
-    for name, count in (
-        ("num_attention_heads", ways),
-        ("num_key_value_heads", ways),
-        ("vocab_size", ways),
-        ("intermediate_size", ways * stages),
-    ):
-        if getattr(shape, name) % count:
-            what = f"{name} {getattr(shape, name)} cannot be shared out among {count} GPUs"
-            fix = "after the --: sizes that divide it, or neither of the two"
-            yield error(what, "--tensor-parallel-size and --pipeline-parallel-size must divide it", fix)
+    shared = {"num_attention_heads": ways, "num_key_value_heads": ways, "vocab_size": ways}
+    shared["intermediate_size"] = ways * stages
+    sizes = {name: getattr(shape, name) for name in shared}
+    fix = f"-- --tensor-parallel-size {gcd(ways, *sizes.values())}" + " --pipeline-parallel-size 1" * (stages > 1)
+    for name, count in shared.items():
+        if sizes[name] % count:
+            what = f"{name} {sizes[name]} cannot be shared out among {count} GPUs"
+            why = "--tensor-parallel-size and --pipeline-parallel-size must divide it"
+            yield finding("S041", what, why=why, fix=fix)
     if stages > shape.num_hidden_layers:
-        fix = f"after the --: --pipeline-parallel-size {shape.num_hidden_layers} or less"
-        yield error(f"{shape.num_hidden_layers} layers make no {stages} stages", "", fix)
+        fix = f"-- --pipeline-parallel-size {shape.num_hidden_layers}, or fewer"
+        yield finding("S041", f"{shape.num_hidden_layers} layers make no {stages} stages", fix=fix)

@@ -6,6 +6,7 @@ Names are those of vLLM 0.32, whose parser also takes underscores, `=`, dotted k
 """
 
 import difflib
+import json
 import re
 from collections.abc import Sequence
 
@@ -98,7 +99,21 @@ READ = {
     "--max-num-batched-tokens": "batched_tokens",
     "--max-num-seqs": "sequences",
 }
-EAGER = {"--enforce-eager": True, "--no-enforce-eager": False}
+SWITCHED = {
+    "--enforce-eager": ("eager", True),
+    "--no-enforce-eager": ("eager", False),
+    "--disable-hybrid-kv-cache-manager": ("hybrid", False),
+    "--no-disable-hybrid-kv-cache-manager": ("hybrid", True),
+}
+CAPTURED, CONNECTED, OFFLOADED = "--cudagraph-capture-sizes", "--kv-transfer-config", "--kv-offloading-backend"
+COUNTED = (*READ, *SWITCHED, CAPTURED, CONNECTED, OFFLOADED)
+# Connectors beside which vLLM 0.32 lets sliding layers keep their window alone (its SupportsHMA); MultiConnector does
+# when all of its own do. Beside any other, LMCache's among them, and where none is known, they keep every token.
+WINDOWED = {
+    "DecodeBenchConnector", "ExampleHiddenStatesConnector", "HiSparseConnector", "MoRIIOConnector", "MooncakeConnector",
+    "MooncakeStoreConnector", "NixlConnector", "NixlPullConnector", "NixlPushConnector", "OffloadingConnector",
+    "SimpleCPUOffloadConnector",
+}  # fmt: skip
 SUFFIXES = {s: 1000**n for n, s in enumerate("kmgt", 1)} | {s: 1024**n for n, s in enumerate("KMGT", 1)}
 
 
@@ -106,6 +121,7 @@ def read(words: Sequence[str]) -> Tuning:
     """What the flags say about memory. Raises ValueError for one that is refused, that the engine does not take, or
     that has no such value."""
     found: dict[str, object] = {}
+    windowed = True
     at = 0
     while at < len(words):
         word, at = words[at], at + 1
@@ -115,7 +131,7 @@ def read(words: Sequence[str]) -> Tuning:
         name, dotted, _ = shown.partition(".")  # one key of a JSON value
         name = name.replace("_", "-") if name.startswith("--") else name
         following = value if equals else words[at] if at < len(words) else ""
-        if name not in {*READ, *EAGER} and not (name == "--load-format" and following in LOADERS):
+        if name not in COUNTED and not (name == "--load-format" and following in LOADERS):
             _refuse(shown, name)
         name, attached = _meant(shown, name)
         values = [value] if equals else [attached] if attached else []
@@ -129,12 +145,18 @@ def read(words: Sequence[str]) -> Tuning:
             raise ValueError(f"{shown} takes no value")
         if TAKES[name] != 0 and not values:
             raise ValueError(f"{shown} needs a value")
-        if name in EAGER:
-            found["eager"] = EAGER[name]
+        if name in SWITCHED:
+            found[SWITCHED[name][0]] = SWITCHED[name][1]
+        elif name == CAPTURED:
+            found["graphs"] = len(values)
+        elif name == OFFLOADED:
+            windowed &= values[0] == "native"
+        elif name == CONNECTED:
+            windowed &= _windowed(shown, shown.partition(".")[2] if dotted else "", values[0])
         elif name in READ:
             found[READ[name]] = _value(shown, READ[name], values[0])
     try:
-        return Tuning.model_validate(found)
+        return Tuning.model_validate({"hybrid": windowed, **found})
     except ValidationError as e:
         field = str(e.errors()[0]["loc"][0])
         flag = next(f for f, meant in READ.items() if meant == field)
@@ -169,10 +191,23 @@ def _refuse(shown: str, name: str) -> None:
     if len(name) > 2:
         if meant := next((f for f in REFUSED if f.startswith(name)), None):
             raise ValueError(f"{shown} is not for the engine: {REFUSED[meant]}")
-        if meant := next((f for f in (*READ, *EAGER) if f.startswith(name)), None):
+        if meant := next((f for f in COUNTED if f.startswith(name)), None):
             raise ValueError(f"{shown} is short for {meant}: write it in full, so that it can be counted")
     elif meant := next((f for f in READ if not f.startswith("--") and f.startswith(name)), None):
         raise ValueError(f"{shown} is short for {meant}: write it in full, so that it can be counted")
+
+
+def _windowed(shown: str, key: str, text: str) -> bool:
+    """Whether sliding layers keep their window alone beside the connector that is named."""
+    if key:
+        return key != "kv_connector" or text in WINDOWED
+    try:
+        told = json.loads(text)
+        name, more = told["kv_connector"], told.get("kv_connector_extra_config") or {}
+        names = [c["kv_connector"] for c in more["connectors"]] if name == "MultiConnector" else [name]
+        return not told.get("kv_connector_module_path") and WINDOWED.issuperset(names)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError(f"{shown}: not a JSON object that names its kv_connector") from None
 
 
 def _value(shown: str, field: str, text: str) -> object:

@@ -1,15 +1,23 @@
-"""What this machine has: cores, memory, matrix instructions, GPU, and which engine is installed. Reads, never loads."""
+"""What this machine has: cores, memory, matrix instructions, GPU, and which engine is installed. Reads, never loads.
+
+And the GPUs that can be named where none is: gpus.toml is the one table of their sizes, for serve and deploy.
+"""
 
 import importlib.metadata
 import os
 import re
 import subprocess
+import tomllib
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from serve.command import Device
+from serve.memory import GIB
 from tune import ram
+from tune.errors import UserError
 
 
 class Machine(BaseModel):
@@ -24,6 +32,7 @@ class Machine(BaseModel):
     gpus: int = 1  # that can be seen
     amx: bool = False
     vllm: str = ""  # version, "" when not installed
+    name: str = ""  # of the GPU, where the machine is not this one
 
 
 def detect() -> Machine:
@@ -40,6 +49,21 @@ def detect() -> Machine:
         amx="amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8"),
         vllm=cpu or gpu,
     )
+
+
+@cache
+def sizes() -> dict[str, int]:
+    """Bytes that a process can use of each kind of GPU, the smallest first."""
+    table = tomllib.loads(files("serve").joinpath("gpus.toml").read_text(encoding="utf-8"))["memory_gib"]
+    return {name: int(gib * GIB) for name, gib in sorted(table.items(), key=lambda item: float(item[1]))}
+
+
+def named(gpu: str, count: int) -> Machine:
+    """A machine of `count` such GPUs, all free, with the engine that serve knows. Raises UserError for no such GPU."""
+    name = next((known for known in sizes() if known.lower() == gpu.lower()), "")
+    if not name:
+        raise UserError(f"--gpu {gpu} is none of those whose size is known", fix=f"--gpu {', '.join(sizes())}")
+    return Machine(device="cuda", cores=1, memory=sizes()[name], total=sizes()[name], gpus=count, name=name)
 
 
 def _version(distribution: str) -> str:

@@ -19,11 +19,12 @@ ENGINE_OVERHEAD_CPU = 3 * 2**30
 
 GIB = 2**30
 # One H100 of 80 GB, 20b in MXFP4, 8,192 batched tokens, 0.92 of 79.2 GiB (vLLM 0.32, 2026-11): 13.03 GiB of weights,
-# 56.7 GiB of cache, 0.77 GiB of CUDA graphs, so 2.36 GiB of activations, workspaces and context.
+# and without CUDA graphs 58.0 GiB of cache, so 1.83 GiB of activations, workspaces and context. With its 83 graphs
+# 56.7, with 9 of them 57.1: before it captures, the engine sets 1.30 and 0.90 GiB aside, where they took 0.77 and 0.23.
 # For 128 experts 7.45 GiB in all followed from vllm#23278; between and beyond a line through both. Estimates.
-GRAPHS, GRAPHS_LAYERS = 0.77 * GIB, 24
-CONTEXT = 0.5 * GIB  # estimated share of the 2.36 that does not follow the batch
-ACTIVATIONS, ACTIVATIONS_EXPERT, EXPERTS = 1.86 * GIB, 3.94 / 96 * GIB, 32
+GRAPHS, GRAPHS_EACH, GRAPHS_LAYERS = 0.851 * GIB, 0.00541 * GIB, 24
+CONTEXT = 0.5 * GIB  # estimated share of the 1.83 that does not follow the batch
+ACTIVATIONS, ACTIVATIONS_EXPERT, EXPERTS = 1.33 * GIB, 3.67 / 96 * GIB, 32
 BATCH = 8192
 # The Marlin kernel pads MXFP4 experts to these multiples: 65.9 GiB for 120b, where 65.97 was seen. Hopper's kernel
 # holds less (13.03 GiB for 20b, not 13.67), but which one an engine takes has changed from release to release.
@@ -46,6 +47,8 @@ class Tuning(BaseModel):
     batched_tokens: int = Field(default=BATCH, gt=0)
     sequences: int = Field(default=0, ge=0)  # requests at once; 0: the engine's default, not counted
     eager: bool = False  # no CUDA graphs
+    graphs: int = Field(default=83, ge=0)  # sizes of batch that the engine captures of GPT-OSS, 1 to 1,024
+    hybrid: bool = True  # sliding layers keep their window; False: each keeps every token
 
     @property
     def gpus(self) -> int:
@@ -53,23 +56,24 @@ class Tuning(BaseModel):
         return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
 
 
-def kv_bytes(shape: Shape, tokens: int, *, element: int = BF16) -> int:
+def kv_bytes(shape: Shape, tokens: int, *, element: int = BF16, hybrid: bool = True) -> int:
     """Bytes of key/value cache that one sequence of `tokens` tokens takes.
 
     2 (key and value) * kv heads * head size * `element` a token and layer; sliding layers keep their window only,
-    as vLLM's hybrid cache does.
+    as vLLM's hybrid cache does, on a CPU too, with prefix caching or without: blocks behind a window may stay cached,
+    but are free to be taken. Without `hybrid` they keep everything.
     """
     row = 2 * shape.num_key_value_heads * shape.head_dim * element
     sliding = shape.num_hidden_layers - shape.full_layers
-    return row * (shape.full_layers * tokens + sliding * min(tokens, shape.sliding_window))
+    return row * (shape.full_layers * tokens + sliding * (min(tokens, shape.sliding_window) if hybrid else tokens))
 
 
-def kv_budget(shape: Shape, *, max_model_len: int, sequences: int) -> int:
+def kv_budget(shape: Shape, *, max_model_len: int, sequences: int, hybrid: bool = True) -> int:
     """Bytes of cache to ask a CPU engine for, so that `sequences` longest ones fit at once.
 
     A half more than the exact sum: the engine hands out blocks of 128 tokens and rounds both kinds of layer up.
     """
-    return max(128 * 2**20, sequences * kv_bytes(shape, max_model_len) * 3 // 2)
+    return max(128 * 2**20, sequences * kv_bytes(shape, max_model_len, hybrid=hybrid) * 3 // 2)
 
 
 class Need(BaseModel):
@@ -111,7 +115,8 @@ def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_l
         for within in (True, False)
     )
     activations = ACTIVATIONS + ACTIVATIONS_EXPERT * max(0, shape.num_local_experts - EXPERTS)
-    graphs = 0 if tuning.eager else GRAPHS * max(1, shape.num_hidden_layers / GRAPHS_LAYERS)
+    graphs = 0.0 if tuning.eager or not tuning.graphs else GRAPHS + GRAPHS_EACH * tuning.graphs
+    graphs *= max(1, shape.num_hidden_layers / GRAPHS_LAYERS)
     return Need(
         weights=apart + inside * layers // shape.num_hidden_layers,
         overhead=int(CONTEXT + activations * tuning.batched_tokens / BATCH + graphs),
@@ -142,7 +147,8 @@ def request_bytes(shape: Shape, tokens: int, tuning: Tuning) -> int:
     row = 2 * heads * shape.head_dim * tuning.cache_element
     sliding = shape.num_hidden_layers - shape.full_layers
     near = min(tokens, shape.sliding_window - 1 + max(IN_FLIGHT, stages) * tuning.batched_tokens)
-    full_rows, near_rows = _up(tokens, BLOCK), _up(near, BLOCK) + BLOCK
+    full_rows = _up(tokens, BLOCK)
+    near_rows = _up(near, BLOCK) + BLOCK if tuning.hybrid else full_rows
     return row * (_share(shape.full_layers, stages) * full_rows + _share(sliding, stages) * near_rows)
 
 

@@ -1,7 +1,7 @@
 """Everything that can be known before the engine starts here, in seconds: all problems at once.
 
 serve.contents judges the checkpoint and the options; here is what depends on this machine: installation, port,
-processor, memory. Loads no tensor.
+processor, memory; or on a GPU that is only named. Loads no tensor, so that no value is looked at.
 """
 
 import errno
@@ -12,16 +12,17 @@ import re
 import socket
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
+from math import gcd
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
 from serve import contents, memory
 from serve.command import Options
-from serve.contents import Problem
+from serve.findings import Finding, finding, of_error, require
 from serve.last_words import INSTALL, INSTALL_CPU
 from serve.launcher import KNOWN
-from serve.machine import Machine
+from serve.machine import Machine, sizes
 from serve.memory import GIB
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
@@ -30,25 +31,33 @@ from tune.weights.tensors import Shape, Tensor
 
 KERNEL_STEP = 32  # hidden and intermediate sizes of the CPU expert kernels
 HOSTS = "--host 127.0.0.1 for this machine alone, --host 0.0.0.0 for every network"
+UNREAD = "no value of a tensor is read, so NaN and infinity are not looked for: tune check FOLDER reads every one"
 
 
 class Preflight(BaseModel):
-    """What was found, and the figures it rests on: bytes of weights, of cache for the options, needed, free."""
+    """What was found, and the figures it rests on: bytes of weights, of cache for the options, needed, free; on a GPU
+    also the full-length requests that the cache holds."""
 
     model_config = ConfigDict(frozen=True)
 
     checkpoint: Checkpoint
     machine: Machine
-    problems: tuple[Problem, ...]
+    problems: tuple[Finding, ...]
     figures: dict[str, int]
+    unchecked: tuple[str, ...] = (UNREAD,)
 
     @property
-    def errors(self) -> list[Problem]:
-        return [p for p in self.problems if p.level == "error"]
+    def errors(self) -> list[Finding]:
+        return [p for p in self.problems if p.severity == "error"]
+
+    @property
+    def where(self) -> str:
+        """On which machine, in words."""
+        return f"on {self.machine.gpus} x {self.machine.name}" if self.machine.name else "here"
 
     def require(self) -> None:
         """Raise one UserError that lists every error."""
-        contents.require(self.problems, f"{self.checkpoint.folder} cannot be served here")
+        require(self.problems, f"{self.checkpoint.folder} cannot be served {self.where}")
 
 
 def check(folder: Path, options: Options, machine: Machine, *, digests: bool = True) -> Preflight:
@@ -58,15 +67,16 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     loads.
     """
     found = checkpoint.read(folder)
-    problems: list[Problem] = []
+    problems: list[Finding] = []
     figures = {"free_bytes": machine.memory}
     try:
         (checkpoint.verify if digests else checkpoint.look)(folder)
     except UserError as e:
-        problems.append(contents.error(e.what, e.why, e.fix))
-    problems += _installation(machine)
-    problems += _key(options)
-    problems += _port(options)
+        problems.append(of_error("S001", e))
+    if not machine.name:  # another has its own engine, ports and environment
+        problems += _installation(machine)
+        problems += _key(options)
+        problems += _port(options)
     inside = contents.look(found, options)
     problems += inside.problems
     if inside.shape and inside.tensors:
@@ -78,25 +88,25 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     return Preflight(checkpoint=found, machine=machine, problems=tuple(problems), figures=figures)
 
 
-def _installation(machine: Machine) -> Iterator[Problem]:
+def _installation(machine: Machine) -> Iterator[Finding]:
     version = tuple(int(n) for n in machine.vllm.split(".")[:2]) if machine.vllm else (0, 0)
     if not KNOWN[0] <= version < KNOWN[1]:
         why = f"{machine.vllm or 'none'} is installed; serving is tested with {KNOWN[0][0]}.{KNOWN[0][1]}"
-        yield contents.error("this vLLM is not one that serve knows", why, INSTALL)
+        yield finding("S050", "this vLLM is not one that serve knows", why=why, fix=INSTALL)
     fix = "pip uninstall -y openai-harmony && pip install --force-reinstall --no-deps oss-harmony==0.0.11"
     try:
         files = importlib.metadata.files("oss-harmony") or []
     except importlib.metadata.PackageNotFoundError:
-        yield contents.error(
-            "oss-harmony is not installed", "openai-harmony has the same module without the vocabulary", fix
-        )
+        why = "openai-harmony has the same module without the vocabulary"
+        yield finding("S051", "oss-harmony is not installed", why=why, fix=fix)
         return
     for file in files:
         if file.parts[0] == "openai_harmony" and file.hash is not None:
             with Path(str(file.locate())).open("rb") as f:
                 digest = hashlib.file_digest(f, file.hash.mode).digest()
             if urlsafe_b64encode(digest).rstrip(b"=").decode() != file.hash.value:
-                yield contents.error(f"{file} is not oss-harmony's", "another distribution wrote over it", fix)
+                why = "another distribution wrote over it"
+                yield finding("S051", f"{file} is not oss-harmony's", why=why, fix=fix)
 
 
 def api_key(name: str) -> str:
@@ -111,15 +121,15 @@ def api_key(name: str) -> str:
     return key
 
 
-def _key(options: Options) -> Iterator[Problem]:
+def _key(options: Options) -> Iterator[Finding]:
     try:
         if options.key_env:
             api_key(options.key_env)
     except UserError as e:
-        yield contents.error(e.what, e.why, e.fix)
+        yield of_error("S053", e)
 
 
-def _port(options: Options) -> Iterator[Problem]:
+def _port(options: Options) -> Iterator[Finding]:
     host, port = options.host, options.port
     try:
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM) as s:
@@ -128,31 +138,33 @@ def _port(options: Options) -> Iterator[Problem]:
     except (OSError, TypeError, UnicodeError) as e:  # the last two for a name that no resolver can be asked
         why = str(getattr(e, "strerror", None) or e)
         if isinstance(e, OSError) and e.errno in {errno.EADDRINUSE, errno.EACCES}:
-            yield contents.error(f"port {port} of {host} cannot be used", why, "--port 0 takes a free one")
+            yield finding("S052", f"port {port} of {host} cannot be used", why=why, fix="--port 0 takes a free one")
         else:
-            yield contents.error(f"{host} is no address of this machine", why, HOSTS)
+            yield finding("S052", f"{host} is no address of this machine", why=why, fix=HOSTS)
         return
     if not (options.key_env or options.keys) and host not in {"127.0.0.1", "localhost", "::1"}:
         why = f"{host} is not this machine alone, and neither --api-key-env nor --keys is given"
-        yield Problem(level="warning", what="anyone who reaches the port can use the model", why=why)
+        fix = "export KEY=..., then --api-key-env KEY"
+        yield finding("S054", "anyone who reaches the port can use the model", why=why, fix=fix)
 
 
-def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Problem]:
+def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Finding]:
     if machine.device != "cpu":
         return
     uneven = [n for n in ("hidden_size", "intermediate_size") if getattr(shape, n) % KERNEL_STEP]
     if uneven:
-        why, fix = "the CPU engine's expert kernels need multiples of 32", "serve it on a GPU"
-        yield contents.error(f"{found.folder}/config.json: {' and '.join(uneven)} cannot be served on a CPU", why, fix)
+        what = f"{found.folder}/config.json: {' and '.join(uneven)} cannot be served on a CPU"
+        fix = f"serve it on a GPU: serve preflight {found.folder} --gpu L4 judges one"
+        yield finding("S060", what, why="the CPU engine's expert kernels need multiples of 32", fix=fix)
     if machine.amx:
         return
     why = "this processor has no AMX (Intel's matrix instructions, from Sapphire Rapids on)"
     if found.format == "mxfp4":
         fix = "tune export --format merged serves here; or serve this one on a GPU, or on a CPU with AMX"
-        yield contents.error("MXFP4 experts cannot be served on this processor", why, fix)
+        yield finding("S060", "MXFP4 experts cannot be served on this processor", why=why, fix=fix)
     else:
         what = "the engine's portable expert kernel is used: right, but slower than with AMX"
-        yield Problem(level="warning", what=what, why=why)
+        yield finding("S061", what, why=why, fix=f"nothing; or serve preflight {found.folder} --gpu L4 judges a GPU")
 
 
 def _smaller(tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:
@@ -168,15 +180,17 @@ def _ram(
     options: Options,
     machine: Machine,
     figures: dict[str, int],
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     weights = sum(t.bytes for t in tensors.values())
-    cache = memory.kv_budget(shape, max_model_len=options.max_model_len, sequences=options.sequences)
-    cache = options.tuning.cache_bytes or cache
+    cache = options.tuning.cache_bytes or memory.kv_budget(
+        shape, max_model_len=options.max_model_len, sequences=options.sequences, hybrid=options.tuning.hybrid
+    )
     need = weights + cache + memory.ENGINE_OVERHEAD_CPU
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}
     if need > machine.memory:
         why = f"{need / GIB:.1f} GiB for weights and cache, {machine.memory / GIB:.1f} GiB can be used"
-        yield contents.error("the model does not fit into memory", why, _smaller(tensors, options, machine))
+        fix = _smaller(tensors, options, machine)
+        yield finding("S070", "the model does not fit into memory", why=why, fix=fix)
 
 
 def on_gpu(
@@ -185,7 +199,7 @@ def on_gpu(
     options: Options,
     machine: Machine,
     figures: dict[str, int],
-) -> Iterator[Problem]:
+) -> Iterator[Finding]:
     """Whether the machine's GPUs hold the model. Adds to `figures` what one GPU takes."""
     tuning = options.tuning
     total = machine.total or machine.memory
@@ -194,18 +208,36 @@ def on_gpu(
     figures["need_bytes"] = fit.need.weights + fit.need.overhead + (tuning.cache_bytes or fit.need.kv_request)
     # vLLM wants its share of the whole memory free, even when it is told what the cache takes.
     at_start = max(int(total * tuning.utilisation), int(figures["need_bytes"]))
+    figures["requests"] = fit.requests
     if not machine.memory:
         why, fix = "vLLM for GPUs is installed, nvidia-smi shows none", f"pip uninstall -y vllm, then {INSTALL_CPU}"
-        yield contents.error("no GPU answers", why, fix)
+        yield finding("S072", "no GPU answers", why=why, fix=fix)
         return
     if tuning.gpus > machine.gpus:
         what = f"the engine is told to take {tuning.gpus} GPUs, {machine.gpus} can be seen"
-        yield contents.error(what, "the sizes after -- multiply", "smaller sizes after the --, or more GPUs")
+        fix = f"-- --tensor-parallel-size {machine.gpus}, the only size; or more GPUs"
+        yield finding("S071", what, why="the sizes after -- multiply", fix=fix)
     if not fit.requests:
-        fix = _smaller(tensors, options, machine)
-        fix += "; or -- --tensor-parallel-size N" if tuning.gpus < machine.gpus else ""
-        yield contents.error("the model does not fit into memory", f"each GPU: {fit.words}", fix)
+        fixes = _wider(shape, tensors, options, machine), _smaller(tensors, options, machine)
+        fix = "; or ".join(filter(None, fixes))
+        yield finding("S070", "the model does not fit into memory", why=f"each GPU: {fit.words}", fix=fix)
     elif machine.memory < at_start:
         why = f"{machine.memory / GIB:.1f} GiB are free, the engine takes {at_start / GIB:.1f} GiB at its start"
-        fix = "end what else runs there, or -- --gpu-memory-utilization with a smaller share"
-        yield contents.error("another program holds memory of the GPU", why, fix)
+        fix = "end what else runs there (nvidia-smi), or -- --gpu-memory-utilization with a smaller share"
+        yield finding("S073", "another program holds memory of the GPU", why=why, fix=fix)
+
+
+def _wider(shape: Shape, tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:
+    """The fewest of the machine's GPUs that would hold the model together; where it is only named and its GPUs do not,
+    those of the table that do."""
+
+    def holds(total: int, ways: int) -> bool:
+        tuning = options.tuning.model_copy(update={"tensor_parallel": ways, "pipeline_parallel": 1, "data_parallel": 1})
+        return memory.fit(memory.need(shape, tensors, tuning, options.max_model_len), total, tuning).requests > 0
+
+    parts = gcd(shape.num_attention_heads, shape.num_key_value_heads, shape.vocab_size, shape.intermediate_size)
+    for ways in (n for n in range(2, machine.gpus + 1) if parts % n == 0):
+        if holds(machine.total or machine.memory, ways):
+            return f"-- --tensor-parallel-size {ways}"
+    larger = [name for name, size in sizes().items() if holds(size, 1)] if machine.name else []
+    return f"--gpu {' or '.join(larger)}" if larger else ""

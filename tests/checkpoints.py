@@ -30,6 +30,16 @@ CONFIG: dict[str, Any] = {
     "vocab_size": harmony.VOCABULARY,
     "sliding_window": 128,
     "max_position_embeddings": 4096,
+    "num_experts_per_tok": 2,
+    "rope_theta": 150000,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 1.0,
+        "original_max_position_embeddings": 4096,
+        "beta_fast": 32.0,
+        "beta_slow": 1.0,
+        "truncate": False,
+    },
 }
 
 

@@ -32,7 +32,7 @@ def make_checkpoint(
     **config: object,
 ) -> Checkpoint:
     """A finished checkpoint folder of a tiny GPT-OSS; `config` are keys of its config.json."""
-    checkpoints.fill(folder, format, **{"tie_word_embeddings": True, **config})
+    checkpoints.fill(folder, format, **config)
     return checkpoint.finish(
         folder,
         name=name,

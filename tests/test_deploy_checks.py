@@ -155,12 +155,12 @@ def test_what_does_not_fit_is_refused_with_what_does(tmp_path):
 def test_what_the_options_ask_of_the_checkpoint_is_refused_as_serve_preflight_does(tmp_path):
     serve = {"max_model_len": 200_000}
     found = examine(tmp_path, serve=serve)
-    assert [(f.id, f.what) for f in found.errors] == [("D008", "max_model_len 200000 is over the model's 4096")]
+    assert [(f.id, f.what) for f in found.errors] == [("D008", "S040 max_model_len 200000 is over the model's 4096")]
     options = command.options(Serve(**serve), port=0)
     assert "[serve] max_model_len = 4096 in recipe.toml" in found.errors[0].fix
     machine = Machine(device="cuda", cores=8, memory=80 * 2**30, vllm="0.32.0")
     (problem,) = preflight.check(tmp_path / "merged", options, machine).errors
-    assert problem.what == found.errors[0].what
+    assert f"{problem.id} {problem.what}" == found.errors[0].what
     with pytest.raises(UserError, match="200000 is over the model's 4096"):
         sizing.plan(Recipe.model_validate({"serve": serve}), tmp_path / "merged", "modal")
 
@@ -254,7 +254,7 @@ def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):
 )
 def test_the_published_models_fit_where_they_are_known_to(layers, experts, weights, smallest):
     load = published(layers, experts, weights)
-    sizes = [g.memory_gib for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
+    sizes = [g.memory for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
     assert min(sizes, default=None) == smallest
 
 

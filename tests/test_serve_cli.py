@@ -132,7 +132,7 @@ def test_what_preflight_cannot_go_past_is_json_too(words):
     out = serve("preflight", "--json", *words)
     assert out.exit_code == 2
     (problem,) = json.loads(out.stdout)["problems"]
-    assert problem["level"] == "error"
+    assert problem["severity"] == "error"
     assert problem["what"]
     assert problem["fix"]
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from serve import engine_flags
 from serve.command import Options
-from serve.engine_flags import EAGER, READ, REFUSED, SHORT
+from serve.engine_flags import COUNTED, REFUSED, SHORT
 from serve.memory import Tuning
 from serve.vllm_flags import TAKES
 
@@ -99,7 +99,7 @@ def meant(word):
 
 def test_every_flag_that_is_judged_is_one_of_the_engines():
     assert len(FLAGS) > 400
-    assert [f for f in (*REFUSED, *READ, *EAGER) if f not in FLAGS] == []
+    assert [f for f in (*REFUSED, *COUNTED) if f not in FLAGS] == []
 
 
 @pytest.mark.engine
@@ -136,11 +136,17 @@ def test_the_short_form_of_quantization_is_refused(word):
 
 
 def test_every_other_flag_of_the_engine_passes():
-    rest = [f for f in FLAGS if f not in {*REFUSED, *READ, *EAGER, *SHORT}]
+    rest = [f for f in FLAGS if f not in {*REFUSED, *COUNTED, *SHORT}]
     assert len(rest) > 300
     for flag in rest:
         words = {0: (flag, flag), 1: (flag, "1", f"{flag}=1"), None: (flag, "1", "2", f"{flag}=1")}[TAKES[flag]]
         assert engine_flags.read(words) == Tuning(), flag
+
+
+MULTI = (
+    '{"kv_connector":"MultiConnector","kv_connector_extra_config":'
+    '{"connectors":[{"kv_connector":"NixlConnector"},{"kv_connector":"%s"}]}}'
+)
 
 
 @pytest.mark.parametrize(
@@ -167,6 +173,19 @@ def test_every_other_flag_of_the_engine_passes():
         ("--enforce-eager --no-enforce-eager", "eager", False),
         ("--load-format runai_streamer", "eager", False),
         ("--watermark -0.5", "eager", False),
+        ("--cudagraph-capture-sizes 1 2 4 --seed 7", "graphs", 3),
+        ("--disable-hybrid-kv-cache-manager", "hybrid", False),
+        ("--disable-hybrid-kv-cache-manager --no-disable-hybrid-kv-cache-manager", "hybrid", True),
+        ("--enable-prefix-caching", "hybrid", True),
+        ("--kv-offloading-backend lmcache --kv-offloading-size 8", "hybrid", False),
+        ("--kv-offloading-backend native --kv-offloading-size 8", "hybrid", True),
+        ('--kv-transfer-config {"kv_connector":"NixlConnector","kv_role":"kv_both"}', "hybrid", True),
+        ('--kv-transfer-config={"kv_connector":"LMCacheConnectorV1"}', "hybrid", False),
+        ('--kv-transfer-config {"kv_connector":"NixlConnector","kv_connector_module_path":"m"}', "hybrid", False),
+        ("--kv-transfer-config.kv_connector LMCacheMPConnector", "hybrid", False),
+        ("--kv-transfer-config.kv_connector=MooncakeConnector", "hybrid", True),
+        (f"--kv-transfer-config {MULTI % 'MoRIIOConnector'}", "hybrid", True),
+        (f"--kv-transfer-config {MULTI % 'FlexKVConnectorV1'}", "hybrid", False),
     ],
 )
 def test_what_decides_memory_is_read(words, field, value):
@@ -178,7 +197,7 @@ def test_what_decides_memory_is_read(words, field, value):
 
 def test_a_flag_that_decides_memory_is_written_in_full():
     tried = 0
-    for flag in (*READ, *EAGER):
+    for flag in COUNTED:
         for word in (flag[:n] for n in range(2, len(flag))):
             if word in FLAGS or not meant(word) or word == "--":
                 continue
@@ -197,6 +216,9 @@ def test_a_flag_that_decides_memory_is_written_in_full():
         ("--gpu-memory-utilization 1.5", "--gpu-memory-utilization 1.5: "),
         ("--load-format dummy", "the weights are the files in FOLDER"),
         ("--load_format=dummy", "the weights are the files in FOLDER"),
+        ("--kv-transfer-config {", "--kv-transfer-config: not a JSON object"),
+        ("--kv-transfer-config [1]", "--kv-transfer-config: not a JSON object"),
+        ('--kv-transfer-config {"kv_connector":[]}', "--kv-transfer-config: not a JSON object"),
     ],
 )
 def test_a_value_that_cannot_be_is_named(words, says):
@@ -244,7 +266,6 @@ def test_what_the_engine_would_not_take_is_named_before_it_starts(words, says):
         ("--speculative_config.method", "-x", "--speculative-config.tokens=3", "-sc.a+", "b,c"),
         ("--speculative-config", '{"a": "-b c"}'),
         ("--fingerprint-value", "-a b"),
-        ("--cudagraph-capture-sizes", "1", "2", "4", "--seed", "7"),
         ("--fingerprint-value=",),
     ],
 )

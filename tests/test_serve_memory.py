@@ -1,11 +1,16 @@
 """What serving takes: the formulas against published figures, against one measured engine, and one answer for all."""
 
+import json
+import subprocess
+import sys
+
 import pytest
 from checkpoints import GPT_OSS, write_weights
 
 from deploy import sizing
 from serve import memory, preflight
 from serve.command import Options
+from serve.engine_flags import WINDOWED
 from serve.machine import Machine
 from serve.memory import GIB, Tuning
 from tune.nano import scratch
@@ -38,17 +43,40 @@ def near(measured):
     return pytest.approx(measured, rel=0.05)
 
 
-def test_what_one_h100_was_seen_to_take():
-    """20b in MXFP4, 8,192 tokens, defaults. The engine counts its tokens as requests that fit times their length."""
-    fit = memory.fit(need(SMALL), H100, Tuning())
-    assert fit.need.weights / GIB == near(13.03)
-    assert fit.need.weights / GIB > 13.03
-    assert memory.GRAPHS / GIB == 0.77
-    assert fit.room / GIB == near(56.7)
-    assert fit.room / fit.need.kv_request * 8192 == near(1.238e6)
-    eager = memory.fit(need(SMALL, eager=True), H100, Tuning())
-    assert eager.room / GIB == near(58.0)
-    assert eager.room - fit.room == pytest.approx(memory.GRAPHS, abs=2)
+REPORTED = [  # by vLLM 0.32 on one H100 of 80 GB: 20b in MXFP4, 8,192 tokens; GiB of cache, and its tokens
+    ((), 56.7, 1.238e6),
+    (("--cudagraph-capture-sizes", "1", "2", "4", "8", "16", "32", "64", "128", "256"), 57.1, 1.245e6),
+    (("--enforce-eager",), 58.0, 1.265e6),
+]
+WEIGHTS = 13.03  # GiB, of Hopper's Triton kernel; Marlin's padding, which is reckoned with, takes 13.67
+
+
+@pytest.mark.parametrize(("extra", "cache", "tokens"), REPORTED)
+def test_what_one_h100_was_seen_to_take(extra, cache, tokens):
+    """What is around weights and cache is the rest of the engine's share. The engine counts its tokens as requests that
+    fit times their length. The captured graphs' own 0.77 and 0.23 GiB are less than the engine sets aside for them
+    before, which is what its cache lacks. Not measured: H200, other GPUs, 120b, several GPUs, fp8 caches."""
+    fit = memory.fit(need(SMALL, **Options(extra=extra).tuning.model_dump(exclude_unset=True)), H100, Tuning())
+    assert WEIGHTS < fit.need.weights / GIB == near(WEIGHTS)
+    assert fit.need.overhead / GIB == near(0.92 * 79.2 - WEIGHTS - cache)
+    assert fit.room / GIB == near(cache)
+    assert fit.room / fit.need.kv_request * 8192 == near(tokens)
+
+
+def test_what_was_seen_of_the_large_model():
+    """vllm#23278, an older vLLM with graphs, 8,192 batched tokens."""
+    assert need(LARGE).overhead / GIB == near(7.45)
+
+
+@pytest.mark.parametrize("length", [2048, 131_072])
+def test_sliding_layers_keep_every_token_without_the_hybrid_cache(length):
+    wide = Options(extra=("--disable-hybrid-kv-cache-manager",)).tuning
+    assert memory.request_bytes(LARGE, length, wide) == 36 * length * 2048
+    assert memory.kv_bytes(LARGE, length, hybrid=False) == 36 * length * 2048
+    narrow = memory.request_bytes(LARGE, length, Tuning())
+    assert narrow < memory.request_bytes(LARGE, length, wide) or length == 2048
+    asked = [memory.kv_budget(LARGE, max_model_len=length, sequences=16, hybrid=h) for h in (True, False)]
+    assert asked[1] == 16 * 36 * length * 2048 * 3 // 2 > asked[0]
 
 
 def test_what_the_padding_kernel_was_seen_to_take():
@@ -105,6 +133,46 @@ def test_the_engines_other_flags_reach_the_fit():
     assert memory.fit(need(SMALL), H100, Tuning(cache_bytes=70 * GIB)).requests == 0 < plain.requests
 
 
+ENGINES = """
+import json
+from types import SimpleNamespace as Names
+import torch
+from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
+from vllm.distributed.kv_transfer.kv_connector.v1.base import supports_hma
+from vllm.v1.core.kv_cache_utils import unify_hybrid_kv_cache_specs
+from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
+
+row = {"block_size": 16, "num_kv_heads": 8, "head_size": 64, "dtype": torch.bfloat16}
+taken = {}
+for length in (2048, 8192, 131072):
+    alone = Names(decode_context_parallel_size=1)
+    told = Names(max_in_flight_tokens=2 * 8192, model_config=Names(max_model_len=length), parallel_config=alone)
+    kinds = [FullAttentionSpec(**row) if n % 2 else SlidingWindowSpec(sliding_window=128, **row) for n in range(36)]
+    specs = dict(zip(map(str, range(36)), kinds))
+    taken[length] = [sum(s.max_memory_usage_bytes(told) for s in specs.values())]
+    unify_hybrid_kv_cache_specs(specs)
+    taken[length].append(sum(s.max_memory_usage_bytes(told) for s in specs.values()))
+known = {}
+for name in KVConnectorFactory._registry:
+    try:
+        known[name] = supports_hma(KVConnectorFactory.get_connector_class_by_name(name))
+    except ImportError:  # of a package that is not here
+        pass
+print(json.dumps([taken, known]))
+"""
+
+
+@pytest.mark.engine
+def test_the_engine_reserves_what_is_reckoned_byte_for_byte_and_windows_beside_the_same_connectors():
+    out = subprocess.run([sys.executable, "-c", ENGINES], capture_output=True, text=True, check=True).stdout
+    taken, known = json.loads(out.splitlines()[-1])
+    for length, found in taken.items():
+        assert found == [memory.request_bytes(LARGE, int(length), Tuning(hybrid=h)) for h in (True, False)]
+    known.pop("MultiConnector")  # it windows when all of its own do
+    assert len(known) > 10
+    assert {name for name, keeps in known.items() if keeps} == WINDOWED & known.keys()
+
+
 @pytest.fixture(scope="module")
 def published(tmp_path_factory):
     """Headers of both published models in both formats, as files whose weights are holes."""
@@ -123,7 +191,7 @@ def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
     for (_, weights), (shape, stored) in published.items():
         for name, gpu in sizing.hardware().gpu.items():
             planned = sizing.on(name, gpu, sizing.Load(shape, stored, options, weights))
-            size, figures = int(gpu.memory_gib * GIB), {}
+            size, figures = gpu.memory, {}
             machine = Machine(device="cuda", cores=8, memory=size, total=size, vllm="0.32.0")
             problems = list(preflight.on_gpu(shape, stored, options, machine, figures))
             assert (planned.requests > 0) == (problems == []), (name, weights, length)
@@ -147,7 +215,7 @@ def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
     ],
 )
 def test_preflight_counts_the_gpus_that_share_a_model(shape, weights, gpu, ways, fits):
-    size = int(sizing.hardware().gpu[gpu].memory_gib * GIB)
+    size = sizing.hardware().gpu[gpu].memory
     machine = Machine(device="cuda", cores=8, memory=size, total=size, gpus=ways, vllm="0.32.0")
     options = Options(extra=("-tp", str(ways)))
     problems = list(preflight.on_gpu(shape, tensors(shape, weights), options, machine, {}))

@@ -310,7 +310,7 @@ def test_sizes_that_only_a_gpu_serves_are_sent_to_one(tmp_path):
     finish(folder)
     (problem,) = preflight.check(folder, ANY_PORT, HERE).errors
     assert "hidden_size cannot be served on a CPU" in problem.what
-    assert problem.fix == "serve it on a GPU"
+    assert problem.fix.startswith("serve it on a GPU: serve preflight ")
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_mxfp4_without_matrix_instructions_is_refused_with_the_way_out(tmp_path)
 
 def test_bf16_without_matrix_instructions_is_told_but_served(whole):
     found = preflight.check(whole, ANY_PORT, HERE.model_copy(update={"amx": False}))
-    assert [p.level for p in found.problems] == ["warning"]
+    assert [p.severity for p in found.problems] == ["warning"]
     found.require()
 
 
@@ -412,7 +412,7 @@ def test_a_key_that_cannot_be_used_is_an_error(whole, monkeypatch, key, says):
 
 def test_an_open_network_without_a_key_is_told(whole, monkeypatch):
     found = preflight.check(whole, Options(port=0, host="0.0.0.0"), HERE)
-    assert [p.level for p in found.problems] == ["warning"]
+    assert [p.severity for p in found.problems] == ["warning"]
     monkeypatch.setenv("K", "sk-1")
     assert preflight.check(whole, Options(port=0, host="0.0.0.0", key_env="K"), HERE).problems == ()
 

@@ -60,7 +60,7 @@ def test_a_script_reads_findings_and_problems_off_one_stream(checkpoints: Path, 
     assert (out.exit_code, len(json.loads(out.stdout)["findings"]), json.loads(out.stdout)["problems"]) == (0, 3, [])
     out = CliRunner().invoke(cli.main, ["check", str(checkpoints / "adapter"), "--json"])
     (problem,) = json.loads(out.stdout)["problems"]
-    assert (out.exit_code, problem["level"], problem["fix"]) == (2, "error", "tune export")
+    assert (out.exit_code, problem["severity"], problem["fix"]) == (2, "error", "tune export")
     assert "holds a finished adapter, not a checkpoint" in problem["what"]
 
 

@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tune.trying.screen import BETWEEN, Line, beside, column, escaped, one_line, width, wrap
+from tune.screen import BETWEEN, Line, beside, column, escaped, one_line, width, wrap
 
 ODD = list("\x1b\x9b\r\n\t\u202e\u2066\u200b\ufeff\x00\ud800\xa0 日Ａé\u0301🙂")
 WILD = st.lists(st.sampled_from(ODD) | st.characters(), max_size=60).map("".join)
@@ -59,7 +59,7 @@ LINES = st.lists(WILD.map(escaped).map(lambda t: Line(wrap(t, 18)[0], "dim")), m
 def test_two_columns_stand_straight_and_stay_in_the_terminal(left: list[Line], right: list[Line]) -> None:
     total = 40
     assert column(total) == 18
-    rows = beside(left, right, column(total), lambda line: line.text)
+    rows = beside([left, right], column(total), lambda line: line.text)
     assert len(rows) == max(len(left), len(right))
     for n, row in enumerate(rows):
         assert width(row) < total

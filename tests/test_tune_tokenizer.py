@@ -116,6 +116,33 @@ def test_equal_contents_are_judged_once_and_named_where_they_lie(
     assert "cannot be read" in str(tokenizer.faults(tmp_path)[0])
 
 
+def test_what_was_found_right_is_remembered_and_nothing_else(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    judged: list[bytes] = []
+
+    def judge(data: bytes) -> tuple[str, str]:
+        judged.append(data)
+        return ("", "") if data == b"1" else ("is wrong", "why")
+
+    monkeypatch.setattr(tokenizer, "_judge", judge)
+
+    def faults(text: bytes) -> int:
+        tokenizer._judged.clear()  # as in another process
+        (tmp_path / "tokenizer.json").write_bytes(text)
+        return len(tokenizer.faults(tmp_path))
+
+    assert (faults(b"1"), faults(b"1"), len(judged)) == (0, 0, 1)
+    (mark,) = (tmp_path / "cache/gptoss-kit/tokenizers").iterdir()
+    assert (faults(b"2"), faults(b"2"), len(judged)) == (1, 1, 3)
+    mark.chmod(0o666)  # then anybody could have made it
+    assert (faults(b"1"), len(judged)) == (0, 4)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert (faults(b"1"), len(judged)) == (0, 5)
+    tokenizer._judged.clear()
+
+
 def test_a_vocabulary_that_gives_other_merges_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = tokenizer.ranks()
     whole.pop(b" the")

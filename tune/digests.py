@@ -27,7 +27,6 @@ from tune import cache
 READERS = 8  # files at a time, at most; one a core: hashing holds no lock
 RACY = 2_000_000_000  # nanoseconds; the coarsest clock of a file system in use, FAT's, ticks every two seconds
 KEPT = 256  # folders remembered
-PRIVATE = 0o022  # who else may not write what is believed
 
 
 class Seen(BaseModel):
@@ -124,11 +123,8 @@ def _place(folder: Path) -> Path | None:
 def _recall(place: Path) -> dict[str, Seen]:
     """What is remembered; nothing of it when another user could have written it."""
     try:
-        for path in (place.parent, place):
-            told = path.stat()
-            if told.st_uid != os.geteuid() or told.st_mode & PRIVATE:
-                return {}
-        return Memory.model_validate_json(place.read_bytes()).files
+        ours = cache.is_ours(place.parent, place)
+        return Memory.model_validate_json(place.read_bytes()).files if ours else {}
     except (OSError, ValidationError):
         return {}
 

@@ -40,17 +40,17 @@ class UserError(click.ClickException):
 
 
 @contextmanager
-def as_json(asked: bool) -> Iterator[None]:
+def as_json(asked: bool, id: str = "") -> Iterator[None]:
     """What a check with --json could not go past is printed as its one problem: a script reads it off the same stream
-    as all others. The exit code stays."""
+    as all others, under the `id` of that rule. The exit code stays."""
     try:
         yield
     except (UserError, OSError) as e:
         if not asked or isinstance(e, BrokenPipeError):
             raise
         error = unusable(e) if isinstance(e, OSError) else e
-        problem = {"level": "error", "what": error.what, "why": error.why, "fix": error.fix}
-        click.echo(json.dumps({"problems": [problem]}, indent=1))
+        problem = {"severity": "error", "what": error.what, "why": error.why, "fix": error.fix}
+        click.echo(json.dumps({"problems": [{"id": id, **problem} if id else problem]}, indent=1))
         sys.exit(error.exit_code)
 
 

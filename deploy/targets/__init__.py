@@ -3,8 +3,8 @@
 from importlib import import_module
 from typing import NamedTuple, Protocol, cast
 
-from deploy.findings import Finding
 from deploy.spec import Deployment, Target
+from serve.findings import Finding
 
 
 class Context(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve import contents, supervisor
+from serve import contents, findings, supervisor
 from serve.command import Command, Options
 from tune import checkpoint
 from tune.errors import UserError, exit_codes, reason
@@ -29,7 +29,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
             why="the report that allowed this deployment is about the other checkpoint",
             fix="deploy render for the checkpoint that is to run",
         )
-    contents.require(contents.look(found, options, remake=REMAKE).problems, f"{folder} cannot be served")
+    findings.require(contents.look(found, options, remake=REMAKE).problems, f"{folder} cannot be served")
 
     def proof() -> None:
         checkpoint.verify(folder, remake=REMAKE)

@@ -12,7 +12,7 @@ from typing import Any
 from tune import harmony
 from tune.errors import UserError
 from tune.harmony import Effort
-from tune.trying.screen import escaped, one_line
+from tune.screen import escaped, one_line
 from tune.trying.take import Ended, Question, Sampling, Side, Take
 
 KEY = "OPENAI_API_KEY"

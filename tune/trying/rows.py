@@ -17,8 +17,8 @@ from tune.data.row import Row
 from tune.errors import UserError
 from tune.harmony import EFFORTS, IGNORE, RANKS
 from tune.recipe import Recipe
+from tune.screen import Line, escaped
 from tune.trying import show
-from tune.trying.screen import Line, escaped
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is trained, where there is no colour
 EDGES = str.maketrans({" ": "·", "\t": "⇥", "\n": "⏎\n"})

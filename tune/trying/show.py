@@ -14,9 +14,9 @@ from typing import Protocol
 
 import click
 
+from tune import screen
 from tune.harmony import Effort
-from tune.trying import screen
-from tune.trying.screen import Line
+from tune.screen import Line
 from tune.trying.take import Question, Reply, Take
 
 WIDE = 100  # cells, from which on two columns are read more easily than two texts
@@ -179,7 +179,7 @@ def _block(takes: Sequence[Take], *, ended: bool) -> list[str]:
     """Both columns; `ended`: with the figures below each."""
     columns = screen.column(shutil.get_terminal_size().columns)
     sides = [_column(take, columns, ended) for take in takes]
-    return screen.beside(sides[0] if sides else [], sides[1] if sides[1:] else [], columns, styled)
+    return screen.beside([sides[0] if sides else [], sides[1] if sides[1:] else []], columns, styled)
 
 
 def _column(take: Take, columns: int, ended: bool) -> list[Line]:

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from tune import harmony
 from tune.checkpoint import Format
 from tune.errors import UserError, reason
-from tune.weights import shards, tensors, tokenizer
-from tune.weights.tensors import Fault, Shape, Tensor
+from tune.weights import architecture, shards, tensors, tokenizer
+from tune.weights.tensors import Fault, Kind, Shape, Tensor
 
 
 class Structure(NamedTuple):
@@ -26,16 +26,17 @@ class Structure(NamedTuple):
 def look(folder: Path, format: Format) -> Structure:
     """All that is wrong with config, weights, tokenizer and ends. An adapter's base and weights are not looked at."""
     config, faults = shards.read_config(folder)
-    faults += [*tokenizer.faults(folder), *([] if format == "lora" else _ends(folder))]
+    faults += _of("tokenizer", tokenizer.faults(folder))
+    faults += _of("ends", [] if format == "lora" else _ends(folder))
     stored, damage = ({}, []) if format == "lora" else shards.survey(folder)
-    faults += damage
+    faults += _of("files", damage)
     try:
         shape = tensors.shape_of(config) if config else None
     except UserError as e:
         return Structure(None, stored, [*faults, Fault(e.what, e.why)])
     if shape is None:
         return Structure(None, stored, faults)
-    faults += tensors.unservable(folder / "config.json", config, shape, format)
+    faults += architecture.unservable(folder / "config.json", config, shape, format)
     unread = any(not fault.fix for fault in damage)  # what only lies beside the model has one, and hides nothing
     if format != "lora" and not unread:
         try:
@@ -43,6 +44,10 @@ def look(folder: Path, format: Format) -> Structure:
         except UserError as e:
             faults.append(Fault(e.what, e.why))
     return Structure(shape, stored, faults)
+
+
+def _of(kind: Kind, faults: list[Fault]) -> list[Fault]:
+    return [fault._replace(kind=kind) for fault in faults]
 
 
 def _ends(folder: Path) -> list[Fault]:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
-from tune import harmony
-from tune.checkpoint import Format
 from tune.errors import UserError
 
 Weights = Literal["merged", "mxfp4"]
+Kind = Literal[
+    "config", "rope", "packing", "layers", "embeddings", "files", "names", "shapes", "dtypes", "tokenizer", "ends"
+]  # of what a fault is
 Size = Annotated[int, Field(gt=0, le=2**31)]  # more than any model has of anything
 
 PROJECTIONS = ("gate_up_proj", "down_proj")
@@ -46,6 +47,7 @@ class Fault(NamedTuple):
     what: str
     why: str = ""
     fix: str = ""
+    kind: Kind = "config"
 
     def __str__(self) -> str:
         return f"{self.what} ({self.why})" if self.why else self.what
@@ -165,31 +167,17 @@ def differences(
     missing, unknown = [n for n in wanted if n not in found], [n for n in found if n not in wanted]
     if missing:
         why = f"e.g. {missing[0]}; an engine would start with whatever is in memory there"
-        faults.append(Fault(f"{folder} lacks {len(missing)} of {len(wanted)} tensors", why))
+        faults.append(Fault(f"{folder} lacks {len(missing)} of {len(wanted)} tensors", why, kind="names"))
     if unknown:
         why = f"e.g. {unknown[0]}; an engine would skip them without a word"
-        faults.append(Fault(f"{folder} holds {len(unknown)} tensors that GPT-OSS has no place for", why))
+        faults.append(Fault(f"{folder} holds {len(unknown)} tensors that GPT-OSS has no place for", why, kind="names"))
     both = [n for n in wanted if n in found]
     if wrong := [n for n in both if found[n].shape != wanted[n].shape]:
         first = wrong[0]
         why = f"e.g. {first} is {list(found[first].shape)}, config.json makes it {list(wanted[first].shape)}"
-        faults.append(Fault(f"{folder} has {len(wrong)} tensors of the wrong shape", why))
+        faults.append(Fault(f"{folder} has {len(wrong)} tensors of the wrong shape", why, kind="shapes"))
     if wrong := [n for n in both if dtypes and found[n].dtype != wanted[n].dtype]:
         first = wrong[0]
         why = f"e.g. {first} is {found[first].dtype}, not {wanted[first].dtype}; an engine would round without a word"
-        faults.append(Fault(f"{folder} has {len(wrong)} tensors of the wrong dtype", why))
-    return faults
-
-
-def unservable(path: Path, config: Mapping[str, Any], shape: Shape, format: Format) -> list[Fault]:
-    """What of the config.json at `path` keeps a checkpoint in this format from being served as GPT-OSS."""
-    faults, method = [], packing(config)
-    if format != "lora" and method != ("mxfp4" if format == "mxfp4" else None):
-        why = "an engine would read the experts with the wrong loader"
-        faults.append(Fault(f"{path} says quant_method {method!r} of {format} weights", why))
-    if shape.vocab_size != harmony.VOCABULARY:
-        faults.append(Fault(f"{path} has vocab_size {shape.vocab_size}, harmony has {harmony.VOCABULARY}"))
-    if not shape.attention_bias:  # a key that transformers reads and vLLM 0.32 does not
-        why = "no biases are stored, and the engine would add whatever is in memory"
-        faults.append(Fault(f"{path} has attention_bias false", why))
+        faults.append(Fault(f"{folder} has {len(wrong)} tensors of the wrong dtype", why, kind="dtypes"))
     return faults

@@ -1,9 +1,9 @@
 """Modal: an app with one server class. Modal builds the image itself; the weights lie in a Volume."""
 
-from deploy.findings import Finding
 from deploy.spec import Deployment
 from deploy.targets import Context
 from deploy.targets.template import fill, verbatim
+from serve.findings import Finding
 
 
 def findings(deployment: Deployment) -> list[Finding]:  # noqa: ARG001  # its limits are the recipe's own

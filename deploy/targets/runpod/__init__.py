@@ -3,10 +3,11 @@
 import json
 import math
 
-from deploy.findings import Finding, finding
+from deploy.findings import finding
 from deploy.spec import CUDA, Deployment
 from deploy.targets import Context
 from deploy.targets.template import fill, verbatim
+from serve.findings import Finding
 
 REQUEST_CAP = 330  # seconds; the load balancer answers 524 after that
 NO_WORKER_CAP = 120  # seconds; the load balancer answers 400 when no worker is ready by then

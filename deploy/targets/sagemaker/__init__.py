@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
-from deploy.findings import Finding, finding
+from deploy.findings import finding
 from deploy.spec import Deployment, Scaling
 from deploy.targets import Context
 from deploy.targets.template import fill, verbatim
+from serve.findings import Finding
 from tune.artefact import VERSION
 
 ANSWER_CAP = 60  # seconds until an answer that is not streamed is cut off

@@ -1,5 +1,4 @@
-"""Text of strangers on a terminal: escaped (`tune.terminal`), measured, wrapped, and set in two columns. Pure; writes
-nothing."""
+"""Strangers' text on a terminal: escaped (`tune.terminal`), measured, wrapped, set in columns. Pure; writes nothing."""
 
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -10,6 +9,8 @@ from tune.terminal import escaped as escaped
 from tune.terminal import one_line as one_line
 
 BETWEEN = " │ "  # two columns
+# Terminals do not agree on the cells of these: joiners and variation selectors of emoji, and their skin tones.
+UNSURE = {"\u200d", "\ufe0e", "\ufe0f", *map(chr, range(0x1F3FB, 0x1F400))}
 
 
 class Line(NamedTuple):
@@ -46,18 +47,25 @@ def wrap(text: str, columns: int) -> list[str]:
     return rows
 
 
-def column(total: int) -> int:
-    """Cells of one of two columns in a terminal `total` wide, whose last cell stays empty."""
-    return (total - 1 - len(BETWEEN)) // 2
+def column(total: int, count: int = 2) -> int:
+    """Cells of one of `count` columns in a terminal `total` wide, whose last cell stays empty."""
+    return (total - 1 - len(BETWEEN) * (count - 1)) // count
 
 
-def beside(left: Sequence[Line], right: Sequence[Line], columns: int, style: Callable[[Line], str]) -> list[str]:
-    """Two columns as whole rows; `style` colours a line and leaves its width."""
+def beside(sides: Sequence[Sequence[Line]], columns: int, style: Callable[[Line], str]) -> list[str]:
+    """Columns as whole rows; `style` colours a line and leaves its width."""
     out = []
-    for one, other in zip_longest(left, right, fillvalue=Line("")):
-        space = " " * (columns - width(one.text))
-        out.append(f"{style(one)}{space}{BETWEEN}{style(other)}".rstrip(" "))
+    for row in zip_longest(*sides, fillvalue=Line("")):
+        *before, last = row
+        cells = [style(line) + " " * (columns - width(line.text)) for line in before]
+        out.append(BETWEEN.join([*cells, style(last)]).rstrip(" "))
     return out
+
+
+def keeps_its_place(text: str) -> bool:
+    """Whether terminals draw it where it is put: none that reorders a row would take one with letters from right to
+    left apart at a column's edge, and every character's width is agreed upon."""
+    return not any(c in UNSURE or unicodedata.bidirectional(c) in {"R", "AL", "AN"} for c in text)
 
 
 def _cells(c: str) -> int:

@@ -13,6 +13,7 @@ from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 from serve.effort import Api
+from serve.states import State
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -35,16 +36,23 @@ class Refused(Exception):
     """An answer of our own instead of the engine's."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, headers: Headers = ()
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Headers = (),
+        state: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.param, self.headers = status, code, param, headers
+        self.status, self.code, self.param, self.headers, self.state = status, code, param, headers, state
 
     def body(self) -> bytes:
         """The OpenAI API's error object."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}).encode()
+        return json.dumps({"error": error, **({"state": self.state} if self.state else {})}).encode()
 
 
 class Doors:
@@ -58,6 +66,11 @@ class Doors:
         self._sagemaker = sagemaker
         self.ready, self.draining = False, False
 
+    @property
+    def state(self) -> State:
+        """What `/livez` and `/readyz` tell."""
+        return State.DRAINING if self.draining else State.READY if self.ready else State.STARTING
+
     def admit(self, scope: MutableMapping[str, Any]) -> str:
         """The path that is asked for, without the root path. Raises Refused."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -67,7 +80,9 @@ class Doors:
             return path
         if not self.ready and not ours:
             later = [(b"retry-after", b"5")]
-            raise Refused(503, "not_ready", "the server is starting: it is not proven yet", headers=later)
+            raise Refused(
+                503, "not_ready", "the server is starting: it is not proven yet", headers=later, state=self.state
+            )
         if preflight(scope):
             return path
         if path not in OPEN and not self._authorized(scope["headers"]):
@@ -81,9 +96,9 @@ class Doors:
             raise Refused(404, "not_found", "no adapter is served here: the model is the only one")
         if path not in SERVED and not re.fullmatch(r"/v1/responses/[^/]+(/cancel)?", path):
             raise Refused(404, "not_found", f"no such path: {path[:200]}")
-        if self.draining and (method == "POST" or path == "/readyz"):
+        if self.draining and not ours and (method == "POST" or path == "/readyz"):
             later = [(b"retry-after", b"5"), (b"connection", b"close")]
-            raise Refused(503, "draining", "the server is shutting down", headers=later)
+            raise Refused(503, "draining", "the server is shutting down", headers=later, state=self.state)
         return path
 
     def trusts(self, headers: Headers) -> bool:

@@ -49,8 +49,7 @@ def change(root, **values):
 
 def engine(root, mode=""):
     """Let the stand-in be the engine, with a fault of that name."""
-    found = deployment(root)
-    change(root, args=[sys.executable, str(STANDIN), str(found["port"]), found["model_path"], mode])
+    change(root, args=[sys.executable, str(STANDIN), deployment(root)["model_path"], mode])
 
 
 def start(root, *arguments, **more):

@@ -1,4 +1,4 @@
-"""The server's port, open from first to last: the sockets that the engine inherits, and who answers while there is none.
+"""The server's port, open from first to last: the sockets that the engine inherits, and who answers without one.
 
 The supervisor holds the listening socket, so a connection is never refused: while no engine accepts, a small responder
 says so (`/livez` 200, all else 503 with Retry-After). A second socket, on loopback, reaches the engine alone. Knows no

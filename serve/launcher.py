@@ -35,7 +35,7 @@ def main() -> None:
 
 @contextmanager
 def tied() -> Iterator[None]:
-    """A killed supervisor leaves no engine behind: it is told to drain, and whatever of its group is left ends with it."""
+    """A killed supervisor leaves no engine behind: it is told to drain, and what is left of its group ends with it."""
     parent = os.getppid()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG

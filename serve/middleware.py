@@ -187,14 +187,15 @@ class Told:
 
 
 async def _cut_short(send: Send, told: Told) -> None:
-    """Tell a client that its answer ends here: an error event at the end of a stream, 503 where none has begun."""
+    """Tell a client that its answer ends here: an error event at the end of a stream, 503 where none has begun.
+
+    Half a body of another kind can hold no word: it is left as it is, and the server closes the connection.
+    """
     cut = Refused(503, "shutting_down", "the server is shutting down before this answer is whole", headers=LATER)
     if not told.begun:
         await _answer(send, cut.status, cut.body(), cut.headers)
     elif told.events and not told.whole:
         await send({"type": "http.response.body", "body": b"data: " + cut.body() + b"\n\n"})
-    elif not told.whole:
-        raise cut  # half a body of another kind can hold no word: the connection is cut
 
 
 async def _read(scope: Message, receive: Receive, limit: int) -> bytes | None:

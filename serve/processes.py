@@ -79,8 +79,7 @@ def kill(engine: Engine) -> None:
         os.killpg(engine.pid, signal.SIGKILL)
         engine.wait()
         deadline = time.monotonic() + GONE
-        while time.monotonic() < deadline:  # killed is not yet gone; its memory is wanted
-            os.killpg(engine.pid, 0)
+        while _members(engine.pid) and time.monotonic() < deadline:  # killed is not yet gone; its memory is wanted
             time.sleep(0.02)
     engine.wait()
     for name in held:
@@ -105,12 +104,12 @@ def used(engine: Engine) -> Used:
 
 
 def _members(group: int) -> dict[int, int]:
-    """Every process of the group, with its processor time in ticks, that of its ended children too."""
+    """Every living process of the group, with its processor time in ticks, that of its ended children too."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):  # it ended while we looked
             fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
+            if int(fields[2]) == group and fields[0] not in "ZX":
                 found[int(stat.parent.name)] = sum(int(n) for n in fields[11:15])
     return found
 

@@ -16,7 +16,9 @@ TRANSITIONS = """
     restarting retry starting | restarting stop stopped
     draining gone stopped
 """
-KNOWN = {tuple(words.split()[:2]): words.split()[2] for words in TRANSITIONS.replace("\n", "|").split("|") if words.split()}
+KNOWN = {
+    tuple(words.split()[:2]): words.split()[2] for words in TRANSITIONS.replace("\n", "|").split("|") if words.split()
+}
 
 
 def arrived(state):

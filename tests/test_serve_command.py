@@ -84,6 +84,7 @@ CHOSEN = {
     "spelling": "map",
     "max_model_len": 777,
     "drain": 3,
+    "hang_after": 4,
     "max_body": 9,
     "raw_completions": True,
 }
@@ -92,7 +93,7 @@ CHOSEN = {
 def test_every_key_of_the_recipe_reaches_the_options():
     assert CHOSEN.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
     policy = EffortPolicy(default="low", maximum="medium", spelling="map")
-    rest = {k: CHOSEN[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")}
+    rest = {k: CHOSEN[k] for k in ("max_model_len", "drain", "hang_after", "max_body", "raw_completions")}
     assert command.options(Serve(**CHOSEN)) == Options(policy=policy, **rest)
     assert command.options(Serve()) == Options()
 

@@ -21,6 +21,7 @@ GONE = 5  # seconds that killed processes get to be gone
 SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.|torch_|nccl-)\S+")  # noqa: S108 - what Python, torch and NCCL make there
 
 Engine = subprocess.Popen[bytes]
+_held: dict[int, set[str]] = {}  # a group's shared memory, as far as it was noted
 
 
 def start(
@@ -56,9 +57,15 @@ def ended(engine: Engine, seconds: float, *, unless: threading.Event) -> bool:
     return engine.poll() is not None
 
 
+def note(engine: Engine) -> None:
+    """Remember what shared memory the group holds now: of a process that has died, it can no longer be read."""
+    _held.setdefault(engine.pid, set()).update(name for pid in _members(engine.pid) for name in _shared(pid))
+
+
 def stop(engine: Engine, *, drain: float, urgent: threading.Event) -> None:
     """Let what is under way finish within `drain` seconds, then kill whatever is left of the group."""
     if engine.poll() is None:
+        note(engine)
         engine.send_signal(signal.SIGTERM)
         ended(engine, drain + EXIT_GRACE, unless=urgent)
     kill(engine)
@@ -67,6 +74,7 @@ def stop(engine: Engine, *, drain: float, urgent: threading.Event) -> None:
 def cut(engine: Engine, *, urgent: threading.Event) -> None:
     """Let the server of a hung engine tell its clients, if it still can, then kill the group."""
     if engine.poll() is None:
+        note(engine)
         engine.send_signal(signal.SIGUSR2)  # serve.middleware: without a drain
         ended(engine, TOLD, unless=urgent)
     kill(engine)
@@ -74,7 +82,7 @@ def cut(engine: Engine, *, urgent: threading.Event) -> None:
 
 def kill(engine: Engine) -> None:
     """End the group now; its shared memory, which nobody else would take away, goes with it."""
-    held = {name for pid in _members(engine.pid) for name in _shared(pid)}
+    note(engine)
     with suppress(ProcessLookupError):
         os.killpg(engine.pid, signal.SIGKILL)
         engine.wait()
@@ -82,7 +90,7 @@ def kill(engine: Engine) -> None:
         while _members(engine.pid) and time.monotonic() < deadline:  # killed is not yet gone; its memory is wanted
             time.sleep(0.02)
     engine.wait()
-    for name in held:
+    for name in _held.pop(engine.pid):
         Path(name).unlink(missing_ok=True)
 
 

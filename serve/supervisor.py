@@ -145,6 +145,7 @@ def _start(job: Job, port: front.Front, *, again: bool) -> tuple[starting.Start,
 def _watch(job: Job, start: starting.Start, stop: _Stop, life: Life) -> Failure | None:
     """Look after a ready engine: what it died of or hangs in, None when told to stop."""
     engine = start.engine
+    processes.note(engine)
     with starting.trusted(job, start) as http:
         looking = pulse.Pulse(http, job.model, job.hang_after, lambda: processes.used(engine))
         try:

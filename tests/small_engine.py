@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
 import uvicorn
@@ -37,6 +37,7 @@ if mode == "flags":
     os.write(2, f"{NO_MEMORY}\n".encode())  # and goes on
 if mode == "holds":
     held = shared_memory.SharedMemory(create=True, size=4096)
+    resource_tracker.unregister(held._name, "shared_memory")  # it stays when this process ends well
 if mode == "stranger":
     os.environ[START] = "another"
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"

@@ -159,10 +159,12 @@ def test_an_engine_that_hangs_is_noticed_told_apart_and_replaced(job, tmp_path, 
             if hang == "deadlock":
                 assert client.result()[-1]["error"]["code"] == "shutting_down"
 
-    served = Served(job("good", hang_after=1.2), acts)
+    before = set(SHM.iterdir())
+    served = Served(job("holds", hang_after=1.2), acts)
     assert served.run() == ["starting", "ready", "hung", "restarting", "starting", "ready", "draining", "stopped"]
     why = "the engine makes no step" if hang == "deadlock" else "the server's process does not answer"
     assert why in served.said[2]
+    assert set(SHM.iterdir()) <= before
 
 
 def test_an_engine_that_is_idle_or_turned_away_from_is_no_hung_one(job):

@@ -335,7 +335,9 @@ def test_a_core_that_is_stopped_is_noticed_and_replaced_and_one_that_is_killed_i
             until("ready")
             os.kill(core(), signal.SIGKILL)
             assert "EngineCore was ended by SIGKILL" in until("restarting")
-        engine.stop(starting)
+        starting.process.terminate()  # while no engine runs
+        starting.process.communicate(timeout=60)
+        assert starting.process.returncode == 0
     finally:
         if starting.process.poll() is None:
             starting.process.terminate()

@@ -47,6 +47,7 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="Open /v1/completions, where no effort is applied.  [default: closed]"),
         click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
+        click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
         click.option("--reasoning-content/--no-reasoning-content", default=None,
                      help="Chat answers carry `reasoning` as `reasoning_content` too.  [default: when a client asks]"),
@@ -87,12 +88,14 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
     names = command.served_names(found.checkpoint, options)
     job = supervisor.Job(
         command=_command(found, options),
-        url=_url(options.host, options.port),
+        host=options.host,
+        port=options.port,
         model=names[0],
         checkpoint=found.checkpoint,
         policy=options.policy,
         key=key,
         drain=options.drain,
+        hang_after=options.hang_after,
         log=log or _log(folder, options.port),
         ready_timeout=ready_timeout,
         proof=lambda: _prove(folder),
@@ -264,12 +267,6 @@ def _command(found: "Preflight", options: "Options") -> "Command":
     machine, cache = found.machine, found.figures["cache_bytes"]
     here = found.checkpoint.model_copy(update={"folder": found.checkpoint.folder.resolve()})
     return command.build(here, options, device=machine.device, kv_bytes=cache, cores=machine.cores)
-
-
-def _url(host: str, port: int) -> str:
-    """Where this machine reaches a server that listens on `host`."""
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
 
 
 def _log(folder: Path, port: int) -> Path:

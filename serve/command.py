@@ -44,6 +44,7 @@ class Options(BaseModel):
     max_model_len: int = Field(default=2048, gt=0)
     sequences: int = Field(default=16, gt=0)  # longest ones that fit the CPU engine's cache at once
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
+    hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: int = Field(default=8 * 2**20, gt=0)
     raw_completions: bool = False
     reasoning_content: bool = False

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from serve.asked import Api
 from serve.effort import EffortPolicy
 from serve.keys import Keys
+from serve.states import State
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -40,19 +41,27 @@ class Refused(Exception):
     """An answer of our own instead of the engine's."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, headers: Headers = ()
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Headers = (),
+        state: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.param, self.headers = status, code, param, headers
+        self.status, self.code, self.param, self.headers, self.state = status, code, param, headers, state
 
     def body(self, path: str = "") -> bytes:
         """The OpenAI API's error object, and for a path of the Anthropic API that one's, whose fields are among it."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
+        state = {"state": self.state} if self.state else {}
         if APIS.get(path) != "messages":
-            return json.dumps({"error": error}).encode()
+            return json.dumps({"error": error, **state}).encode()
         error["type"] = ANTHROPIC.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
-        return json.dumps({"type": "error", "error": error}).encode()
+        return json.dumps({"type": "error", "error": error, **state}).encode()
 
 
 class Guest(NamedTuple):
@@ -79,6 +88,11 @@ class Doors:
         self._sagemaker = sagemaker
         self.ready, self.draining = False, False
 
+    @property
+    def state(self) -> State:
+        """What `/livez` and `/readyz` tell."""
+        return State.DRAINING if self.draining else State.READY if self.ready else State.STARTING
+
     def admit(self, scope: MutableMapping[str, Any]) -> Guest:
         """What is asked for, and under which policy. Raises Refused."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -89,7 +103,9 @@ class Doors:
             return Guest(path, self._policy)
         if not self.ready and not ours:
             later = [(b"retry-after", b"5")]
-            raise Refused(503, "not_ready", "the server is starting: it is not proven yet", headers=later)
+            raise Refused(
+                503, "not_ready", "the server is starting: it is not proven yet", headers=later, state=self.state
+            )
         if preflight(scope):
             return Guest(path, self._policy)
         token = _token(scope["headers"], also=b"x-api-key" if APIS.get(path) == "messages" else b"")
@@ -104,9 +120,9 @@ class Doors:
             raise Refused(404, "not_found", "no adapter is served here: the model is the only one")
         if path not in SERVED and not re.fullmatch(r"/v1/responses/[^/]+(/cancel)?", path):
             raise Refused(404, "not_found", f"no such path: {path[:200]}")
-        if self.draining and (method == "POST" or path == "/readyz"):
+        if self.draining and not ours and (method == "POST" or path == "/readyz"):
             later = [(b"retry-after", b"5"), (b"connection", b"close")]
-            raise Refused(503, "draining", "the server is shutting down", headers=later)
+            raise Refused(503, "draining", "the server is shutting down", headers=later, state=self.state)
         return Guest(path, policy or self._policy)
 
     def trusts(self, headers: Headers) -> bool:

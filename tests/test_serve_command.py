@@ -89,6 +89,7 @@ CHOSEN = {
     "reasoning_content": True,
     "max_model_len": 777,
     "drain": 3,
+    "hang_after": 4,
     "max_body": 9,
     "raw_completions": True,
 }

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -357,3 +358,53 @@ def test_a_client_that_goes_away_takes_its_request_along(http, model):
             break
     assert count("num_requests_running") == 0
     assert count("generation_tokens_total") - before < 1500
+
+
+def test_a_core_that_is_stopped_is_noticed_and_replaced_and_one_that_is_killed_is_named(story, monkeypatch, tmp_path):
+    """A client hangs in it and is told; nobody is refused meanwhile; the server's own /health would never notice."""
+    monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
+    starting = engine.start(story.folder / "work/nano", "--hang-after", "6", "--drain", "2", log=tmp_path / "log")
+    said = starting.process.stderr
+
+    def until(state):
+        for line in said:
+            if line.startswith(state):
+                return line
+        raise AssertionError(f"it ended before it was {state}")
+
+    def core():
+        """The process that makes the steps; the kernel keeps 15 characters of a name."""
+        names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in engine.children(starting.process.pid)}
+        return next(pid for pid, name in names.items() if name.startswith("VLLM::EngineCor"))
+
+    def streamed():
+        body = {"model": server.models[0], "messages": ask(), "max_tokens": 1900, "ignore_eos": True, "stream": True}
+        with (
+            probe.client(server.url, engine.KEY, timeout=120) as client,
+            client.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
+            return [line for line in answer.iter_lines() if begun.set() or line.startswith("data: ")]
+
+    begun = threading.Event()
+    try:
+        server = starting.ready()
+        with ThreadPoolExecutor(1) as pool, probe.client(server.url) as stranger:
+            client = pool.submit(streamed)
+            assert begun.wait(120)
+            os.kill(core(), signal.SIGSTOP)
+            assert "the engine makes no step" in until("hung")
+            assert '"code": "shutting_down"' in client.result()[-1]
+            until("starting")
+            assert stranger.get("/livez").json() == {"status": "alive", "state": "starting"}
+            refused = stranger.get("/readyz")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            until("ready")
+            os.kill(core(), signal.SIGKILL)
+            assert "EngineCore was ended by SIGKILL" in until("restarting")
+        starting.process.terminate()  # while no engine runs
+        starting.process.communicate(timeout=60)
+        assert starting.process.returncode == 0
+    finally:
+        if starting.process.poll() is None:
+            starting.process.terminate()
+            starting.process.communicate(timeout=60)

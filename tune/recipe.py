@@ -146,6 +146,7 @@ class Serve(Section):
     reasoning_content: bool = False  # chat answers carry their `reasoning` under this name too
     max_model_len: Positive = 2048  # tokens of prompt and answer
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
+    hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: Positive = 8 * 2**20  # bytes of one request
     raw_completions: bool = False  # open /v1/completions, where no effort is applied
 

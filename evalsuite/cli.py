@@ -187,6 +187,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
     if path or Path("recipe.toml").exists():
         path = path or Path("recipe.toml")
         asked = read_recipe(path).evaluate
+        asked.require_unchanged(file, made.judged.made)
         lacks = [e for e in asked.efforts if e not in made.efforts]
         short = weaker(made.judged, asked) + [f"nothing at effort {e}, and the recipe asks for it" for e in lacks]
         if short:

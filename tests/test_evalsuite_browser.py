@@ -34,11 +34,14 @@ frame.srcdoc = PAGE;
 
 
 def widest() -> report.Report:
-    """Three efforts, kinds with long names, a required gain, a load test, and every outcome that there is."""
+    """Three efforts, kinds with long names, a general one that does not count, a required gain, a load test, and every
+    outcome that there is."""
     some = (
         Some(60, 50, 6, 1, "module-of-function", guess=0.25),
         Some(60, 20, 15, 0, "open-signature-default-value", guess=0.25),
         Some(60, 30, 2, 20, "raises-exception", split="taught"),
+        Some(60, 50, 6, 1, "general-arithmetic", split="general"),
+        Some(60, 20, 15, 0, "general-refusal", split="general", guess=0.5),
     )
     set_, told = several(*some, efforts=("low", "medium", "high"))
     for i, outcome in enumerate(OUTCOMES):  # one of each, and one that was never asked
@@ -70,12 +73,12 @@ def measured(folder: Path, text: str, width: int) -> tuple[int, int, dict[str, i
 
 
 @chromium.needed
-@pytest.mark.parametrize("width", [390, 900, 1024, 1180])
+@pytest.mark.parametrize("width", [390, 900, 1024, 1180, 1280, 1920])
 def test_every_figure_bound_and_chip_is_on_screen(tmp_path, width):
     r = widest()
     assert all(any(c.base.outcomes[o] + c.tuned.outcomes[o] for c in r.comparisons) for o in OUTCOMES)
     text = view.render(r)
-    wide = text.replace("<main>", '<main><section><table><tr><td><p style="width: 1300px">wide</p></table></section>')
+    wide = text.replace("<main>", '<main><section><table><tr><td><p style="width: 2000px">wide</p></table></section>')
     inner, page, _, lost = measured(tmp_path, wide, width)
     assert page > inner == width, "what overflows is found"
     assert "cut off: wide" in lost
@@ -84,7 +87,7 @@ def test_every_figure_bound_and_chip_is_on_screen(tmp_path, width):
     assert lost == []
     assert page <= inner == width
     chips = text.count('class="chip')
-    assert shown["SPAN"] == chips == len(r.verdict.checks) == 3 * 3 + 2, "three checks an effort, and steering twice"
+    assert shown["SPAN"] == chips == len(r.verdict.checks) == 3 * 4 + 2, "four checks an effort, and steering twice"
     assert shown["TD"] > 100
 
 

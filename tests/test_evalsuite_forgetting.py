@@ -79,10 +79,19 @@ def test_kinds_at_which_base_only_guesses_are_left_out_as_they_are_of_held_out_o
     r = judged(HELD, Some(500, 480, **SUMS), Some(300, 150, 75, 75, "general-refusal", "general", 0.5))
     [check] = forgetting(r)
     assert (check.outcome, r.verdict.outcome) == ("PASS", "PASS")
-    assert "right answers to general questions without general-refusal (base only guesses there)" in check.reason
+    left = "without general-refusal (base is not shown to do more than guess there), 500 of 800 questions: 0.0 points"
+    assert f"right answers to general questions {left}" in check.reason
+    assert check.reason.endswith("; over all 800 questions 0.0 points")
     knows_nothing = judged(HELD, Some(300, 0, **SUMS))
     assert forgetting(knows_nothing)[0].outcome == "INCONCLUSIVE"
     assert "so a model that knows nothing would be within the margin of 5" in forgetting(knows_nothing)[0].reason
+
+
+def test_the_page_shows_percentages_and_points_of_the_same_questions():
+    r = judged(HELD, Some(500, 480, 5, 10, **SUMS), Some(300, 150, 75, 0, "general-refusal", "general", 0.5))
+    text = text_of(r)
+    assert "500 of 800: without general-refusal, where base is not shown to do more than guess; over all −8.8" in text
+    assert "96.0 % → 97.0 % +1.0" in text
 
 
 def test_it_is_one_more_finding_under_holm():

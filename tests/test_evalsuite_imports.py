@@ -218,3 +218,20 @@ def test_a_score_is_right_wrong_missing_or_refused(score):
         assert right(score, Choice(), "it") in (True, False, None)
     except Refused:
         assert score not in (0, 1, True, False, None)
+
+
+def test_a_score_that_is_not_there_is_told_with_those_that_are():
+    said = refused(b'{"id": 1, "right": true, "f1": 0.5, "note": "x"}', Choice(metric="nosuch"))
+    assert "there is no score named nosuch: there are f1, right" in said
+
+
+def test_a_folder_is_refused_with_the_samples_in_it(tmp_path):
+    with pytest.raises(UserError) as none:
+        read([tmp_path], None, NONE)
+    assert none.value.fix == "give the results file in it"
+    file = tmp_path / "model" / "samples_sums_2026-01-01T00-00-00.jsonl"
+    file.parent.mkdir()
+    file.write_text("{}")
+    with pytest.raises(UserError) as e:
+        read([tmp_path], None, NONE)
+    assert e.value.fix == f"give {file}"

@@ -9,7 +9,7 @@ from evalsuite.views import summary
 
 CAN = {"kind": "can", "guess": 0.25}
 GUESSED = {"kind": "guessed", "guess": 0.25}
-LEFT_OUT = "right answers without guessed (base only guesses there)"
+LEFT_OUT = "right answers without guessed (base is not shown to do more than guess there)"
 
 
 def judged(*some: Some, **more: object) -> Report:
@@ -65,7 +65,10 @@ def test_kinds_that_were_kept_for_base_s_luck_fail_nobody_by_themselves():
     assert c.known is not None
     assert c.known.difference.upper < 0 < c.difference.upper
     assert outcomes(r)["accuracy"] == "INCONCLUSIVE"
-    assert "over all questions, which were not chosen by what base got right" in r.verdict.reasons[0]
+    assert (
+        "over all 400 questions +1.2 points, and, for these were not chosen by what base got right"
+        in r.verdict.reasons[0]
+    )
 
 
 @pytest.mark.parametrize(("gained", "outcome"), [(4, "INCONCLUSIVE"), (40, "PASS")])
@@ -98,13 +101,15 @@ def test_one_kind_is_claimed_whole_or_not_at_all():
 def test_guessed_kinds_are_named_in_the_summary_and_on_the_page():
     r = judged(Some(600, 400, 8, 8, **CAN), Some(300, 75, 20, 16, **GUESSED))
     named = (
-        "- low: base only guesses, left out of the claim in right answers: guessed (25.0% of 300, blind guessing 25.0%)"
+        "- low: base is not shown to do more than guess, left out of the claim in right answers, which is on "
+        "600 of 900 questions: guessed (25.0% of 300, blind guessing 25.0%)"
     )
     assert named in summary.markdown(r)
     text = text_of(r)
-    assert "At low, base only guesses at guessed: right answers are claimed without it." in text
+    assert "At low, base is not shown to do more than guess at guessed: right answers are claimed without it" in text
+    assert "it, on 600 of 900 questions; over all of them tuned is at −0.4 points (" in text
     assert "right answers600 of 900" in text
-    assert "guessed 25.0 % → 23.7 %300 asked, −1.3base only guesses (25.0 %)" in text
+    assert "guessed 25.0 % → 23.7 %300 asked, −1.3base not shown to do more than guess (25.0 %)" in text
     plain = judged(Some(600, 400, 8, 8, **CAN))
-    assert "only guesses" not in summary.markdown(plain)
-    assert "base only guesses (" not in text_of(plain)
+    assert "more than guess" not in summary.markdown(plain)
+    assert "more than guess (" not in text_of(plain)

@@ -92,7 +92,11 @@ def test_own_questions_go_the_whole_way_to_a_verdict_where_the_recipe_names_thei
     assert evalsuite("gate", "work/report.json").stdout.startswith("PASS: ")
     assert report.read(Path("work/report.json")).provenance["questions taken from"] == "own.csv"
     Path("own.csv").write_text(CSV.replace("0 doubled?,0", "0 doubled?,1"))
-    assert "it has sha256 " in evalsuite("gate", "work/report.json", code=2).output
+    for command in (["gate", "work/report.json"], ["compare", "--replay"]):
+        refused = evalsuite(*command, code=2).output
+        assert "own.csv is no longer the file that was asked" in refused
+        assert "fix: put it back as it was, or: evalsuite questions, then tune dataset" in refused
+        assert "sha256" not in refused
     Path("own.csv").unlink()  # nothing is left that the report could be held against
     for command in (["gate", "work/report.json"], ["compare", *arms]):
         refused = evalsuite(*command, code=2).output
@@ -122,9 +126,9 @@ def test_a_recipe_that_names_a_file_wants_its_questions_and_says_so_before_train
     with pytest.raises(UserError, match=r"questions_file was None, and .* has own\.csv"):
         named.evaluate.require_questions(frozen, by_hand.made)
     Path("own.csv").write_text(CSV + "One more?,1,literal\n")
-    with pytest.raises(UserError, match="sha256 was ") as e:
+    with pytest.raises(UserError, match="is no longer the file that was asked") as e:
         dataset.build(named)
-    assert e.value.fix == f"evalsuite questions --out {named.work / 'questions.jsonl'}, then tune dataset"
+    assert e.value.fix.startswith("put it back as it was, or: evalsuite questions, then tune dataset")
     evalsuite("questions", "take")
     dataset.build(named)
     for questions_, ok in ((41, True), (42, False)):

@@ -84,8 +84,8 @@ def test_measured_latencies_become_the_benchmark_and_can_be_compared(pytest_in, 
     assert set(ttft["extra_info"]) == {"n", "mean", "p50", "p95", "p99", "tokens_counted"}
     assert worse.returncode != 0
     assert "Performance has regressed" in worse.stdout + worse.stderr
-    assert unset.returncode == 1
-    assert "the environment variable KEY is not set" in unset.stdout
+    assert unset.returncode == 4
+    assert "the environment variable KEY is not set" in unset.stderr
     assert "sesame" not in (tmp_path / "out.json").read_text() + first.stdout
 
 
@@ -95,6 +95,14 @@ def test_failing_or_wrong_endpoint_fails_with_one_message(pytest_in):
         void = pytest_in("test_endpoint.py", "--endpoint", url, "-k", "end")
     assert "the measurement is void" in void.stdout
     assert void.returncode == 1
-    gone = pytest_in("test_endpoint.py", "--endpoint", url, "-k", "end")
-    assert "cannot be reached" in gone.stdout
-    assert "Traceback" not in gone.stdout
+
+
+@pytest.mark.parametrize("more", [(), ("--benchmark-json=x.json",)])
+def test_an_endpoint_that_is_not_there_is_one_clear_error_whatever_is_to_be_saved(pytest_in, tmp_path, more):
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    gone = pytest_in("test_endpoint.py", "--endpoint", "http://127.0.0.1:1/v1", *more)
+    assert gone.returncode == 4
+    assert gone.stderr.startswith("ERROR: ")
+    assert "cannot be reached" in gone.stderr
+    assert "Traceback" not in gone.stdout + gone.stderr
+    assert "benchmark" not in gone.stderr

@@ -51,6 +51,8 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ("[dataset]\nefforts = []", r"dataset\.efforts: .* at least 1 item"),
         ("[dataset]\nkinds = []", r"dataset\.kinds: .* at least 1 item"),
         ("[evaluate]\nefforts = []", r"evaluate\.efforts: .* at least 1 item"),
+        ('[evaluate]\nefforts = ["low", "high", "low"]', r"evaluate\.efforts: .*low is named more than once"),
+        ('[dataset]\nefforts = ["low", "low"]', r"dataset\.efforts: .*low is named more than once"),
         ("[evaluate]\nmax_tokens = {low = 64}", "a table without a limit for effort medium, high"),
         ("[evaluate]\nmax_tokens = {Huge = 64}", r"evaluate\.max_tokens"),
         ("[evaluate]\nmax_tokens = {low = 64, medium = 0, high = 64}", r"evaluate\.max_tokens\.table\.medium: "),

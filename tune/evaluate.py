@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from tune.artefact import file_digest
 from tune.errors import UserError
-from tune.section import EffortName, Limits, Margin, Open, Place, Positive, Section, Share
+from tune.section import EffortName, EffortNames, Limits, Margin, Open, Place, Positive, Section, Share
 from tune.terminal import one_line
 
 OWN = "questions_file"  # of [evaluate], and of the header of a set that was taken from it
@@ -47,7 +47,7 @@ class Evaluate(Section):
     tutorial: bool = False  # and free-text questions, of which key points are found and nothing is decided
     code: int = Field(default=0, ge=0)  # more held-out questions, whose answers are code that is run in a sandbox
     require_gain: bool = False  # tuned has to be shown better too, on taught or open-book questions
-    efforts: Annotated[list[EffortName], Field(min_length=1)] = ["low", "medium", "high"]
+    efforts: EffortNames = ["low", "medium", "high"]
     max_tokens: Limits = 256  # one for every effort, or {low = ..., medium = ..., high = ...}
     answer_rule: str = "End with one line: ANSWER: <value>"  # developer message of short-answer questions
     temperature: float = Field(default=0.0, ge=0)
@@ -124,11 +124,23 @@ class Evaluate(Section):
         if self.questions_file and isinstance(count, int) and count >= now.get("questions", 0):
             now.pop("questions", None)  # one's own file has what it has: more is no less strict
         now = {key: none for key, none in {GENERAL: 0, CODE: 0, TUTORIAL: False}.items() if key in made} | now
+        self.require_unchanged(path, made)
         if other := [key for key in now if made.get(key) != now[key]]:
             raise UserError(
                 f"{path} is not the question set of this recipe",
                 why="\n       ".join(f"{key} was {made.get(key)}, and [evaluate] has {now[key]}" for key in other),
                 fix=f"evalsuite questions --out {path}, then tune dataset",
+            )
+
+    def require_unchanged(self, path: Path, made: Mapping[str, Any]) -> None:
+        """Raise UserError when the set in `path`, or the one that the report in it is of, was taken from one's own file
+        before that was changed."""
+        now = self.about_questions if self.questions_file else {}
+        if self.questions_file and made.get(OWN) == now[OWN] and made.get("sha256") != now["sha256"]:
+            raise UserError(
+                f"{self._folder / self.questions_file} is no longer the file that was asked",
+                why=f"it was changed after the questions of {path} were taken from it",
+                fix="put it back as it was, or: evalsuite questions, then tune dataset, then evalsuite compare",
             )
 
 

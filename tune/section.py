@@ -3,13 +3,22 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from tune.harmony import Effort
 
+
+def once(given: list[str]) -> list[str]:
+    """What is named twice would be counted twice, and done once or twice."""
+    if twice := [name for n, name in enumerate(given) if name in given[:n]]:
+        raise ValueError(f"{twice[0]} is named more than once: leave one out")
+    return given
+
+
 Positive = Annotated[int, Field(gt=0)]
-Efforts = Annotated[list[Effort], Field(min_length=1)]
+Efforts = Annotated[list[Effort], Field(min_length=1), AfterValidator(once)]
 EffortName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]  # of any endpoint: GPT-OSS has three
+EffortNames = Annotated[list[EffortName], Field(min_length=1), AfterValidator(once)]
 Limits = Annotated[  # tokens of a reply, thinking and answer: one number, or a table by effort
     Annotated[Positive, Tag("number")] | Annotated[dict[EffortName, Positive], Field(min_length=1), Tag("table")],
     Discriminator(lambda given: "table" if isinstance(given, dict) else "number"),

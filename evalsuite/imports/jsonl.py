@@ -6,7 +6,7 @@ Where they are there, `module`, `prompt`, `reply` and `answer` are what they are
 from collections.abc import Sequence
 from typing import Any
 
-from evalsuite.imports.item import Choice, Item, Refused, at, digest, right, shown, text
+from evalsuite.imports.item import Choice, Item, Refused, at, chosen, digest, right, shown, text
 
 SCORES = ("right", "score")
 
@@ -23,6 +23,8 @@ def items(rows: Sequence[dict[str, Any]], choice: Choice) -> list[Item]:
 def _item(number: int, row: dict[str, Any], choice: Choice) -> Item:
     place = at(row, choice.id or "id")
     name = choice.metric or next((n for n in SCORES if n in row), "")
+    if choice.metric and name not in row:
+        chosen((key for key, value in row.items() if key != "id" and isinstance(value, bool | int | float)), choice)
     if name not in row:
         raise Refused(f"item {number} ({shown(place)}) has no {shown(name) or 'right'}", "null says that there is none")
     return Item(

@@ -25,6 +25,10 @@ def read(paths: Sequence[Path], written: Format | None, choice: Choice) -> tuple
     """
     out, tools = list[Item](), dict[Format, Path]()
     for path in paths:
+        if path.is_dir():
+            within = sorted(path.rglob("samples_*.jsonl"))[:8]
+            fix = f"give {', '.join(map(str, within))}" if within else "give the results file in it"
+            raise UserError(f"{path} is a folder, and a run is judged by its files", fix=fix)
         try:
             tool, found = parsed(_bytes(path), path.name, written, choice)
         except Refused as e:

@@ -58,22 +58,24 @@ def accuracy(c: Comparison, policy: Policy) -> Finding:
     if only_guesses(c):
         return _better(c, policy)
     claim, whole = c.claims[0], c.difference
-    found = _non_inferior(claim, policy)
+    found = _non_inferior(claim, policy, of=f"{claim.asked} of {c.asked} questions")
     if not claim.without:
         return found
-    words = f"{c.effort}, {claim.words} of all kinds, those at which base only guesses too"
-    undecided, failed, beyond = found.undecided, _worse(words, whole, policy), whole.upper < -policy.margin
+    words = f"{c.effort}, {claim.words} of all kinds, those at which base is not shown to do more than guess too"
+    over = f"over all {c.asked} questions {points(whole.estimate)} points"
+    undecided, failed = f"{found.undecided}; {over}", _worse(words, whole, policy)
+    beyond = whole.upper < -policy.margin
     if claim.difference.upper < 0 and not beyond:
-        failed = f"{found.failed}; over all questions p = {whole.worse_p:.2g}"
+        failed = f"{found.failed}; {over}, p = {whole.worse_p:.2g}"
     if beyond:
         undecided = f"{words}: {points(whole.estimate)} points, and no higher than {points(whole.upper)}"
         undecided += f": beyond the margin of {stated(policy.margin)}"
     elif claim.difference.upper < 0 <= whole.upper:
-        end = f"over all questions, which were not chosen by what base got right, it may be {points(whole.upper)}"
-        undecided = f"{undecided}; {end}"
+        undecided += f", and, for these were not chosen by what base got right, perhaps {points(whole.upper)}"
     return found._replace(
         passes=found.passes and not beyond,
         worse_p=whole.worse_p,
+        passed=f"{found.passed}; {over}",
         failed=failed,
         undecided=undecided,
         sized=not beyond,
@@ -90,11 +92,13 @@ def answering(c: Comparison, policy: Policy) -> Finding:
     return _non_inferior(c.claims[1], policy)
 
 
-def _non_inferior(claim: Claim, policy: Policy) -> Finding:
+def _non_inferior(claim: Claim, policy: Policy, of: str = "") -> Finding:
+    """`of`: how many questions it is about, where not all."""
     d, margin, sure = claim.difference, stated(policy.margin), confidence(policy.alpha)
     unheard = f" ({claim.lacking.words} are missing and count at their worst)" if claim.lacking.missing else ""
-    without = f" without {', '.join(claim.without)} (base only guesses there)" if claim.without else ""
-    words = f"{claim.effort}, {claim.words}{without}"
+    words = f"{claim.effort}, {claim.words}"
+    if claim.without:
+        words += f" without {', '.join(claim.without)} (base is not shown to do more than guess there), {of}"
     figures = f"{words}: {points(d.estimate)} points{unheard}"
     low = f"{points(d.lower)}{' (by module)' if d.by_module else ''}"
     passed = f"{figures}, and with {sure} confidence no lower than {low}: within the margin of {margin}"

@@ -65,7 +65,9 @@ class Claim(NamedTuple):
     difference: Difference
     asked: int  # questions that it is about
     lacking: Lacking
-    without: tuple[str, ...] = ()  # kinds that it is not about: base only guesses there
+    without: tuple[str, ...] = ()  # kinds that it is not about: base is not shown to do more than guess there
+    base: float | None = None  # right answers to those questions; None of readable ones, and when nothing is paired
+    tuned: float | None = None
 
 
 class Comparison(Part):
@@ -111,11 +113,11 @@ class Comparison(Part):
         """Right answers where base does more than guess, of all where it does nothing else; readable ones of all, but
         not of general questions: one that cannot be read is forgotten too."""
         about, without = (self.known, self.guessed) if self.known else (self.whole, ())
+        told = (about.difference, about.asked, about.lacking, without, about.base, about.tuned)
         if self.split == "general":
-            words = "right answers to general questions"
-            return (Claim(self.effort, "forgetting", words, about.difference, about.asked, about.lacking, without),)
+            return (Claim(self.effort, "forgetting", "right answers to general questions", *told),)
         return (
-            Claim(self.effort, "accuracy", "right answers", about.difference, about.asked, about.lacking, without),
+            Claim(self.effort, "accuracy", "right answers", *told),
             Claim(self.effort, "answering", "readable answers", self.answering, self.asked, self.whole.lacking),
         )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from evalsuite.asking.endpoint import Endpoint
     from evalsuite.speed.metrics import Sample
 
 WARMUP = 2  # requests
@@ -47,13 +48,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "the endpoint's prefix cache may hold the prompts of the last")  # fmt: skip
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--endpoint"):  # a void run leaves nothing to save; why is said, and this would hide it
+        config.addinivalue_line("filterwarnings", "default:Not saving anything")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """One line and exit code 4 when the endpoint cannot be asked: before any test, and before a run that is saved."""
+    if not session.config.getoption("--endpoint") or session.config.getoption("--collect-only"):
+        return
+    from evalsuite.speed import load
+    from tune.errors import UserError
+
+    try:
+        load.resolve(_endpoint(session.config), "endpoint")
+    except UserError as e:
+        raise pytest.UsageError(str(e)) from None
+
+
+def _endpoint(config: pytest.Config) -> "Endpoint":
+    from evalsuite.asking.endpoint import Endpoint
+
+    option = config.getoption
+    return Endpoint(
+        url=option("--endpoint"), model=option("--endpoint-model") or "", key_env=option("--endpoint-key-env") or ""
+    )
+
+
 @pytest.fixture(scope="session")
 def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
     """Every good request of one run against --endpoint. Skips without the option, fails when the run is void."""
     option = request.config.getoption
     if not option("--endpoint"):
         pytest.skip("no endpoint to measure: give --endpoint http://127.0.0.1:8000/v1")
-    from evalsuite.asking.endpoint import Endpoint
     from evalsuite.speed import load, prompts
     from evalsuite.speed.metrics import figures, void
     from tune.errors import UserError
@@ -61,16 +88,13 @@ def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
     rate, count = option("--endpoint-rate"), option("--endpoint-requests")
     effort, seed = option("--endpoint-effort"), option("--endpoint-seed")
     try:
-        endpoint = Endpoint(
-            url=option("--endpoint"),
-            model=option("--endpoint-model") or "",
-            key_env=option("--endpoint-key-env") or "",
-        )
         offered = load.load(rate, None if rate else option("--endpoint-concurrency"), effort=effort)
         seed = prompts.drawn() if seed is None else seed
         texts = prompts.made(count + WARMUP, option("--endpoint-prompt-tokens") or prompts.LENGTHS, seed=seed)
         every = load.bodies(texts, max_tokens=option("--endpoint-max-tokens"), effort=effort, seed=seed)
-        target = load.warmed("the endpoint", load.resolve(endpoint, "endpoint"), every[count:], offered)
+        target = load.warmed(
+            "the endpoint", load.resolve(_endpoint(request.config), "endpoint"), every[count:], offered
+        )
         samples, run = load.measure(target, every[:count], offered, seed=seed)
     except UserError as e:
         pytest.fail(str(e), pytrace=False)

@@ -160,7 +160,7 @@ def _way(way: Way) -> str:
 
 
 def _guessed(report: Report) -> list[str]:
-    """A line for each effort and split with kinds at which base only guesses. Where it was not asked nobody knows."""
+    """A line for each effort and split at whose kinds base is not shown to do more than guess, if it was asked there."""
     out = []
     for c in report.comparisons:
         if report.stopped and c.base.absent:
@@ -170,8 +170,11 @@ def _guessed(report: Report) -> list[str]:
             for row in c.kinds
             if row.only_guesses
         ]
-        left_out = ", left out of the claim in right answers" if c.split != "taught" and c.known else ""
-        out += [f"- {place(c)}: base only guesses{left_out}: {', '.join(kinds)}"] if kinds else []
+        left_out = ""
+        if c.split != "taught" and c.known:
+            left_out = f", left out of the claim in right answers, which is on {c.known.asked} of {c.asked} questions"
+        shown = f"- {place(c)}: base is not shown to do more than guess{left_out}: {', '.join(kinds)}"
+        out += [shown] if kinds else []
     return [*out, ""] if out else []
 
 

@@ -160,7 +160,7 @@ def _way(way: Way) -> str:
 
 
 def _guessed(report: Report) -> list[str]:
-    """A line for each effort and split at whose kinds base is not shown to do more than guess, if it was asked there."""
+    """A line for each effort and split with kinds at which base is not shown to do more than guess, if asked."""
     out = []
     for c in report.comparisons:
         if report.stopped and c.base.absent:

@@ -16,6 +16,7 @@ from deploy.spec import TARGETS
 from serve import command, preflight
 from serve.command import Options
 from serve.machine import Machine
+from serve.memory import GIB
 from tune import artefact
 from tune import checkpoint as checkpoints
 from tune.errors import UserError
@@ -254,7 +255,7 @@ def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):
 )
 def test_the_published_models_fit_where_they_are_known_to(layers, experts, weights, smallest):
     load = published(layers, experts, weights)
-    sizes = [g.memory for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
+    sizes = [round(g.memory / GIB, 1) for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
     assert min(sizes, default=None) == smallest
 
 

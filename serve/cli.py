@@ -282,6 +282,9 @@ def _key(name: str) -> str:
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
+    family, both = (
+        (socket.AF_INET6, host == "::" and socket.has_dualstack_ipv6()) if ":" in host else (socket.AF_INET, False)
+    )
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=both) as s:
         port: int = s.getsockname()[1]
         return port

@@ -145,6 +145,8 @@ def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the folder is whole: nothing to look up
     }
+    if options.keys:
+        env["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"  # one store for all keys: each would read the others' answers
     if device == "cpu":
         argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(kv_bytes)]
         if cores <= SMALL_MACHINE:

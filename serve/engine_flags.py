@@ -55,6 +55,7 @@ REFUSED = {
     "--tool-parser-plugin": PARSER,
     "--no-enable-auto-tool-choice": "a chat answer that calls a tool would come back empty",
     "--no-enable-scale-out": "the prompt of each effort is checked through it before the server is ready",
+    "--disable-log-stats": "an engine that hangs is noticed by what it tells of its steps",
     "--tokens-only": "the engine would answer ids instead of text",
     "--hf-overrides": ARCHITECTURE,
     "--hf-config-path": ARCHITECTURE,

@@ -6,6 +6,7 @@ models and no keys.
 """
 
 import asyncio
+import errno
 import json
 import os
 import socket
@@ -17,6 +18,7 @@ from tune.errors import UserError, reason
 
 SOCKETS = "GPTOSS_KIT_SOCKETS"  # environment variable: the two inherited descriptors, everybody's and the supervisor's
 BACKLOG = 2048  # uvicorn's
+AT_ONCE = 128  # connections that the responder holds: more are closed, so that descriptors are left for an engine
 HEAD = 65_536  # bytes of a request's head
 PATIENT = 5.0  # seconds for a head to arrive, and for a client to read its answer
 LATER = "5"  # seconds, as Retry-After
@@ -26,11 +28,15 @@ def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises UserError when there can be none."""
     try:
         return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
         )
     except OSError as e:
-        what, fix = PORT_IN_USE
-        raise UserError(f"port {port} of {host} cannot be listened at: {what}", why=reason(e), fix=fix) from None
+        taken, fix = PORT_IN_USE if e.errno == errno.EADDRINUSE else ("", "")
+        what = f"port {port} of {host} cannot be listened at{taken and f': {taken}'}"
+        raise UserError(what, why=reason(e), fix=fix) from None
 
 
 def reach(host: str, port: int) -> str:
@@ -55,6 +61,7 @@ class Front:
         self.state = ""
         self._loop = asyncio.new_event_loop()
         self._server: asyncio.Server | None = None
+        self._replies = 0
         self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
         self._thread.start()
 
@@ -80,7 +87,9 @@ class Front:
     async def _answer(self) -> None:
         if self._server is None:
             mine = self.public.dup()
-            self._server = await asyncio.start_server(self._reply, sock=mine, limit=HEAD, backlog=BACKLOG)
+            # asyncio accepts as many at a turn as its backlog, even those for which no descriptor is left.
+            self._server = await asyncio.start_server(self._reply, sock=mine, limit=HEAD, backlog=AT_ONCE)
+            self.public.listen(BACKLOG)
 
     async def _leave(self) -> None:
         server, self._server = self._server, None
@@ -88,6 +97,10 @@ class Front:
             server.close()  # of those connected, each still gets its answer
 
     async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._replies >= AT_ONCE:
+            writer.transport.abort()
+            return
+        self._replies += 1
         with suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENT)
             path = head.split(b" ", 2)[1].partition(b"?")[0].decode(errors="replace")
@@ -97,6 +110,7 @@ class Front:
             async with asyncio.timeout(PATIENT):
                 while await reader.read(HEAD):
                     pass
+        self._replies -= 1
         writer.close()
 
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve import budget
 from serve.answer import Changes, changed
 from serve.asked import HEADER
-from serve.body import Rules, rewrite
+from serve.body import Rules, Taken, rewrite
 from serve.doors import APIS, OPEN, OPENING, SECRET_HEADER, Doors, Headers, Refused, preflight
 from serve.effort import EffortPolicy
 from serve.keys import Keys
@@ -132,7 +132,7 @@ class Door:
                 extra += taken.told
                 budget.TOKENS.set(taken.tokens)
                 if taken.path in APIS:
-                    onward = changed(stamped, self._changes(taken.name, scope["headers"]))
+                    onward = changed(stamped, self._changes(taken, scope["headers"]))
                 if taken.path != path:
                     scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
                 scope, receive = _with_length(scope, len(taken.body)), _replay(taken.body, receive)
@@ -140,10 +140,11 @@ class Door:
         except Refused as refused:
             return await _answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
 
-    def _changes(self, name: str, headers: Headers) -> Changes:
+    def _changes(self, taken: Taken, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""
         wanted = self.settings.reasoning_content or (b"x-reasoning-content", b"true") in headers
-        return Changes((self.settings.names[0], name) if name else (), wanted)
+        names = (self.settings.names[0], taken.name) if taken.name else ()
+        return Changes(names, wanted and APIS[taken.path] == "chat")  # other APIs say `reasoning` of other things
 
     def _hold(self, scope: Message) -> None:
         """Budgets reach the engine. Raises RuntimeError where they could not: nobody would notice else."""

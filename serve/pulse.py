@@ -1,9 +1,9 @@
 """Whether an engine moves: its step counter and a tiny request now and then in, why it is taken for hung out.
 
-The engine's own /health never notices a core that is stopped or deadlocked. What counts as moving is a step (the
-counter that /metrics keeps) or an answer to a canary, one token of one token; it is sent only when no step has been
+The engine's own /health never notices a core that is stopped or deadlocked. What counts as moving is a step (what
+/metrics tells of them) or an answer to a canary, one token of one token; it is sent only when no step has been
 seen for a third of the patience, so a busy engine is never asked and an idle one every few seconds. An engine that
-computes without ending a step (a long prefill on a slow CPU, a kernel being compiled) gets LONGER as much.
+computes without ending a step (a long one on a slow CPU, a kernel being compiled) gets LONGER as much.
 """
 
 import threading
@@ -17,7 +17,9 @@ from tune.errors import UserError
 if TYPE_CHECKING:
     import httpx
 
-STEPS = "vllm:iteration_tokens_total_count"  # one more with each step that gave somebody a token
+# One more with each step that gave somebody a token; and a share that grows with each chunk of a prefill, which gives
+# nobody any.
+STEPS = ("vllm:iteration_tokens_total_count", "vllm:kv_cache_usage_perc")
 LOOKS = 12  # times the patience is divided by between two looks
 LONGER = 10  # times the patience, for an engine that computes all the while
 COMPUTES = 0.1  # seconds of processor a second: an engine that waits takes a hundredth
@@ -120,11 +122,11 @@ class Pulse:
 
 
 def _steps(http: "httpx.Client", timeout: float) -> float | None:
-    """How many steps the engine has made; None when its server does not say in time, 0 when it keeps no count."""
+    """A number that changes with each step of the engine; None when its server does not say in time."""
     import httpx
 
     try:
-        lines = http.get("/metrics", params={"name[]": STEPS}, timeout=max(timeout, 0.5)).text.splitlines()
+        lines = http.get("/metrics", params={"name[]": list(STEPS)}, timeout=max(timeout, 0.5)).text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(STEPS))
-    except (httpx.HTTPError, ValueError, IndexError):
+    except (httpx.HTTPError, ValueError, IndexError, UserError, RuntimeError):  # the last of a client that was closed
         return None

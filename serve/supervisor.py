@@ -52,7 +52,7 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
             start, channel = _start(job, port, again=gone > 0)
             drain = 0
             try:
-                failure, lived = _live(job, start, port, life, canary, stop, report, _nothing if ever else on_ready)
+                failure, lived = _live(job, start, port, life, canary, stop, report, None if ever else on_ready)
                 ever = ever or lived > 0
                 gone = 1 if lived > STEADY else gone + 1
                 pause = BACKOFF * 2 ** (gone - 1)
@@ -79,10 +79,6 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
             life.on(Event.RETRY, LOADS)
 
 
-def _nothing() -> None:
-    """For a server that was ready before."""
-
-
 def _live(
     job: Job,
     start: starting.Start,
@@ -91,17 +87,21 @@ def _live(
     canary: checkpoints.Canary,
     stop: "_Stop",
     report: Report,
-    on_ready: Callable[[], None],
+    on_ready: Callable[[], None] | None,
 ) -> tuple[UserError | None, float]:
-    """One engine's life: what it failed of, None when told to stop, and how long it was ready."""
+    """One engine's life: what it failed of, None when told to stop, and how long it was ready.
+
+    `on_ready` None: an engine of this server was ready before.
+    """
     began, since = time.monotonic(), 0.0
     try:
-        if not starting.await_ready(job, start, canary, stop, report):
+        if not starting.await_ready(job, start, canary, stop, report, ever=on_ready is None):
             return None, 0
         since = time.monotonic()
         port.leave()
         life.on(Event.PROVEN, f"after {since - began:.0f} s")
-        on_ready()
+        if on_ready:
+            on_ready()
         failure: UserError | None = _watch(job, start, stop, life)
     except UserError as e:
         failure = e

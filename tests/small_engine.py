@@ -69,7 +69,7 @@ async def engine(scope, receive, send):
             await send({"type": "lifespan.startup.complete"})
         return await send({"type": "lifespan.shutdown.complete"})
     if scope["path"] == "/metrics":
-        return await whole(send, f"{STEPS}{{engine='0'}} {steps}\n".encode())
+        return await whole(send, f"{STEPS[0]}{{engine='0'}} {steps}\n".encode())
     asked = json.loads((await receive()).get("body") or b"{}")
     if scope["path"] in {"/v1/completions", "/v1/chat/completions"}:
         while (notes / "deadlock").exists():

@@ -137,7 +137,7 @@ def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, 
         messages.append(message)
 
     async def receive():
-        return {"type": "http.request", "body": b'{"messages": []}', "more_body": False}
+        return {"type": "http.request", "body": b'{"messages": [{"role": "user", "content": "x"}]}', "more_body": False}
 
     async def ask():
         door = opened(key="", engine=engine, drain=0)

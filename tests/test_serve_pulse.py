@@ -1,10 +1,11 @@
 """When an engine is taken for hung: by the time it is told, and by what a server of ours answers."""
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.pulse import LONGER, LOOKS, Stillness, Used
+from serve.pulse import LONGER, LOOKS, STEPS, Stillness, Used, _steps
 
 PATIENCE = 24.0
 STEP = PATIENCE / LOOKS
@@ -78,3 +79,18 @@ def test_nothing_is_taken_for_hung_before_its_time(looks):
 @pytest.mark.parametrize("steps", [None, 5.0])
 def test_the_first_look_says_nothing(steps):
     assert watched([(steps, 0, 0, False)]).still == 0
+
+
+def test_a_chunk_of_a_prefill_is_a_step_though_it_gives_nobody_a_token():
+    used = 0.125
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.params.get_list("name[]") == list(STEPS)
+        text = f"# HELP {STEPS[0]} x\n{STEPS[0]}{{engine='0'}} 7.0\n{STEPS[1]}{{engine='0'}} {used}\n"
+        return httpx.Response(200, text=text)
+
+    with httpx.Client(base_url="http://engine", transport=httpx.MockTransport(answer)) as http:
+        before = _steps(http, 1)
+        used = 0.25
+        assert _steps(http, 1) != before
+    assert _steps(http, 1) is None  # closed, as at a stop

@@ -231,10 +231,8 @@ def _options(**given: Any) -> "Options":
     if path is None and Path("recipe.toml").is_file():
         path = Path("recipe.toml")
     section = recipe.read(path).serve if path else recipe.Serve()
-    if given["keys"] is None and path and section.keys:
-        given["keys"] = path.parent / section.keys
-    if given["keys"]:
-        given["keys"] = str(Path(given["keys"]).absolute())
+    keys = given.pop("keys", None) or (path.parent / section.keys if path and section.keys else None)
+    given["keys"] = str(Path(keys).absolute()) if keys else None
     options = command.options(section, key_env=given.pop("api_key_env"), **given)
     if options.keys:
         key_file.read(Path(options.keys), options.policy)

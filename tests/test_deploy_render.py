@@ -287,6 +287,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "reasoning_content": True,
         "max_model_len": 4096,
         "drain": 3,
+        "hang_after": 4,
         "max_body": 9,
         "raw_completions": True,
     }

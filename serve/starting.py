@@ -67,11 +67,8 @@ class Start(NamedTuple):
     words: Words
 
 
-def await_ready(job: Job, start: Start, canary: Canary, stop: threading.Event, report: Report, *, ever: bool) -> bool:
-    """True when ready and open, False when told to stop. Raises UserError when it cannot become ready.
-
-    `ever`: an engine of this server had been ready before.
-    """
+def await_ready(job: Job, start: Start, canary: Canary, stop: threading.Event, report: Report) -> bool:
+    """True when ready and open, False when told to stop. Raises UserError when it cannot become ready."""
     engine = start.engine
 
     def going() -> bool:
@@ -82,7 +79,7 @@ def await_ready(job: Job, start: Start, canary: Canary, stop: threading.Event, r
         if not stop.is_set():
             start.proof.done(0)
             if engine.poll() is not None:
-                raise explain(start.words, engine.returncode, loaded=ever)
+                raise explain(start.words, engine.returncode, loaded=False)
         return stop.is_set()
 
     def finished(work: Aside) -> bool:

@@ -95,7 +95,7 @@ def _live(
     """
     began, since = time.monotonic(), 0.0
     try:
-        if not starting.await_ready(job, start, canary, stop, report, ever=on_ready is None):
+        if not starting.await_ready(job, start, canary, stop, report):
             return None, 0
         since = time.monotonic()
         port.leave()

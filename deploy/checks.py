@@ -77,6 +77,9 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
     refused = (p for p in inside.problems if p.severity == "error")
     found += [finding("D008", f"{p.id} {p.what}", why=p.why, fix=p.fix) for p in refused]
     found += _context(recipe, inside)
+    if recipe.serve.keys:
+        what = f"[serve] keys = {recipe.serve.keys!r} is not rendered: the target's own keys let callers in"
+        found.append(finding("D014", what, why="every caller gets the policy of [serve]", fix="[serve] keys left out"))
     fit, offer = _fit(found, recipe, options, whole, inside, target)
     deployment = _specify(found, recipe, whole, proof, target, offer) if proof and offer else None
     if deployment:

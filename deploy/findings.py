@@ -16,6 +16,7 @@ RULES = (
     Rule("D011", "error", "weights and one full-length request fit the GPU"),
     Rule("D012", "warning", "the cache holds as many full-length requests as the target sends"),
     Rule("D013", "warning", "someone chose the length of context"),
+    Rule("D014", "warning", "the recipe's keys are known to the target"),
     Rule("D020", "error", "the target lets a request take so long"),
     Rule("D021", "warning", "a plain answer ends before the target cuts it off"),
     Rule("D022", "warning", "a cold start ends before the target gives up"),

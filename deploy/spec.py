@@ -80,13 +80,14 @@ class Deployment(Part):
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No key of ours: each target asks every caller for its own.
+    No key of ours, and no file of keys: each target asks every caller for its own.
     """
     return command.options(
         recipe.serve,
         host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
+        keys="",
         extra=TUNING,
     )
 

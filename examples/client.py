@@ -44,7 +44,7 @@ print()
 # What cannot work is refused with words.
 try:
     client.chat.completions.create(
-        model=model, reasoning_effort="xhigh", messages=[{"role": "user", "content": question}]
+        model=model, reasoning_effort="ultra", messages=[{"role": "user", "content": question}]
     )
 except openai.BadRequestError as error:
     print(f"bad effort: {error.status_code} {error.body['message']}")

@@ -1,4 +1,4 @@
-"""`serve`: run | preflight | command | ask | wait. Parses and prints; each job is in its own module."""
+"""`serve`: run | preflight | command | ask | wait | keys new. Parses and prints; each job is in its own module."""
 
 import json
 import shlex
@@ -27,6 +27,15 @@ def main() -> None:
     """Checkpoint in, OpenAI-compatible URL out."""
 
 
+def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, int] | None:
+    """`low=512,high=8192` as a table."""
+    try:
+        pairs = [part.split("=") for part in text.split(",")] if text else []
+        return {effort.strip(): int(tokens) for effort, tokens in pairs} if text is not None else None
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
+
+
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that decide the engine's command line, shared by run, preflight and command."""
     folder = click.Path(path_type=Path)
@@ -38,14 +47,20 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
                      help="Open /v1/completions, where no effort is applied.  [default: closed]"),
         click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
+        click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
+        click.option("--reasoning-content/--no-reasoning-content", default=None,
+                     help="Chat answers carry `reasoning` as `reasoning_content` too.  [default: when a client asks]"),
+        click.option("--thinking-tokens", callback=_budgets, metavar="low=N,high=N",
+                     help="At most so many tokens of reasoning at an effort.  [default: no budget]"),
         click.option("--spelling", type=click.Choice(["strict", "map"]),
                      help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
-                          "  [default: strict]"),
+                          "  [default: map]"),
         click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
         click.option("--default-effort", type=EFFORT,
                      help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
+        click.option("--keys", type=click.Path(), help="File of API keys, read again when it changes: serve keys new."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
         click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."),
@@ -73,12 +88,14 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
     names = command.served_names(found.checkpoint, options)
     job = supervisor.Job(
         command=_command(found, options),
-        url=_url(options.host, options.port),
+        host=options.host,
+        port=options.port,
         model=names[0],
         checkpoint=found.checkpoint,
         policy=options.policy,
         key=key,
         drain=options.drain,
+        hang_after=options.hang_after,
         log=log or _log(folder, options.port),
         ready_timeout=ready_timeout,
         proof=lambda: _prove(folder),
@@ -188,16 +205,38 @@ def wait(url: str, timeout: float) -> None:
     click.echo(f"{url} is ready")
 
 
+@main.group()
+def keys() -> None:
+    """API keys of a server, each with its own efforts."""
+
+
+@keys.command()
+@click.argument("name")
+def new(name: str) -> None:
+    """Make a key for NAME. Shows it once, on stderr; its lines go to stdout: serve keys new NAME >> keys.toml"""
+    from serve import keys
+
+    key, lines = keys.new(name)
+    click.echo(f"{key}  (the key of {name}: it is shown this once)", err=True)
+    click.echo(lines)
+
+
 def _options(**given: Any) -> "Options":
-    """The recipe's [serve] with what was given on the command line, which wins."""
+    """The recipe's [serve] with what was given on the command line, which wins. Raises UserError for unusable keys."""
     from serve import command
+    from serve import keys as key_file
     from tune import recipe
 
     path = given.pop("recipe")
     if path is None and Path("recipe.toml").is_file():
         path = Path("recipe.toml")
     section = recipe.read(path).serve if path else recipe.Serve()
-    return command.options(section, key_env=given.pop("api_key_env"), **given)
+    keys = given.pop("keys", None) or (path.parent / section.keys if path and section.keys else None)
+    given["keys"] = str(Path(keys).absolute()) if keys else None
+    options = command.options(section, key_env=given.pop("api_key_env"), **given)
+    if options.keys:
+        key_file.read(Path(options.keys), options.policy)
+    return options
 
 
 def _prove(folder: Path) -> None:
@@ -228,12 +267,6 @@ def _command(found: "Preflight", options: "Options") -> "Command":
     return command.build(here, options, device=machine.device, kv_bytes=cache, cores=machine.cores)
 
 
-def _url(host: str, port: int) -> str:
-    """Where this machine reaches a server that listens on `host`."""
-    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
-
-
 def _log(folder: Path, port: int) -> Path:
     """Beside the folder, and of this server alone."""
     whole = folder.resolve()
@@ -247,6 +280,9 @@ def _key(name: str) -> str:
 
 
 def _free_port(host: str) -> int:
-    with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as s:
+    family, both = (
+        (socket.AF_INET6, host == "::" and socket.has_dualstack_ipv6()) if ":" in host else (socket.AF_INET, False)
+    )
+    with socket.create_server((host, 0), family=family, dualstack_ipv6=both) as s:
         port: int = s.getsockname()[1]
         return port

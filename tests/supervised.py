@@ -8,7 +8,7 @@ from serve.cli import _free_port
 from serve.command import Command
 from serve.effort import EffortPolicy
 from serve.middleware import SETTINGS, Settings
-from serve.supervisor import Job
+from serve.starting import Job
 from tune.checkpoint import CANARY, Checkpoint
 from tune.harmony import EFFORTS, PROBE, render_prompt
 
@@ -27,14 +27,20 @@ def prepare(folder, monkeypatch):
 
 
 def make(folder, mode, policy=STANDARD, server=None, **changes):
-    port = _free_port("127.0.0.1")
     program = Path(__file__).parent / "small_engine.py"
-    settings = {SETTINGS: Settings(policy=server or policy).model_dump_json()}
+    settings = {SETTINGS: Settings(policy=server or policy, drain=changes.get("drain", 0)).model_dump_json()}
     checkpoint = Checkpoint(
         folder=folder, name="m", base="b", format="merged", prompt_date=DATE, prompt_fingerprint="f", digest="d"
     )
-    whole = {"command": Command([sys.executable, str(program), mode, str(port), str(folder)], settings), "model": "m"}
-    whole |= {"url": f"http://127.0.0.1:{port}", "checkpoint": checkpoint, "policy": policy, "key": "", "drain": 0}
+    whole = {"command": Command([sys.executable, str(program), mode, str(folder)], settings), "model": "m"}
+    whole |= {
+        "host": "127.0.0.1",
+        "port": _free_port("127.0.0.1"),
+        "checkpoint": checkpoint,
+        "policy": policy,
+        "key": "",
+        "drain": 0,
+    }
     return Job(**{**whole, "log": folder / "log", "ready_timeout": 60, **changes})
 
 

@@ -208,6 +208,12 @@ def test_a_context_that_nobody_chose_is_a_warning_that_names_what_the_model_hold
     assert "D013" not in ids(examine(tmp_path / "b", serve={"max_model_len": 2048}))
 
 
+def test_a_file_of_keys_is_not_rendered_and_that_is_said(tmp_path):
+    found = examine(tmp_path, serve={**CHOSEN, "keys": "keys.toml"})
+    assert [f.what.split(" is ")[0] for f in found.warnings if f.id == "D014"] == ["[serve] keys = 'keys.toml'"]
+    assert found.deployment.options.keys == ""
+
+
 def test_the_default_that_nobody_set_is_judged_as_it_is_served(tmp_path):
     found = examine(tmp_path, serve={**CHOSEN, "max_effort": "low"}, judged={"efforts": ["low"]})
     assert found.findings == ()

@@ -281,9 +281,13 @@ def test_the_recipes_serving_reaches_the_server(inputs):
     serve = {
         "default_effort": "low",
         "max_effort": "medium",
-        "spelling": "map",
+        "spelling": "strict",
+        "thinking_tokens": {"low": 7},
+        "keys": "keys.toml",
+        "reasoning_content": True,
         "max_model_len": 4096,
         "drain": 3,
+        "hang_after": 4,
         "max_body": 9,
         "raw_completions": True,
     }
@@ -294,11 +298,12 @@ def test_the_recipes_serving_reaches_the_server(inputs):
     assert (told["policy"]["default"], told["policy"]["maximum"], told["policy"]["spelling"]) == (
         "low",
         "medium",
-        "map",
+        "strict",
     )
-    assert {k: told[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")} == {
-        k: serve[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")
-    }
+    assert told["policy"]["thinking_tokens"] == {"low": 7}
+    assert told["keys"] == ""  # a file of this machine
+    same = ("max_model_len", "drain", "max_body", "raw_completions", "reasoning_content")
+    assert {k: told[k] for k in same} == {k: serve[k] for k in same}
     assert deployment.env["VLLM_SYSTEM_START_DATE"] == "2026-01-01"
     assert deployment.args[deployment.args.index("--max-model-len") + 1] == "4096"
     assert "low; a higher one than medium is lowered to it" in (inputs["out"] / "README.md").read_text()

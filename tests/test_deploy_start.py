@@ -23,7 +23,7 @@ STANDIN = Path(__file__).parent / "standin.py"
 @pytest.fixture
 def container(tmp_path):
     """What the image holds as /opt/gptoss-kit, the weights beside it, and a stand-in for the engine."""
-    out = rendered(tmp_path, "sagemaker", serve={"max_effort": "medium", "drain": 5})
+    out = rendered(tmp_path, "sagemaker", serve={"max_effort": "medium", "drain": 5, "hang_after": 7})
     root = tmp_path / "image"
     shutil.copytree(out / "kit", root)
     shutil.copy(out / "start.py", root)
@@ -49,8 +49,7 @@ def change(root, **values):
 
 def engine(root, mode=""):
     """Let the stand-in be the engine, with a fault of that name."""
-    found = deployment(root)
-    change(root, args=[sys.executable, str(STANDIN), str(found["port"]), found["model_path"], mode])
+    change(root, args=[sys.executable, str(STANDIN), deployment(root)["model_path"], mode])
 
 
 def start(root, *arguments, **more):
@@ -98,7 +97,8 @@ def test_the_proven_checkpoint_is_served_by_the_rendered_code_until_a_stop(conta
 
 def test_the_server_is_told_what_the_recipe_says(container, tmp_path):
     job = entry.job(deployment(container))
-    assert (job.policy.maximum, job.drain, job.ready_timeout, job.log) == ("medium", 5, 1800, None)
+    assert (job.policy.maximum, job.drain, job.hang_after) == ("medium", 5, 7)
+    assert (job.ready_timeout, job.log, job.host) == (1800, None, deployment(container)["options"]["host"])
     assert job.checkpoint.folder == tmp_path / "merged"
     assert job.command.env == deployment(container)["env"]
 

@@ -7,9 +7,10 @@ from door import OURS, call, opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serve.body import ROUND, Rules, rewrite
+from serve.body import Rules, rewrite
 from serve.doors import APIS, Refused
 from serve.effort import EffortPolicy
+from serve.fields import ROUND
 
 
 def test_a_bad_effort_is_an_openai_error():
@@ -63,11 +64,11 @@ def test_a_field_that_goes_round_the_effort_is_refused_by_name(field):
     assert REPLACES.keys() == ROUND.keys()
     door = opened(sagemaker=True, raw_completions=True)
     for path in (*APIS, "/invocations", "/v1/completions"):
-        body = {"messages": [], field: REPLACES[field]}
+        body = {"messages": None, field: REPLACES[field]}
         refused = call("POST", path, door=door, json=body)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, field)
-        assert call("POST", path, door=door, json={"messages": [], field: None}).status_code == 200
-        assert call("POST", path, door=door, json={"messages": [], field: ROUND[field]}).status_code == 200
+        assert call("POST", path, door=door, json={"messages": None, field: None}).status_code == 200
+        assert call("POST", path, door=door, json={"messages": None, field: ROUND[field]}).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -148,7 +149,7 @@ OBJECTS = st.dictionaries(
 @given(PATHS, st.binary() | OBJECTS.map(lambda o: json.dumps(o).encode()))
 def test_any_bytes_are_refused_or_come_through_whole(path, body):
     try:
-        onward, out, effort = rewrite(Rules(EffortPolicy(), 2048, raw_completions=True), path, body)
+        onward, out, *rest = rewrite(Rules(EffortPolicy(), 2048, raw_completions=True), path, body)
     except Refused as error:
         refused = error
     else:
@@ -158,11 +159,11 @@ def test_any_bytes_are_refused_or_come_through_whole(path, body):
         json.loads(refused.body())
         return
     if path.endswith("/cancel"):
-        assert (onward, out, effort) == (path, body, None)
+        assert (onward, out, *rest) == (path, body, (), None, "")
         return
     assert onward == path or (path == "/invocations" and onward in {"/v1/chat/completions", "/v1/completions"})
     before, after = json.loads(body), json.loads(out)
-    changed = {"reasoning_effort", "reasoning", "chat_template_kwargs"}
+    changed = {"reasoning_effort", "reasoning", "chat_template_kwargs", "output_config"}
     assert {k: repr(v) for k, v in before.items() if k not in changed} == {
         k: repr(v) for k, v in after.items() if k not in changed
     }

@@ -9,8 +9,9 @@ import pytest
 from checkpoints import fill
 from click.testing import CliRunner
 
-from serve.cli import _log, _url, main
+from serve.cli import _log, main
 from serve.command import Options
+from serve.front import reach
 from tune import checkpoint, digests
 from tune.recipe import Serve
 
@@ -83,8 +84,10 @@ def test_every_key_of_the_recipe_has_a_flag_that_wins_and_no_default_of_its_own(
     assert [k for k in Serve.model_fields if k not in flags] == []
     given = main.commands[name].make_context(name, ["folder"]).params
     assert [k for k in Serve.model_fields if given[k] is not None] == []
-    defaults = {k: str(f.default).lower() for k, f in Serve.model_fields.items()} | {"raw_completions": "closed"}
-    assert [k for k, d in defaults.items() if k != "default_effort" and f"[default: {d}]" not in flags[k].help] == []
+    words = {"raw_completions": "closed", "thinking_tokens": "no budget", "reasoning_content": "when a client asks"}
+    defaults = {k: str(f.default).lower() for k, f in Serve.model_fields.items()} | words
+    said = {k: d for k, d in defaults.items() if k not in {"default_effort", "keys"}}  # of no effort, and no file
+    assert [k for k, d in said.items() if f"[default: {d}]" not in flags[k].help] == []
 
 
 def test_the_engine_is_told_what_the_recipe_says(tmp_path):
@@ -117,7 +120,7 @@ def test_the_engine_is_told_what_the_recipe_says(tmp_path):
      ("::", "http://[::1]:8000"), ("fd00::7", "http://[fd00::7]:8000"), ("box", "http://box:8000")],
 )  # fmt: skip
 def test_a_server_is_reached_where_it_listens(host, url):
-    assert _url(host, 8000) == url
+    assert reach(host, 8000) == url
 
 
 def test_two_servers_of_a_project_do_not_share_a_log(tmp_path, monkeypatch):
@@ -176,7 +179,7 @@ from serve import cli, command
 def stand_in(found, options):
     folder = str(found.checkpoint.folder)
     built = command.build(found.checkpoint, options, device="cpu", kv_bytes=1, cores=1)
-    return built._replace(argv=[sys.executable, {standin!r}, str(options.port), folder])
+    return built._replace(argv=[sys.executable, {standin!r}, folder])
 
 cli._command = stand_in
 cli.main()
@@ -245,6 +248,6 @@ def test_files_are_digested_beside_the_engine_and_not_before(running):
     data[-1] ^= 1
     (folder / "model.safetensors").write_bytes(data)
     out, said = run().communicate(timeout=60)
-    assert "starting the engine" in said
+    assert "starting: the engine loads" in said
     assert "model.safetensors is not the file that checkpoint.json describes" in said
     assert out == ""

@@ -47,8 +47,10 @@ def test_the_engine_gets_both_names_and_the_date_of_training():
 def test_the_middleware_reads_what_the_command_says():
     policy = EffortPolicy(default="low", maximum="medium", spelling="map")
     told = {"max_body": 9, "drain": 3, "sagemaker": True, "max_model_len": 777, "raw_completions": True}
+    told |= {"keys": "/keys.toml", "reasoning_content": True}
     settings = Settings.model_validate_json(build(Options(policy=policy, key_env="K", **told)).env[SETTINGS])
-    assert settings == Settings(policy=policy, digest=FOUND.digest, key_env="K", **told)
+    names = ("python-docs", FOUND.served_name)
+    assert settings == Settings(policy=policy, digest=FOUND.digest, key_env="K", names=names, **told)
 
 
 def test_no_secret_enters_argv_or_environment(monkeypatch):
@@ -81,9 +83,13 @@ def test_two_servers_on_a_small_machine_are_not_bound_to_the_same_core():
 CHOSEN = {
     "default_effort": "low",
     "max_effort": "medium",
-    "spelling": "map",
+    "spelling": "strict",
+    "thinking_tokens": {"low": 9},
+    "keys": "keys.toml",
+    "reasoning_content": True,
     "max_model_len": 777,
     "drain": 3,
+    "hang_after": 4,
     "max_body": 9,
     "raw_completions": True,
 }
@@ -91,8 +97,8 @@ CHOSEN = {
 
 def test_every_key_of_the_recipe_reaches_the_options():
     assert CHOSEN.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
-    policy = EffortPolicy(default="low", maximum="medium", spelling="map")
-    rest = {k: CHOSEN[k] for k in ("max_model_len", "drain", "max_body", "raw_completions")}
+    policy = EffortPolicy(default="low", maximum="medium", spelling="strict", thinking_tokens={"low": 9})
+    rest = {k: CHOSEN[k] for k in CHOSEN if k in Options.model_fields}
     assert command.options(Serve(**CHOSEN)) == Options(policy=policy, **rest)
     assert command.options(Serve()) == Options()
 
@@ -103,7 +109,7 @@ def test_what_was_given_wins_over_the_recipe_and_none_is_not_given(key):
     back = (
         {"default_effort": "medium", "max_effort": "medium"}
         if "effort" in key
-        else {key: Serve.model_fields[key].default}
+        else {key: Serve.model_fields[key].default if key != "thinking_tokens" else {"low": 8}}
     )
     assert command.options(changed, **back) != command.options(changed)
     assert command.options(changed, **dict.fromkeys(back)) == command.options(changed)
@@ -138,6 +144,8 @@ def test_a_default_that_nobody_set_follows_the_maximum(section, given, default):
         ({}, {"max_model_len": 0}, "--max-model-len: "),
         ({}, {"drain": -1}, "--drain: "),
         ({}, {"max_body": 0}, "--max-body: "),
+        ({}, {"thinking_tokens": {"low": 0}}, "--thinking-tokens: "),
+        ({}, {"thinking_tokens": {"lwo": 9}}, "--thinking-tokens: "),
         ({}, {"extra": ("--model", "x")}, "--model is not for the engine"),
     ],
 )

@@ -24,6 +24,8 @@ PREFLIGHT = {"origin": "https://example.org", "access-control-request-method": "
     ],
 )
 def test_every_path_wants_the_key(path, headers):
+    if APIS.get(path) == "messages" and "x-api-key" in headers:
+        headers = {"x-api-key": f"{KEY}x"}
     answer = call("POST", path, headers=headers, json={})
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "invalid_api_key"
@@ -34,9 +36,24 @@ def test_every_path_wants_the_key(path, headers):
 def test_two_keys_in_one_request_are_refused():
     headers = [("authorization", f"Bearer {KEY}"), ("authorization", "Bearer other")]
     assert call("GET", "/v1/models", headers=headers).status_code == 401
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        for also in ("other", KEY):
+            both = [("authorization", f"Bearer {KEY}"), ("x-api-key", also)]
+            assert call("POST", path, headers=both, json={}).status_code == 401
 
 
-CLOSED = ["/invocations", "/tokenize", "/v1/messages", "/inference/v1/generate", "/scale_elastic_ep", "/docs"]
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_the_anthropic_api_takes_its_own_header_and_answers_with_its_own_errors(path):
+    assert call("POST", path, headers={"x-api-key": KEY}, json={}).status_code == 200
+    assert call("POST", path, json={}).status_code == 200
+    stranger = call("POST", path, headers={"x-api-key": "x"}, json={})
+    assert (stranger.json()["type"], stranger.json()["error"]["type"]) == ("error", "authentication_error")
+    wrong = call("POST", path, json={"output_config": {"effort": "ultra"}}).json()
+    assert (wrong["type"], wrong["error"]["type"]) == ("error", "invalid_request_error")
+    assert wrong["error"]["param"] == "output_config.effort"
+
+
+CLOSED = ["/invocations", "/tokenize", "/v1/messages/batches", "/inference/v1/generate", "/scale_elastic_ep", "/docs"]
 CLOSED += ["/v1/chat/completions/", "//v1/chat/completions", "/v1/chat/completions/batch"]
 
 

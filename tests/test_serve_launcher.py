@@ -3,10 +3,9 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ import pytest
 from test_serve_body import CHAT_TOOLS
 from test_serve_command import FOUND
 
-from serve import command
+from serve import command, front
 from serve.command import Options
 from serve.middleware import SECRET
 
@@ -127,29 +126,48 @@ launcher.main()
 """
 
 
-def listens(port):
-    try:
-        socket.create_connection(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
 def test_a_stream_that_never_ends_does_not_keep_the_engine(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    argv, env = program(ENDLESS, port=port)
+    """At both sockets of the supervisor, which never close under it: everybody's, and its own."""
+    public, private = (front.listen("127.0.0.1", 0) for _ in range(2))
+    sockets = [s.fileno() for s in (public, private)]
+    argv, env = program(ENDLESS)
+    env[front.SOCKETS] = ",".join(map(str, sockets))
     with (tmp_path / "log").open("wb") as log:
-        engine = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
+        engine = subprocess.Popen(argv, env=env, stdout=log, stderr=log, pass_fds=sockets)
     try:
-        while not listens(port):
-            assert engine.poll() is None, (tmp_path / "log").read_text()[-3000:]
-            time.sleep(0.1)
-        url = f"http://127.0.0.1:{port}/stream"
-        with httpx.Client(verify=False, trust_env=False) as client, client.stream("GET", url) as answer:
-            pieces = answer.iter_text()  # held: a dropped one would close the connection
-            assert next(pieces)
+        with httpx.Client(verify=False, trust_env=False, timeout=60) as client, ExitStack() as streams:
+            for each in (public, private):
+                url = f"http://127.0.0.1:{each.getsockname()[1]}/stream"  # the kernel holds it until the engine is up
+                answer = streams.enter_context(client.stream("GET", url))
+                assert next(answer.iter_text()), (tmp_path / "log").read_text()[-3000:]
             engine.send_signal(signal.SIGINT)  # as the door ends it, after its drain
             engine.wait(timeout=60)
     finally:
         engine.kill()
+        public.close()
+        private.close()
+
+
+KILLED = """
+import os, signal, time
+from multiprocessing import get_context
+from serve import launcher
+
+def dies(number):
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    started = launcher._note_started()
+    for name, number in (("EngineCore", 9), ("Worker", 15)):
+        process = get_context("fork").Process(target=dies, args=(number,), name=name)
+        process.start()
+        process.join()
+    launcher._tell_killed(started)
+"""
+
+
+def test_a_core_that_is_killed_is_told_of_by_name_and_signal():
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", KILLED], env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == "serve.launcher: EngineCore was ended by SIGKILL\n"

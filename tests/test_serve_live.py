@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import engine
@@ -15,10 +16,10 @@ import openai
 import pytest
 from safetensors.torch import load_file, save_file
 
-from serve import probe
+from serve import keys, probe
 from serve.cli import _free_port
 from tune import artefact, checkpoint
-from tune.harmony import EFFORTS, Message, render_prompt
+from tune.harmony import EFFORTS, Message, encode, render_prompt
 
 pytestmark = pytest.mark.engine
 
@@ -123,7 +124,7 @@ def test_an_effort_where_the_engine_ignores_it_is_applied(client, model):
     assert raw.headers["x-reasoning-effort"] == "high"
 
 
-@pytest.mark.parametrize("effort", ["none", "minimal", "xhigh", "max", "HIGH", "", 3])
+@pytest.mark.parametrize("effort", ["ultra", "", 3])
 def test_a_bad_effort_is_400(client, model, effort):
     for create in (
         lambda: client.chat.completions.create(model=model, messages=ask(), extra_body={"reasoning_effort": effort}),
@@ -164,7 +165,13 @@ def test_a_wrong_key_is_401_everywhere_but_health(nano_url, model, http):
 
 
 def test_doors_beside_the_two_apis_are_closed_with_the_key_too(http, model):
-    closed = ("/invocations", "/tokenize", "/v1/messages", "/inference/v1/generate", "/v1/chat/completions/batch")
+    closed = (
+        "/invocations",
+        "/tokenize",
+        "/v1/messages/batches",
+        "/inference/v1/generate",
+        "/v1/chat/completions/batch",
+    )
     for path in (*closed, "/v1/completions", "/serve/open"):
         answer = http.post(path, json={"model": model, "messages": ask(), "prompt": "x"})
         assert answer.status_code == 404, path
@@ -208,7 +215,7 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
     story, nano_url, key, tmp_path
 ):
     port, seen = _free_port("127.0.0.1"), []
-    options = ["--port", str(port), "--max-effort", "medium", "--spelling", "map"]
+    options = ["--port", str(port), "--max-effort", "medium", "--spelling", "strict"]
     options += ["--", "--allowed-origins", '["https://example.org"]']
     starting = engine.start(story.folder / "work/nano", *options, log=tmp_path / "log")
     ready = threading.Event()
@@ -235,15 +242,75 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
             answer = browser.options("/v1/chat/completions", headers=preflight)
         assert answer.headers["access-control-allow-origin"] == "https://example.org"
         with openai.OpenAI(base_url=server.url, api_key=key, max_retries=0) as capped:
-            for word, applied in (("high", "medium"), ("max", "medium"), ("none", "low"), ("low", "low")):
+            for word, applied in (("high", "medium"), ("medium", "medium"), ("low", "low")):
                 create = capped.chat.completions.with_raw_response.create
                 raw = create(model=server.models[0], messages=ask(), max_tokens=2, reasoning_effort=word)
                 assert raw.headers["x-reasoning-effort"] == applied
-            with pytest.raises(openai.BadRequestError, match="low, medium, high, none, minimal, xhigh, max"):
-                capped.chat.completions.create(
-                    model=server.models[0], messages=ask(), extra_body={"reasoning_effort": "ultra"}
-                )
+            for word in ("none", "minimal", "xhigh", "max", "HIGH"):
+                with pytest.raises(openai.BadRequestError, match="low, medium, high; a server with spelling map"):
+                    capped.chat.completions.create(
+                        model=server.models[0], messages=ask(), extra_body={"reasoning_effort": word}
+                    )
         engine.stop(starting)
+
+
+def test_budgets_hold_on_every_api_and_every_name_and_key_has_its_effort(story, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
+    low_key, lines = keys.new("low")
+    (tmp_path / "keys.toml").write_text(f'{lines}max_effort = "low"\n')
+    options = ["--thinking-tokens", "low=1,medium=3", "--keys", str(tmp_path / "keys.toml")]
+    starting = engine.start(story.folder / "work/merged", *options, log=tmp_path / "log")
+    server = starting.ready()
+    plain, exact = server.models
+    with (
+        ExitStack() as end,
+        openai.OpenAI(base_url=server.url, api_key=engine.KEY, max_retries=0) as client,
+        probe.client(server.url, engine.KEY) as http,
+        probe.client(server.url, low_key) as low,
+    ):
+        end.callback(engine.stop, starting)
+
+        def chat(model, seed, **more):
+            create = client.chat.completions.with_raw_response.create
+            return create(model=model, messages=ask(), max_tokens=64, temperature=1, seed=seed, **more)
+
+        def thought(answer):
+            return answer.parse().usage.completion_tokens_details.reasoning_tokens
+
+        for seed in range(6):
+            for model, budget in ((f"{plain}:low", 1), (f"{exact}:medium", 3), (plain, 3)):
+                answer = chat(model, seed)
+                assert answer.headers["x-reasoning-budget"] == str(budget)
+                assert thought(answer) <= budget
+                assert answer.parse().model == (model if ":" in model else plain)
+            own = chat(plain, seed, reasoning_effort="medium", extra_body={"thinking_token_budget": 2})
+            assert thought(own) <= 2
+            response = client.responses.create(
+                model=plain, input="2+2?", max_output_tokens=64, temperature=1, reasoning={"effort": "none"}
+            )
+            assert response.usage.output_tokens_details.reasoning_tokens <= 1
+        free = [thought(chat(plain, seed, reasoning_effort="max")) for seed in range(6)]
+        assert max(free) > 3, "nothing was held back above"
+
+        chunks = list(client.chat.completions.create(model=f"{exact}:low", messages=ask(), max_tokens=8, stream=True))
+        assert {chunk.model for chunk in chunks} == {f"{exact}:low"}
+
+        said = {"model": f"{plain}:low", "max_tokens": 64, "messages": ask()}
+        answer = http.post("/v1/messages", json={**said, "thinking": {"type": "disabled"}}).raise_for_status()
+        assert (answer.json()["type"], answer.json()["model"]) == ("message", f"{plain}:low")
+        assert answer.headers["x-reasoning-budget"] == "1"
+        thoughts = [block["thinking"] for block in answer.json()["content"] if block["type"] == "thinking"]
+        assert len(encode("".join(thoughts))) <= 1
+        counted = http.post("/v1/messages/count_tokens", json={"model": f"{plain}:low", "messages": ask()}).json()
+        assert counted["input_tokens"] == len(render_prompt([Message(role="user", content="2+2?")], "low", DATE))
+
+        body = {"model": plain, "messages": ask(), "max_tokens": 2, "reasoning_effort": "high"}
+        answer = low.post("/v1/chat/completions", json=body).raise_for_status()
+        told = [answer.headers[f"x-reasoning-{name}"] for name in ("effort-requested", "effort", "budget")]
+        assert told == ["high", "low", "1"]
+        wanted = low.post("/v1/chat/completions", json=body, headers={"x-reasoning-content": "true"}).json()
+        message = wanted["choices"][0]["message"]
+        assert message["reasoning_content"] == message["reasoning"]
 
 
 def test_weights_that_are_not_what_the_checkpoint_was_made_with_are_never_served(story, key, tmp_path):
@@ -291,3 +358,53 @@ def test_a_client_that_goes_away_takes_its_request_along(http, model):
             break
     assert count("num_requests_running") == 0
     assert count("generation_tokens_total") - before < 1500
+
+
+def test_a_core_that_is_stopped_is_noticed_and_replaced_and_one_that_is_killed_is_named(story, monkeypatch, tmp_path):
+    """A client hangs in it and is told; nobody is refused meanwhile; the server's own /health would never notice."""
+    monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
+    starting = engine.start(story.folder / "work/nano", "--hang-after", "6", "--drain", "2", log=tmp_path / "log")
+    said = starting.process.stderr
+
+    def until(state):
+        for line in said:
+            if line.startswith(state):
+                return line
+        raise AssertionError(f"it ended before it was {state}")
+
+    def core():
+        """The process that makes the steps; the kernel keeps 15 characters of a name."""
+        names = {pid: Path(f"/proc/{pid}/comm").read_text() for pid in engine.children(starting.process.pid)}
+        return next(pid for pid, name in names.items() if name.startswith("VLLM::EngineCor"))
+
+    def streamed():
+        body = {"model": server.models[0], "messages": ask(), "max_tokens": 1900, "ignore_eos": True, "stream": True}
+        with (
+            probe.client(server.url, engine.KEY, timeout=120) as client,
+            client.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
+            return [line for line in answer.iter_lines() if begun.set() or line.startswith("data: ")]
+
+    begun = threading.Event()
+    try:
+        server = starting.ready()
+        with ThreadPoolExecutor(1) as pool, probe.client(server.url) as stranger:
+            client = pool.submit(streamed)
+            assert begun.wait(120)
+            os.kill(core(), signal.SIGSTOP)
+            assert "the engine makes no step" in until("hung")
+            assert '"code": "shutting_down"' in client.result()[-1]
+            until("starting")
+            assert stranger.get("/livez").json() == {"status": "alive", "state": "starting"}
+            refused = stranger.get("/readyz")
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+            until("ready")
+            os.kill(core(), signal.SIGKILL)
+            assert "EngineCore was ended by SIGKILL" in until("restarting")
+        starting.process.terminate()  # while no engine runs
+        starting.process.communicate(timeout=60)
+        assert starting.process.returncode == 0
+    finally:
+        if starting.process.poll() is None:
+            starting.process.terminate()
+            starting.process.communicate(timeout=60)

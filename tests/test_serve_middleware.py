@@ -1,3 +1,5 @@
+import asyncio
+import json
 import os
 import re
 import signal
@@ -14,22 +16,33 @@ from serve.effort import EffortPolicy
 from serve.middleware import SECRET, SETTINGS, Door, Settings
 
 
-@pytest.mark.parametrize(("path", "engine_path"), [("/health", "/health"), ("/ping", "/ping"), ("/readyz", "/health")])
-def test_health_needs_no_key(path, engine_path):
+@pytest.mark.parametrize("path", ["/health", "/ping"])
+def test_health_needs_no_key(path):
     answer = call("GET", path, key="")
-    assert (answer.status_code, answer.headers["x-path"]) == (200, engine_path)
+    assert (answer.status_code, answer.headers["x-path"]) == (200, path)
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, "ready"), (503, "unready")])
+def test_readiness_is_what_the_engines_health_says_in_words(status, told):
+    async def engine(scope, receive, send):
+        assert scope["path"] == "/health"
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    answer = call("GET", "/readyz", door=opened(engine=engine), key="")
+    assert (answer.status_code, answer.json()) == (status, {"status": told, "state": "ready"})
 
 
 def test_alive_is_answered_without_the_engine():
     answer = call("GET", "/livez", key="")
-    assert answer.json() == {"status": "alive"}
+    assert answer.json() == {"status": "alive", "state": "ready"}
     assert "x-path" not in answer.headers
 
 
 def test_sagemaker_opens_invocations_under_the_same_policy():
     door = opened(sagemaker=True, raw_completions=True, policy=EffortPolicy(default="low", maximum="low"))
-    chat = call("POST", "/invocations", door=door, json={"messages": [], "reasoning_effort": "high"})
-    assert chat.json() == {"messages": [], "reasoning_effort": "low"}
+    chat = call("POST", "/invocations", door=door, json={"messages": None, "reasoning_effort": "high"})
+    assert chat.json() == {"messages": None, "reasoning_effort": "low"}
     assert chat.headers["x-reasoning-effort"] == "low"
     assert call("POST", "/invocations", door=door, json={"prompt": "x"}).json() == {"prompt": "x"}
 
@@ -38,6 +51,37 @@ def test_effort_and_digest_come_back_as_headers():
     answer = call("POST", "/v1/responses", json={"input": "x"})
     assert answer.json() == {"input": "x", "reasoning": {"effort": "medium"}}
     assert (answer.headers["x-reasoning-effort"], answer.headers["x-model-digest"]) == ("medium", "d1g")
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_what_was_asked_and_what_it_got_come_back_together(path):
+    door = opened(policy=EffortPolicy(maximum="medium", thinking_tokens={"medium": 64}))
+    for asked, applied, budget in (("max", "medium", "64"), ("None", "low", None), (None, "medium", "64")):
+        told = call("POST", path, door=door, json={"reasoning_effort": asked}).headers
+        assert told.get("x-reasoning-effort-requested") == asked
+        assert (told["x-reasoning-effort"], told.get("x-reasoning-budget")) == (applied, budget)
+    header = {"authorization": f"Bearer {KEY}", "x-reasoning-effort": "high"}
+    told = call("POST", path, door=door, headers=header, json={}).headers
+    assert (told["x-reasoning-effort-requested"], told["x-reasoning-effort"]) == ("high", "medium")
+    twice = [*header.items(), ("x-reasoning-effort", "low")]
+    refused = call("POST", path, door=door, headers=twice, json={})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "x-reasoning-effort")
+
+
+def test_a_refusal_tells_the_effort_that_was_asked_where_it_is_known():
+    unknown = call("POST", "/v1/chat/completions", json={"reasoning_effort": "hgih"})
+    assert unknown.headers["x-reasoning-effort-requested"] == "hgih"
+    assert "x-reasoning-effort" not in unknown.headers
+    long = {"reasoning_effort": "max", "messages": [{"content": "x" * 200_000}]}
+    refused = call("POST", "/v1/chat/completions", json=long)
+    told = {"x-reasoning-effort-requested": "max", "x-reasoning-effort": "high"}
+    assert refused.status_code == 400
+    assert told.items() <= refused.headers.items()
+    for word in ("a b", "x\r\nx-model-digest: forged", "é", "x" * 41):
+        refused = call("POST", "/v1/chat/completions", json={"reasoning_effort": word})
+        assert refused.status_code == 400
+        assert "x-reasoning-effort-requested" not in refused.headers
+        assert refused.headers["x-model-digest"] == "d1g"
 
 
 def test_size_limit_by_declaration_and_by_count():
@@ -62,8 +106,73 @@ def test_draining_turns_new_requests_away_and_stays_alive():
     door.doors.draining = True
     refused = call("POST", "/v1/chat/completions", door=door, json={})
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
-    assert call("GET", "/readyz", door=door, key="").status_code == 503
-    assert call("GET", "/livez", door=door, key="").status_code == 200
+    assert call("GET", "/v1/models", door=door).status_code == 200
+    unready = call("GET", "/readyz", door=door, key="")
+    assert (unready.status_code, unready.json()["state"]) == (503, "draining")
+    alive = call("GET", "/livez", door=door, key="")
+    assert (alive.status_code, alive.json()["state"]) == (200, "draining")
+    assert call("POST", "/v1/chat/completions", door=door, json={}, headers=OURS).status_code == 200  # the pulse
+
+
+CUT = [
+    ("event-stream", b'data: {"a": 1}\n\n', 200),  # an error event at its end
+    ("none yet", b"", 503),
+    ("json", b'{"ha', None),  # no word fits into it
+]
+
+
+@pytest.mark.parametrize(("kind", "sent", "status"), CUT)
+def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, kind, sent, status):
+    monkeypatch.setattr(os, "kill", lambda *_: None)  # how the door ends the engine
+    messages, begun = [], asyncio.Event()
+
+    async def engine(scope, receive, send):
+        if sent:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"Content-Type", kind.encode())]})
+            await send({"type": "http.response.body", "body": sent, "more_body": True})
+        begun.set()
+        await asyncio.sleep(600)
+
+    async def send(message):
+        messages.append(message)
+
+    async def receive():
+        return {"type": "http.request", "body": b'{"messages": [{"role": "user", "content": "x"}]}', "more_body": False}
+
+    async def ask():
+        door = opened(key="", engine=engine, drain=0)
+        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        task = asyncio.create_task(door(scope, receive, send))
+        await begun.wait()
+        door._stop(0)
+        await asyncio.gather(task, door.ending)
+
+    asyncio.run(ask())
+    if status is None:
+        assert [m.get("body") for m in messages] == [None, sent]
+        return
+    assert messages[0]["status"] == status
+    last = messages[-1]
+    assert not last.get("more_body")
+    assert json.loads(last["body"].removeprefix(b"data: "))["error"]["code"] == "shutting_down"
+    assert last["body"].startswith(b"data: ") == bool(sent)
+
+
+def test_a_client_that_goes_away_is_no_stop():
+    """The server cancels its request; nobody is told anything."""
+
+    async def ask():
+        door = opened(key="", engine=lambda *_: asyncio.sleep(600))
+        scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
+        task = asyncio.create_task(door(scope, None, None))
+        while not door.under_way:
+            await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not door.under_way
+
+    asyncio.run(ask())
 
 
 def test_a_named_but_empty_key_is_no_open_door(monkeypatch):

@@ -13,11 +13,11 @@ import pytest
 import supervised
 from supervised import NEVER, STANDARD
 
-from serve import launcher, probe, supervisor
+from serve import launcher, probe, processes, supervisor
 from serve.ask import ask
 from serve.cli import _free_port
 from serve.effort import EffortPolicy
-from serve.last_words import explain
+from serve.last_words import Words, explain
 from serve.middleware import SECRET
 from tune.checkpoint import CANARY
 from tune.errors import UserError
@@ -26,7 +26,7 @@ from tune.errors import UserError
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     monkeypatch.setattr(supervisor, "BACKOFF", 0.01)
-    monkeypatch.setattr(supervisor, "EXIT_GRACE", 1)
+    monkeypatch.setattr(processes, "EXIT_GRACE", 1)
     supervised.prepare(tmp_path, monkeypatch)
     yield partial(supervised.make, tmp_path)
     assert supervised.left(tmp_path) == []
@@ -162,7 +162,7 @@ def test_the_secret_is_new_at_each_start_and_in_no_log_argument_or_answer(job, t
         assert secrets[-1] not in " ".join(argv)
         return real(argv, **options)
 
-    monkeypatch.setattr(supervisor.subprocess, "Popen", noted)
+    monkeypatch.setattr(processes.subprocess, "Popen", noted)
 
     def report(line):
         lines.append(line)
@@ -218,15 +218,13 @@ def test_a_crash_after_ready_is_restarted_and_told(job):
 
     supervisor.run(job("crash"), report, lambda: ready.append(1))
     assert ready == [1]  # whoever reads the ready line gets one
-    assert [line.split(";")[1].split(" in")[0] for line in said if "crashed" in line] == [
-        " restart 1 of 3",
-        " restart 2 of 3",
-    ]
+    tries = [line.split(",")[0] for line in said if line.startswith("restarting")]
+    assert tries == ["restarting: in 0 s (1 of 3)", "restarting: in 0 s (2 of 3)"]
 
 
 def test_a_crash_loop_ends(job, monkeypatch):
     monkeypatch.setattr(supervisor, "RESTARTS", 1)
-    with pytest.raises(UserError, match="crashed 2 times"):
+    with pytest.raises(UserError, match="failed 2 times"):
         supervisor.run(job("crash"), print)
 
 
@@ -241,7 +239,7 @@ def test_crashes_of_an_engine_that_ran_long_are_not_counted_together(job, monkey
             stop_when_ready()
 
     supervisor.run(job("crash"), report)
-    assert [line.split(";")[1].split(" in")[0] for line in said if "crashed" in line] == [" restart 1 of 1"] * 2
+    assert [line.split(",")[0] for line in said if line.startswith("restarting")] == ["restarting: in 0 s (1 of 1)"] * 2
 
 
 @pytest.mark.parametrize(
@@ -259,14 +257,20 @@ def test_crashes_of_an_engine_that_ran_long_are_not_counted_together(job, monkey
         ("NotImplementedError: No MXFP4 MoE backend supports the deployment", 1, ["no kernel", "merged"]),
         ("serve.launcher: error: unrecognized arguments: --nope", 2, ["flags", "--nope"]),
         ("serve.launcher: vLLM 0.32 is needed and 0.29.0 is installed", 3, ["installation", "0.29.0", "cpu.txt"]),
-        ("Loading weights", -9, ["killed by the system"]),
+        ("Loading weights", -9, ["was killed", "SIGKILL", "memory"]),
+        ("Loading weights", -11, ["SIGSEGV"]),
+        ("serve.launcher: EngineCore was ended by SIGKILL", 0, ["was killed", "EngineCore", "SIGKILL", "memory"]),
+        ("serve.launcher: EngineCore was ended by SIGSEGV", 1, ["EngineCore was ended by SIGSEGV"]),
         ("Traceback\nFrobError: strange", 1, ["exit code 1", "FrobError: strange"]),
         ("", 1, ["names no error", "/x/log"]),
     ],
 )
-def test_last_words_become_one_error(tail, code, words):
-    message = explain(tail, code, Path("/x/log")).message
+def test_last_words_become_one_error(tmp_path, tail, code, words):
+    log = tmp_path / "log"
+    log.write_text(f"torch.OutOfMemoryError: of yesterday\n{tail}")
+    message = explain(Words(log, since=37), code, loaded=False).message.replace(str(log), "/x/log")
     assert all(word in message for word in words), message
+    assert "yesterday" not in message
 
 
 def test_waiting_for_a_server_ends_with_the_reason():

@@ -140,9 +140,13 @@ class Serve(Section):
 
     default_effort: Effort | None = None  # of a request that names none; not set: medium, or max_effort if lower
     max_effort: Effort = "high"  # higher ones are lowered to it
-    spelling: Literal["strict", "map"] = "strict"  # map: none and minimal mean low, xhigh and max mean high
+    spelling: Literal["strict", "map"] = "map"  # map: none and minimal mean low, xhigh and max high; strict: refused
+    thinking_tokens: dict[Effort, Positive] = {}  # { low = 512 }: at most so many of reasoning at an effort
+    keys: str = ""  # a file of API keys (serve keys new NAME), each with a policy within this one; not for deployments
+    reasoning_content: bool = False  # chat answers carry their `reasoning` under this name too
     max_model_len: Positive = 2048  # tokens of prompt and answer
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
+    hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: Positive = 8 * 2**20  # bytes of one request
     raw_completions: bool = False  # open /v1/completions, where no effort is applied
 

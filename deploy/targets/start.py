@@ -36,12 +36,14 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
 
     return supervisor.Job(
         command=Command(list(deployment["args"]), deployment["env"]),
-        url=f"http://127.0.0.1:{deployment['port']}",
+        host=options.host,
+        port=deployment["port"],
         model=deployment["model"],
         checkpoint=found,
         policy=options.policy,
         key="",  # each target asks every caller for its own
         drain=options.drain,
+        hang_after=options.hang_after,
         log=None,
         ready_timeout=deployment["limits"]["startup_seconds"],
         proof=proof,

@@ -1,0 +1,127 @@
+"""The server's port, open from first to last: the sockets that the engine inherits, and who answers without one.
+
+The supervisor holds the listening socket, so a connection is never refused: while no engine accepts, a small responder
+says so (`/livez` 200, all else 503 with Retry-After). A second socket, on loopback, reaches the engine alone. Knows no
+models and no keys.
+"""
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import threading
+from contextlib import suppress
+
+from serve.last_words import PORT_IN_USE
+from tune.errors import UserError, reason
+
+SOCKETS = "GPTOSS_KIT_SOCKETS"  # environment variable: the two inherited descriptors, everybody's and the supervisor's
+BACKLOG = 2048  # uvicorn's
+AT_ONCE = 128  # connections that the responder holds: more are closed, so that descriptors are left for an engine
+HEAD = 65_536  # bytes of a request's head
+PATIENT = 5.0  # seconds for a head to arrive, and for a client to read its answer
+LATER = "5"  # seconds, as Retry-After
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UserError when there can be none."""
+    try:
+        return socket.create_server(
+            (host, port),
+            family=socket.AF_INET6 if ":" in host else socket.AF_INET,
+            backlog=BACKLOG,
+            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
+        )
+    except OSError as e:
+        taken, fix = PORT_IN_USE if e.errno == errno.EADDRINUSE else ("", "")
+        what = f"port {port} of {host} cannot be listened at{taken and f': {taken}'}"
+        raise UserError(what, why=reason(e), fix=fix) from None
+
+
+def reach(host: str, port: int) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+
+
+def inherited() -> tuple[socket.socket, socket.socket]:
+    """In the engine's process: the socket for everybody, and the supervisor's own."""
+    public, private = (socket.socket(fileno=int(number)) for number in os.environ[SOCKETS].split(","))
+    for each in (public, private):
+        each.set_inheritable(False)
+    return public, private
+
+
+class Front:
+    """The port of one server. `state` is what the responder tells; it answers from `answer` on, until `leave`."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.public = listen(host, port)
+        self.state = ""
+        self._loop = asyncio.new_event_loop()
+        self._server: asyncio.Server | None = None
+        self._replies = 0
+        self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "Front":
+        self.answer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self.public.close()
+
+    def answer(self) -> None:
+        """Answer whoever connects from now on."""
+        asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+
+    def leave(self) -> None:
+        """Leave new connections to the engine, which accepts them at the same socket. None is lost between the two."""
+        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+
+    async def _answer(self) -> None:
+        if self._server is None:
+            mine = self.public.dup()
+            # asyncio accepts as many at a turn as its backlog, even those for which no descriptor is left.
+            self._server = await asyncio.start_server(self._reply, sock=mine, limit=HEAD, backlog=AT_ONCE)
+            self.public.listen(BACKLOG)
+
+    async def _leave(self) -> None:
+        server, self._server = self._server, None
+        if server:
+            server.close()  # of those connected, each still gets its answer
+
+    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._replies >= AT_ONCE:
+            writer.transport.abort()
+            return
+        self._replies += 1
+        with suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENT)
+            path = head.split(b" ", 2)[1].partition(b"?")[0].decode(errors="replace")
+            writer.write(_response(self.state, path))
+            writer.write_eof()
+            # Closed with a body unread, a connection is reset, and the answer may be lost on the way.
+            async with asyncio.timeout(PATIENT):
+                while await reader.read(HEAD):
+                    pass
+        self._replies -= 1
+        writer.close()
+
+
+def _response(state: str, path: str) -> bytes:
+    if path == "/livez":
+        status, more, body = "200 OK", "", {"status": "alive", "state": state}
+    else:
+        message = f"no engine serves at the moment: the server is {state}"
+        error = {"message": message, "type": "server_error", "param": None, "code": "not_ready"}
+        status, more = "503 Service Unavailable", f"retry-after: {LATER}\r\n"
+        body = {"error": error, "state": state}  # type: ignore[dict-item]
+    text = json.dumps(body).encode()
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n{more}"
+    return f"{head}connection: close\r\n\r\n".encode() + text

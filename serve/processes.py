@@ -1,0 +1,127 @@
+"""The engine's processes: started as one group, told to end, and gone, with their shared memory, whatever happened.
+
+What a group uses and holds is read from /proc. Knows nothing of what runs in it.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+from serve.pulse import Used
+
+EXIT_GRACE = 4.0  # seconds past the drain before the group is killed
+TOLD = 2.0  # seconds that a hung engine's server gets to tell its clients
+GONE = 5  # seconds that killed processes get to be gone
+SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.|torch_|nccl-)\S+")  # noqa: S108 - what Python, torch and NCCL make there
+
+Engine = subprocess.Popen[bytes]
+_held: dict[int, set[str]] = {}  # a group's shared memory, as far as it was noted
+
+
+def start(
+    argv: Sequence[str], env: Mapping[str, str], log: Path | None, sockets: Sequence[int], *, again: bool
+) -> tuple[Engine, int]:
+    """The engine in a group of its own, and where in the log its words begin: `again` keeps what is there.
+
+    `log` None: they go where ours go.
+    """
+    with ExitStack() as files:
+        out, since = None, 0
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            out = files.enter_context(log.open("ab" if again else "wb"))
+            since = out.tell()
+        engine = subprocess.Popen(
+            argv,
+            env={**os.environ, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT if out else None,
+            start_new_session=True,
+            pass_fds=sockets,
+        )
+    return engine, since
+
+
+def ended(engine: Engine, seconds: float, *, unless: threading.Event) -> bool:
+    """Give the engine some seconds to end by itself, or until the event. Whether it did."""
+    deadline = time.monotonic() + seconds
+    while engine.poll() is None and time.monotonic() < deadline and not unless.wait(0.05):
+        pass
+    return engine.poll() is not None
+
+
+def note(engine: Engine) -> None:
+    """Remember what shared memory the group holds now: of a process that has died, it can no longer be read."""
+    _held.setdefault(engine.pid, set()).update(name for pid in _members(engine.pid) for name in _shared(pid))
+
+
+def stop(engine: Engine, *, drain: float, urgent: threading.Event) -> None:
+    """Let what is under way finish within `drain` seconds, then kill whatever is left of the group."""
+    if engine.poll() is None:
+        note(engine)
+        engine.send_signal(signal.SIGTERM)
+        ended(engine, drain + EXIT_GRACE, unless=urgent)
+    kill(engine)
+
+
+def cut(engine: Engine, *, urgent: threading.Event) -> None:
+    """Let the server of a hung engine tell its clients, if it still can, then kill the group."""
+    if engine.poll() is None:
+        note(engine)
+        engine.send_signal(signal.SIGUSR2)  # serve.middleware: without a drain
+        ended(engine, TOLD, unless=urgent)
+    kill(engine)
+
+
+def kill(engine: Engine) -> None:
+    """End the group now; its shared memory, which nobody else would take away, goes with it."""
+    note(engine)
+    with suppress(ProcessLookupError):
+        os.killpg(engine.pid, signal.SIGKILL)
+        engine.wait()
+        deadline = time.monotonic() + GONE
+        while _members(engine.pid) and time.monotonic() < deadline:  # killed is not yet gone; its memory is wanted
+            time.sleep(0.02)
+    engine.wait()
+    for name in _held.pop(engine.pid):
+        Path(name).unlink(missing_ok=True)
+
+
+def end_own() -> None:
+    """End the group that this process leads, itself with it."""
+    if os.getpgrp() == os.getpid():
+        for name in {name for pid in _members(os.getpid()) for name in _shared(pid)}:
+            Path(name).unlink(missing_ok=True)
+        os.killpg(0, signal.SIGKILL)
+
+
+def used(engine: Engine) -> Used:
+    """Processor seconds of the group so far: of its first process, and of those below."""
+    server = below = 0.0
+    for pid, ticks in _members(engine.pid).items():
+        server, below = (ticks, below) if pid == engine.pid else (server, below + ticks)
+    second = os.sysconf("SC_CLK_TCK")
+    return Used(server / second, below / second)
+
+
+def _members(group: int) -> dict[int, int]:
+    """Every living process of the group, with its processor time in ticks, that of its ended children too."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):  # it ended while we looked
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] not in "ZX":
+                found[int(stat.parent.name)] = sum(int(n) for n in fields[11:15])
+    return found
+
+
+def _shared(pid: int) -> Iterator[str]:
+    with suppress(OSError):
+        yield from SHARED.findall(Path(f"/proc/{pid}/maps").read_text())

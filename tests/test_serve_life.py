@@ -1,0 +1,267 @@
+"""A server's life with real processes and HTTP: hung, crashed, restarted, stopped under load, killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+import supervised
+
+from serve import probe, processes, supervisor
+from serve.states import State
+from tune.errors import UserError
+
+SHM = Path("/dev/shm")
+BODY = {"messages": [{"role": "user", "content": "x"}], "stream": True}
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "BACKOFF", 0.05)
+    supervised.prepare(tmp_path, monkeypatch)
+    yield partial(supervised.make, tmp_path)
+    assert supervised.left(tmp_path) == []
+
+
+class Served:
+    """A supervisor whose reports can be waited for; `acts` run in a thread of their own once it is ready."""
+
+    def __init__(self, job, acts):
+        self.job, self.said, self.seen = job, [], threading.Condition()
+        self.acts, self.failed, self.stopped = acts, [], False
+
+    def report(self, line):
+        with self.seen:
+            self.said.append(line)
+            self.seen.notify_all()
+
+    def until(self, word, times=1):
+        """Wait until a state has been told that often."""
+        with self.seen:
+            assert self.seen.wait_for(lambda: sum(x.split(":")[0] == word for x in self.said) >= times, 60), self.said
+
+    def act(self):
+        try:
+            self.acts(self)
+        except BaseException as e:  # noqa: BLE001 - raised where the test can see it
+            self.failed.append(e)
+        finally:
+            self.stop()
+
+    def stop(self):
+        """Tell it to stop; once, since a second signal kills."""
+        if not self.stopped:
+            self.stopped = True
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def run(self):
+        thread = threading.Thread(target=self.act)
+        try:
+            supervisor.run(self.job, self.report, thread.start)
+        finally:
+            if thread.ident:
+                thread.join()
+        if self.failed:
+            raise self.failed[0]
+        return [line.split(":")[0] for line in self.said]
+
+
+def engine(job):
+    """The process of the present engine."""
+    found = [
+        int(p.parent.name)
+        for p in Path("/proc").glob("[0-9]*/cmdline")
+        if str(job.checkpoint.folder).encode() in _read(p)
+    ]
+    (pid,) = [pid for pid in found if os.getpgid(pid) == pid]
+    return pid
+
+
+def _read(path):
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def events(url, begun):
+    """What one client hears of a stream: its data, or the error that ended it."""
+    heard = []
+    with (
+        httpx.Client(base_url=url, timeout=60, verify=False, trust_env=False) as client,
+        client.stream("POST", "/v1/chat/completions", json=BODY) as answer,
+    ):
+        for line in answer.iter_lines():
+            if line.startswith("data: "):
+                heard.append(json.loads(line[6:]))
+                if len(heard) == 1:
+                    begun.release()
+    return heard
+
+
+def test_states_are_told_at_the_port_and_nobody_is_refused_while_the_engine_restarts(job):
+    """A client that asks all the while hears 503 with Retry-After or an answer, and never a refused connection."""
+    stop, heard = threading.Event(), []
+
+    def watch(url):
+        while not stop.is_set():
+            with probe.client(url) as stranger:
+                alive, ready = stranger.get("/livez"), stranger.get("/readyz")
+                heard.append((alive.status_code, alive.json()["state"]))
+                heard.append((ready.status_code, ready.json()["state"]))
+                if ready.status_code == 503:
+                    assert ready.headers["retry-after"] == "5"
+                    assert ready.json()["error"]["type"] == "server_error"
+                    assert stranger.post("/v1/chat/completions", content=b"x" * 300_000).status_code in {503, 400}
+
+    def acts(served):
+        with ThreadPoolExecutor(1) as pool:
+            watching = pool.submit(watch, served.job.url)
+            os.kill(engine(served.job), signal.SIGKILL)
+            served.until("ready", times=2)
+            stop.set()
+            watching.result()
+
+    served = Served(job("good"), acts)
+    assert served.run() == ["starting", "ready", "restarting", "starting", "ready", "draining", "stopped"]
+    assert "the engine was killed: it was ended by SIGKILL" in next(
+        x for x in served.said if x.startswith("restarting")
+    )
+    assert (503, "starting") in heard
+    assert {status for status, state in heard if state == "ready"} == {200}
+    assert {state for _, state in heard} <= set(State)
+
+
+@pytest.mark.parametrize("hang", ["deadlock", "server stopped"])
+def test_an_engine_that_hangs_is_noticed_told_apart_and_replaced(job, tmp_path, hang):
+    """Idle, so that nothing but the canary can find out; then its clients are told where they can be."""
+    begun = threading.Semaphore(0)
+
+    def acts(served):
+        with ThreadPoolExecutor(1) as pool:
+            if hang == "deadlock":
+                client = pool.submit(events, served.job.url, begun)
+                assert begun.acquire(timeout=60)
+                (tmp_path / "deadlock").touch()
+            else:
+                os.kill(engine(served.job), signal.SIGSTOP)
+            served.until("hung")
+            (tmp_path / "deadlock").unlink(missing_ok=True)
+            served.until("ready", times=2)
+            if hang == "deadlock":
+                assert client.result()[-1]["error"]["code"] == "shutting_down"
+
+    before = set(SHM.iterdir())
+    served = Served(job("holds", hang_after=1.2), acts)
+    assert served.run() == ["starting", "ready", "hung", "restarting", "starting", "ready", "draining", "stopped"]
+    why = "the engine makes no step" if hang == "deadlock" else "the server's process does not answer"
+    assert why in served.said[2]
+    assert set(SHM.iterdir()) <= before
+
+
+def test_an_engine_that_is_idle_or_turned_away_from_is_no_hung_one(job):
+    def acts(served):
+        with probe.client(served.job.url) as stranger:
+            os.kill(engine(served.job), signal.SIGUSR1)
+            while stranger.get("/readyz").status_code == 200:
+                pass
+            while served.job.log.read_text().count("canary answered") < 3:  # each a third of the patience
+                assert "hung" not in [x.split(":")[0] for x in served.said]
+                time.sleep(0.05)
+
+    served = Served(job("good", hang_after=0.9), acts)
+    assert served.run() == ["starting", "ready", "draining", "stopped"]
+
+
+def test_all_tries_are_used_when_a_restart_fails_too(job):
+    """It was ready once, then dies at each start: of what another start may heal."""
+    served = Served(
+        job("never again"), lambda served: os.kill(engine(served.job), signal.SIGKILL) or served.until("failed")
+    )
+    with pytest.raises(UserError, match="the engine failed 4 times") as error:
+        served.run()
+    assert "exit code 9" in error.value.why
+    assert [x.split(",")[0] for x in served.said if x.startswith("restarting")] == [
+        f"restarting: in 0 s ({n} of 3)" for n in (1, 2, 3)
+    ]
+
+
+def test_a_cause_that_cannot_heal_ends_it_at_once_and_yesterdays_is_not_todays(job):
+    """The first engine said that memory ran out and lived on; the second does not know a flag."""
+    served = Served(job("flags"), lambda served: os.kill(engine(served.job), signal.SIGKILL) or served.until("failed"))
+    with pytest.raises(UserError, match="does not know one of its flags"):
+        served.run()
+    states = [x.split(":")[0] for x in served.said]
+    assert states == ["starting", "ready", "restarting", "starting", "failed"]
+
+
+def test_a_stop_tells_each_of_a_hundred_clients_and_ends_the_engine_by_itself(job, monkeypatch):
+    """What is not over by EXIT_GRACE past the drain is killed: less than five seconds. Here nothing needs that."""
+    assert processes.EXIT_GRACE < 5
+    monkeypatch.setattr(processes, "EXIT_GRACE", 60)
+    begun = threading.Semaphore(0)
+    heard = []
+
+    def acts(served):
+        with ThreadPoolExecutor(100) as pool:
+            clients = [pool.submit(events, served.job.url, begun) for _ in range(100)]
+            for _ in clients:
+                assert begun.acquire(timeout=60)
+            served.stop()
+            heard.extend(client.result() for client in clients)
+
+    served = Served(job("good", drain=1), acts)
+    assert served.run() == ["starting", "ready", "draining", "stopped"]
+    assert len(heard) == 100
+    assert all(told[-1]["error"]["code"] == "shutting_down" for told in heard)
+    assert "ended by itself" in served.job.log.read_text()
+
+
+@pytest.mark.parametrize("victim", ["engine", "supervisor"])
+def test_a_kill_under_load_leaves_no_process_port_or_shared_memory(job, tmp_path, victim):
+    before = set(SHM.iterdir())
+    running = job("holds")
+    code = (
+        "import sys; from pathlib import Path; import supervised; from serve import supervisor\n"
+        f"job = supervised.make(Path({str(tmp_path)!r}), 'holds')._replace(port={running.port})\n"
+        "supervisor.run(job, lambda line: None, lambda: print('ready', flush=True))"
+    )
+    tests = str(Path(__file__).parent)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([os.environ["PYTHONPATH"], tests])}
+    begun = threading.Semaphore(0)
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) as main:
+        assert main.stdout.readline() == "ready\n"
+        assert set(SHM.iterdir()) - before
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(8):
+                pool.submit(events, running.url, begun)
+            for _ in range(8):
+                assert begun.acquire(timeout=60)
+            pid = engine(running)
+            if victim == "engine":
+                os.kill(pid, signal.SIGKILL)
+                until(lambda: not Path(f"/proc/{pid}").exists())
+                main.terminate()
+            else:
+                main.kill()
+        main.wait(timeout=60)
+    until(lambda: not supervised.left(tmp_path) and not Path(f"/proc/{pid}").exists())
+    until(lambda: set(SHM.iterdir()) <= before)
+    with pytest.raises(httpx.ConnectError), probe.client(running.url) as stranger:
+        stranger.get("/livez")
+
+
+def until(holds):
+    """Wait a minute at most for something to hold."""
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

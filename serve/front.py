@@ -11,7 +11,9 @@ import json
 import os
 import socket
 import threading
+from collections.abc import Coroutine
 from contextlib import suppress
+from typing import Any
 
 from serve.last_words import PORT_IN_USE
 from tune.errors import UserError, reason
@@ -21,6 +23,8 @@ BACKLOG = 2048  # uvicorn's
 AT_ONCE = 128  # connections that the responder holds: more are closed, so that descriptors are left for an engine
 HEAD = 65_536  # bytes of a request's head
 PATIENT = 5.0  # seconds for a head to arrive, and for a client to read its answer
+SCARCE = 0.2  # seconds until accepting is tried again when no descriptor was left
+LAST = 0.5  # seconds that clients being answered get when the server ends
 LATER = "5"  # seconds, as Retry-After
 
 
@@ -58,10 +62,11 @@ class Front:
 
     def __init__(self, host: str, port: int) -> None:
         self.public = listen(host, port)
+        self.public.setblocking(False)
         self.state = ""
         self._loop = asyncio.new_event_loop()
-        self._server: asyncio.Server | None = None
-        self._replies = 0
+        self._answers = False
+        self._replies = set[asyncio.Task[None]]()
         self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
         self._thread.start()
 
@@ -71,6 +76,7 @@ class Front:
 
     def __exit__(self, *_: object) -> None:
         self.leave()
+        self._on_loop(self._told())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -78,40 +84,65 @@ class Front:
 
     def answer(self) -> None:
         """Answer whoever connects from now on."""
-        asyncio.run_coroutine_threadsafe(self._answer(), self._loop).result()
+        self._on_loop(self._turn(True))
 
     def leave(self) -> None:
         """Leave new connections to the engine, which accepts them at the same socket. None is lost between the two."""
-        asyncio.run_coroutine_threadsafe(self._leave(), self._loop).result()
+        self._on_loop(self._turn(False))
 
-    async def _answer(self) -> None:
-        if self._server is None:
-            mine = self.public.dup()
-            # asyncio accepts as many at a turn as its backlog, even those for which no descriptor is left.
-            self._server = await asyncio.start_server(self._reply, sock=mine, limit=HEAD, backlog=AT_ONCE)
-            self.public.listen(BACKLOG)
+    def _on_loop(self, work: Coroutine[Any, Any, None]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    async def _leave(self) -> None:
-        server, self._server = self._server, None
-        if server:
-            server.close()  # of those connected, each still gets its answer
+    async def _turn(self, on: bool) -> None:
+        self._answers = on
+        self._loop.remove_reader(self.public)
+        if on:
+            self._loop.add_reader(self.public, self._accept)
 
-    async def _reply(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._replies >= AT_ONCE:
-            writer.transport.abort()
-            return
-        self._replies += 1
-        with suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENT)
-            path = head.split(b" ", 2)[1].partition(b"?")[0].decode(errors="replace")
-            writer.write(_response(self.state, path))
-            writer.write_eof()
-            # Closed with a body unread, a connection is reset, and the answer may be lost on the way.
-            async with asyncio.timeout(PATIENT):
-                while await reader.read(HEAD):
-                    pass
-        self._replies -= 1
-        writer.close()
+    def _accept(self) -> None:
+        """Take one connection. asyncio's own server takes many at a turn, and drops at its end those not yet begun."""
+        client = None
+        with suppress(BlockingIOError, InterruptedError, ConnectionAbortedError):  # the engine took it, or it went
+            try:
+                client, _ = self.public.accept()
+            except OSError as e:
+                if e.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    raise
+                self._loop.remove_reader(self.public)  # it waits until a descriptor is left
+                self._loop.call_later(SCARCE, self._again)
+        if client and len(self._replies) >= AT_ONCE:
+            client.close()
+        elif client:
+            reply = self._loop.create_task(self._reply(client))
+            self._replies.add(reply)
+            reply.add_done_callback(self._replies.discard)
+
+    def _again(self) -> None:
+        if self._answers:
+            self._loop.add_reader(self.public, self._accept)
+
+    async def _reply(self, client: socket.socket) -> None:
+        with client, suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
+            client.setblocking(False)
+            reader, writer = await asyncio.open_connection(sock=client, limit=HEAD)
+            try:
+                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENT)
+                path = head.split(b" ", 2)[1].partition(b"?")[0].decode(errors="replace")
+                writer.write(_response(self.state, path))
+                writer.write_eof()
+                # Closed with a body unread, a connection is reset, and the answer may be lost on the way.
+                async with asyncio.timeout(PATIENT):
+                    while await reader.read(HEAD):
+                        pass
+            finally:
+                writer.close()
+
+    async def _told(self) -> None:
+        """Wait for who is being answered, for a moment."""
+        if self._replies:
+            await asyncio.wait(self._replies, timeout=LAST)
+        for reply in self._replies:
+            reply.cancel()
 
 
 def _response(state: str, path: str) -> bytes:

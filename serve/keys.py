@@ -7,7 +7,8 @@
     max_effort = "medium"
     thinking_tokens = { low = 256 }
 
-Read again when it changes. A new file counts whole or not at all: one that cannot be read leaves the old keys valid.
+Read again when it changes. A new file counts whole or not at all: one that cannot be read leaves the old keys valid,
+and where there are none, as after a restart, lets nobody in until it can.
 """
 
 import hashlib
@@ -67,8 +68,9 @@ class Keys:
 
     def __init__(self, path: Path, policy: EffortPolicy, clock: Callable[[], float] = time.time) -> None:
         self._path, self._policy, self._clock = path, policy, clock
-        self._seen = _stamp(path)
-        self._held = read(path, policy)
+        self._seen: tuple[int, ...] | None = None
+        self._held: tuple[Held, ...] = ()
+        self._look()
 
     def find(self, token: bytes) -> Held | None:
         """Whose key this is. Takes as long for every token."""
@@ -82,17 +84,21 @@ class Keys:
     def _look(self) -> None:
         """Take the file's keys anew if it changed and nobody is writing it."""
         stamp = _stamp(self._path)
-        if stamp == self._seen or (stamp and abs(self._clock() - stamp[0] / 1e9) < SETTLED):
+        first = self._seen is None
+        fresh = bool(stamp) and abs(self._clock() - stamp[0] / 1e9) < SETTLED
+        if stamp == self._seen or (fresh and not first):
             return
         try:
             held = read(self._path, self._policy)
         except UserError as e:
-            LOG.warning("%s (%s): the keys read before stay valid", e.what, e.why)
+            left = "the keys read before stay valid" if self._held else "none of its keys is let in"
+            LOG.warning("%s (%s): %s", e.what, e.why, left)
         else:
             if stamp != _stamp(self._path):
                 return  # written meanwhile
             self._held = held
-            LOG.warning("%s was read again: %d keys", self._path, len(held))
+            if not first:
+                LOG.warning("%s was read again: %d keys", self._path, len(held))
         self._seen = stamp
 
 

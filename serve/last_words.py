@@ -13,11 +13,13 @@ PORT_IN_USE = ("the port is in use", "serve run FOLDER --port 0 takes a free one
 
 
 class Failure(UserError):
-    """What ended an engine. `heals`: another start may go well; without it, the same would happen again."""
+    """What ended an engine. `heals`: another start may go well; without it, the same would happen again. `passes`: it
+    may, if an engine has run here before: something else holds the memory or the port, and may let go of it.
+    """
 
-    def __init__(self, what: str, *, heals: bool, **more: Any) -> None:
+    def __init__(self, what: str, *, heals: bool, passes: bool = False, **more: Any) -> None:
         super().__init__(what, **more)
-        self.heals = heals
+        self.heals, self.passes = heals, passes
 
 
 class Words(NamedTuple):
@@ -40,7 +42,9 @@ class Words(NamedTuple):
         return f"read {self.log}" if self.log else "read the engine's output above"
 
 
-# What the engine's last words mean, none of which heals by itself: pattern, what is wrong, what to do.
+# What the engine's last words mean, none of which heals by itself: pattern, what is wrong, what to do. The first two
+# are of this machine, which others use too.
+PASSING = 2
 CAUSES: tuple[tuple[str, str, str], ...] = (
     (r"Address already in use", *PORT_IN_USE),
     (
@@ -86,11 +90,11 @@ def explain(words: Words, code: int | None, *, loaded: bool) -> Failure:
     """
     tail, where = words.tail(), str(words.log or "above")
     errors = [line for line in tail.splitlines() if re.search(r"\w*(Error|Exception)\b|error:|serve\.launcher:", line)]
-    for pattern, what, fix in CAUSES:
+    for n, (pattern, what, fix) in enumerate(CAUSES):
         if match := re.search(pattern, tail):
             line = next((e for e in reversed(errors) if match.group(0) in e), errors[-1] if errors else match.group(0))
             why = f"{_words(line)}\n       all of it: {where}"
-            return Failure(f"the engine failed: {what}", why=why, fix=fix, heals=loaded)
+            return Failure(f"the engine failed: {what}", why=why, fix=fix, heals=loaded, passes=n < PASSING)
     if killed := _killed(tail, code):
         if not killed.endswith("SIGKILL"):
             return Failure(f"the engine failed: {killed}", why=f"log: {where}", fix=words.where, heals=True)

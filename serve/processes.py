@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
@@ -62,12 +62,14 @@ def note(engine: Engine) -> None:
     _held.setdefault(engine.pid, set()).update(name for pid in _members(engine.pid) for name in _shared(pid))
 
 
-def stop(engine: Engine, *, drain: float, urgent: threading.Event) -> None:
-    """Let what is under way finish within `drain` seconds, then kill whatever is left of the group."""
+def stop(engine: Engine, *, drain: float, urgent: threading.Event, drained: Callable[[], None]) -> None:
+    """Let what is under way finish within `drain` seconds, say that, then kill whatever is left of the group."""
     if engine.poll() is None:
         note(engine)
         engine.send_signal(signal.SIGTERM)
-        ended(engine, drain + EXIT_GRACE, unless=urgent)
+        ended(engine, drain, unless=urgent)
+        drained()
+        ended(engine, EXIT_GRACE, unless=urgent)
     kill(engine)
 
 
@@ -90,6 +92,9 @@ def kill(engine: Engine) -> None:
         while _members(engine.pid) and time.monotonic() < deadline:  # killed is not yet gone; its memory is wanted
             time.sleep(0.02)
     engine.wait()
+    with suppress(ChildProcessError):  # orphans of the group are ours where we are a container's first process
+        while os.waitpid(-engine.pid, os.WNOHANG)[0]:
+            pass
     for name in _held.pop(engine.pid):
         Path(name).unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 Raises `Failure` for what another start may heal, and any other UserError for what none can. Restarts nothing.
 """
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -61,10 +62,15 @@ class Start(NamedTuple):
 
     word: str
     secret: str
-    url: str  # where only this engine answers
+    channel: socket.socket  # where only this engine answers
     proof: Aside
     engine: processes.Engine
     words: Words
+
+    @property
+    def url(self) -> str:
+        """Where only this engine answers."""
+        return front.reach("127.0.0.1", self.channel.getsockname()[1])
 
 
 def await_ready(job: Job, start: Start, canary: Canary, stop: threading.Event, report: Report) -> bool:

@@ -6,11 +6,10 @@ No process outlives this one. Knows nothing of how the command line came to be.
 
 import secrets
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from serve import front, processes, pulse, starting
 from serve.aside import Aside
@@ -20,7 +19,7 @@ from serve.probe import NoAnswer
 from serve.starting import Job, Report
 from serve.states import Event, Life, State
 from tune import checkpoint as checkpoints
-from tune.errors import UserError
+from tune.errors import UserError, reason
 
 __all__ = ["Job", "run"]
 
@@ -49,29 +48,35 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
         tell(life.state, f"{LOADS}; its log: {job.log}" if job.log else LOADS)
         gone, ever = 0, False
         while True:
-            start, channel = _start(job, port, again=gone > 0)
-            drain = 0
+            start: starting.Start | None = None
+            failure: UserError | None = None
+            lived = drain = 0.0
             try:
-                failure, lived = _live(job, start, port, life, canary, stop, report, None if ever else on_ready)
+                try:
+                    start = _start(job, port, again=gone > 0)
+                    failure, lived = _live(job, start, port, life, canary, stop, report, None if ever else on_ready)
+                except Failure as e:
+                    failure = e
                 ever = ever or lived > 0
                 gone = 1 if lived > STEADY else gone + 1
                 pause = BACKOFF * 2 ** (gone - 1)
-                if life.state is State.HUNG:
+                if failure:
                     port.answer()
+                if start and life.state is State.HUNG:
                     processes.cut(start.engine, urgent=stop.urgent)
                 if failure is None:
                     drain = job.drain if lived else 0
                     life.on(Event.STOP, f"requests under way get {drain} s" if drain else "")
-                elif not ever or gone > RESTARTS or not _heals(failure):
+                elif not ever or gone > RESTARTS or not _heals(failure, ever=ever):
                     life.on(Event.HOPELESS, failure.what)
                     raise _last(failure, gone)
                 else:
                     tries = f"in {pause:.0f} s ({gone} of {RESTARTS})"
                     life.on(Event.ENDED, f"{tries}, since {failure.what}: {failure.why}")
             finally:
-                port.answer()
-                processes.stop(start.engine, drain=drain, urgent=stop.urgent)
-                channel.close()
+                if start:
+                    processes.stop(start.engine, drain=drain, urgent=stop.urgent, drained=port.answer)
+                    start.channel.close()
             if failure is None:
                 return life.on(Event.GONE)
             if stop.wait(pause):
@@ -131,15 +136,21 @@ def _stop_signals() -> Iterator[_Stop]:
             signal.signal(s, handler)
 
 
-def _start(job: Job, port: front.Front, *, again: bool) -> tuple[starting.Start, socket.socket]:
-    """A new engine, and the socket at which only it answers."""
+def _start(job: Job, port: front.Front, *, again: bool) -> starting.Start:
+    """A new engine. Raises Failure when the system gives no process, no socket or no log."""
     word, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
-    channel = front.listen("127.0.0.1", 0)
-    sockets = (port.public.fileno(), channel.fileno())
-    env = {**job.command.env, START: word, SECRET: secret, front.SOCKETS: ",".join(map(str, sockets))}
-    engine, since = processes.start(job.command.argv, env, job.log, sockets, again=again)
-    url = front.reach("127.0.0.1", channel.getsockname()[1])
-    return starting.Start(word, secret, url, Aside(job.proof), engine, Words(job.log, since)), channel
+    with ExitStack() as end:
+        try:
+            channel = end.enter_context(front.listen("127.0.0.1", 0))
+            sockets = (port.public.fileno(), channel.fileno())
+            env = {**job.command.env, START: word, SECRET: secret, front.SOCKETS: ",".join(map(str, sockets))}
+            engine, since = processes.start(job.command.argv, env, job.log, sockets, again=again)
+        except OSError as e:
+            raise Failure("the engine's process cannot be started", why=reason(e), heals=True) from None
+        except UserError as e:  # no socket for it
+            raise Failure(e.what, why=e.why, heals=True) from None
+        end.pop_all()
+    return starting.Start(word, secret, channel, Aside(job.proof), engine, Words(job.log, since))
 
 
 def _watch(job: Job, start: starting.Start, stop: _Stop, life: Life) -> Failure | None:
@@ -160,8 +171,10 @@ def _watch(job: Job, start: starting.Start, stop: _Stop, life: Life) -> Failure 
             looking.end()
 
 
-def _heals(failure: UserError) -> bool:
-    return failure.heals if isinstance(failure, Failure) else isinstance(failure, NoAnswer)
+def _heals(failure: UserError, *, ever: bool = False) -> bool:
+    if isinstance(failure, Failure):
+        return failure.heals or (ever and failure.passes)
+    return isinstance(failure, NoAnswer)
 
 
 def _last(failure: UserError, gone: int) -> UserError:

@@ -31,6 +31,9 @@ if mode == "no memory":
 starts = len((notes / "workers").read_text().split())
 if mode == "never again" and starts:
     sys.exit(9)
+if mode == "tight" and starts == 1:
+    (notes / "workers").open("a").write("0\n")
+    sys.exit(NO_MEMORY)
 if mode == "flags" and starts:
     sys.exit("serve.launcher: error: unrecognized arguments: --nope")
 if mode == "flags":

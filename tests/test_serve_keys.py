@@ -97,6 +97,19 @@ def test_a_broken_file_is_refused_at_the_start_and_keeps_the_old_keys_later(path
     assert held_by(file, "a", "b", "c") == [None, None, "c"]
 
 
+@pytest.mark.parametrize("text", ["[[key]", None])
+def test_an_engine_that_restarts_on_a_broken_file_lets_nobody_in_until_it_is_whole(path, text, caplog):
+    """What an earlier engine knew may have been taken out of the file since: a revoked key does not come back."""
+    path.unlink()
+    if text:
+        put(path, text)
+    file = Keys(path, POLICY)
+    assert held_by(file, "a", "") == [None, None]
+    assert "none of its keys is let in" in caplog.text
+    put(path, lines("a"))
+    assert held_by(file, "a", "b") == ["a", None]
+
+
 def test_a_file_that_is_gone_keeps_its_keys_and_is_read_when_it_is_back(path, caplog):
     file = Keys(path, POLICY)
     path.unlink()

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -203,6 +204,44 @@ def test_a_cause_that_cannot_heal_ends_it_at_once_and_yesterdays_is_not_todays(j
     assert states == ["starting", "ready", "restarting", "starting", "failed"]
 
 
+def test_memory_that_was_there_once_may_be_there_again(job):
+    """Another program, or the dead engine's own last moments, held it."""
+    served = Served(
+        job("tight"), lambda served: os.kill(engine(served.job), signal.SIGKILL) or served.until("ready", times=2)
+    )
+    states = served.run()
+    assert states == ["starting", "ready", *["restarting", "starting"] * 2, "ready", "draining", "stopped"]
+    assert "there is not enough memory" in [x for x in served.said if x.startswith("restarting")][1]
+
+
+def test_an_engine_that_the_system_does_not_start_is_one_clear_error(job, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="process cannot be started"):
+        supervisor.run(job("good", log=tmp_path / "file" / "log"), print)
+
+
+def test_who_drains_answers_what_it_can_until_the_end(job):
+    """Both listen at the port: the engine that drains, and who answers when there is none."""
+    begun, heard = threading.Semaphore(0), []
+
+    def acts(served):
+        with ThreadPoolExecutor(1) as pool, probe.client(served.job.url) as stranger:
+            client = pool.submit(events, served.job.url, begun)
+            assert begun.acquire(timeout=60)
+            served.stop()
+            served.until("draining")
+            while not client.done():
+                with suppress(httpx.TransportError):
+                    told = stranger.get("/metrics", headers={"connection": "close"})
+                    heard.append(told.status_code if not client.done() else 200)
+            assert client.result()[-1]["error"]["code"] == "shutting_down"
+
+    served = Served(job("good", drain=1), acts)
+    assert served.run()[-1] == "stopped"
+    assert set(heard[:-1]) == {200}
+    assert len(heard) > 10
+
+
 def test_a_stop_tells_each_of_a_hundred_clients_and_ends_the_engine_by_itself(job, monkeypatch):
     """What is not over by EXIT_GRACE past the drain is killed: less than five seconds. Here nothing needs that."""
     assert processes.EXIT_GRACE < 5
@@ -257,6 +296,20 @@ def test_a_kill_under_load_leaves_no_process_port_or_shared_memory(job, tmp_path
     until(lambda: set(SHM.iterdir()) <= before)
     with pytest.raises(httpx.ConnectError), probe.client(running.url) as stranger:
         stranger.get("/livez")
+
+
+def test_the_engine_s_orphans_are_reaped_where_nobody_else_does():
+    """As the first process of a container, which inherits them."""
+    code = (
+        "import ctypes, os, threading; from pathlib import Path; from serve import processes\n"
+        "ctypes.CDLL(None).prctl(36, 1)\n"  # PR_SET_CHILD_SUBREAPER
+        "engine, _ = processes.start(['sh', '-c', 'sleep 600 & sleep 600 & wait'], {}, None, (), again=False)\n"
+        "while len(processes._members(engine.pid)) < 3: pass\n"
+        "processes.kill(engine)\n"
+        "print(Path(f'/proc/{os.getpid()}/task/{os.getpid()}/children').read_text())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
 
 
 def until(holds):

@@ -1,0 +1,78 @@
+"""The port that never closes: whoever connects is answered, by the engine or without one."""
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from serve.front import AT_ONCE, Front
+from serve.supervisor import State
+
+ASK = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+ENGINE = b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\nconnection: close\r\n\r\nengine"
+
+
+def ask(port):
+    """The first line of the answer, and its end."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
+        client.sendall(ASK)
+        told = b""
+        while more := client.recv(4096):
+            told += more
+    return told
+
+
+def test_no_connection_is_lost_between_the_engine_and_who_answers_without_one():
+    """The port changes hands all the while; each client hears one of the two."""
+    over = threading.Event()
+    with Front("127.0.0.1", 0) as front, ThreadPoolExecutor(5) as pool:
+        front.state = State.STARTING
+        number = front.public.getsockname()[1]
+
+        def accept():
+            """An engine: it takes connections from the same socket."""
+            while not over.is_set():
+                try:
+                    client, _ = front.public.accept()
+                except BlockingIOError:
+                    over.wait(0.0005)
+                    continue
+                with client:
+                    client.setblocking(True)
+                    client.recv(4096)
+                    client.sendall(ENGINE)
+
+        accepting = pool.submit(accept)
+        asking = [pool.submit(lambda: [ask(number) for _ in range(300)]) for _ in range(4)]
+        while not all(each.done() for each in asking):
+            front.leave()
+            front.answer()
+        over.set()
+        accepting.result()
+        heard = [told for each in asking for told in each.result()]
+    assert len(heard) == 1200
+    assert {told[:15] for told in heard} == {b"HTTP/1.1 200 OK"}
+    ends = {told.rpartition(b"\r\n")[2] for told in heard}
+    assert ends == {b"engine", b'{"status": "alive", "state": "starting"}'}
+
+
+def test_more_clients_than_it_holds_take_no_descriptor_from_an_engine():
+    with Front("127.0.0.1", 0) as front:
+        number = front.public.getsockname()[1]
+        idle = [socket.create_connection(("127.0.0.1", number), timeout=30) for _ in range(AT_ONCE)]
+        closed = 0
+        while not closed:  # those before it are being taken in
+            with socket.create_connection(("127.0.0.1", number), timeout=30) as one_more:
+                idle.append(one_more.dup())
+                one_more.settimeout(0.05)
+                with suppress(TimeoutError):
+                    closed = one_more.recv(1) == b""
+        assert len(idle) <= 2 * AT_ONCE
+        idle.pop(0).close()
+        for each in idle:
+            each.close()
+        told = b""
+        while not told:  # until who went has been noticed
+            with suppress(ConnectionError):
+                told = ask(number)
+    assert told.startswith(b"HTTP/1.1 200 OK")

@@ -14,6 +14,13 @@ settings.register_profile("any machine", deadline=None)  # how long an example t
 settings.load_profile("any machine")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With more than one process: those that share the path and the engine stay in one, and each file in one."""
+    for item in items:
+        shares = "story" in getattr(item, "fixturenames", ()) or item.get_closest_marker("engine")
+        item.add_marker(pytest.mark.xdist_group("story" if shares else item.path.name))
+
+
 @pytest.fixture
 def golden() -> Callable[[str, str], None]:
     """Compare text with tests/golden/NAME; GOLDEN=write rewrites it, to be read in the diff."""

@@ -66,6 +66,15 @@ def test_a_native_mxfp4_base_loads_dequantized(tmp_path: Path) -> None:
     assert {t.dtype for t in state.values()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize(("has", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_a_processor_that_emulates_bfloat16_is_asked_in_float32(
+    has: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: has)
+    assert loading.arithmetic("cpu") == dtype
+    assert loading.arithmetic("cuda") == torch.bfloat16
+
+
 def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
     make_base(tmp_path / "base")
     recipe = Recipe(folder=tmp_path, base={"model": "base"})

@@ -41,6 +41,8 @@ if mode == "flags":
 if mode == "holds":
     held = shared_memory.SharedMemory(create=True, size=4096)
     resource_tracker.unregister(held._name, "shared_memory")  # it stays when this process ends well
+    with (notes / "memory").open("a") as f:
+        f.write(f"{held.name}\n")
 if mode == "stranger":
     os.environ[START] = "another"
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"

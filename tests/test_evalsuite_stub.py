@@ -3,14 +3,17 @@ import json
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import httpx
 import openai
 import pytest
+from click.testing import CliRunner
 
 from evalsuite import questions
 from evalsuite.questions import Question, QuestionSet
-from evalsuite.stub.server import Fault, Model, Script, serving
+from evalsuite.stub.script import Kind
+from evalsuite.stub.server import Fault, Model, Script, main, serving
 
 HELLO = [{"role": "user", "content": "hello there"}]
 
@@ -159,3 +162,20 @@ def test_command_line_prints_its_url_and_refuses_a_fault_it_does_not_know():
     assert "Traceback" not in wrong.stderr
     script = subprocess.run([*command, "--script", "-"], input=json.dumps({"x": 1}), capture_output=True, text=True)
     assert script.returncode == 2
+
+
+@pytest.mark.parametrize(
+    "given", [["--model", "a=2"], ["--model", "a=nan"], ["--model", "a=-0.1"], ["--fault", "slow:3"]]
+)
+def test_a_share_that_is_none_is_refused(given):
+    done = subprocess.run(
+        [sys.executable, "-m", "evalsuite.stub", *given], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode != 0
+    assert "this script cannot be played" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_help_names_every_fault():
+    shown = CliRunner().invoke(main, ["--help"]).output
+    assert all(kind in re.split(r"[\s,.:]+", shown) for kind in get_args(Kind))

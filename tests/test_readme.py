@@ -1,8 +1,12 @@
 """README tells the truth: its files exist, its client is the tested one, its path and outputs are the demo's."""
 
 import importlib.util
+import os
 import re
 import shutil
+import subprocess
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from story import Story, commands
 from evalsuite import questions
 from evalsuite.judging import shares
 from evalsuite.stub.server import Model, Script, serving
+from serve.cli import _free_port
 from tune import evaluate, recipe
 
 ROOT = Path(__file__).parent.parent
@@ -170,3 +175,28 @@ def from_run():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_gate_without_a_model_is_what_its_commands_say(tmp_path, monkeypatch):
+    """README's own commands, on free ports."""
+    first, *stubs, compare, gate = shown("stub")
+    ports = [str(_free_port("127.0.0.1")) for _ in stubs]
+
+    def run(command):
+        for named, free in zip(("8010", "8011"), ports, strict=True):
+            command = command.replace(named, free)
+        return ["bash", "-c", f"exec {command.removesuffix(' &')}" if command.endswith(" &") else command]
+
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    subprocess.run(run(first), cwd=tmp_path, check=True, capture_output=True)
+    with ExitStack() as end:
+        for stub in stubs:
+            playing = end.enter_context(
+                subprocess.Popen(run(stub), cwd=tmp_path / "try", stdout=subprocess.PIPE, text=True)
+            )
+            end.callback(playing.terminate)
+            assert playing.stdout.readline().startswith("http://127.0.0.1:")
+        subprocess.run(run(compare), cwd=tmp_path / "try", check=True, capture_output=True)
+    verdict = subprocess.run(run(gate), cwd=tmp_path / "try", check=True, capture_output=True, text=True)
+    assert verdict.stdout.startswith(shown("stub")[gate])

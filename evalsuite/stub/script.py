@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,8 @@ Kind = Literal[
     "500", "503", "429", "401", "404", "hangup", "empty", "truncated", "garbage", "slow", "wrong_effort",
     "error_in_200", "other_model", "other_digest", "restless"
 ]  # fmt: skip
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Frozen(BaseModel):
@@ -43,7 +45,7 @@ class Fault(Frozen):
 class Model(Frozen):
     """How one model id behaves. Models with the same `seed` get nested sets of questions right."""
 
-    accuracy: float | dict[str, float] = 1.0
+    accuracy: Share | dict[str, Share] = 1.0
     seed: str = ""  # default: the model id
     sampled: bool = False  # whether it is right hangs on the request's seed too, as at a temperature over 0
     reasoning_tokens: dict[str, int] = {"low": 4, "medium": 16, "high": 48}

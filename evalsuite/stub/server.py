@@ -19,7 +19,7 @@ from http import HTTPStatus
 from itertools import count
 from math import ceil
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import click
 
@@ -330,12 +330,29 @@ def serving(script: Script | None = None, port: int = 0) -> Iterator[str]:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--port", default=0, show_default="any free one", help="Port on 127.0.0.1.")
-@click.option("--model", "models", multiple=True, metavar="ID[=ACCURACY]", help="A model id; may be repeated.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="ID[=ACCURACY]",
+    help="A model id, and how many of the set's questions it gets right, 0 to 1 [1]; may be repeated.",
+)
 @click.option("--questions", type=click.Path(path_type=Path), help="Question set whose prompts are answered.")
 @click.option("--first-token-s", default=0.0, help="Seconds before the first token.")
 @click.option("--per-token-s", default=0.0, help="Seconds between tokens.")
-@click.option("--fault", "faults", multiple=True, metavar="KIND[:SHARE]", help="Something to go wrong.")
-@click.option("--script", type=click.File("rb"), help="A Script as JSON, - for stdin; instead of all the above.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="KIND[:SHARE]",
+    help=f"Something to go wrong, with a share of the requests [1]; may be repeated: {', '.join(get_args(Kind))}.",
+)
+@click.option(
+    "--script",
+    type=click.File("rb"),
+    help='A script as JSON, - for stdin, instead of all the above: {"models": {"ID": {"accuracy": 0.9, ...}}, ...}, '
+    "with the keys of evalsuite.stub.script.",
+)
 def main(
     port: int, models: tuple[str, ...], questions: Path | None, first_token_s: float, per_token_s: float,
     faults: tuple[str, ...], script: IO[bytes] | None,

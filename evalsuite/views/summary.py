@@ -24,7 +24,7 @@ def junit(report: Report) -> str:
     A CI system that reads it turns red in the same cases in which `evalsuite gate` leaves with another code than 0.
     """
     verdict = report.verdict
-    suite = ElementTree.Element("testsuite", name="evalsuite", timestamp=f"{report.created[:10]}T00:00:00")
+    suite = ElementTree.Element("testsuite", name="evalsuite", timestamp=report.created[:19])
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in _facts(report):
         ElementTree.SubElement(properties, "property", name=_xml(name), value=_xml(value))

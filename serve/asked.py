@@ -63,14 +63,31 @@ def apply(
             why = "an effort cannot change within a stored conversation; send the whole input instead"
             raise EffortError(f"{why} of previous_response_id", next(iter(efforts)), word)
         tokens = min(policy.thinking_tokens.values(), default=None)  # at whichever effort it began
-        return Asked(body, "", None, tokens, name)
+        return Asked(body, "", None, _own(api, body, tokens), name)
     effort = next(iter(efforts.values()), policy.default)
     if api == "chat":
         body["reasoning_effort"] = effort
     else:
         field = "reasoning" if api == "responses" else "output_config"
         body[field] = {**(body.get(field) or {}), "effort": effort}
-    return Asked(body, word, effort, policy.thinking_tokens.get(effort), name)
+    return Asked(body, word, effort, _own(api, body, policy.thinking_tokens.get(effort)), name)
+
+
+def _own(api: Api, body: dict[str, Any], tokens: int | None) -> int | None:
+    """The smaller of a budget and the request's own, where the engine would not read that one."""
+    if api == "chat":
+        return tokens
+    thinking = body.get("thinking")
+    named = {"thinking_token_budget": body.pop("thinking_token_budget", None)}
+    if api == "messages" and isinstance(thinking, dict):
+        named["thinking.budget_tokens"] = thinking.get("budget_tokens")
+    for param, own in named.items():
+        if own is None:
+            continue
+        if type(own) is not int or own < 1:
+            raise EffortError(f"{param} must be a whole number of at least 1", param)
+        tokens = own if tokens is None else min(tokens, own)
+    return tokens
 
 
 def _behind_name(body: dict[str, Any], names: Sequence[str], found: dict[str, object]) -> str:

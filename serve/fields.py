@@ -38,6 +38,7 @@ IGNORED = {
     "functions": "use tools",
     "function_call": "use tool_choice",
 }
+RESPONSES = dict.fromkeys(("max_tokens", "max_completion_tokens"), "use max_output_tokens")
 NOT_MESSAGES = {"thinking": "use reasoning_effort, or thinking_token_budget"}
 TEXT = {"text", "input_text", "output_text"}  # kinds of parts that are read; of a message's, all but these two
 PICTURES = {"image", "document"}
@@ -57,7 +58,7 @@ def check(data: dict[str, Any], api: Api | None, *, tokens: int | None = None) -
         if (value := data.get(field)) is not None and value != harmless:
             why = "it changes the prompt after the reasoning effort was decided"
             raise FieldError(f"{field} is not accepted here: {why}", field)
-    ignored = IGNORED if api == "messages" else IGNORED | NOT_MESSAGES
+    ignored = IGNORED if api == "messages" else IGNORED | NOT_MESSAGES | (RESPONSES if api == "responses" else {})
     for field in ignored:
         if data.get(field) is not None:
             raise FieldError(f"{field} would be ignored: {ignored[field]}", field)
@@ -100,7 +101,12 @@ def _conversation(data: dict[str, Any], api: Api) -> None:
 def _parts(turns: list[Any], where: str, api: Api) -> Iterator[tuple[str, Any]]:
     """Every part of what was said, with its place; for messages, of tool results too."""
     for n, turn in enumerate(turns):
-        if not isinstance(turn, dict) or (api == "responses" and turn.get("type", "message") != "message"):
+        if not isinstance(turn, dict):
+            continue
+        if api == "responses" and isinstance(turn.get("output"), list):
+            told = "a result of a tool is one text here; join its parts"
+            raise FieldError(f"{where}.{n}.output is a list: {told}", f"{where}.{n}.output", "invalid_value")
+        if api == "responses" and turn.get("type", "message") != "message":
             continue
         for m, part in enumerate(content if isinstance(content := turn.get("content"), list) else []):
             yield f"{where}.{n}.content.{m}", part

@@ -20,7 +20,7 @@ from tune.errors import UserError, reason
 
 SOCKETS = "GPTOSS_KIT_SOCKETS"  # environment variable: the two inherited descriptors, everybody's and the supervisor's
 BACKLOG = 2048  # uvicorn's
-AT_ONCE = 128  # connections that the responder holds: more are closed, so that descriptors are left for an engine
+AT_ONCE = 128  # connections that the responder holds: the oldest goes, so that descriptors are left for an engine
 HEAD = 65_536  # bytes of a request's head
 PATIENT = 5.0  # seconds for a head to arrive, and for a client to read its answer
 SCARCE = 0.2  # seconds until accepting is tried again when no descriptor was left
@@ -66,7 +66,7 @@ class Front:
         self.state = ""
         self._loop = asyncio.new_event_loop()
         self._answers = False
-        self._replies = set[asyncio.Task[None]]()
+        self._replies = dict[asyncio.Task[None], None]()
         self._thread = threading.Thread(target=self._loop.run_forever, name="front", daemon=True)
         self._thread.start()
 
@@ -110,25 +110,30 @@ class Front:
                     raise
                 self._loop.remove_reader(self.public)  # it waits until a descriptor is left
                 self._loop.call_later(SCARCE, self._again)
-        if client and len(self._replies) >= AT_ONCE:
-            client.close()
-        elif client:
-            reply = self._loop.create_task(self._reply(client))
-            self._replies.add(reply)
-            reply.add_done_callback(self._replies.discard)
+        if client:
+            if len(self._replies) >= AT_ONCE:
+                next(iter(self._replies)).cancel()  # the oldest, which has said nothing or does not hang up
+            reply = self._loop.create_task(self._reply(client, self.state))
+            self._replies[reply] = None
+            reply.add_done_callback(self._replies.pop)
 
     def _again(self) -> None:
         if self._answers:
             self._loop.add_reader(self.public, self._accept)
 
-    async def _reply(self, client: socket.socket) -> None:
-        with client, suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
-            client.setblocking(False)
-            reader, writer = await asyncio.open_connection(sock=client, limit=HEAD)
+    async def _reply(self, client: socket.socket, state: str) -> None:
+        """Tell one client the state of when it came: by the time that it asks, an engine may serve all others."""
+        with suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
+            try:
+                client.setblocking(False)
+                reader, writer = await asyncio.open_connection(sock=client, limit=HEAD)
+            except BaseException:
+                client.close()
+                raise
             try:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENT)
                 path = head.split(b" ", 2)[1].partition(b"?")[0].decode(errors="replace")
-                writer.write(_response(self.state, path))
+                writer.write(_response(state, path))
                 writer.write_eof()
                 # Closed with a body unread, a connection is reset, and the answer may be lost on the way.
                 async with asyncio.timeout(PATIENT):
@@ -141,7 +146,7 @@ class Front:
         """Wait for who is being answered, for a moment."""
         if self._replies:
             await asyncio.wait(self._replies, timeout=LAST)
-        for reply in self._replies:
+        for reply in list(self._replies):
             reply.cancel()
 
 

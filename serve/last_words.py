@@ -32,9 +32,12 @@ class Words(NamedTuple):
         """The end of it; nothing without a log."""
         if self.log is None:
             return ""
-        with self.log.open("rb") as f:
-            f.seek(max(self.since, self.log.stat().st_size - size))
-            return f.read().decode("utf-8", errors="replace")
+        try:
+            with self.log.open("rb") as f:
+                f.seek(max(self.since, self.log.stat().st_size - size))
+                return f.read().decode("utf-8", errors="replace")
+        except OSError:  # somebody took it away
+            return ""
 
     @property
     def where(self) -> str:

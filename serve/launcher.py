@@ -36,7 +36,7 @@ def main() -> None:
 @contextmanager
 def tied() -> Iterator[None]:
     """A killed supervisor leaves no engine behind: it is told to drain, and what is left of its group ends with it."""
-    parent = os.getppid()
+    parent = int(os.environ.get(processes.SUPERVISOR) or os.getppid())  # it may be gone before this line is reached
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:

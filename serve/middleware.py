@@ -91,7 +91,11 @@ class Door:
             loop.add_signal_handler(signal.SIGUSR1, setattr, self.doors, "draining", True)
             loop.add_signal_handler(signal.SIGTERM, self._stop, self.settings.drain)
             loop.add_signal_handler(signal.SIGUSR2, self._stop, 0)
-            self._hold(scope)
+            try:
+                self._hold(scope)
+            except RuntimeError as e:  # raised here, uvicorn would take it for an app without a lifespan, and serve
+                await receive()
+                return await send({"type": "lifespan.startup.failed", "message": f"RuntimeError: {e}"})
             return await self.app(scope, receive, send)
         if scope["type"] != "http":  # no websocket route is served
             return await send({"type": "websocket.close", "code": 1008})
@@ -165,7 +169,7 @@ class Door:
             if not self.cutting:
                 raise
             task.uncancel()
-            return await _cut_short(cut, told)
+            return await _cut_short(cut, told, scope["path"])
         finally:
             self.under_way.discard(task)
 
@@ -218,16 +222,17 @@ class Told:
             self.whole = not message.get("more_body", False)
 
 
-async def _cut_short(send: Send, told: Told) -> None:
+async def _cut_short(send: Send, told: Told, path: str) -> None:
     """Tell a client that its answer ends here: an error event at the end of a stream, 503 where none has begun.
 
     Half a body of another kind can hold no word: it is left as it is, and the server closes the connection.
     """
     cut = Refused(503, "shutting_down", "the server is shutting down before this answer is whole", headers=LATER)
     if not told.begun:
-        await _answer(send, cut.status, cut.body(), cut.headers)
+        await _answer(send, cut.status, cut.body(path), cut.headers)
     elif told.events and not told.whole:
-        await send({"type": "http.response.body", "body": b"data: " + cut.body() + b"\n\n"})
+        named = b"event: error\n" if APIS.get(path) == "messages" else b""  # its clients listen for names alone
+        await send({"type": "http.response.body", "body": named + b"data: " + cut.body(path) + b"\n\n"})
 
 
 async def _read(scope: Message, receive: Receive, limit: int) -> bytes | None:

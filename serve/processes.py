@@ -7,11 +7,11 @@ import os
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Protocol
 
 from serve.pulse import Used
 
@@ -20,7 +20,17 @@ TOLD = 2.0  # seconds that a hung engine's server gets to tell its clients
 GONE = 5  # seconds that killed processes get to be gone
 SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.|torch_|nccl-)\S+")  # noqa: S108 - what Python, torch and NCCL make there
 
+SUPERVISOR = "GPTOSS_KIT_SUPERVISOR"  # environment variable: the process that the engine must not outlive
+
 Engine = subprocess.Popen[bytes]
+
+
+class Rung(Protocol):
+    """What cuts a wait short: serve.bell.Bell, or threading.Event."""
+
+    def wait(self, timeout: float) -> bool: ...
+
+
 _held: dict[int, set[str]] = {}  # a group's shared memory, as far as it was noted
 
 
@@ -39,7 +49,7 @@ def start(
             since = out.tell()
         engine = subprocess.Popen(
             argv,
-            env={**os.environ, **env},
+            env={**os.environ, **env, SUPERVISOR: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT if out else None,
@@ -49,7 +59,7 @@ def start(
     return engine, since
 
 
-def ended(engine: Engine, seconds: float, *, unless: threading.Event) -> bool:
+def ended(engine: Engine, seconds: float, *, unless: Rung) -> bool:
     """Give the engine some seconds to end by itself, or until the event. Whether it did."""
     deadline = time.monotonic() + seconds
     while engine.poll() is None and time.monotonic() < deadline and not unless.wait(0.05):
@@ -62,7 +72,7 @@ def note(engine: Engine) -> None:
     _held.setdefault(engine.pid, set()).update(name for pid in _members(engine.pid) for name in _shared(pid))
 
 
-def stop(engine: Engine, *, drain: float, urgent: threading.Event, drained: Callable[[], None]) -> None:
+def stop(engine: Engine, *, drain: float, urgent: Rung, drained: Callable[[], None]) -> None:
     """Let what is under way finish within `drain` seconds, say that, then kill whatever is left of the group."""
     if engine.poll() is None:
         note(engine)
@@ -73,7 +83,7 @@ def stop(engine: Engine, *, drain: float, urgent: threading.Event, drained: Call
     kill(engine)
 
 
-def cut(engine: Engine, *, urgent: threading.Event) -> None:
+def cut(engine: Engine, *, urgent: Rung) -> None:
     """Let the server of a hung engine tell its clients, if it still can, then kill the group."""
     if engine.poll() is None:
         note(engine)
@@ -87,11 +97,11 @@ def kill(engine: Engine) -> None:
     note(engine)
     with suppress(ProcessLookupError):
         os.killpg(engine.pid, signal.SIGKILL)
-        engine.wait()
         deadline = time.monotonic() + GONE
         while _members(engine.pid) and time.monotonic() < deadline:  # killed is not yet gone; its memory is wanted
             time.sleep(0.02)
-    engine.wait()
+    with suppress(subprocess.TimeoutExpired):  # in the driver's hands even a killed process can stay
+        engine.wait(GONE)
     with suppress(ChildProcessError):  # orphans of the group are ours where we are a container's first process
         while os.waitpid(-engine.pid, os.WNOHANG)[0]:
             pass
@@ -107,8 +117,9 @@ def end_own() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def used(engine: Engine) -> Used:
-    """Processor seconds of the group so far: of its first process, and of those below."""
+def look(engine: Engine) -> Used:
+    """Processor seconds of the group so far: of its first process, and of those below. Notes its shared memory, too."""
+    note(engine)
     server = below = 0.0
     for pid, ticks in _members(engine.pid).items():
         server, below = (ticks, below) if pid == engine.pid else (server, below + ticks)

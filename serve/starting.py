@@ -4,7 +4,6 @@ Raises `Failure` for what another start may heal, and any other UserError for wh
 """
 
 import socket
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from serve import front, probe, processes
 from serve.aside import Aside
+from serve.bell import Bell
 from serve.command import Command
 from serve.effort import EffortPolicy
 from serve.last_words import Failure, Words, explain
@@ -73,7 +73,7 @@ class Start(NamedTuple):
         return front.reach("127.0.0.1", self.channel.getsockname()[1])
 
 
-def await_ready(job: Job, start: Start, canary: Canary, stop: threading.Event, report: Report) -> bool:
+def await_ready(job: Job, start: Start, canary: Canary, stop: Bell, report: Report) -> bool:
     """True when ready and open, False when told to stop. Raises UserError when it cannot become ready."""
     engine = start.engine
 

@@ -6,13 +6,13 @@ No process outlives this one. Knows nothing of how the command line came to be.
 
 import secrets
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from serve import front, processes, pulse, starting
 from serve.aside import Aside
+from serve.bell import Bell
 from serve.last_words import Failure, Words, explain
 from serve.middleware import SECRET, START
 from serve.probe import NoAnswer
@@ -60,9 +60,8 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
                 ever = ever or lived > 0
                 gone = 1 if lived > STEADY else gone + 1
                 pause = BACKOFF * 2 ** (gone - 1)
-                if failure:
-                    port.answer()
                 if start and life.state is State.HUNG:
+                    port.answer()
                     processes.cut(start.engine, urgent=stop.urgent)
                 if failure is None:
                     drain = job.drain if lived else 0
@@ -73,6 +72,7 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
                 else:
                     tries = f"in {pause:.0f} s ({gone} of {RESTARTS})"
                     life.on(Event.ENDED, f"{tries}, since {failure.what}: {failure.why}")
+                    port.answer()
             finally:
                 if start:
                     processes.stop(start.engine, drain=drain, urgent=stop.urgent, drained=port.answer)
@@ -113,12 +113,12 @@ def _live(
     return failure, time.monotonic() - since if since else 0
 
 
-class _Stop(threading.Event):
-    """Set by the first signal; `urgent` by the second."""
+class _Stop(Bell):
+    """Rung by the first signal; `urgent` by the second."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.urgent = threading.Event()
+        self.urgent = Bell()
 
 
 @contextmanager
@@ -134,6 +134,8 @@ def _stop_signals() -> Iterator[_Stop]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
+        stop.close()
+        stop.urgent.close()
 
 
 def _start(job: Job, port: front.Front, *, again: bool) -> starting.Start:
@@ -158,7 +160,7 @@ def _watch(job: Job, start: starting.Start, stop: _Stop, life: Life) -> Failure 
     engine = start.engine
     processes.note(engine)
     with starting.trusted(job, start) as http:
-        looking = pulse.Pulse(http, job.model, job.hang_after, lambda: processes.used(engine))
+        looking = pulse.Pulse(http, job.model, job.hang_after, lambda: processes.look(engine))
         try:
             while not stop.wait(0.25):
                 if engine.poll() is not None:

@@ -56,6 +56,28 @@ def written(api, out):
     return out["reasoning" if api == "responses" else "output_config"]["effort"]
 
 
+@pytest.mark.parametrize(
+    ("api", "own", "tokens"),
+    [
+        ("responses", {"thinking_token_budget": 3}, 3),
+        ("responses", {"thinking_token_budget": 30}, 9),
+        ("messages", {"thinking_token_budget": 3}, 3),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 4}}, 4),
+        ("messages", {"thinking": {"type": "enabled", "budget_tokens": 2000}}, 9),
+        ("chat", {"thinking_token_budget": 3}, 9),  # the engine reads that one itself
+    ],
+)
+def test_a_request_s_own_budget_may_only_be_lower(api, own, tokens):
+    asked = apply(EffortPolicy(thinking_tokens={"medium": 9}), api, own)
+    assert asked.tokens == tokens
+    assert ("thinking_token_budget" in asked.body) == (api == "chat")
+    if api != "chat":
+        assert apply(POLICY, api, own).tokens == (own.get("thinking_token_budget") or own["thinking"]["budget_tokens"])
+        for wrong in (0, -1, True, 1.5, "9"):
+            with pytest.raises(EffortError, match="whole number of at least 1"):
+                apply(POLICY, api, {"thinking_token_budget": wrong})
+
+
 def test_what_stands_beside_an_effort_is_kept():
     out = apply(POLICY, "responses", {"reasoning": {"effort": "low", "summary": "auto"}, "input": "x"}).body
     assert out == {"reasoning": {"effort": "low", "summary": "auto"}, "input": "x"}

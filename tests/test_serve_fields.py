@@ -137,6 +137,23 @@ def test_a_result_in_a_message_needs_the_call_before_it():
     assert refused("messages", {"messages": [result("t1"), use]}) == "messages.0.content.0.tool_use_id"
 
 
+def test_a_tool_s_result_in_a_response_is_one_text():
+    """The engine hands a list to a library that takes none."""
+    for output, taken in (("ok", True), ([{"type": "input_text", "text": "ok"}], False)):
+        result = {"type": "function_call_output", "call_id": "c", "output": output}
+        answer = call("POST", "/v1/responses", door=opened(), json={"input": [result]})
+        assert (answer.status_code == 200) == taken, answer.text
+        if not taken:
+            assert answer.json()["error"]["param"] == "input.0.output"
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+def test_a_limit_that_a_response_does_not_know_is_refused(field):
+    answer = call("POST", "/v1/responses", door=opened(), json={"input": "x", field: 9})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+    assert "max_output_tokens" in answer.text
+
+
 def test_a_response_in_the_background_is_refused():
     assert refused("responses", {"background": True}) == "background"
     assert refused("responses", {"background": False}) == ""

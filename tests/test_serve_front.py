@@ -3,7 +3,7 @@
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack
 
 from serve.front import AT_ONCE, Front
 from serve.supervisor import State
@@ -56,23 +56,29 @@ def test_no_connection_is_lost_between_the_engine_and_who_answers_without_one():
     assert ends == {b"engine", b'{"status": "alive", "state": "starting"}'}
 
 
-def test_more_clients_than_it_holds_take_no_descriptor_from_an_engine():
+def test_whoever_came_while_it_started_hears_that_even_if_it_asks_later():
+    """And not that the server which does not answer is ready."""
     with Front("127.0.0.1", 0) as front:
+        front.state = State.STARTING
+        with socket.create_connection(front.public.getsockname(), timeout=30) as client:
+            while not front._replies:
+                pass
+            front.state = State.READY
+            front.leave()
+            client.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+            told = b"".join(iter(lambda: client.recv(4096), b""))
+    assert told.startswith(b"HTTP/1.1 503")
+    assert b'"state": "starting"' in told
+    assert b"ready" not in told.replace(b"not_ready", b"")
+
+
+def test_a_newcomer_is_answered_however_many_say_nothing():
+    """The oldest makes room, so that a probe is heard and descriptors are left for an engine."""
+    with Front("127.0.0.1", 0) as front, ExitStack() as end:
         number = front.public.getsockname()[1]
-        idle = [socket.create_connection(("127.0.0.1", number), timeout=30) for _ in range(AT_ONCE)]
-        closed = 0
-        while not closed:  # those before it are being taken in
-            with socket.create_connection(("127.0.0.1", number), timeout=30) as one_more:
-                idle.append(one_more.dup())
-                one_more.settimeout(0.05)
-                with suppress(TimeoutError):
-                    closed = one_more.recv(1) == b""
-        assert len(idle) <= 2 * AT_ONCE
-        idle.pop(0).close()
-        for each in idle:
-            each.close()
-        told = b""
-        while not told:  # until who went has been noticed
-            with suppress(ConnectionError):
-                told = ask(number)
-    assert told.startswith(b"HTTP/1.1 200 OK")
+        idle = [end.enter_context(socket.create_connection(("127.0.0.1", number), timeout=30)) for _ in range(AT_ONCE)]
+        while len(front._replies) < AT_ONCE:
+            pass
+        assert ask(number).startswith(b"HTTP/1.1 200 OK")
+        assert idle[0].recv(1) == b""
+        assert len(front._replies) <= AT_ONCE

@@ -13,7 +13,7 @@ import pytest
 from test_serve_body import CHAT_TOOLS
 from test_serve_command import FOUND
 
-from serve import command, front
+from serve import command, front, processes
 from serve.command import Options
 from serve.middleware import SECRET
 
@@ -146,6 +146,18 @@ def test_a_stream_that_never_ends_does_not_keep_the_engine(tmp_path):
         engine.kill()
         public.close()
         private.close()
+
+
+def test_an_engine_whose_supervisor_went_before_it_was_there_ends():
+    """Killed while the engine imported: by then its parent is another process, which must not be taken for ours."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), processes.SUPERVISOR: gone.stdout.decode().strip()}
+    code = "import time; from serve import launcher\nwith launcher.tied(): time.sleep(600)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    assert "the supervisor has gone" in done.stderr
 
 
 KILLED = """

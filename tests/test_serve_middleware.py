@@ -122,7 +122,8 @@ CUT = [
 
 
 @pytest.mark.parametrize(("kind", "sent", "status"), CUT)
-def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, kind, sent, status):
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, path, kind, sent, status):
     monkeypatch.setattr(os, "kill", lambda *_: None)  # how the door ends the engine
     messages, begun = [], asyncio.Event()
 
@@ -141,7 +142,7 @@ def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, 
 
     async def ask():
         door = opened(key="", engine=engine, drain=0)
-        scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
+        scope = {"type": "http", "method": "POST", "path": path, "headers": []}
         task = asyncio.create_task(door(scope, receive, send))
         await begun.wait()
         door._stop(0)
@@ -154,8 +155,11 @@ def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, 
     assert messages[0]["status"] == status
     last = messages[-1]
     assert not last.get("more_body")
-    assert json.loads(last["body"].removeprefix(b"data: "))["error"]["code"] == "shutting_down"
-    assert last["body"].startswith(b"data: ") == bool(sent)
+    named = b"event: error\n" if path == "/v1/messages" else b""  # by which its clients tell events apart
+    told = json.loads(last["body"].removeprefix(named + b"data: "))
+    assert told["error"]["code"] == "shutting_down"
+    assert told.get("type") == ("error" if named else None)
+    assert last["body"].startswith(named + b"data: ") == bool(sent)
 
 
 def test_a_client_that_goes_away_is_no_stop():

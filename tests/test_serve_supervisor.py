@@ -268,6 +268,7 @@ def test_crashes_of_an_engine_that_ran_long_are_not_counted_together(job, monkey
 def test_last_words_become_one_error(tmp_path, tail, code, words):
     log = tmp_path / "log"
     log.write_text(f"torch.OutOfMemoryError: of yesterday\n{tail}")
+    assert "SIGKILL" in explain(Words(log.with_name("taken away")), -9, loaded=True).message
     message = explain(Words(log, since=37), code, loaded=False).message.replace(str(log), "/x/log")
     assert all(word in message for word in words), message
     assert "yesterday" not in message

@@ -1,0 +1,38 @@
+"""A flag that a signal handler may set while the main thread waits for it: threading.Event may not.
+
+Its `set` takes the lock that an interrupted `wait` of the same thread holds, and then waits for it for ever.
+"""
+
+import os
+import select
+from contextlib import suppress
+
+
+class Bell:
+    """Rings once, and stays rung."""
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._ear, self._mouth = os.pipe()
+
+    def set(self) -> None:
+        """Ring. Takes no lock."""
+        if not self._rung:
+            self._rung = True
+            os.write(self._mouth, b"!")
+
+    def is_set(self) -> bool:
+        """Whether it has rung."""
+        return self._rung
+
+    def wait(self, timeout: float) -> bool:
+        """Wait some seconds for it at most. Whether it has rung."""
+        if not self._rung:
+            select.select([self._ear], [], [], timeout)
+        return self._rung
+
+    def close(self) -> None:
+        """Give its descriptors back. Nobody may wait any more."""
+        with suppress(OSError):
+            os.close(self._ear)
+            os.close(self._mouth)

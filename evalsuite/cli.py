@@ -44,11 +44,15 @@ def plan(path: Path, as_json: bool) -> None:
     """
     from evalsuite import plan as planning
     from evalsuite.own import take
+    from evalsuite.own.check import DATASET
 
     recipe = read_recipe(path)
     named = recipe.evaluate.questions_file
     own = recipe.folder / named if named else None
     made = planning.plan(recipe.evaluate, take.asked(recipe.evaluate, own) if own and own.exists() else None)
+    dataset = recipe.work / DATASET
+    if recipe.evaluate.limits.contamination is not None and not (dataset / f"{DATASET}.json").is_file():
+        note(f"warning: [evaluate.limits] contamination looks into {dataset}, which is not there: tune dataset")
     tell(made.model_dump_json(indent=1) if as_json else planning.words(made))
 
 

@@ -11,6 +11,7 @@ import httpx
 import paged
 import pytest
 from click.testing import CliRunner, Result
+from evaluation import Some
 
 from evalsuite import questions, report
 from evalsuite.asking.endpoint import Endpoint, address, key
@@ -19,6 +20,7 @@ from evalsuite.questions import Question, QuestionSet
 from evalsuite.speed import prompts
 from evalsuite.speed.client import Target
 from evalsuite.stub.server import Fault, Model, Script, serving
+from evalsuite.views.following import step
 from tune.errors import UserError
 from tune.evaluate import Gated
 
@@ -299,6 +301,30 @@ def test_no_more_questions_are_asked_for_where_they_would_not_help(evalsuite: Ev
             line for line in evalsuite("gate", "r.json", code=code).stdout.splitlines() if line.startswith("next: ")
         ]
         assert [line.partition(" (")[0] for line in steps] == ([after] if after else [])
+
+
+TAUGHT = [Some(1000, 900, 5, 5), Some(20, 10, 1, 1, split="taught")]
+
+
+@pytest.mark.parametrize(
+    ("some", "made", "policy", "after"),
+    [
+        (TAUGHT, {"taught": 20}, True, "raise taught in [evaluate]"),
+        (TAUGHT, {"taught": 50}, True,
+         "collect more pages to ask about (these gave 20 taught questions of 50)"),
+        (TAUGHT, OWN, True, "add taught questions to own.csv"),
+        ([Some(1000, 900, 5, 5, kind="open-a")], {}, True, "raise questions or taught in [evaluate]"),
+        ([Some(1000, 255, 30, 30, guess=0.25)], {}, False, "train longer, or ask what base can answer"),
+    ],
+)  # fmt: skip
+def test_what_is_not_shown_to_be_better_asks_for_what_could_show_it(
+    some: list[Some], made: dict[str, Any], policy: bool, after: str
+) -> None:
+    set_, told = evaluation.several(*some)
+    set_ = set_.model_copy(update={"made": made})
+    r = evaluation.built(set_, told, require_gain=policy)
+    assert r.verdict.outcome == "INCONCLUSIVE"
+    assert step(r).startswith(f"next: {after}")
 
 
 def test_the_gate_refuses_what_was_not_judged_as_the_recipe_asks(evalsuite: Evalsuite, tmp_path: Path) -> None:

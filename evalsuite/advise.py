@@ -1,6 +1,7 @@
 """A report with free-text answers and a judge's endpoint in, advice.json beside the report out. Decides nothing.
 
-The report is proven first, as the gate proves it, and is not written: what another model prefers is no part of it.
+The report is proven before anything is judged, as the gate proves it, and is not written: what another model prefers
+is no part of it. That takes a while, so whether there is a judge at all is asked first.
 """
 
 import asyncio
@@ -28,6 +29,10 @@ def advise(path: Path, judge: Endpoint, *, report: Callable[[str], None] = lambd
     Raises UserError for a report that its files do not prove, one without free-text answers of both arms, and as
     asking/opinions.py for the judge.
     """
+    stored = reports.as_stored(path)
+    if stored.advice is None:
+        raise _none(path)
+    server = asyncio.run(asking.listed(judge, [stored.asked.servers[arm] for arm in ARMS]))
     made = reports.read(path)
     asked = question_sets.read(path.with_name(QUESTIONS))
     kept, _ = heard.counted(heard.read(path.with_name(ANSWERS), asked), asked, made.efforts, made.asked)
@@ -39,28 +44,29 @@ def advise(path: Path, judge: Endpoint, *, report: Callable[[str], None] = lambd
         if (base := _answer(by_key, q.id, "base", effort)) and (tuned := _answer(by_key, q.id, "tuned", effort))
     }
     if not pairs:
-        raise UserError(
-            f"{path} has no free-text answers to be judged",
-            why="no question of its set is answered in prose by both arms",
-            fix="add tutorial = true to [evaluate] of the recipe, then evalsuite questions and evalsuite compare",
-        )
-    servers = [made.asked.servers[arm] for arm in ARMS]
-    server, said = asyncio.run(
-        asking.ask(list(pairs.values()), judge, servers, path.with_name(opinion.FILE), report=report)
-    )
+        raise _none(path)
+    said = asyncio.run(asking.ask(list(pairs.values()), judge, server, path.with_name(opinion.FILE), report=report))
     told = []
     for (question, effort), texts in pairs.items():
         replies = [said.get(opinion.digest(*order, server)) for order in texts.orders]
         first, second = (opinion.read_letter(each.text) if each else None for each in replies)
         told.append(Pair(question=question, effort=effort, outcome=opinions.agreed(first, second)))
     found = Opinions(
-        report=reports.as_stored(path).digest,
+        report=stored.digest,
         judge=f"{server.model} at {server.url}",
         rows=opinions.rows(told, made.efforts),
         pairs=tuple(told),
     )
     opinions.write(path.with_name(opinions.FILE), found)
     return found
+
+
+def _none(path: Path) -> UserError:
+    return UserError(
+        f"{path} has no free-text answers to be judged",
+        why="no question of its set is answered in prose by both arms",
+        fix="add tutorial = true to [evaluate] of the recipe, then evalsuite questions and evalsuite compare",
+    )
 
 
 def _answer(answers: dict[Item, Answer], question: str, arm: str, effort: EffortName) -> Answer | None:

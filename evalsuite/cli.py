@@ -1,7 +1,6 @@
 """The `evalsuite` command: parses, calls one function a command, prints. The gate's verdict is the exit code."""
 
 import json
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,12 +14,10 @@ from evalsuite.commands.noise import noise
 from evalsuite.commands.options import KEYS, MODELS, PATH, RECIPE, read_recipe
 from evalsuite.commands.questions import questions
 from tune.errors import Group, UserError
-from tune.terminal import note, one_line, say, tell
+from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
     from evalsuite.report import Report
-
-LACKING = r"(more questions|about more modules) would show it|ask more questions"  # said of a limit
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,11 +44,15 @@ def plan(path: Path, as_json: bool) -> None:
     """
     from evalsuite import plan as planning
     from evalsuite.own import take
+    from evalsuite.own.check import DATASET
 
     recipe = read_recipe(path)
     named = recipe.evaluate.questions_file
     own = recipe.folder / named if named else None
     made = planning.plan(recipe.evaluate, take.asked(recipe.evaluate, own) if own and own.exists() else None)
+    dataset = recipe.work / DATASET
+    if recipe.evaluate.limits.contamination is not None and not (dataset / f"{DATASET}.json").is_file():
+        note(f"warning: [evaluate.limits] contamination looks into {dataset}, which is not there: tune dataset")
     tell(made.model_dump_json(indent=1) if as_json else planning.words(made))
 
 
@@ -182,6 +183,7 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
     3 void. Questions and replies are those beside the report."""
     from evalsuite.judging.policy import weaker
     from evalsuite.report import REMAKE
+    from evalsuite.views.following import step
 
     made = _read(file)
     if path or Path("recipe.toml").exists():
@@ -208,28 +210,10 @@ def gate(file: Path, path: Path | None, as_json: bool) -> None:
         }
         tell(json.dumps(facts, indent=1))
     else:
+        after = step(made)
         first = f"{verdict.outcome}: {made.tuned_model} against {made.base_model}"
-        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons, *_more(made)]))
+        tell("\n".join([first, *([made.note] if made.note else []), *verdict.reasons, *([after] if after else [])]))
     sys.exit(verdict.exit_code)
-
-
-def _more(made: "Report") -> list[str]:
-    """The step after INCONCLUSIVE, where more questions could decide, and after a run that was stopped. A limit that
-    lacks something else says what."""
-    from evalsuite.judging.limits import WORDS
-    from tune.evaluate import OWN
-
-    if made.stopped:
-        return ["next: tune another; evalsuite compare --no-stop-early asks the rest, for its figures alone"]
-    undecided = [c for c in made.verdict.checks if c.outcome == "INCONCLUSIVE"]
-    short = {c.name for c in undecided if c.name not in WORDS or re.search(LACKING, c.reason)}
-    if not short:
-        return []
-    own, general = made.questions_made.get(OWN), short == {"forgetting"}
-    more = f"raise {'general' if general else 'questions'} in [evaluate] of the recipe"
-    if own and not general:
-        more = f"add questions to {one_line(str(own), 80)}"
-    return [f"next: {more}, then evalsuite questions and evalsuite compare"]
 
 
 def _read(path: Path) -> "Report":

@@ -19,7 +19,7 @@ from evalsuite.judging import policy
 from evalsuite.own.check import DATASET, training_texts
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers, fitness, graders
-from evalsuite.replies.answers import Answer, Arm, Meta
+from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import told_apart
 from evalsuite.report import Report, Throughput
@@ -161,7 +161,10 @@ def _missing(asked: QuestionSet, found: Sequence[Answer], settings: Evaluate, me
     lacks = expected - {a.key for a in found if not a.error}
     every = Counter((arm, effort) for _, arm, effort, _ in expected)
     failed: Counter[tuple[str, str]] = Counter((a.arm, a.effort) for a in found if a.error)
-    for (arm, effort), count in sorted(Counter((arm, effort) for _, arm, effort, _ in lacks).items()):
+    counts = Counter((arm, effort) for _, arm, effort, _ in lacks)
+    for arm, effort in ((arm, effort) for arm in ARMS for effort in report.in_order(settings.efforts)):
+        if not (count := counts[arm, effort]):
+            continue
         ended = f", {errors} of them ended in an error" if (errors := failed[arm, effort]) else ""
         yield f"{arm} at effort {effort}: {count} of {every[arm, effort]} answers are missing{ended}"
 

@@ -92,7 +92,7 @@ def _pairs(base: Sequence[Item], tuned: Sequence[Item]) -> tuple[list[Pair], lis
         twice = [place for place, count in Counter(item.id for item in items).items() if count > 1]
         if twice:
             void.append(
-                f"{name} has {len(twice)} items more than once, such as {shown(twice[0])}; --id names another key"
+                f"{name} has {_items(len(twice))} more than once, such as {shown(twice[0])}; --id names another key"
             )
     left, right = ({item.id: item for item in items} for items in (base, tuned))
     pairs = [Pair(left.get(place), right.get(place)) for place in dict.fromkeys([*left, *right])]
@@ -102,13 +102,25 @@ def _pairs(base: Sequence[Item], tuned: Sequence[Item]) -> tuple[list[Pair], lis
         void.append(f"no item is in both runs: {why}")
     other = [b.id for b, t in both if b.prompt and t.prompt and b.prompt != t.prompt]
     if other:
-        void.append(f"{len(other)} items ask or expect something else in the two runs, such as {shown(other[0])}")
+        verb = "asks or expects" if len(other) == 1 else "ask or expect"
+        void.append(f"{_items(len(other))} {verb} something else in the two runs, such as {shown(other[0])}")
     moved = [b.id for b, t in both if b.module != t.module]
-    if moved:
-        void.append(f"{len(moved)} items are of another module in the two runs, such as {shown(moved[0])}")
+    says = [name for name, items in (("base", base), ("tuned", tuned)) if any(item.module for item in items)]
+    if moved and len(says) == 1:
+        void.append(
+            f"{says[0]} alone says which items go together (its module, or what the tool groups by): write it into "
+            "both runs, or leave it out of both"
+        )
+    elif moved:
+        verb = "is" if len(moved) == 1 else "are"
+        void.append(f"{_items(len(moved))} {verb} of another module in the two runs, such as {shown(moved[0])}")
     if both and all(b.reply and b.reply == t.reply for b, t in both):
         void.append("every reply of base is that of tuned, word for word: these are not the runs of two models")
     return pairs, void
+
+
+def _items(count: int) -> str:
+    return f"{count} item{'' if count == 1 else 's'}"
 
 
 def _asked(pairs: Sequence[Pair], *, grouped: bool) -> list[Asked]:
@@ -136,9 +148,9 @@ def _commonest(items: Sequence[Item]) -> float:
 def _lacking(pairs: Sequence[Pair], group: Group, policy: Policy) -> str:
     absent = f"in no file: base {sum(p.base is None for p in pairs)}, tuned {sum(p.tuned is None for p in pairs)}"
     unscored = [sum(item is not None and item.right is None for item in side) for side in zip(*pairs, strict=True)]
-    most = (
-        f"{group.missing} of {group.asked} items lack a score on either side, more than {stated(policy.missing_cap)} %"
-    )
+    verb = "lacks" if group.missing == 1 else "lack"
+    some = f"{group.missing} of {_items(group.asked)} {verb} a score on either side"
+    most = f"{some}, more than {stated(policy.missing_cap)} %"
     return f"{most} ({absent}; without a score: base {unscored[0]}, tuned {unscored[1]})"
 
 
@@ -171,9 +183,9 @@ def _not_worse(group: Group, modules: int, policy: Policy) -> tuple[Result, str]
     needed = power.needed([power.Planned(flips, modules=together)], policy)
     if needed > group.asked:
         often = f"to pass {policy.power:.0%} of the time"
-        ask = f"two equal models would need about {needed} items {often}, not {group.asked}"
+        ask = f"two equal models would need about {_items(needed)} {often}, not {group.asked}"
     else:
-        ask = f"{group.asked} items would be enough for two equal models, so the loss seen speaks against tuned"
+        ask = f"{_items(group.asked)} would be enough for two equal models, so the loss seen speaks against tuned"
     return "INCONCLUSIVE", f"{figures}, but it may be as low as {low}, beyond the margin of {margin}; {ask}"
 
 
@@ -198,6 +210,6 @@ def words(made: Judgement, base: str, tuned: str) -> str:
         for name, share in (("base", g.base), ("tuned", g.tuned)):
             low, high = statistics.wilson(round((share or 0.0) * g.paired), g.paired, 0.025)
             sides.append(f"{name} {percent(share)} ({percent(low)} to {percent(high)})")
-        about = f"{g.paired} items of both, {made.modules} module{'' if made.modules == 1 else 's'}"
+        about = f"{_items(g.paired)} of both, {made.modules} module{'' if made.modules == 1 else 's'}"
         lines.append(f"{about}; {', '.join(sides)}; lost {g.lost}, gained {g.gained}")
     return "\n".join([*lines, *made.verdict.reasons])

@@ -21,6 +21,7 @@ from evalsuite.judging.notation import percent, stated
 from evalsuite.questions import QuestionSet
 from evalsuite.replies import answers, fitness
 from evalsuite.replies.answers import Answer
+from evalsuite.report import in_order
 from tune.errors import UserError
 from tune.evaluate import Evaluate
 from tune.section import EffortName
@@ -104,7 +105,7 @@ def measure(
     policy, runs = policies.of(settings), {a.key: a for a in _as_arms(found, settings.repeats)}
     comparisons = [
         compare(e, asked.questions, runs, alpha=policy.alpha, margin=policy.margin, repeats=settings.repeats)
-        for e in dict.fromkeys(settings.efforts)
+        for e in in_order(settings.efforts)
     ]
     seen = power.seen(comparisons)
     return Noise(

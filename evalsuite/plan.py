@@ -19,6 +19,7 @@ from evalsuite.judging.steering import HALF
 from evalsuite.packs.general import FAMILIES
 from evalsuite.packs.tutorial import TUTORIAL
 from evalsuite.questions import Question
+from evalsuite.report import in_order
 from tune.evaluate import Evaluate, tokens_at
 from tune.harmony import EFFORTS
 from tune.section import EffortName
@@ -97,7 +98,7 @@ class _Asked(NamedTuple):
 def plan(asked: Evaluate, own: Sequence[Question] | None = None) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often.
     `own`: the questions of questions_file and what is asked beside them."""
-    policy, efforts = policies.of(asked), tuple(dict.fromkeys(asked.efforts))
+    policy, efforts = policies.of(asked), tuple(in_order(asked.efforts))
     there = _generated(asked) if own is None else _own(asked, own)
     judged = there.held_out + there.taught + there.general
     each = 2 * (judged * asked.repeats + there.advice)  # both arms

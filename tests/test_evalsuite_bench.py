@@ -105,6 +105,16 @@ def test_errors_over_the_cap_make_it_void_and_name_the_arm():
     assert 0 < found.arms["tuned"].pooled.errors["cut"] < 20
 
 
+def test_a_void_run_says_why_in_one_line_on_standard_error():
+    broken = FAST.model_copy(update={"faults": (Fault(kind="hangup", share=0.5),)})
+    with serving(Script(models={"m": broken})) as url:
+        done = CliRunner().invoke(main, ["bench", "--base", url, "--blocks", "1", "--requests", "20", "--seed", "1"])
+    assert done.exit_code == 3
+    void, *more = [line for line in done.stderr.splitlines() if line.startswith("void")]
+    assert more == []
+    assert void == f"void, so the figures say nothing: {'; '.join(json.loads(done.stdout)['void'])}"
+
+
 def test_block_without_figures_is_not_dropped_in_silence():
     with serving(Script(models={"a": Model(), "b": Model(faults=(Fault(kind="500"),))})) as url:
         found = bench(Target(url=url, model="a"), Target(url=url, model="b"), blocks=2, requests=2, concurrency=1,

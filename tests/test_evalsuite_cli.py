@@ -1,6 +1,7 @@
 """Every command against the stub: what it prints, what it writes, its exit code, and its errors in one message."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import paged
 import pytest
 from click.testing import CliRunner, Result
+from evaluation import Some
 
 from evalsuite import questions, report
 from evalsuite.asking.endpoint import Endpoint, address, key
@@ -18,6 +20,7 @@ from evalsuite.questions import Question, QuestionSet
 from evalsuite.speed import prompts
 from evalsuite.speed.client import Target
 from evalsuite.stub.server import Fault, Model, Script, serving
+from evalsuite.views.following import step
 from tune.errors import UserError
 from tune.evaluate import Gated
 
@@ -213,17 +216,47 @@ def test_the_gate_leaves_with_its_verdict_and_says_the_note(
     facts = json.loads(evalsuite("gate", path, "--json", code=code).stdout)
     assert (facts["outcome"], facts["note"], facts["base"]) == (outcome, "nano only", BASE)
     after = ["next: raise questions"] if outcome == "INCONCLUSIVE" else []
-    assert [*facts["reasons"], *after] == [line.partition(" in [evaluate]")[0] for line in text[2:]]
+    assert [*facts["reasons"], *after] == [line.partition(" to about ")[0] for line in text[2:]]
+
+
+OWN, MADE = {"questions_file": "own.csv"}, {"questions": 200, "modules": ["ast"]}
 
 
 @pytest.mark.parametrize(
     ("made", "limits", "split", "after"),
     [
-        ({}, {}, "held-out", "raise questions in [evaluate] of the recipe"),
-        ({"questions_file": "own.csv"}, {}, "held-out", "add questions to own.csv"),
-        ({"questions_file": "own.csv"}, {}, "general", "raise general in [evaluate] of the recipe"),
+        ({}, {}, "held-out", "raise questions to about N in [evaluate] of the recipe"),
+        (MADE | {"questions": 5}, {}, "held-out", "raise questions to about N in [evaluate] of the recipe"),
+        (
+            MADE,
+            {},
+            "held-out",
+            "name more modules in [evaluate] of the recipe (these gave 5 questions of 200, and about N are needed)",
+        ),
+        (OWN, {}, "held-out", "add questions to own.csv (5 held-out ones are there, and about N are needed)"),
+        (OWN, {}, "general", "raise general to about N in [evaluate] of the recipe"),
+        (
+            {},
+            {},
+            "both",
+            "raise questions to about N in [evaluate] of the recipe "
+            "and raise general to about N in [evaluate] of the recipe",
+        ),
+        (
+            OWN | {"seed": 0},
+            {},
+            "forgotten",
+            "add some of split general to own.csv (the templates give 1499 general questions, and about N are needed)",
+        ),
+        (
+            {},
+            {},
+            "forgotten",
+            "widen forgetting_margin, or tune so that less is forgotten "
+            "(the templates give 1499 general questions, and about N are needed)",
+        ),
         ({}, {"truncated": 0.02}, "limit", ""),
-        ({}, {"truncated": 0.04}, "limit", "raise questions in [evaluate] of the recipe"),
+        ({}, {"truncated": 0.04}, "limit", "raise questions to about N in [evaluate] of the recipe"),
     ],
 )
 def test_what_an_inconclusive_gate_asks_for_is_what_would_decide(
@@ -232,18 +265,66 @@ def test_what_an_inconclusive_gate_asks_for_is_what_would_decide(
     Path("recipe.toml").unlink()
     asked = evaluation.question_set(100).questions
     few = evaluation.question_set(105).questions[100:]
-    parts = {"held-out": few, "general": (*asked, *(q.model_copy(update={"split": "general"}) for q in few))}
+    others = tuple(
+        q.model_copy(update={"split": "general", "id": f"g{q.id}", "prompt": f"General {q.prompt}"}) for q in few
+    )
+    more = {"forgetting_margin": 0.002} if split == "forgotten" else {}
+    parts = {"held-out": few, "forgotten": (*asked, *others), "general": (*asked, *others), "both": (*few, *others)}
     set_ = QuestionSet(name="docs", python="", made=made, questions=parts.get(split, asked))
     replies = evaluation.both(set_)
     if split == "limit":  # three of a hundred, in both arms
         cut = [q.id for q in asked[:3]]
         replies = [r for r in replies if r.question not in cut]
         replies += [evaluation.reply(q, arm, outcome="truncated") for q in asked[:3] for arm in ("base", "tuned")]
-    evaluation.evaluated(tmp_path / "r.json", set_, replies, limits=Gated(**limits))
+    evaluation.evaluated(tmp_path / "r.json", set_, replies, limits=Gated(**limits), **more)
     said = evalsuite("gate", "r.json", code=2).stdout.splitlines()
     assert said[0].startswith("INCONCLUSIVE")
-    steps = [line for line in said if line.startswith("next: ")]
+    steps = [re.sub(r"about \d+", "about N", line) for line in said if line.startswith("next: ")]
     assert steps == ([f"next: {after}, then evalsuite questions and evalsuite compare"] if after else [])
+
+
+def test_no_more_questions_are_asked_for_where_they_would_not_help(evalsuite: Evalsuite) -> None:
+    """A loss that enough questions show, and a verdict that stands, whatever other checks leave open."""
+    Path("recipe.toml").unlink()
+    many, few = evaluation.question_set(400), evaluation.question_set(60)
+    for set_, told, code, after in (
+        (many, evaluation.flipped(many, 26, 14, base_right=240), 2, "next: tune otherwise"),
+        (
+            few,
+            evaluation.flipped(few, 5, 5, base_right=36) + evaluation.flipped(few, 20, 1, base_right=36, effort="high"),
+            1,
+            "",
+        ),
+    ):
+        evaluation.evaluated(Path("r.json"), set_, told)
+        steps = [
+            line for line in evalsuite("gate", "r.json", code=code).stdout.splitlines() if line.startswith("next: ")
+        ]
+        assert [line.partition(" (")[0] for line in steps] == ([after] if after else [])
+
+
+TAUGHT = [Some(1000, 900, 5, 5), Some(20, 10, 1, 1, split="taught")]
+
+
+@pytest.mark.parametrize(
+    ("some", "made", "policy", "after"),
+    [
+        (TAUGHT, {"taught": 20}, True, "raise taught in [evaluate]"),
+        (TAUGHT, {"taught": 50}, True,
+         "collect more pages to ask about (these gave 20 taught questions of 50)"),
+        (TAUGHT, OWN, True, "add taught questions to own.csv"),
+        ([Some(1000, 900, 5, 5, kind="open-a")], {}, True, "raise questions or taught in [evaluate]"),
+        ([Some(1000, 255, 30, 30, guess=0.25)], {}, False, "train longer, or ask what base can answer"),
+    ],
+)  # fmt: skip
+def test_what_is_not_shown_to_be_better_asks_for_what_could_show_it(
+    some: list[Some], made: dict[str, Any], policy: bool, after: str
+) -> None:
+    set_, told = evaluation.several(*some)
+    set_ = set_.model_copy(update={"made": made})
+    r = evaluation.built(set_, told, require_gain=policy)
+    assert r.verdict.outcome == "INCONCLUSIVE"
+    assert step(r).startswith(f"next: {after}")
 
 
 def test_the_gate_refuses_what_was_not_judged_as_the_recipe_asks(evalsuite: Evalsuite, tmp_path: Path) -> None:

@@ -234,6 +234,13 @@ def test_a_set_made_by_hand_is_held_against_the_number_that_the_recipe_states_an
     assert weaker(built(*split).judged, Evaluate(questions=21)) == [says]
 
 
+def test_another_file_of_ones_own_is_told_by_twelve_characters_of_its_digest(tmp_path):
+    (tmp_path / "own.csv").write_text("x")
+    judged = built(TWENTY, both(TWENTY)).judged.model_copy(update={"made": {"sha256": "a" * 64}})
+    said = weaker(judged, Evaluate(questions_file=tmp_path / "own.csv"))
+    assert "sha256 aaaaaaaaaaaa, and the recipe has 2d711642b726" in said
+
+
 def test_too_many_missing_void_the_measurement_even_if_the_rest_is_bad():
     assert judged(1020, GOOD | {"missing": 20})[0].outcome == "PASS"
     verdict, _ = judged(1021, {"lost": 300, "gained": 0, "missing": 21})

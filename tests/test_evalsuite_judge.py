@@ -1,6 +1,7 @@
 """`evalsuite judge`: two runs of other tools in, the gate's exit code out; what is no pair of runs is INVALID."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -105,19 +106,35 @@ def test_one_file_is_not_two_runs():
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda rows: rows.append(rows[0]), "1 items more than once, such as q1"),
+        (lambda rows: rows.append(rows[0]), "tuned has 1 item more than once, such as q1"),
         (lambda rows: rows.__delitem__(slice(0, 2)), "in no file: base 0, tuned 2"),
         (lambda rows: [row.update(right=None) for row in rows[:2]], "without a score: base 0, tuned 2"),
         (lambda rows: [row.update(right=float("nan")) for row in rows[:2]], "without a score: base 0, tuned 2"),
         (lambda rows: [row.update(id=f"x{row['id']}") for row in rows], "no item is in both runs"),
-        (lambda rows: rows[0].update(module="others"), "another module"),
+        (lambda rows: rows[0].update(module="others"), "1 item is of another module"),
+        (lambda rows: [row.pop("module") for row in rows], "base alone says which items go together"),
     ],
-    ids=["twice", "missing", "no score", "NaN", "others", "module"],
+    ids=["twice", "missing", "no score", "NaN", "others", "module", "no modules"],
 )
 def test_what_is_not_a_run_of_the_same_items_is_void(changed, edit, said):
     out = judged("--base", run("jsonl", "base"), "--tuned", changed(edit), "--margin", 0.1, code=3).stdout
     assert out.startswith("INVALID")
     assert said in out
+
+
+def test_runs_of_two_tools_are_no_pair():
+    base = ["--base", run("lm-eval", "base"), "--metric", "acc"]
+    said = judged(*base, "--tuned", run("promptfoo", "passes"), code=2).stderr
+    assert "passes.json cannot be judged" in said
+    assert "why: it is of promptfoo, and the other run of lm-eval: two tools' items are no pairs" in said
+    said = judged("--base", run("jsonl", "base"), "--tuned", run("inspect", "passes"), code=2).stderr
+    assert "it is of inspect, and the other run of jsonl" in said
+
+
+def test_one_item_is_one():
+    one = [Item("q", "", True)]
+    assert "1 item of both, 1 module;" in judge.words(judge.judge(one, one, Policy()), "base", "tuned")
+    assert "1 of 1 item lacks a score" in judge.judge(one, [Item("q", "", None)], Policy()).verdict.reasons[0]
 
 
 def test_few_missing_items_count_at_their_worst():
@@ -138,7 +155,7 @@ def test_another_prompt_under_one_id_is_void(kind, tmp_path):
     assert old in written
     path.write_text(written.replace(old, new, 3))
     out = judged("--base", run(kind, "base"), "--tuned", path, *FORMATS[kind][1], "--margin", 0.1, code=3).stdout
-    assert "ask or expect something else" in out
+    assert re.search("asks? or expects? something else", out)
 
 
 def test_the_same_replies_are_no_second_model(tmp_path):

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from evaluation import asked_of, both, built, evaluated, filed, question, reply
+from evaluation import asked_of, both, built, evaluated, filed, flipped, question, reply
 from pydantic import ValidationError
 from scipy.stats import beta, binom, wilcoxon
 from test_evalsuite_html import text_of
@@ -120,6 +120,7 @@ def answers(set_, r, told):
     return filed(told, set_, r.asked)
 
 
+NEEDED = r"need about (\d+ questions for the whole gate.*? to pass)"
 OUTCOME = {"empty": "empty", "truncated": "truncated-reasoning", "unparsed": "unparsed"}
 
 
@@ -454,3 +455,21 @@ def test_gates_over_all_limits_fail_a_model_at_its_limits_and_equal_to_base_no_m
     most = binom.ppf(0.9999, gates, policy.alpha)
     assert failed <= most
     assert all(count <= most for count in kept.values()), kept
+
+
+def test_the_number_of_questions_that_an_inconclusive_names_is_for_the_limits_too():
+    """A share near its limit takes many; one that was seen to be over it no number would keep, and it is named."""
+    set_ = asked(100)
+
+    def advised(count, **limits):
+        few = [r for r in flipped(set_, 5, 5, base_right=60) if int(r.question[1:]) < 100 - count]
+        few += [reply(q, arm, outcome="empty") for q in set_.questions[100 - count :] for arm in ("base", "tuned")]
+        [said] = {
+            found[1]
+            for found in re.finditer(NEEDED, " ".join(built(set_, few, limits=Gated(**limits)).verdict.reasons))
+        }
+        return int(said.split()[0]), said
+
+    plain, near, over = advised(2), advised(2, empty=0.03), advised(2, empty=0.015)
+    assert near[0] > 2 * plain[0]
+    assert over == (plain[0], f"{plain[0]} questions for the whole gate, empty replies apart, to pass")

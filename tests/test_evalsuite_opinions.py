@@ -170,6 +170,14 @@ def test_a_judge_that_cannot_be_reached_or_is_no_endpoint_is_named(tmp_path: Pat
         assert "--judge-model" in refused(path, url).fix
 
 
+def test_a_judge_is_looked_for_before_the_report_is_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To grade every reply again takes a minute where answers are code: a wrong address is told at once."""
+    path, proven = made(tmp_path), list[Path]()
+    monkeypatch.setattr(report, "read", proven.append)
+    assert "cannot be reached" in refused(path, "http://127.0.0.1:9/v1").what
+    assert proven == []
+
+
 def test_the_key_comes_from_the_environment_and_goes_nowhere_else(tmp_path: Path, monkeypatch: Any) -> None:
     path, key = made(tmp_path), "judge-key-12345"
     monkeypatch.setenv("JUDGE_KEY", key)
@@ -225,7 +233,9 @@ def test_a_report_without_free_answers_and_one_that_is_not_proven_are_refused(tm
     assert "tutorial = true" in refused(tmp_path / "report.json", "http://127.0.0.1:9/v1").fix
     path = made(tmp_path / "b")
     path.with_name("answers.jsonl").unlink()
-    assert "cannot be proven" in refused(path, "http://127.0.0.1:9/v1").what
+    with serving(Script(models={JUDGE: Model(says=PREFERS_TUNED)})) as url:
+        assert "cannot be proven" in refused(path, url).what
+        assert log(url) == []
 
 
 def test_a_preference_counts_when_both_orders_agree() -> None:

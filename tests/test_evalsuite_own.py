@@ -240,3 +240,13 @@ def test_what_is_taken_is_what_was_written(pairs: list[tuple[str, str]]) -> None
     assert len(kept) + len(wrong) == len(pairs)
     assert all(dict(pairs)[prompt].strip() == answer for prompt, answer in kept.items())
     assert max(map(len, kept), default=0) <= LONGEST["prompt"]
+
+
+@pytest.mark.parametrize("name", ["own.csv", "own.jsonl"])
+def test_a_nul_byte_is_one_error(tmp_path: Path, name: str) -> None:
+    whole = table(PORT, {**PORT, "prompt": "Which other?"}) if name == "own.csv" else lines(PORT)
+    (tmp_path / name).write_bytes(whole.encode().replace(b"8080", b"80\x0080"))
+    with pytest.raises(UserError) as e:
+        take(project(tmp_path), tmp_path / name)
+    assert e.value.what == f"{tmp_path / name} holds a NUL byte"
+    assert e.value.why == f"line {1 + (name == 'own.csv')}: no text has one; the file is cut, binary or UTF-16"

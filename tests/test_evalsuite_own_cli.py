@@ -58,7 +58,9 @@ def test_without_a_command_it_builds_and_build_is_the_same(evalsuite: Evalsuite,
     first = evalsuite("questions", "--out", "a.jsonl")
     second = evalsuite("questions", "build", "--out", "b.jsonl")
     assert first.stdout.replace("a.jsonl", "b.jsonl") == second.stdout
-    assert first.stdout.endswith("; next: tune dataset\n")
+    assert first.stdout.endswith("; next: evalsuite compare --questions a.jsonl --base URL --tuned URL\n")
+    for usual in ([], ["--out", "work/questions.jsonl"]):
+        assert evalsuite("questions", *usual).stdout.endswith("; next: tune dataset\n")
     assert Path("a.jsonl").read_bytes() == Path("b.jsonl").read_bytes()
     refused = evalsuite("questions", "--out", "c.jsonl", "show", code=2)
     assert "--out stands after the command: evalsuite questions show" in refused.output
@@ -215,6 +217,16 @@ def test_a_check_finds_wrong_answers_near_duplicates_and_constant_replies(evalsu
     assert "why: the grader does not take the answer of 1 (q0)" in done.stderr
     Path("q.jsonl").write_text(Path("q.jsonl").read_text().replace("perhaps", "yes"))
     assert "was changed after it was frozen" in evalsuite("questions", "check", "q.jsonl", code=2).output
+
+
+def test_of_many_kinds_the_twenty_that_are_guessed_most_are_shown(evalsuite: Evalsuite) -> None:
+    rows = [evaluation.question(i, f"kind{i:02}", guess=i / 100) for i in range(23)]
+    questions.write(Path("q.jsonl"), QuestionSet(name="mine", python="", questions=tuple(rows)))
+    said = evalsuite("questions", "check", "q.jsonl").stdout
+    shown = re.findall(r"^held-out (kind\d\d): 1 questions", said, re.M)
+    assert shown == [f"kind{i:02}" for i in range(3, 23)]
+    assert "and 3 more kinds, of which blind guessing gets less: --json has them all" in said
+    assert len(json.loads(evalsuite("questions", "check", "q.jsonl", "--json").stdout)["blind"]) == 23
 
 
 def test_a_question_that_was_trained_on_is_found_and_a_share_may_be_allowed(

@@ -183,3 +183,18 @@ def test_of_ones_own_questions_those_of_the_file_are_counted(tmp_path):
     assert '"questions": 50,' in CliRunner().invoke(main, ["plan", "--recipe", str(recipe), "--json"]).output
     (tmp_path / "own.jsonl").unlink()
     assert '"advice": 10,' in CliRunner().invoke(main, ["plan", "--recipe", str(recipe), "--json"]).output
+
+
+def test_a_contamination_limit_without_a_dataset_to_look_into_is_said_beforehand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe, limit = tmp_path / "recipe.toml", "[evaluate.limits]\ncontamination = 0.0\n"
+    said = []
+    for more in ("", limit, limit):
+        recipe.write_text('[evaluate]\nquestions = 120\nefforts = ["low"]\n' + more)
+        done = CliRunner().invoke(main, ["plan"])
+        assert done.stdout.startswith("120 held-out questions")
+        said.append("contamination looks into work/dataset, which is not there: tune dataset" in done.stderr)
+        if said[-1]:
+            (tmp_path / "work" / "dataset").mkdir(parents=True)
+            (tmp_path / "work" / "dataset" / "dataset.json").write_text("{}")
+    assert said == [False, True, False]

@@ -64,8 +64,8 @@ def test_what_is_not_on_file_is_missing_and_named(tmp_path: Path, asked: dict[st
     file.write_bytes(b"".join(line for line in whole if b'"q2","arm":"tuned","effort":"low"' not in line) + b'{"torn')
     made = replay(**asked, progress=lines.append)
     assert lines == [
-        "base at effort high: 1 of 4 answers are missing, 1 of them ended in an error",
         "base at effort low: 1 of 4 answers are missing, 1 of them ended in an error",
+        "base at effort high: 1 of 4 answers are missing, 1 of them ended in an error",
         "tuned at effort low: 1 of 4 answers are missing",
     ]
     assert made.comparisons[0].tuned.absent == 1

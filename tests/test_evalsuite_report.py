@@ -1,6 +1,7 @@
 """From answers to a report: what is paired, what is left out, what is counted, and a file that cannot be bent."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,11 +11,13 @@ from pydantic import ValidationError
 
 from evalsuite import report
 from evalsuite.judging.comparison import OUTCOMES
+from evalsuite.plan import plan
 from evalsuite.replies import answers
 from evalsuite.replies.answers import Answer
 from evalsuite.replies.server import Server
 from evalsuite.views import html, summary
 from tune.errors import UserError
+from tune.evaluate import Evaluate
 
 EFFORTS = ("low", "medium", "high")
 
@@ -328,3 +331,26 @@ def test_markdown_is_one_table_that_names_cannot_break():
     assert {row.count("|") for row in rows} == {9}
     assert r"> a \| b \# \<script\>" in text
     assert "<script>" not in text
+
+
+def test_markdown_and_junit_say_how_questions_were_asked():
+    set_ = question_set(9)
+    asked = asked_of(set_)
+    hot = asked.model_copy(update={"sampling": asked.sampling.model_copy(update={"temperature": 0.7, "seed": 3})})
+    r, said = built(set_, both(set_), hot), "temperature 0.7, seed 3, at most 256 tokens"
+    assert f"\n- sampling: {said}\n" in summary.markdown(r)
+    properties = ElementTree.fromstring(summary.junit(r)).iter("property")
+    assert {p.get("name"): p.get("value") for p in properties}["sampling"] == said
+
+
+def test_efforts_stand_low_to_high_and_then_as_given_wherever_they_are_listed():
+    set_ = question_set(60)
+    efforts = ["xhigh", "high", "minimal", "low", "medium"]
+    told = [a for e in efforts for a in both(set_, every_third, [e])]
+    order = ["low", "medium", "high", "xhigh", "minimal"]
+    r = built(set_, told, efforts=efforts)
+    rows = re.findall(r"^\| (\w+) \|", summary.markdown(r).partition("| effort")[2], re.M)
+    assert rows == order
+    cases = ElementTree.fromstring(summary.junit(r)).findall("testcase[@name='accuracy']")
+    assert [case.get("classname") for case in cases] == [f"evalsuite.{e}" for e in order]
+    assert plan(Evaluate(efforts=efforts)).efforts == tuple(order)

@@ -48,27 +48,36 @@ def itself(judge: Server, servers: Sequence[Server]) -> str:
     return ""
 
 
+async def listed(endpoint: Endpoint, servers: Sequence[Server]) -> Server:
+    """The judge, after one request. Raises UserError for one that cannot be reached, and for one of `servers`, base and
+    tuned."""
+    asking = client(endpoint)
+    try:
+        judge = await served(asking, endpoint, "judge")
+    finally:
+        await asking.close()
+    if why := itself(judge, servers):
+        fix = "evalsuite advise again with another --judge, or another --judge-model of it"
+        raise UserError("nobody judges their own answers", why=why, fix=fix)
+    return judge
+
+
 async def ask(
     pairs: Sequence[Texts],
     endpoint: Endpoint,
-    servers: Sequence[Server],
+    judge: Server,
     out: Path,
     *,
     concurrency: int = 4,
     retries: int = 2,
     report: Callable[[str], None] = lambda _: None,
-) -> tuple[Server, dict[str, Said]]:
-    """Ask what `out` does not hold yet; the judge, and all that it said by `opinion.digest`.
+) -> dict[str, Said]:
+    """Ask `judge`, as `listed` found it, what `out` does not hold yet; all that it said by `opinion.digest`.
 
-    A request that fails is told and asked again by the next call. Raises UserError before anything is asked for a judge
-    that cannot be reached or is one of `servers`, base and tuned, and when it does nothing but fail.
+    A request that fails is told and asked again by the next call. Raises UserError when it does nothing but fail.
     """
     asking = client(endpoint)
     try:
-        judge = await served(asking, endpoint, "judge")
-        if why := itself(judge, servers):
-            fix = "evalsuite advise again with another --judge, or another --judge-model of it"
-            raise UserError("nobody judges their own answers", why=why, fix=fix)
         with journal.opened(out) as file:
             have = opinion.read(out)
             wanted = {opinion.digest(*order, judge): order for pair in pairs for order in pair.orders}
@@ -79,7 +88,7 @@ async def ask(
         raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
     finally:
         await asking.close()
-    return judge, {name: said for (by, name), said in opinion.read(out).items() if by == judge.id}
+    return {name: said for (by, name), said in opinion.read(out).items() if by == judge.id}
 
 
 async def _work(

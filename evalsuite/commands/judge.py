@@ -60,7 +60,7 @@ def judge(
     choice, told = Choice(metric, module, key, right_at), None if written == "auto" else written
     policy = judging.policy(read_recipe(path).evaluate, path) if path else judging.chosen(margin, alpha)
     tool, first = read(base, told, choice)
-    _, second = read(tuned, told or tool, choice)
+    _, second = read(tuned, told, choice, like=tool)
     made = judging.judge(first, second, policy, grouped=bool(module))
     names = [", ".join(str(p) for p in side) for side in (base, tuned)]
     if as_json:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from evalsuite.commands.options import KEYS, MODELS, PATH, Amount
-from tune.terminal import say, tell
+from tune.terminal import note, one_line, say, tell
 
 if TYPE_CHECKING:
+    from evalsuite.speed.bench import Bench
     from evalsuite.speed.client import Target
 
 LENGTH = click.IntRange(1, 131_072)  # of an answer: what GPT-OSS takes, prompt and answer together
@@ -105,7 +106,7 @@ def bench(
         **load,
     )
     tell(made.model_dump_json(indent=1))
-    sys.exit(made.exit_code)
+    _end(made)
 
 
 def _second(
@@ -135,7 +136,14 @@ def _second(
         **{name: load[name] for name in ("prompt_tokens", "max_tokens", "effort")},
     )
     tell(pair.model_dump_json(indent=1) if as_json else second.table(pair))
-    sys.exit(pair.bench.exit_code)
+    _end(pair.bench)
+
+
+def _end(made: "Bench") -> NoReturn:
+    """With why it is void, where it is, on standard error: the figures may go to a file."""
+    if made.void:
+        note(one_line(f"void, so the figures say nothing: {'; '.join(made.void)}", 1000))
+    sys.exit(made.exit_code)
 
 
 @click.command()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 OUT = click.option("--out", type=PATH, help="Where to write.  [default: questions.jsonl in the work folder]")
 FILE = click.argument("file", type=PATH, required=False)
 COUNT = click.IntRange(0)
+FILE_NAME = "questions.jsonl"  # in the work folder
 
 
 @click.group(invoke_without_command=True)
@@ -128,7 +129,7 @@ def _build(path: Path, out: Path | None) -> None:
     made = freeze.make(recipe, say)
     if recipe.evaluate.modules and recipe.evaluate.book != "open":  # not in the set: equal sets stay equal anywhere
         note(sandbox.described())
-    tell(_write(made, out or recipe.work / "questions.jsonl") + "; next: tune dataset")
+    tell(f"{_write(made, out or recipe.work / FILE_NAME)}; next: {_following(recipe, out)}")
 
 
 def _take(recipe: "Recipe", path: Path, file: Path, out: Path | None) -> None:
@@ -137,8 +138,15 @@ def _take(recipe: "Recipe", path: Path, file: Path, out: Path | None) -> None:
     made = stage(recipe, file, say)
     named = recipe.evaluate.questions_file
     same = named is not None and (recipe.folder / named).resolve() == file.resolve()
-    following = "tune dataset" if same else f'add questions_file = "{file}" to [evaluate] in {path}'
-    tell(f"{_write(made, out or recipe.work / 'questions.jsonl')}; next: {following}")
+    following = _following(recipe, out) if same else f'add questions_file = "{file}" to [evaluate] in {path}'
+    tell(f"{_write(made, out or recipe.work / FILE_NAME)}; next: {following}")
+
+
+def _following(recipe: "Recipe", out: Path | None) -> str:
+    """A set beside the frozen one is what nothing is kept out of training for: it can be asked, and be checked."""
+    if out is None or out.resolve() == (recipe.work / FILE_NAME).resolve():
+        return "tune dataset"
+    return f"evalsuite compare --questions {out} --base URL --tuned URL"
 
 
 def _write(made: "QuestionSet", target: Path) -> str:
@@ -152,7 +160,7 @@ def _write(made: "QuestionSet", target: Path) -> str:
 def _read(file: Path | None, path: Path) -> "QuestionSet":
     from evalsuite import questions as sets
 
-    return sets.read(file or read_recipe(path).work / "questions.jsonl")
+    return sets.read(file or read_recipe(path).work / FILE_NAME)
 
 
 def _written(context: click.Context, name: str) -> bool:

@@ -18,10 +18,13 @@ MATCHES: dict[Format, Callable[[Any], bool]] = {  # in this order: the last is t
 }
 
 
-def read(paths: Sequence[Path], written: Format | None, choice: Choice) -> tuple[Format, list[Item]]:
-    """The items of all files of one run, and the tool that wrote them; `written` None: told from what is in them.
+def read(
+    paths: Sequence[Path], written: Format | None, choice: Choice, like: Format | None = None
+) -> tuple[Format, list[Item]]:
+    """The items of all files of one run, and the tool that wrote them; `written` None: told from what is in them, and
+    where nothing tells it, the tool of the other run, `like`.
 
-    Raises UserError for what cannot be read, and for files of two tools.
+    Raises UserError for what cannot be read, and for files of two tools, in one run or in both.
     """
     out, tools = list[Item](), dict[Format, Path]()
     for path in paths:
@@ -30,7 +33,7 @@ def read(paths: Sequence[Path], written: Format | None, choice: Choice) -> tuple
             fix = f"give {', '.join(map(str, within))}" if within else "give the results file in it"
             raise UserError(f"{path} is a folder, and a run is judged by its files", fix=fix)
         try:
-            tool, found = parsed(_bytes(path), path.name, written, choice)
+            tool, found = parsed(_bytes(path), path.name, written, choice, like)
         except Refused as e:
             fix = e.fix or f"give a results file of {', '.join(get_args(Format))}"
             raise UserError(f"{path} cannot be judged", why=e.why, fix=fix) from None
@@ -47,10 +50,12 @@ def read(paths: Sequence[Path], written: Format | None, choice: Choice) -> tuple
     return next(iter(tools)), out
 
 
-def parsed(data: bytes, name: str, written: Format | None, choice: Choice) -> tuple[Format, list[Item]]:
+def parsed(
+    data: bytes, name: str, written: Format | None, choice: Choice, like: Format | None = None
+) -> tuple[Format, list[Item]]:
     """The same of one file's bytes. Raises Refused, and nothing else, whatever the bytes are."""
     try:
-        tool, items = _parsed(data, name, written, choice)
+        tool, items = _parsed(data, name, written, choice, like)
     except RecursionError:  # of the parser, or of the digest of what it still could read
         raise Refused("it is nested too deeply") from None
     if not items:
@@ -58,17 +63,28 @@ def parsed(data: bytes, name: str, written: Format | None, choice: Choice) -> tu
     return tool, items
 
 
-def _parsed(data: bytes, name: str, written: Format | None, choice: Choice) -> tuple[Format, list[Item]]:
+def _parsed(
+    data: bytes, name: str, written: Format | None, choice: Choice, like: Format | None
+) -> tuple[Format, list[Item]]:
     if decode.is_zip(data):
         if written not in (None, "inspect"):
             raise Refused(f"it is a zip, and no file of {written} is")
+        _same("inspect", like)
         return "inspect", inspect_ai.items(inspect_ai.unpacked(data), choice)
     found = decode.document(data)
-    tool = written or next((tool for tool, fits in MATCHES.items() if fits(found)), None)
+    tool = written or next((tool for tool, fits in MATCHES.items() if fits(found)), like)
     if tool is None:
         raise Refused("none of the known tools writes files like it", "name the tool by --format, or write "
                       'lines like {"id": "q1", "right": true}')  # fmt: skip
+    if written is None:
+        _same(tool, like)
     return tool, _items(tool, found, name, choice)
+
+
+def _same(tool: Format, like: Format | None) -> None:
+    if like and tool != like:
+        fix = "run both models in one tool, or name it by --format"
+        raise Refused(f"it is of {tool}, and the other run of {like}: two tools' items are no pairs", fix)
 
 
 def _items(tool: Format, found: Any, name: str, choice: Choice) -> list[Item]:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from evalsuite.contamination import Trained
 from evalsuite.judging import checks as shown_by
-from evalsuite.judging import gain, limits, power, statistics
+from evalsuite.judging import gain, limits, measured, power, statistics
 from evalsuite.judging.checks import Check, Finding, Result
 from evalsuite.judging.comparison import ArmFigures, Claim, Comparison
 from evalsuite.judging.notation import place, stated
@@ -100,7 +100,7 @@ def decide(
     findings = [*claimed(comparisons, policy), *limits.findings(figures, policy)]
     worse = statistics.holm([f.worse_p for f in findings], policy.alpha)
     undecided = [f for f, shown in zip(findings, worse, strict=True) if not f.passes and not shown]
-    advice = _advice(comparisons, policy) if any(f.sized for f in undecided) else {}
+    advice = _advice(comparisons, policy, figures) if any(f.sized for f in undecided) else {}
     checks = tuple(
         _passed(f) if f.passes else _failed(f) if shown else _undecided(f, policy, len(findings), advice)
         for f, shown in zip(findings, worse, strict=True)
@@ -165,14 +165,23 @@ def _split(f: Finding) -> Split:
     return "general" if f.name == "forgetting" else "held-out"
 
 
-def _advice(comparisons: Sequence[Comparison], policy: Policy) -> dict[Split, str]:
-    """How many questions of a split would decide, if the two are equal and flip as often as seen: as many of each."""
-    needed = power.needed(power.seen(comparisons), policy)
+def _advice(comparisons: Sequence[Comparison], policy: Policy, figures: Sequence[limits.Figure]) -> dict[Split, str]:
+    """How many questions of a split would decide, if the two are equal and flip as often as seen: as many of each.
+    Limits of shares count as they were seen; one that was seen to be beyond itself no number would keep."""
+    modules = max((c.modules for c in comparisons if c.split == "held-out"), default=1)
+    shares = [(f, 1 - f.value if f.name == "steering" else f.value) for f in figures if f.value is not None]
+    shares = [(f, share) for f, share in shares if f.name in ("steering", *measured.OUTCOMES)]
+    kept = [
+        power.Limited(share, f.limit, modules, steering=f.name == "steering") for f, share in shares if share < f.limit
+    ]
+    beyond = dict.fromkeys(limits.WORDS[f.name] for f, share in shares if share >= f.limit)
+    needed = power.needed(power.seen(comparisons), policy, kept)
+    apart = f", {', '.join(beyond)} apart," if beyond else ""
     out = dict[Split, str]()
     for c in comparisons:
         what = "general questions" if c.split == "general" else "questions"
         if needed > c.asked:
-            often = f"for the whole gate to pass {policy.power:.0%} of the time"
+            often = f"for the whole gate{apart} to pass {policy.power:.0%} of the time"
             out[c.split] = f"two equal models would need about {needed} {what} {often}, not {c.asked}"
         else:
             enough = f"{c.asked} {what} would be enough for two equal models"

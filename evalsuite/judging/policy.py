@@ -128,7 +128,7 @@ def _made(judged: Judged, asked: Evaluate) -> list[str]:
         was = judged.general if name == GENERAL else judged.made.get(name)
         fewer = name in ("questions", "taught", GENERAL)
         if was != now[name] and not (fewer and isinstance(was, int) and was > now[name]):
-            out.append(f"{name} {_said(was)}, and the recipe has {_said(now[name])}")
+            out.append(f"{name} {_said(name, was)}, and the recipe has {_said(name, now[name])}")
     return out
 
 
@@ -157,5 +157,7 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(name or "no module" for name in shown[:5]) + (", …" if shown[5:] else "")
 
 
-def _said(value: object) -> str:
+def _said(name: str, value: object) -> str:
+    if name == "sha256" and value is not None:
+        return str(value)[:12]
     return ", ".join(map(str, value)) if isinstance(value, list) else "none" if value is None else str(value)

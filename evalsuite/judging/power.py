@@ -125,7 +125,7 @@ def needed(claims: Sequence[Planned], policy: Policy, limits: Sequence[Limited] 
                 return False
         return passed * gate(n, [], policy, limits) >= policy.power
 
-    high = _rounded(_normal(claims, policy))
+    high = _rounded(_normal(claims, policy, limits))
     while _roughly(high, claims, policy) < policy.power:
         high = _rounded(ceil(1.05 * high))
     low = _rounded(round(0.8 * high))
@@ -227,10 +227,12 @@ def _sizes(n: int, modules: int) -> "NDArray[np.int64]":
     return np.full(modules, n // modules) + (np.arange(modules) < n % modules)
 
 
-def _normal(claims: Sequence[Planned], policy: Policy) -> int:
-    """The most that any claim takes by itself: n = (z_alpha + z_beta)^2 flips / margin^2."""
+def _normal(claims: Sequence[Planned], policy: Policy, limits: Sequence[Limited]) -> int:
+    """The most that any check takes by itself: n = (z_alpha + z_beta)^2 variance / distance^2."""
     z = statistics.normal_quantile(1 - policy.alpha) + statistics.normal_quantile(policy.power)
-    return max(ceil(z * z * c.flips / (policy.at(c.split) ** 2 * c.share)) for c in claims)
+    sizes = [c.flips / (policy.at(c.split) ** 2 * c.share) for c in claims]
+    sizes += [each.share * (1 - each.share) / (each.limit - each.share) ** 2 for each in limits]
+    return max(ceil(z * z * size) for size in sizes)
 
 
 def _rounded(n: int) -> int:

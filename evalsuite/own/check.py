@@ -22,6 +22,7 @@ from tune.terminal import escaped
 
 DATASET = "dataset"
 SHOWN = 5  # ids
+KINDS = 20  # that are shown
 
 
 class Blind(BaseModel):
@@ -94,14 +95,24 @@ def words(made: QuestionSet, found: Check) -> str:
     lines += [f"questions that say nearly what an earlier one says: {_some(found.alike)}"]
     for split, counts in found.modules.items():
         lines.append(f"{split} modules: {len(counts)}, the largest has {found.largest[split]:.1%} of the questions")
-    for one in found.blind:
+    for one in _worst(found.blind):
         reply = f'always "{one.answer}" gets {one.constant:.1%} right, blind guessing {one.guess:.1%}'
         lines.append(f"{one.split} {one.kind}: {one.questions} questions; {reply}")
+    if len(found.blind) > KINDS:
+        lines.append(
+            f"and {len(found.blind) - KINDS} more kinds, of which blind guessing gets less: --json has them all"
+        )
     for split, leak in found.contamination.items():
         signs = f"prompt {leak.exact.count}, 13 words {leak.ngram.count}, code {leak.ast.count}"
         total = f"{leak.any.count} of {leak.questions} ({leak.any.share:.1%})"
         lines.append(f"{split} questions that stand in {leak.texts:,} training texts: {total}; {signs}")
     return escaped("\n".join(lines))
+
+
+def _worst(blind: tuple[Blind, ...]) -> list[Blind]:
+    """Those that blind guessing gets most of, in their order."""
+    first = sorted(range(len(blind)), key=lambda i: -blind[i].guess)[:KINDS]
+    return [blind[i] for i in sorted(first)]
 
 
 def problems(found: Check, most: float) -> list[str]:

@@ -31,7 +31,7 @@ def rows(path: Path, data: bytes) -> list[Row]:
     """Every row of the file, in order; of a name that ends in .csv as CSV, of .jsonl and .json as one object a line.
 
     A byte order mark and Windows line ends are taken off. Raises UserError for another name, for bytes that are not
-    UTF-8, and for a CSV whose first line does not name the columns.
+    UTF-8 or hold a NUL, and for a CSV whose first line does not name the columns.
     """
     again = f"edit {path}, then evalsuite questions take {path}"
     suffix = path.suffix.lower()
@@ -42,6 +42,9 @@ def rows(path: Path, data: bytes) -> list[Row]:
     except UnicodeDecodeError as e:
         line = data[: e.start].count(b"\n") + 1
         raise UserError(f"{path} is not UTF-8", why=f"line {line}: {e.reason}", fix="save it as UTF-8") from None
+    if (at := text.find("\0")) >= 0:
+        why = f"line {text.count(chr(10), 0, at) + 1}: no text has one; the file is cut, binary or UTF-16"
+        raise UserError(f"{path} holds a NUL byte", why=why, fix="save it as UTF-8 text")
     found = list(_csv(path, text, again) if suffix == ".csv" else _jsonl(text))
     if not found:
         raise UserError(f"{path} holds no question", fix=again)

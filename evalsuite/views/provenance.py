@@ -12,21 +12,11 @@ SHOWN = 300  # characters of what somebody else wrote
 
 def facts(report: Report) -> list[tuple[str, str]]:
     """In the order of a run: who was asked, how, and what. A server's words are cut to 300 characters."""
-    sampling = report.asked.sampling
-    limits = {e: tokens_at(sampling.max_tokens, e) for e in report.efforts}
-    most = (
-        f"{sampling.max_tokens}"
-        if isinstance(sampling.max_tokens, int)
-        else ", ".join(f"{e} {n}" for e, n in limits.items())
-    )
+    repeats = report.asked.sampling.repeats
     return [
         *(fact for arm, server in report.asked.servers.items() for fact in _server(arm.capitalize(), server)),
-        ("Sampling", f"temperature {sampling.temperature:g}, seed {sampling.seed}, at most {most} tokens"),
-        *(
-            [("Answers", f"{sampling.repeats} to each question, with seeds of their own")]
-            if sampling.repeats > 1
-            else []
-        ),
+        ("Sampling", sampled(report)),
+        *([("Answers", f"{repeats} to each question, with seeds of their own")] if repeats > 1 else []),
         ("Question set", f"{report.questions_name}, {report.questions_count} questions"),
         ("Its digest", report.questions_digest),
         *_counted("Candidates left out", report.questions_left_out),
@@ -37,6 +27,18 @@ def facts(report: Report) -> list[tuple[str, str]]:
         *((f"Replies on file {why}, not counted", str(n)) for why, n in report.evidence.others.items()),
         ("Report", f"{report.digest}, schema {report.schema_version}"),
     ]
+
+
+def sampled(report: Report) -> str:
+    """How every question was asked."""
+    sampling = report.asked.sampling
+    limits = {e: tokens_at(sampling.max_tokens, e) for e in report.efforts}
+    most = (
+        f"{sampling.max_tokens}"
+        if isinstance(sampling.max_tokens, int)
+        else ", ".join(f"{e} {n}" for e, n in limits.items())
+    )
+    return f"temperature {sampling.temperature:g}, seed {sampling.seed}, at most {most} tokens"
 
 
 def _server(arm: str, server: Server) -> list[tuple[str, str]]:

@@ -12,6 +12,7 @@ from evalsuite.judging.failures import Failures
 from evalsuite.judging.gain import Way
 from evalsuite.judging.notation import confidence, interval, percent, place, stated
 from evalsuite.report import Report
+from evalsuite.views.provenance import sampled
 from tune.harmony import EFFORTS
 
 # What XML 1.0 cannot carry at all, not even escaped.
@@ -208,6 +209,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     return [
         ("base", report.base_model),
         ("tuned", report.tuned_model),
+        ("sampling", sampled(report)),
         ("question set", f"{report.questions_name} {report.questions_digest}"),
         ("report", report.digest),
         *([("stopped", f"{s.pairs} of {s.of} pairs of answers")] if (s := report.stopped) else []),

@@ -7,7 +7,7 @@ it. Out: a body for the engine, and what to tell the client. Pure; knows nothing
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-from serve.effort import EffortError, EffortPolicy
+from serve.effort import NEAREST, EffortError, EffortPolicy
 from tune.harmony import EFFORTS, Effort
 
 Api = Literal["chat", "responses", "messages"]
@@ -54,7 +54,7 @@ def apply(
             raise EffortError(f"{HEADER} is given twice", HEADER)
     words = {param: _word(policy, param, value) for param, value in found.items()}
     efforts = {param: policy.resolve(word, param) for param, word in words.items()}
-    if len({word.lower() if policy.spelling == "map" else word for word in words.values()}) > 1:
+    if len({NEAREST.get(word.lower(), word.lower()) for word in words.values()}) > 1:
         raise EffortError("efforts disagree: " + ", ".join(f"{p} is {words[p]}" for p in words), next(iter(words)))
 
     word = next(iter(words.values()), "")

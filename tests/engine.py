@@ -55,8 +55,16 @@ def stop(starting: Starting) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 0, said
     assert group, "the server had no engine process"
-    left = [pid for pid in group if Path(f"/proc/{pid}").exists()]
+    left = [pid for pid in group if _lives(pid)]
     assert not left, f"processes outlived the server: {left}"
+
+
+def _lives(pid: int) -> bool:
+    """A dead one that nobody has waited for yet holds nothing."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (OSError, IndexError):
+        return False
 
 
 @contextmanager

@@ -40,6 +40,7 @@ NAMES = ("m", "m@0123", "a:b")
         ("messages", {"thinking": {"type": "enabled", "budget_tokens": 2000}}, "medium"),
         ("messages", {"thinking": {"type": "adaptive"}, "output_config": {"effort": "low"}}, "low"),
         ("messages", {"model": "m:high"}, "high"),
+        ("messages", {"model": "m:low", "thinking": {"type": "disabled"}}, "low"),  # two words for one effort
     ],
 )
 def test_the_effort_is_written_where_the_engine_reads_it(api, body, effort):

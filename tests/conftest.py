@@ -14,6 +14,7 @@ settings.register_profile("any machine", deadline=None)  # how long an example t
 settings.load_profile("any machine")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the mark in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With more than one process: those that share the path and the engine stay in one, and each file in one."""
     for item in items:

@@ -35,7 +35,7 @@ imports: $(VENV)/.ready
 	$(BIN)/lint-imports --no-cache
 
 tests: $(VENV)/.ready
-	$(BIN)/pytest --cov --cov-report= -n 2 --dist loadgroup
+	$(BIN)/pytest --cov --cov-report= -n 2 --no-loadscope-reorder
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/gate_false_release.py

@@ -1,8 +1,10 @@
 """Fixtures that more than one test file needs. The path is made, and the engine started, once a session."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import engine
 import pytest
@@ -10,16 +12,22 @@ from hypothesis import settings
 from story import Endpoints, Story, commands, smaller
 
 HERE = Path(__file__).parent
+SHARED = re.compile(r"mark\.engine|\b(?:story|endpoints)\b")
 settings.register_profile("any machine", deadline=None)  # how long an example takes says nothing of the code
 settings.load_profile("any machine")
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the mark in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With more than one process: those that share the path and the engine stay in one, and each file in one."""
-    for item in items:
-        shares = "story" in getattr(item, "fixturenames", ()) or item.get_closest_marker("engine")
-        item.add_marker(pytest.mark.xdist_group("story" if shares else item.path.name))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With more than one process: each file in one, and those that share the story's path and engine in the same."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "story" if SHARED.search((HERE.parent / file).read_text(encoding="utf-8")) else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def _load(folder: Path) -> Any:
         from tune.training.packed import model
 
         return model.load(folder, device=device).eval()
-    return loading.load(folder, dtype=loading.arithmetic(device), device=device).eval()
+    return loading.load(folder, dtype=torch.bfloat16, device=device).eval()
 
 
 def _with_adapter(base: Path, adapter: Path) -> Any:

@@ -29,7 +29,9 @@ def pytest_in(tmp_path):
     def run(*args, **env):
         command = [sys.executable, "-W", "error", "-m", "pytest", "-W", "error", "--strict-config", "--strict-markers",
                    "-ra", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *args]  # fmt: skip
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **env})
+        # pytest-benchmark measures nothing in a worker of xdist, and knows one by the environment that this run inherits.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**ours, **env})
 
     return run
 

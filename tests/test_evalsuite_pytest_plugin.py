@@ -92,11 +92,15 @@ def test_measured_latencies_become_the_benchmark_and_can_be_compared(pytest_in, 
 
 
 def test_failing_or_wrong_endpoint_fails_with_one_message(pytest_in):
-    faulty = Model(faults=(Fault(kind="hangup", share=0.5),))
-    with serving(Script(models={"m": faulty})) as url:
-        void = pytest_in("test_endpoint.py", "--endpoint", url, "-k", "end")
-    assert "the measurement is void" in void.stdout
-    assert void.returncode == 1
+    faulty = Model(faults=(Fault(kind="hangup", share=0.5),))  # of the prompts: the seed says which
+    with serving(Script(models={"m": faulty, "dead": Model(faults=(Fault(kind="hangup"),))})) as url:
+        void = pytest_in("test_endpoint.py", "--endpoint", url, "--endpoint-model=m", "--endpoint-seed=1", "-k", "end")
+        dead = pytest_in("test_endpoint.py", "--endpoint", url, "--endpoint-model=dead", "-k", "end")
+    assert "the measurement is void" in void.stdout, void.stdout + void.stderr
+    assert "does not answer" in dead.stdout, dead.stdout + dead.stderr
+    for failed in void, dead:
+        assert failed.returncode == 1
+        assert "During handling" not in failed.stdout
 
 
 @pytest.mark.parametrize("more", [(), ("--benchmark-json=x.json",)])

@@ -97,7 +97,7 @@ def endpoint_samples(request: pytest.FixtureRequest) -> "list[Sample]":
         )
         samples, run = load.measure(target, every[:count], offered, seed=seed)
     except UserError as e:
-        pytest.fail(str(e), pytrace=False)
+        raise pytest.fail.Exception(str(e), pytrace=False) from None
     reasons = void(figures(samples, cpu=run.cpu_s / run.wall_s))
     if reasons:
         pytest.fail("the measurement is void: " + "; ".join(reasons), pytrace=False)

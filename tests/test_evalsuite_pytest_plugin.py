@@ -29,7 +29,7 @@ def pytest_in(tmp_path):
     def run(*args, **env):
         command = [sys.executable, "-W", "error", "-m", "pytest", "-W", "error", "--strict-config", "--strict-markers",
                    "-ra", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *args]  # fmt: skip
-        # pytest-benchmark measures nothing in a worker of xdist, and knows one by the environment that this run inherits.
+        # pytest-benchmark measures nothing in a worker of xdist, and knows one by the environment that is inherited.
         ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**ours, **env})
 

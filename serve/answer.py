@@ -7,12 +7,11 @@ this one.) Pieces of a stream may be cut anywhere. Knows ASGI messages, no polic
 
 import json
 import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Message = MutableMapping[str, Any]
-Send = Callable[[Message], Awaitable[None]]
+from serve.asgi import Message, Send
 
 STRING = rb'"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"'
 REASONING = re.compile(rb'"reasoning":( ?)(' + STRING + rb"|null)")

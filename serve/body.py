@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from serve import fields, limits
+from serve.asgi import Headers
 from serve.asked import HEADER, Asked, apply
-from serve.doors import APIS, RAW, Headers, Refused
+from serve.doors import APIS, RAW, Refused
 from serve.effort import EffortError, EffortPolicy
 
 

@@ -9,15 +9,13 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import MutableMapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from serve.asgi import Headers, Message
 from serve.asked import Api
 from serve.effort import EffortPolicy
 from serve.keys import Keys
 from serve.states import State
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 SECRET_HEADER = b"x-serve-secret"
 ADAPTER_HEADER = b"x-amzn-sagemaker-adapter-identifier"  # SageMaker's word for another model than the body names
@@ -93,7 +91,7 @@ class Doors:
         """What `/livez` and `/readyz` tell."""
         return State.DRAINING if self.draining else State.READY if self.ready else State.STARTING
 
-    def admit(self, scope: MutableMapping[str, Any]) -> Guest:
+    def admit(self, scope: Message) -> Guest:
         """What is asked for, and under which policy. Raises Refused."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         method: str = scope["method"]
@@ -140,7 +138,7 @@ class Doors:
         return held.policy if held else None
 
 
-def preflight(scope: MutableMapping[str, Any]) -> bool:
+def preflight(scope: Message) -> bool:
     """Whether a browser asks if a page may call: the one request that cannot carry a key. It must reach no route."""
     names = {name for name, _ in scope["headers"]}
     return scope["method"] == "OPTIONS" and {b"origin", b"access-control-request-method"} <= names

@@ -6,32 +6,24 @@ what runs behind it.
 """
 
 import asyncio
-import json
 import os
 import signal
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve import budget
+from serve import asgi, budget
 from serve.answer import Changes, changed
+from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
 from serve.body import Rules, Taken, rewrite
-from serve.doors import APIS, OPEN, OPENING, SECRET_HEADER, Doors, Headers, Refused, preflight
+from serve.doors import APIS, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
+from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
 from serve.keys import Keys
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
-
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
 START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
-TELLING = 1.5  # seconds that clients get to be told, once the drain is over
-LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
 SECRET = "GPTOSS_KIT_SECRET"  # noqa: S105 - the name of an environment variable: what opens this start's door, told nobody
 
 
@@ -59,9 +51,8 @@ class Door:
     """The engine's outermost ASGI layer. Closed until a POST with the secret of this start opens it.
 
     SIGTERM drains: new requests get 503, those under way finish or run out of `drain` seconds and are told so, then the
-    engine gets the SIGINT that it stops at. Its own drain answers new requests with 200 and no tokens, and takes its
-    whole time even when idle. SIGUSR2 is a SIGTERM with no seconds to drain, for an engine that hangs. SIGUSR1 turns
-    new requests away without stopping, for a load balancer to notice.
+    engine gets the SIGINT that it stops at. SIGUSR2 is a SIGTERM with no seconds to drain, for an engine that hangs.
+    SIGUSR1 turns new requests away without stopping, for a load balancer to notice.
     """
 
     def __init__(
@@ -81,9 +72,7 @@ class Door:
             keys=Keys(Path(keys), policy) if keys else None,
             sagemaker=self.settings.sagemaker,
         )
-        self.under_way: set[asyncio.Task[None]] = set()
-        self.cutting = False
-        self.ending: asyncio.Task[None] | None = None
+        self.under_way = UnderWay()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -115,18 +104,18 @@ class Door:
         try:
             path, policy = self.doors.admit(scope)
             if path == "/livez":
-                return await _answer(stamped, 200, _json(status="alive", state=self.doors.state))
+                return await asgi.answer(stamped, 200, asgi.compact(status="alive", state=self.doors.state))
             if path == OPENING:
                 self.doors.ready = True
-                return await _answer(stamped, 200, b'{"status":"open"}')
+                return await asgi.answer(stamped, 200, b'{"status":"open"}')
             ours = self.doors.trusts(scope["headers"])
             scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != SECRET_HEADER]}
             if preflight(scope):  # the engine's CORS layer answers; no route has this path, should it not
                 scope = {**scope, "path": "/preflight", "raw_path": b"/preflight"}
             elif path == "/readyz":
-                return await _answer(stamped, *await self._readiness(scope, receive))
+                return await asgi.answer(stamped, *await self._readiness(scope, receive))
             if scope["method"] == "POST" and path not in OPEN:
-                body = await _read(scope, receive, self.settings.max_body)
+                body = await self._body(scope, receive)
                 if body is None:
                     return None
                 raw = self.settings.raw_completions or ours
@@ -139,10 +128,17 @@ class Door:
                     onward = changed(stamped, self._changes(taken, scope["headers"]))
                 if taken.path != path:
                     scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
-                scope, receive = _with_length(scope, len(taken.body)), _replay(taken.body, receive)
-            return await self._serve(scope, receive, onward, told, cut=stamped)
+                scope, receive = asgi.with_body(scope, receive, taken.body)
+            return await self.under_way.serve(self.app, scope, receive, onward, told, cut=stamped)
         except Refused as refused:
-            return await _answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
+            return await asgi.answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
+
+    async def _body(self, scope: Message, receive: Receive) -> bytes | None:
+        limit = self.settings.max_body
+        try:
+            return await asgi.read(scope, receive, limit)
+        except asgi.TooLarge:
+            raise Refused(413, "body_too_large", f"the request body is over {limit} bytes") from None
 
     def _changes(self, taken: Taken, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""
@@ -158,21 +154,6 @@ class Door:
         elif self.settings.policy.thinking_tokens or self.settings.keys:
             raise RuntimeError("no engine client is where vLLM 0.32 has it: budgets of reasoning tokens would not hold")
 
-    async def _serve(self, scope: Message, receive: Receive, send: Send, told: "Told", *, cut: Send) -> None:
-        """The engine's answer, or what its client is told, by `cut`, when the server stops before it is whole."""
-        task = asyncio.current_task()
-        assert task is not None
-        self.under_way.add(task)
-        try:
-            return await self.app(scope, receive, send)
-        except asyncio.CancelledError:
-            if not self.cutting:
-                raise
-            task.uncancel()
-            return await _cut_short(cut, told, scope["path"])
-        finally:
-            self.under_way.discard(task)
-
     async def _readiness(self, scope: Message, receive: Receive) -> tuple[int, bytes]:
         """What the engine's own /health says, in words."""
         statuses = []
@@ -183,96 +164,8 @@ class Door:
 
         await self.app({**scope, "path": "/health", "raw_path": b"/health"}, receive, note)
         ready = statuses == [200]
-        return (200 if ready else 503), _json(status="ready" if ready else "unready", state=self.doors.state)
+        return (200 if ready else 503), asgi.compact(status="ready" if ready else "unready", state=self.doors.state)
 
     def _stop(self, drain: float) -> None:
-        """End within `drain` seconds and a moment. A second one may only hurry."""
         self.doors.draining = True
-        if self.ending is None or drain == 0:
-            self.ending = asyncio.get_running_loop().create_task(self._end(drain))
-
-    async def _end(self, drain: float) -> None:
-        await self._empty(drain)
-        self.cutting = True
-        for task in self.under_way:
-            task.cancel()
-        await self._empty(TELLING)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    async def _empty(self, seconds: float) -> None:
-        """Wait until nothing is under way, for some seconds at most."""
-        clock = asyncio.get_running_loop().time
-        deadline = clock() + seconds
-        while self.under_way and clock() < deadline:
-            await asyncio.sleep(0.05)
-
-
-class Told:
-    """How far an answer has come: not begun, a stream under way, or whole."""
-
-    def __init__(self) -> None:
-        self.begun = self.events = self.whole = False
-
-    def note(self, message: Message) -> None:
-        """Look at one message on its way to the client."""
-        if message["type"] == "http.response.start":
-            self.begun = True
-            self.events = any(n.lower() == b"content-type" and b"event-stream" in v for n, v in message["headers"])
-        elif message["type"] == "http.response.body":
-            self.whole = not message.get("more_body", False)
-
-
-async def _cut_short(send: Send, told: Told, path: str) -> None:
-    """Tell a client that its answer ends here: an error event at the end of a stream, 503 where none has begun.
-
-    Half a body of another kind can hold no word: it is left as it is, and the server closes the connection.
-    """
-    cut = Refused(503, "shutting_down", "the server is shutting down before this answer is whole", headers=LATER)
-    if not told.begun:
-        await _answer(send, cut.status, cut.body(path), cut.headers)
-    elif told.events and not told.whole:
-        named = b"event: error\n" if APIS.get(path) == "messages" else b""  # its clients listen for names alone
-        await send({"type": "http.response.body", "body": named + b"data: " + cut.body(path) + b"\n\n"})
-
-
-async def _read(scope: Message, receive: Receive, limit: int) -> bytes | None:
-    """The whole body; None when the client went away. Raises Refused (413) over `limit` bytes."""
-    too_large = Refused(413, "body_too_large", f"the request body is over {limit} bytes")
-    length = dict(scope["headers"]).get(b"content-length", b"")
-    if length.isdigit() and int(length[:20]) > limit:
-        raise too_large
-    parts, size, more = [], 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise too_large
-        more = message.get("more_body", False)
-    return b"".join(parts)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return again
-
-
-def _with_length(scope: Message, length: int) -> Message:
-    kept = [(n, v) for n, v in scope["headers"] if n not in (b"content-length", b"transfer-encoding")]
-    return {**scope, "headers": [*kept, (b"content-length", str(length).encode())]}
-
-
-def _json(**values: str) -> bytes:
-    return json.dumps(values, separators=(",", ":")).encode()
-
-
-async def _answer(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
-    sized = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": [*sized, *headers]})
-    await send({"type": "http.response.body", "body": body})
+        self.under_way.stop(drain)

@@ -146,7 +146,7 @@ def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, 
         task = asyncio.create_task(door(scope, receive, send))
         await begun.wait()
         door._stop(0)
-        await asyncio.gather(task, door.ending)
+        await asyncio.gather(task, door.under_way.ending)
 
     asyncio.run(ask())
     if status is None:
@@ -169,12 +169,12 @@ def test_a_client_that_goes_away_is_no_stop():
         door = opened(key="", engine=lambda *_: asyncio.sleep(600))
         scope = {"type": "http", "method": "GET", "path": "/v1/models", "headers": []}
         task = asyncio.create_task(door(scope, None, None))
-        while not door.under_way:
+        while not door.under_way.tasks:
             await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert not door.under_way
+        assert not door.under_way.tasks
 
     asyncio.run(ask())
 

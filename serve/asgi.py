@@ -1,0 +1,56 @@
+"""ASGI, as the layers in front of the engine speak it: its types, a body read whole and given on, a short answer."""
+
+import json
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import Any
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class TooLarge(Exception):
+    """A body over the limit."""
+
+
+async def read(scope: Message, receive: Receive, limit: int) -> bytes | None:
+    """The whole body; None when the client went away. Raises TooLarge over `limit` bytes."""
+    length = dict(scope["headers"]).get(b"content-length", b"")
+    if length.isdigit() and int(length[:20]) > limit:
+        raise TooLarge
+    parts, size, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise TooLarge
+        more = message.get("more_body", False)
+    return b"".join(parts)
+
+
+def with_body(scope: Message, receive: Receive, body: bytes) -> tuple[Message, Receive]:
+    """The request, with another body."""
+    waiting: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    kept = [(n, v) for n, v in scope["headers"] if n not in (b"content-length", b"transfer-encoding")]
+    return {**scope, "headers": [*kept, (b"content-length", str(len(body)).encode())]}, again
+
+
+def compact(**values: str) -> bytes:
+    """JSON without spaces."""
+    return json.dumps(values, separators=(",", ":")).encode()
+
+
+async def answer(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """A whole answer of JSON."""
+    sized = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*sized, *headers]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,86 @@
+"""The requests under way, and how they end at a stop: finished within the time they get, or told that they were cut.
+
+The engine's own drain answers new requests with 200 and no tokens, and takes its whole time even when idle.
+"""
+
+import asyncio
+import os
+import signal
+
+from serve.asgi import App, Message, Receive, Send, answer
+from serve.doors import APIS, Refused
+
+TELLING = 1.5  # seconds that clients get to be told, once the drain is over
+LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
+
+
+class UnderWay:
+    """What is being answered. Its end is one for good: `stop` may only be hurried by another."""
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.cutting = False
+        self.ending: asyncio.Task[None] | None = None
+
+    async def serve(self, app: App, scope: Message, receive: Receive, send: Send, told: "Told", *, cut: Send) -> None:
+        """The engine's answer, or what its client is told, by `cut`, when the server stops before it is whole."""
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            return await app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self.cutting:
+                raise
+            task.uncancel()
+            return await _cut_short(cut, told, scope["path"])
+        finally:
+            self.tasks.discard(task)
+
+    def stop(self, drain: float) -> None:
+        """End the process within `drain` seconds and a moment, by the SIGINT that the engine stops at."""
+        if self.ending is None or drain == 0:
+            self.ending = asyncio.get_running_loop().create_task(self._end(drain))
+
+    async def _end(self, drain: float) -> None:
+        await self._empty(drain)
+        self.cutting = True
+        for task in self.tasks:
+            task.cancel()
+        await self._empty(TELLING)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    async def _empty(self, seconds: float) -> None:
+        """Wait until nothing is under way, for some seconds at most."""
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + seconds
+        while self.tasks and clock() < deadline:
+            await asyncio.sleep(0.05)
+
+
+class Told:
+    """How far an answer has come: not begun, a stream under way, or whole."""
+
+    def __init__(self) -> None:
+        self.begun = self.events = self.whole = False
+
+    def note(self, message: Message) -> None:
+        """Look at one message on its way to the client."""
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.events = any(n.lower() == b"content-type" and b"event-stream" in v for n, v in message["headers"])
+        elif message["type"] == "http.response.body":
+            self.whole = not message.get("more_body", False)
+
+
+async def _cut_short(send: Send, told: Told, path: str) -> None:
+    """Tell a client that its answer ends here: an error event at the end of a stream, 503 where none has begun.
+
+    Half a body of another kind can hold no word: it is left as it is, and the server closes the connection.
+    """
+    cut = Refused(503, "shutting_down", "the server is shutting down before this answer is whole", headers=LATER)
+    if not told.begun:
+        await answer(send, cut.status, cut.body(path), cut.headers)
+    elif told.events and not told.whole:
+        named = b"event: error\n" if APIS.get(path) == "messages" else b""  # its clients listen for names alone
+        await send({"type": "http.response.body", "body": named + b"data: " + cut.body(path) + b"\n\n"})

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from serve import processes
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import SETTINGS
 
@@ -76,12 +76,10 @@ def _serve() -> None:
     validate_parsed_serve_args(args)
     public, private = inherited()
 
-    class Server(http.NoSignalServer):  # type: ignore[misc]
-        """vLLM's, at the supervisor's own socket, too."""
+    class Server(Entrance, http.NoSignalServer):  # type: ignore[misc]
+        """vLLM's, closed to all but the supervisor until it is opened."""
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup([*(sockets or []), private])
-
+    Server.private = private
     http.NoSignalServer = Server
     # What vLLM's run_server does around this, but for binding a port.
     decorate_logs("APIServer", skip_if_decorated=True)

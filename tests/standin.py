@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 
 import tune.checkpoint
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import Door
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
@@ -51,6 +52,11 @@ async def engine(scope, receive, send):
     return await send({"type": "http.response.body", "body": data})
 
 
+class Server(Entrance, uvicorn.Server):
+    """As the launcher makes it."""
+
+
 with suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
-    uvicorn.Server(uvicorn.Config(Door(engine), lifespan="on", log_level="warning")).run(list(inherited()))
+    public, Server.private = inherited()
+    Server(uvicorn.Config(Door(engine), lifespan="on", log_level="warning")).run([public])
 os.write(1, b"ended\n")

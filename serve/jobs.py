@@ -18,9 +18,8 @@ FULL = {"S070", "S073"}  # findings about memory that the engine which serves ma
 
 
 def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready_timeout: float) -> Job:
-    """The job. `log` None: beside the folder, and of this server alone."""
+    """The job. `log` None: `log_of` the folder."""
     folder = found.checkpoint.folder
-    whole = folder.resolve()
     return Job(
         command=engine(found, options),
         host=options.host,
@@ -31,10 +30,16 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         key=key,
         drain=options.drain,
         hang_after=options.hang_after,
-        log=log or whole.with_name(f"serve-{whole.name}-{options.port}.log"),
+        log=log or log_of(folder, options.port),
         ready_timeout=ready_timeout,
         proof=lambda: _prove(folder),
     )
+
+
+def log_of(folder: Path, port: int) -> Path:
+    """Beside the folder, and of this server alone."""
+    whole = folder.resolve()
+    return whole.with_name(f"serve-{whole.name}-{port}.log")
 
 
 def engine(found: Preflight, options: Options) -> Command:

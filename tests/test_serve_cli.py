@@ -9,9 +9,10 @@ import pytest
 from checkpoints import fill
 from click.testing import CliRunner
 
-from serve.cli import _log, main
+from serve.cli import main
 from serve.command import Options
 from serve.front import reach
+from serve.jobs import log_of
 from tune import checkpoint, digests
 from tune.recipe import Serve
 
@@ -125,7 +126,7 @@ def test_a_server_is_reached_where_it_listens(host, url):
 
 def test_two_servers_of_a_project_do_not_share_a_log(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    logs = {_log(Path("work/merged"), 8000), _log(Path("work/mxfp4"), 8000), _log(Path("work/merged"), 8001)}
+    logs = {log_of(Path("work/merged"), 8000), log_of(Path("work/mxfp4"), 8000), log_of(Path("work/merged"), 8001)}
     assert len(logs) == 3
     assert tmp_path / "work" / "serve-merged-8000.log" in logs
 

@@ -46,6 +46,8 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--raw-completions/--no-raw-completions", default=None,
                      help="Open /v1/completions, where no effort is applied.  [default: closed]"),
         click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
+        click.option("--max-concurrent", type=int,
+                     help="Requests under way at once, others get 503; 0: no limit.  [default: 0]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
         click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),

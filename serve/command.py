@@ -46,6 +46,7 @@ class Options(BaseModel):
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
     hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: int = Field(default=8 * 2**20, gt=0)
+    max_concurrent: int = Field(default=0, ge=0)  # requests under way at once; 0: no limit
     raw_completions: bool = False
     reasoning_content: bool = False
     sagemaker: bool = False
@@ -114,6 +115,7 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
         key_env=options.key_env,
         keys=options.keys,
         max_body=options.max_body,
+        max_concurrent=options.max_concurrent,
         drain=options.drain,
         sagemaker=options.sagemaker,
         max_model_len=options.max_model_len,

@@ -3,9 +3,11 @@
     [[key]]
     name = "batch"
     sha256 = "..."                # of the key, which stands nowhere
-    default_effort = "low"        # these three may be left out
+    default_effort = "low"        # these five may be left out
     max_effort = "medium"
     thinking_tokens = { low = 256 }
+    requests_per_minute = 60      # over it, and over what may be under way at once, 429
+    max_concurrent = 4
 
 Read again when it changes. A new file counts whole or not at all: one that cannot be read leaves the old keys valid,
 and where there are none, as after a restart, lets nobody in until it can.
@@ -47,6 +49,8 @@ class Key(BaseModel):
     default_effort: Effort | None = None
     max_effort: Effort | None = None
     thinking_tokens: Budgets = {}
+    requests_per_minute: int = Field(default=0, ge=0)  # 0: as many as come
+    max_concurrent: int = Field(default=0, ge=0)  # under way at once; 0: as many as the server takes
 
 
 class _File(BaseModel):
@@ -56,11 +60,13 @@ class _File(BaseModel):
 
 
 class Held(NamedTuple):
-    """A key as the door needs it."""
+    """A key as the door needs it. The server's own, and whoever needs none, has no name and no limits."""
 
     name: str
     digest: bytes
     policy: EffortPolicy
+    requests_per_minute: int = 0
+    max_concurrent: int = 0
 
 
 class Keys:
@@ -134,7 +140,7 @@ def read(path: Path, policy: EffortPolicy) -> tuple[Held, ...]:
             )
         except ValueError as e:
             raise UserError(what, why=f"{key.name}: {e}", fix="a key may have less than [serve], never more") from None
-        held.append(Held(key.name, bytes.fromhex(key.sha256), own))
+        held.append(Held(key.name, bytes.fromhex(key.sha256), own, key.requests_per_minute, key.max_concurrent))
     return tuple(held)
 
 

@@ -147,6 +147,9 @@ class Door:
             return await asgi.read(scope, receive, limit)
         except asgi.TooLarge:
             raise Refused(413, "body_too_large", f"the request body is over {limit} bytes") from None
+        except asgi.TooSlow:
+            closing = [(b"connection", b"close")]
+            raise Refused(408, "request_timeout", "the request body did not come in time", headers=closing) from None
 
     def _changes(self, taken: Taken, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""

@@ -15,6 +15,7 @@ from serve.bell import Bell
 from serve.command import Command
 from serve.effort import EffortPolicy
 from serve.last_words import Failure, Words, explain
+from serve.tls import Pair
 from tune.checkpoint import Canary, Checkpoint
 from tune.errors import UserError
 
@@ -50,11 +51,12 @@ class Job(NamedTuple):
     ready_timeout: float
     proof: Callable[[], None] = _proven
     hang_after: float = 25  # seconds without a step; 0: however long
+    tls: Pair | None = None  # plain HTTP without
 
     @property
     def url(self) -> str:
         """Where this machine reaches it."""
-        return front.reach(self.host, self.port)
+        return front.reach(self.host, self.port, "https" if self.tls else "http")
 
 
 class Start(NamedTuple):

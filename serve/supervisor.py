@@ -18,6 +18,7 @@ from serve.middleware import SECRET, START
 from serve.probe import NoAnswer
 from serve.starting import Job, Report
 from serve.states import Event, Life, State
+from serve.tls import Certificate
 from tune import checkpoint as checkpoints
 from tune.errors import UserError, reason
 
@@ -38,7 +39,8 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None) -
     otherwise than the checkpoint's weights do, fails the job's proof, or goes more than RESTARTS times in a row.
     """
     canary = checkpoints.canary(job.checkpoint)
-    with _stop_signals() as stop, front.Front(job.host, job.port) as port:
+    shown = Certificate(job.tls).context if job.tls else None
+    with _stop_signals() as stop, front.Front(job.host, job.port, shown) as port:
 
         def tell(state: State, words: str) -> None:
             port.state = state

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import uvicorn
 
-from serve import launcher
+from serve import launcher, listening
 from serve.doors import OPENING
 from serve.front import inherited
 from serve.middleware import START, Door
 from serve.pulse import STEPS
+from serve.tls import shown
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 mode, notes = sys.argv[1], Path(sys.argv[2])
@@ -134,6 +135,8 @@ async def outermost(scope, receive, send):
         os._exit(7)
 
 
+public, private = inherited()
 with launcher.tied(), suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
-    uvicorn.Server(uvicorn.Config(outermost, lifespan="on", log_level="warning")).run(list(inherited()))
+    config = uvicorn.Config(outermost, lifespan="on", log_level="warning", **listening.options(shown()))
+    listening.beside(uvicorn.Server, private)(config).run([public])
 os.write(2, b"ended by itself\n")

@@ -95,7 +95,7 @@ def findings(pair: Pair) -> Iterator[Finding]:
     except UserError as e:
         yield of_error("S055", e)
         return
-    renew = f"renew {pair.cert}; a running server takes the new one by itself"
+    renew = "--tls-cert and --tls-key with a renewed one; a running server takes it by itself"
     try:
         days = (_ends(context, pair.cert) - time.time()) / 86_400
     except ssl.SSLCertVerificationError as e:

@@ -117,10 +117,12 @@ class Front:
                 self._loop.call_later(SCARCE, self._again)
         if client:
             if len(self._replies) >= AT_ONCE:
-                next(iter(self._replies)).cancel()  # the oldest, which has said nothing or does not hang up
+                oldest = next(iter(self._replies))  # it has said nothing or does not hang up
+                del self._replies[oldest]  # by the time that it has ended there may be many more
+                oldest.cancel()
             reply = self._loop.create_task(self._reply(client, self.state))
             self._replies[reply] = None
-            reply.add_done_callback(self._replies.pop)
+            reply.add_done_callback(lambda ended: self._replies.pop(ended, None))
 
     def _again(self) -> None:
         if self._answers:

@@ -21,7 +21,7 @@ from serve.doors import APIS, COUNTED, OPEN, OPENING, SECRET_HEADER, Doors, Refu
 from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
 from serve.keys import Keys
-from serve.rates import Rates, Slot
+from serve.rates import SOON, Rates, Slot
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
 START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
@@ -98,7 +98,10 @@ class Door:
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                headers = [*message.get("headers", []), *extra]
+                if message["status"] == 503 and not any(n.lower() == b"retry-after" for n, _ in headers):
+                    headers.append((b"retry-after", SOON.encode()))  # the engine's own limits do not say
+                message = {**message, "headers": headers}
             told.note(message)
             await send(message)
 

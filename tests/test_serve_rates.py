@@ -303,3 +303,16 @@ def test_with_a_single_key_the_server_s_limit_holds(tmp_path):
     assert call("POST", "/v1/messages", door=door, key=KEY, json={}).json()["error"]["type"] == "overloaded_error"
     slot.leave()
     assert refused(door.rates, Held("", b"", EffortPolicy())) is None
+
+
+@pytest.mark.parametrize("theirs", [None, b"7"])
+def test_what_the_engine_itself_has_no_room_for_comes_with_a_time_too(theirs):
+    """Its limits (--max-num-queued-tokens, say) answer 503 without one."""
+
+    async def full(scope, receive, send):
+        later = [(b"Retry-After", theirs)] if theirs else []
+        await send({"type": "http.response.start", "status": 503, "headers": later})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    answer = call("POST", CHAT, door=opened(engine=full), json={})
+    assert (answer.status_code, answer.headers.get_list("retry-after")) == (503, [(theirs or b"1").decode()])

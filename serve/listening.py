@@ -7,6 +7,7 @@ door's. Imported by the engine's process alone, which has uvicorn. Knows no rout
 import asyncio
 import json
 import socket
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -111,7 +112,7 @@ class Patient(HttpToolsProtocol):
         if not self._answering and not self.transport.is_closing():
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
             text = json.dumps({"error": error}).encode()
-            head = f"HTTP/1.1 {status} \r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
+            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
             self.transport.write(f"{head}connection: close\r\n\r\n".encode() + text)
         self._waited()
         self.transport.close()

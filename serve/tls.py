@@ -22,7 +22,6 @@ from tune.errors import UserError, reason
 LOG = logging.getLogger(__name__)
 TLS = "GPTOSS_KIT_TLS"  # environment variable: the two paths, as JSON
 SOON = 7  # days before its end in which a certificate is warned about
-HANDSHAKE = 10.0  # seconds that a client gets to agree on TLS
 EXPIRED, NOT_YET = 10, 9  # OpenSSL's X509_V_ERR_*
 
 

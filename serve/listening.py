@@ -112,7 +112,8 @@ class Patient(HttpToolsProtocol):
         if not self._answering and not self.transport.is_closing():
             error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
             text = json.dumps({"error": error}).encode()
-            head = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(text)}\r\n"
-            self.transport.write(f"{head}connection: close\r\n\r\n".encode() + text)
+            line = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\ncontent-type: application/json\r\n"
+            head = f"{line}content-length: {len(text)}\r\nconnection: close\r\n\r\n"
+            self.transport.write(head.encode() + text)
         self._waited()
         self.transport.close()

@@ -25,11 +25,11 @@ from serve.middleware import Door, Settings
 async def engine(scope, receive, send):
     raise AssertionError("nobody asks it")
 
-public, private = (socket.create_server(("127.0.0.1", 0), backlog=2048) for _ in range(2))
+public = socket.create_server(("127.0.0.1", 0), backlog=2048)
 print(public.getsockname()[1], flush=True)
 door = Door(engine, Settings(), secret="s")
 config = uvicorn.Config(door, lifespan="off", log_level="error", **listening.options(None))
-listening.beside(uvicorn.Server, private)(config).run([public])
+uvicorn.Server(config).run([public])
 """
 
 

@@ -138,15 +138,23 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
     )
 
 
-def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes: int, cores: int) -> Command:
+def build(
+    checkpoint: Checkpoint,
+    options: Options,
+    *,
+    device: Device,
+    kv_bytes: int,
+    cores: int,
+    dtype: Literal["bfloat16", "float32"] = "bfloat16",
+) -> Command:
     """The engine's command line and environment. `checkpoint.folder` is taken as it is: a container has other paths.
 
-    `kv_bytes`: key/value cache of a CPU engine; a GPU sizes its own.
+    `kv_bytes`: key/value cache of a CPU engine; a GPU sizes its own. `dtype`: what it computes in.
     """
     argv = [sys.executable, "-m", "serve.launcher", "--model", str(checkpoint.folder)]
     argv += ["--served-model-name", *served_names(checkpoint, options)]
     argv += ["--host", options.host, "--port", str(options.port)]
-    argv += ["--max-model-len", str(options.max_model_len), "--dtype", "bfloat16"]
+    argv += ["--max-model-len", str(options.max_model_len), "--dtype", dtype]
     # Without both tool flags a chat answer that calls a tool comes back empty.
     argv += ["--enable-auto-tool-choice", "--tool-call-parser", "openai", "--reasoning-parser", "openai_gptoss"]
     argv += ["--reasoning-config", json.dumps(REASONING)]  # else a budget of reasoning tokens is refused

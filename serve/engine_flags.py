@@ -38,7 +38,7 @@ REFUSED = {
     "--middleware": "requests pass serve's own",
     "--config": "a file can hold any flag; write the flags after the --",
     "--max-model-len": "use --max-model-len before the --, or [serve] max_model_len",
-    "--dtype": "checkpoints are bfloat16, and are served as they were exported",
+    "--dtype": "checkpoints are bfloat16; a processor without instructions for that computes in float32 by itself",
     "--tokenizer": TOKENIZER,
     "--tokenizer-mode": TOKENIZER,
     "--tokenizer-revision": TOKENIZER,

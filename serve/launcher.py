@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from serve import processes
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import SETTINGS
 from serve.tls import shown
@@ -77,7 +78,12 @@ def _serve() -> None:
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
     public, private = inherited()
-    http.NoSignalServer = listening.beside(http.NoSignalServer, private)
+
+    class Server(Entrance, http.NoSignalServer):  # type: ignore[misc]
+        """vLLM's, closed to all but the supervisor until it is opened."""
+
+    Server.private = private
+    http.NoSignalServer = Server
     # What vLLM's run_server does around this, but for binding a port.
     decorate_logs("APIServer", skip_if_decorated=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the door has its own

@@ -1,4 +1,4 @@
-"""How the engine's HTTP server takes connections: TLS at everybody's port, none at the supervisor's; heads have bounds.
+"""How the engine's HTTP server holds a connection: over TLS where it has a certificate, and a head has bounds.
 
 uvicorn waits for a request's head however long it takes and takes any number of bytes for one; a body's bounds are the
 door's. Imported by the engine's process alone, which has uvicorn. Knows no routes.
@@ -6,11 +6,9 @@ door's. Imported by the engine's process alone, which has uvicorn. Knows no rout
 
 import asyncio
 import json
-import socket
 from http import HTTPStatus
 from typing import Any
 
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from serve.front import HEAD
@@ -25,27 +23,6 @@ def options(pair: Pair | None) -> dict[str, Any]:
     """What uvicorn is configured with."""
     more = {"ssl_context_factory": lambda *_: Certificate(pair).context} if pair else {}
     return {"http": Patient, **more}
-
-
-def beside(base: type[uvicorn.Server], private: socket.socket) -> type[uvicorn.Server]:
-    """A server that also answers at the supervisor's own socket. Plain HTTP on loopback, as without a certificate: one
-    that has ended, or was exchanged, must not make the engine look as if it hung.
-    """
-
-    class Server(base):  # type: ignore[valid-type,misc]
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            config, loop = self.config, asyncio.get_running_loop()
-
-            def protocol() -> asyncio.Protocol:
-                made: asyncio.Protocol = config.http_protocol_class(
-                    config=config, server_state=self.server_state, app_state=self.lifespan.state, _loop=loop
-                )
-                return made
-
-            self.servers.append(await loop.create_server(protocol, sock=private, backlog=config.backlog))
-
-    return Server
 
 
 class Patient(HttpToolsProtocol):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve import asgi, budget
+from serve import asgi, budget, entrance
 from serve.answer import Changes, changed
 from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
@@ -54,7 +54,8 @@ class Door:
 
     SIGTERM drains: new requests get 503, those under way finish or run out of `drain` seconds and are told so, then the
     engine gets the SIGINT that it stops at. SIGUSR2 is a SIGTERM with no seconds to drain, for an engine that hangs.
-    SIGUSR1 turns new requests away without stopping, for a load balancer to notice.
+    SIGUSR1 turns new requests away without stopping, for a load balancer to notice. SIGHUP leaves new connections to
+    another engine at the same port, answers what comes on those that are there, and ends with the last of it.
     """
 
     def __init__(
@@ -82,6 +83,7 @@ class Door:
             loop.add_signal_handler(signal.SIGUSR1, setattr, self.doors, "draining", True)
             loop.add_signal_handler(signal.SIGTERM, self._stop, self.settings.drain)
             loop.add_signal_handler(signal.SIGUSR2, self._stop, 0)
+            loop.add_signal_handler(signal.SIGHUP, self._leave)
             try:
                 self._hold(scope)
             except RuntimeError as e:  # raised here, uvicorn would take it for an app without a lifespan, and serve
@@ -93,6 +95,8 @@ class Door:
         extra = [(b"x-model-digest", self.settings.digest.encode())] if self.settings.digest else []
         if start := os.environ.get(START):
             extra.append((b"x-serve-start", start.encode()))
+        if self.under_way.leaving:  # the client's next request goes to the engine that has taken over
+            extra.append((b"connection", b"close"))
 
         told = Told()
 
@@ -112,6 +116,8 @@ class Door:
             if path == "/livez":
                 return await asgi.answer(stamped, 200, asgi.compact(status="alive", state=self.doors.state))
             if path == OPENING:
+                for each in entrance.here():
+                    await each.open()
                 self.doors.ready = True
                 return await asgi.answer(stamped, 200, b'{"status":"open"}')
             ours = self.doors.trusts(scope["headers"])
@@ -183,3 +189,8 @@ class Door:
     def _stop(self, drain: float) -> None:
         self.doors.draining = True
         self.under_way.stop(drain)
+
+    def _leave(self) -> None:
+        for each in entrance.here():
+            each.close()
+        self.under_way.leave(lambda: sum(each.connections for each in entrance.here()))

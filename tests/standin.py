@@ -14,6 +14,7 @@ import uvicorn
 
 import tune.checkpoint
 from serve import listening
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import Door
 from serve.tls import shown
@@ -53,8 +54,12 @@ async def engine(scope, receive, send):
     return await send({"type": "http.response.body", "body": data})
 
 
-public, private = inherited()
+class Server(Entrance, uvicorn.Server):
+    """As the launcher makes it."""
+
+
 with suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
+    public, Server.private = inherited()
     config = uvicorn.Config(Door(engine), lifespan="on", log_level="warning", **listening.options(shown()))
-    listening.beside(uvicorn.Server, private)(config).run([public])
+    Server(config).run([public])
 os.write(1, b"ended\n")

@@ -29,7 +29,7 @@ FLAGS = list(TAKES)
         ("--hf-token", "nothing is fetched"),
         ("--max-model-len", "--max-model-len before the --"),
         ("--max-mod", "--max-model-len before the --"),
-        ("--dtype=half", "served as they were exported"),
+        ("--dtype=half", "checkpoints are bfloat16"),
         ("--tokenizer", "the one in FOLDER"),
         ("--tokenizer_mode=slow", "the one in FOLDER"),
         ("--tokenizer-revision", "the one in FOLDER"),

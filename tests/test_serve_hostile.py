@@ -99,10 +99,10 @@ def test_no_request_is_our_own_fault(method, path, more, known, body, whole, pie
 @contextmanager
 def listening_at(app, **config):
     """An engine's server as ours is: uvicorn with our connections. Yields its port."""
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as public, socket.create_server(("127.0.0.1", 0)) as own:
+    with socket.create_server(("127.0.0.1", 0), backlog=2048) as public:
         number = public.getsockname()[1]
         how = uvicorn.Config(app, lifespan="off", log_level="warning", **listening.options(None), **config)
-        server = listening.beside(uvicorn.Server, own)(how)
+        server = uvicorn.Server(how)
         thread = threading.Thread(target=server.run, args=([public],), daemon=True)
         thread.start()
         while not server.started:

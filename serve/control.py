@@ -97,7 +97,7 @@ class Control:
                 client.settimeout(PATIENT)
                 folder = json.loads(_line(client))["reload"]
                 self._asked.put(Request(client, Path(folder)))
-            except (OSError, ValueError, KeyError, TypeError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 client.close()
 
 

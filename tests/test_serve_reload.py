@@ -112,7 +112,7 @@ def test_without_memory_for_two_it_drains_and_swaps(folders):
 
 @pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize(
-    ("mode", "what"), [("today", "at effort low"), ("other weights", "weights"), ("no memory", "not enough memory")]
+    ("mode", "what"), [("today", "the prompt it was trained on"), ("other weights", "weights"), ("no memory", "not enough memory")]
 )
 def test_what_cannot_be_proven_changes_nothing(folders, mode, what, beside):
     def acts(served):

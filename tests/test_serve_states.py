@@ -12,6 +12,8 @@ README = Path(__file__).parent.parent / "README.md"
 TRANSITIONS = """
     starting proven ready | starting ended restarting | starting hopeless failed | starting stop draining
     ready stalled hung | ready ended restarting | ready hopeless failed | ready stop draining
+    ready reload reloading | reloading taken ready | reloading kept ready | reloading swap starting
+    reloading stalled hung | reloading ended restarting | reloading hopeless failed | reloading stop draining
     hung ended restarting | hung hopeless failed | hung stop draining
     restarting retry starting | restarting stop stopped
     draining gone stopped

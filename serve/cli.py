@@ -46,6 +46,8 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--raw-completions/--no-raw-completions", default=None,
                      help="Open /v1/completions, where no effort is applied.  [default: closed]"),
         click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
+        click.option("--max-concurrent", type=int,
+                     help="Requests under way at once, others get 503; 0: no limit.  [default: 0]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
         click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
@@ -60,6 +62,9 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--default-effort", type=EFFORT,
                      help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
+        click.option("--tls-key", type=click.Path(), help="Its private key, unencrypted PEM."),
+        click.option("--tls-cert", type=click.Path(),
+                     help="Certificate with its chain, PEM: https. Read again when it changes."),
         click.option("--keys", type=click.Path(), help="File of API keys, read again when it changes: serve keys new."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
@@ -240,6 +245,7 @@ def _options(**given: Any) -> "Options":
     section = recipe.read(path).serve if path else recipe.Serve()
     keys = given.pop("keys", None) or (path.parent / section.keys if path and section.keys else None)
     given["keys"] = str(Path(keys).absolute()) if keys else None
+    given |= {name: str(Path(given[name]).absolute()) for name in ("tls_cert", "tls_key") if given.get(name)}
     options = command.options(section, key_env=given.pop("api_key_env"), **given)
     if options.keys:
         key_file.read(Path(options.keys), options.policy)

@@ -7,13 +7,14 @@ import json
 import sys
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serve import engine_flags
 from serve.budget import REASONING
 from serve.effort import EffortPolicy
 from serve.memory import Tuning
 from serve.middleware import SETTINGS, Settings
+from serve.tls import TLS, Pair
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.harmony import EFFORTS
@@ -40,12 +41,15 @@ class Options(BaseModel):
     name: str = ""  # what clients call the model; the checkpoint's name if empty
     key_env: str = ""  # the environment variable that holds the API key; no key if empty
     keys: str = ""  # the file of more keys, each with a policy within ours
+    tls_cert: str = ""  # the files of the certificate that clients are shown, and of its key; plain HTTP if empty
+    tls_key: str = ""
     policy: EffortPolicy = EffortPolicy()
     max_model_len: int = Field(default=2048, gt=0)
     sequences: int = Field(default=16, gt=0)  # longest ones that fit the CPU engine's cache at once
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
     hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: int = Field(default=8 * 2**20, gt=0)
+    max_concurrent: int = Field(default=0, ge=0)  # requests under way at once; 0: no limit
     raw_completions: bool = False
     reasoning_content: bool = False
     sagemaker: bool = False
@@ -56,6 +60,17 @@ class Options(BaseModel):
     def _ours_stay(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
         engine_flags.read(extra)
         return extra
+
+    @model_validator(mode="after")
+    def _both(self) -> "Options":
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together")
+        return self
+
+    @property
+    def tls(self) -> Pair | None:
+        """What clients are shown."""
+        return Pair(self.tls_cert, self.tls_key) if self.tls_cert else None
 
     @property
     def tuning(self) -> Tuning:
@@ -114,6 +129,7 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
         key_env=options.key_env,
         keys=options.keys,
         max_body=options.max_body,
+        max_concurrent=options.max_concurrent,
         drain=options.drain,
         sagemaker=options.sagemaker,
         max_model_len=options.max_model_len,
@@ -153,6 +169,8 @@ def build(
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the folder is whole: nothing to look up
     }
+    if options.tls:
+        env[TLS] = json.dumps(options.tls)
     if options.keys:
         env["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"  # one store for all keys: each would read the others' answers
     if device == "cpu":

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from serve.asgi import Headers, Message
 from serve.asked import Api
 from serve.effort import EffortPolicy
-from serve.keys import Keys
+from serve.keys import Held, Keys
 from serve.states import State
 
 SECRET_HEADER = b"x-serve-secret"
@@ -30,9 +30,16 @@ APIS: dict[str, Api] = {
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "messages",
 }
-ANTHROPIC = {401: "authentication_error", 404: "not_found_error", 413: "request_too_large", 503: "overloaded_error"}
+ANTHROPIC = {
+    401: "authentication_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 RAW = frozenset({"/v1/completions", "/invocations"})  # a prompt as it is: no effort in it
-SERVED = OPEN | APIS.keys() | RAW | {"/v1/models", "/metrics", "/load", "/version"}
+COUNTED = APIS.keys() | RAW  # a POST here takes the model or its tokenizer
+SERVED = OPEN | COUNTED | {"/v1/models", "/metrics", "/load", "/version"}
 
 
 class Refused(Exception):
@@ -54,6 +61,7 @@ class Refused(Exception):
     def body(self, path: str = "") -> bytes:
         """The OpenAI API's error object, and for a path of the Anthropic API that one's, whose fields are among it."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = "requests" if self.status == 429 else kind  # OpenAI's word for which limit it was
         error = {"message": str(self), "type": kind, "param": self.param, "code": self.code}
         state = {"state": self.state} if self.state else {}
         if APIS.get(path) != "messages":
@@ -63,10 +71,10 @@ class Refused(Exception):
 
 
 class Guest(NamedTuple):
-    """A request that came in: its path without the root path, and the policy of its key."""
+    """A request that came in: its path without the root path, and the key that it came with."""
 
     path: str
-    policy: EffortPolicy
+    held: Held
 
 
 class Doors:
@@ -82,7 +90,7 @@ class Doors:
             raise RuntimeError("this server could never become ready: serve run starts it, and opens it when proven")
         self._key = _digest(key.encode()) if key else None
         self._secret = _digest(secret.encode())
-        self._policy, self._keys = policy, keys
+        self._own, self._keys = Held("", b"", policy), keys
         self._sagemaker = sagemaker
         self.ready, self.draining = False, False
 
@@ -92,26 +100,26 @@ class Doors:
         return State.DRAINING if self.draining else State.READY if self.ready else State.STARTING
 
     def admit(self, scope: Message) -> Guest:
-        """What is asked for, and under which policy. Raises Refused."""
+        """What is asked for, and with which key. Raises Refused."""
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
         method: str = scope["method"]
         ours = self.trusts(scope["headers"])
-        policy: EffortPolicy | None = self._policy
+        held: Held | None = self._own
         if path == "/livez":
-            return Guest(path, self._policy)
+            return Guest(path, self._own)
         if not self.ready and not ours:
             later = [(b"retry-after", b"5")]
             raise Refused(
                 503, "not_ready", "the server is starting: it is not proven yet", headers=later, state=self.state
             )
         if preflight(scope):
-            return Guest(path, self._policy)
+            return Guest(path, self._own)
         token = _token(scope["headers"], also=b"x-api-key" if APIS.get(path) == "messages" else b"")
-        if path not in OPEN and (policy := self._known(token, ours=ours)) is None:
+        if path not in OPEN and (held := self._known(token, ours=ours)) is None:
             hint = [(b"www-authenticate", b"Bearer")]
             raise Refused(401, "invalid_api_key", "missing or wrong API key", headers=hint)
         if path == OPENING and method == "POST" and ours:
-            return Guest(path, self._policy)
+            return Guest(path, self._own)
         if path == "/invocations" and not self._sagemaker:
             raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")
         if path == "/invocations" and any(name == ADAPTER_HEADER for name, _ in scope["headers"]):
@@ -121,21 +129,21 @@ class Doors:
         if self.draining and not ours and (method == "POST" or path == "/readyz"):
             later = [(b"retry-after", b"5"), (b"connection", b"close")]
             raise Refused(503, "draining", "the server is shutting down", headers=later, state=self.state)
-        return Guest(path, policy or self._policy)
+        return Guest(path, held or self._own)
 
     def trusts(self, headers: Headers) -> bool:
         """Whether the request is the supervisor's: it carries the secret of this start."""
         given = [value for name, value in headers if name == SECRET_HEADER]
         return len(given) == 1 and hmac.compare_digest(_digest(given[0]), self._secret)
 
-    def _known(self, token: bytes, *, ours: bool) -> EffortPolicy | None:
-        """The policy of whoever asks; None for a stranger."""
+    def _known(self, token: bytes, *, ours: bool) -> Held | None:
+        """The key of whoever asks; None for a stranger."""
         if self._key is None and (self._keys is None or ours):  # the supervisor holds no key of the file
-            return self._policy
+            return self._own
         held = self._keys.find(token) if self._keys else None
         if self._key is not None and hmac.compare_digest(_digest(token), self._key):
-            return self._policy
-        return held.policy if held else None
+            return self._own
+        return held
 
 
 def preflight(scope: Message) -> bool:

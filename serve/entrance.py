@@ -23,9 +23,17 @@ class Entrance:
     servers: list[Any]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """uvicorn's, at the private socket alone."""
+        """uvicorn's, at the private socket alone.
+
+        Plain HTTP on loopback, whatever everybody is shown: a certificate that has ended, or was exchanged, must not
+        make the engine look as if it hung.
+        """
         self._sockets, self._public = sockets or [], list[Any]()
-        await super().startup([self.private])  # type: ignore[misc]
+        shown, self.config.ssl = self.config.ssl, None
+        try:
+            await super().startup([self.private])  # type: ignore[misc]
+        finally:
+            self.config.ssl = shown
         _here[:] = [self]
 
     async def open(self) -> None:

@@ -32,6 +32,7 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         hang_after=options.hang_after,
         log=log or log_of(folder, options.port),
         ready_timeout=ready_timeout,
+        tls=options.tls,
         proof=lambda: _prove(folder),
     )
 

@@ -3,9 +3,11 @@
     [[key]]
     name = "batch"
     sha256 = "..."                # of the key, which stands nowhere
-    default_effort = "low"        # these three may be left out
+    default_effort = "low"        # these five may be left out
     max_effort = "medium"
     thinking_tokens = { low = 256 }
+    requests_per_minute = 60      # over it, and over what may be under way at once, 429
+    max_concurrent = 4
 
 Read again when it changes. A new file counts whole or not at all: one that cannot be read leaves the old keys valid,
 and where there are none, as after a restart, lets nobody in until it can.
@@ -47,6 +49,8 @@ class Key(BaseModel):
     default_effort: Effort | None = None
     max_effort: Effort | None = None
     thinking_tokens: Budgets = {}
+    requests_per_minute: int = Field(default=0, ge=0)  # 0: as many as come
+    max_concurrent: int = Field(default=0, ge=0)  # under way at once; 0: as many as the server takes
 
 
 class _File(BaseModel):
@@ -56,11 +60,13 @@ class _File(BaseModel):
 
 
 class Held(NamedTuple):
-    """A key as the door needs it."""
+    """A key as the door needs it. The server's own, and whoever needs none, has no name and no limits."""
 
     name: str
     digest: bytes
     policy: EffortPolicy
+    requests_per_minute: int = 0
+    max_concurrent: int = 0
 
 
 class Keys:
@@ -83,7 +89,7 @@ class Keys:
 
     def _look(self) -> None:
         """Take the file's keys anew if it changed and nobody is writing it."""
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         first = self._seen is None
         fresh = bool(stamp) and abs(self._clock() - stamp[0] / 1e9) < SETTLED
         if stamp == self._seen or (fresh and not first):
@@ -94,7 +100,7 @@ class Keys:
             left = "the keys read before stay valid" if self._held else "none of its keys is let in"
             LOG.warning("%s (%s): %s", e.what, e.why, left)
         else:
-            if stamp != _stamp(self._path):
+            if stamp != stamp_of(self._path):
                 return  # written meanwhile
             self._held = held
             if not first:
@@ -134,7 +140,7 @@ def read(path: Path, policy: EffortPolicy) -> tuple[Held, ...]:
             )
         except ValueError as e:
             raise UserError(what, why=f"{key.name}: {e}", fix="a key may have less than [serve], never more") from None
-        held.append(Held(key.name, bytes.fromhex(key.sha256), own))
+        held.append(Held(key.name, bytes.fromhex(key.sha256), own, key.requests_per_minute, key.max_concurrent))
     return tuple(held)
 
 
@@ -146,7 +152,7 @@ def new(name: str) -> tuple[str, str]:
     return key, f'[[key]]\nname = "{name}"\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n'
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp_of(path: Path) -> tuple[int, ...]:
     """What changes when a file does; () for none."""
     try:
         told = path.stat()

@@ -21,6 +21,7 @@ from serve import processes
 from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import SETTINGS
+from serve.tls import shown
 
 KNOWN = ((0, 32), (0, 33))  # from, up to but not including: the entry points moved three times in a year
 GRACE = 3  # seconds that open streams get to end after the engine has
@@ -61,6 +62,8 @@ def _serve() -> None:
         from vllm.logger import configure_logging_from_args
         from vllm.utils.argparse_utils import FlexibleArgumentParser
         from vllm.utils.system_utils import decorate_logs, set_ulimit
+
+        from serve import listening
     except ImportError as e:
         sys.stderr.write(f"serve.launcher: vLLM 0.32 is needed and cannot be imported: {e}\n")
         sys.exit(3)
@@ -87,7 +90,8 @@ def _serve() -> None:
     http.validate_api_server_args(args)
     set_ulimit()
     try:
-        uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE))
+        how = listening.options(shown())
+        uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE, **how))
     finally:
         _tell_killed(started)
 

@@ -17,10 +17,11 @@ from serve.answer import Changes, changed
 from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
 from serve.body import Rules, Taken, rewrite
-from serve.doors import APIS, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
+from serve.doors import APIS, COUNTED, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
 from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
 from serve.keys import Keys
+from serve.rates import SOON, Rates, Slot
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
 START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
@@ -41,6 +42,7 @@ class Settings(BaseModel):
     keys: str = ""
     max_body: int = Field(default=8 * 2**20, gt=0)  # bytes of one request
     max_model_len: int = Field(default=2048, gt=0)  # tokens of prompt and answer: more text cannot fit
+    max_concurrent: int = Field(default=0, ge=0)  # requests under way at once; 0: no limit
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get after SIGTERM
     sagemaker: bool = False  # opens /invocations
     raw_completions: bool = False  # opens prompts that no effort applies to
@@ -73,7 +75,7 @@ class Door:
             keys=Keys(Path(keys), policy) if keys else None,
             sagemaker=self.settings.sagemaker,
         )
-        self.under_way = UnderWay()
+        self.under_way, self.rates = UnderWay(), Rates(self.settings.max_concurrent)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -100,13 +102,17 @@ class Door:
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *extra]}
+                headers = [*message.get("headers", []), *extra]
+                if message["status"] == 503 and not any(n.lower() == b"retry-after" for n, _ in headers):
+                    headers.append((b"retry-after", SOON.encode()))  # the engine's own limits do not say
+                message = {**message, "headers": headers}
             told.note(message)
             await send(message)
 
         onward: Send = stamped
+        slot = Slot()
         try:
-            path, policy = self.doors.admit(scope)
+            path, held = self.doors.admit(scope)
             if path == "/livez":
                 return await asgi.answer(stamped, 200, asgi.compact(status="alive", state=self.doors.state))
             if path == OPENING:
@@ -121,11 +127,14 @@ class Door:
             elif path == "/readyz":
                 return await asgi.answer(stamped, *await self._readiness(scope, receive))
             if scope["method"] == "POST" and path not in OPEN:
+                if path in COUNTED and not ours:
+                    slot = self.rates.enter(held)
+                    extra += slot.told
                 body = await self._body(scope, receive)
                 if body is None:
                     return None
                 raw = self.settings.raw_completions or ours
-                rules = Rules(policy, self.settings.max_model_len, raw, self.settings.names)
+                rules = Rules(held.policy, self.settings.max_model_len, raw, self.settings.names)
                 asked = [v.decode("latin-1") for n, v in scope["headers"] if n == HEADER.encode()]
                 taken = rewrite(rules, path, body, asked)
                 extra += taken.told
@@ -138,6 +147,8 @@ class Door:
             return await self.under_way.serve(self.app, scope, receive, onward, told, cut=stamped)
         except Refused as refused:
             return await asgi.answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
+        finally:
+            slot.leave()
 
     async def _body(self, scope: Message, receive: Receive) -> bytes | None:
         limit = self.settings.max_body
@@ -145,6 +156,9 @@ class Door:
             return await asgi.read(scope, receive, limit)
         except asgi.TooLarge:
             raise Refused(413, "body_too_large", f"the request body is over {limit} bytes") from None
+        except asgi.TooSlow:
+            closing = [(b"connection", b"close")]
+            raise Refused(408, "request_timeout", "the request body did not come in time", headers=closing) from None
 
     def _changes(self, taken: Taken, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from serve import contents, memory
+from serve import contents, memory, tls
 from serve.command import Options
 from serve.findings import Finding, finding, of_error, require
 from serve.last_words import INSTALL, INSTALL_CPU
@@ -77,6 +77,7 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
         problems += _installation(machine)
         problems += _key(options)
         problems += _port(options)
+        problems += tls.findings(options.tls) if options.tls else ()
     inside = contents.look(found, options)
     problems += inside.problems
     if inside.shape and inside.tensors:

@@ -18,6 +18,7 @@ from serve.command import Command
 from serve.effort import EffortPolicy
 from serve.last_words import Failure, Words, explain
 from serve.middleware import SECRET, START
+from serve.tls import Pair
 from tune.checkpoint import Canary, Checkpoint
 from tune.errors import UserError, reason
 
@@ -53,11 +54,12 @@ class Job(NamedTuple):
     ready_timeout: float
     proof: Callable[[], None] = _proven
     hang_after: float = 25  # seconds without a step; 0: however long
+    tls: Pair | None = None  # plain HTTP without
 
     @property
     def url(self) -> str:
         """Where this machine reaches it."""
-        return front.reach(self.host, self.port)
+        return front.reach(self.host, self.port, "https" if self.tls else "http")
 
 
 class Start(NamedTuple):

@@ -16,6 +16,7 @@ from serve.probe import NoAnswer
 from serve.reloading import Change, Remake
 from serve.starting import Job, Report, Start
 from serve.states import Event, Life, State
+from serve.tls import Certificate
 from tune import checkpoint as checkpoints
 from tune.errors import UserError
 
@@ -37,7 +38,8 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None, r
     otherwise than the checkpoint's weights do, fails the job's proof, or goes more than RESTARTS times in a row.
     """
     checkpoints.canary(job.checkpoint)
-    with stop_signals() as stop, front.Front(job.host, job.port) as port, Control(job.port) as control:
+    shown = Certificate(job.tls).context if job.tls else None
+    with stop_signals() as stop, front.Front(job.host, job.port, shown) as port, Control(job.port) as control:
         server = _Server(job, stop, port, control, report, remake)
         try:
             server.run(on_ready)

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import uvicorn
 
-from serve import launcher
+from serve import launcher, listening
 from serve.doors import OPENING
 from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import START, Door
 from serve.pulse import STEPS
+from serve.tls import shown
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 mode, notes = sys.argv[1], Path(sys.argv[2])
@@ -146,5 +147,6 @@ class Server(Entrance, uvicorn.Server):
 
 with launcher.tied(), suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
     public, Server.private = inherited()
-    Server(uvicorn.Config(outermost, lifespan="on", log_level="warning")).run([public])
+    config = uvicorn.Config(outermost, lifespan="on", log_level="warning", **listening.options(shown()))
+    Server(config).run([public])
 os.write(2, b"ended by itself\n")

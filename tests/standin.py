@@ -13,9 +13,11 @@ from pathlib import Path
 import uvicorn
 
 import tune.checkpoint
+from serve import listening
 from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import Door
+from serve.tls import shown
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 folder, mode = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
@@ -58,5 +60,6 @@ class Server(Entrance, uvicorn.Server):
 
 with suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
     public, Server.private = inherited()
-    Server(uvicorn.Config(Door(engine), lifespan="on", log_level="warning")).run([public])
+    config = uvicorn.Config(Door(engine), lifespan="on", log_level="warning", **listening.options(shown()))
+    Server(config).run([public])
 os.write(1, b"ended\n")

@@ -289,6 +289,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "drain": 3,
         "hang_after": 4,
         "max_body": 9,
+        "max_concurrent": 5,
         "raw_completions": True,
     }
     assert serve.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
@@ -302,7 +303,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
     )
     assert told["policy"]["thinking_tokens"] == {"low": 7}
     assert told["keys"] == ""  # a file of this machine
-    same = ("max_model_len", "drain", "max_body", "raw_completions", "reasoning_content")
+    same = ("max_model_len", "drain", "max_body", "max_concurrent", "raw_completions", "reasoning_content")
     assert {k: told[k] for k in same} == {k: serve[k] for k in same}
     assert deployment.env["VLLM_SYSTEM_START_DATE"] == "2026-01-01"
     assert deployment.args[deployment.args.index("--max-model-len") + 1] == "4096"

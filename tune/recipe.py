@@ -148,6 +148,7 @@ class Serve(Section):
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
     hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: Positive = 8 * 2**20  # bytes of one request
+    max_concurrent: int = Field(default=0, ge=0)  # requests under way at once, others get 503; 0: no limit
     raw_completions: bool = False  # open /v1/completions, where no effort is applied
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ import os
 import signal
 
 from serve.asgi import App, Message, Receive, Send, answer
-from serve.doors import APIS, Refused
+from serve.doors import Refused
 
 TELLING = 1.5  # seconds that clients get to be told, once the drain is over
 LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
@@ -82,5 +82,4 @@ async def _cut_short(send: Send, told: Told, path: str) -> None:
     if not told.begun:
         await answer(send, cut.status, cut.body(path), cut.headers)
     elif told.events and not told.whole:
-        named = b"event: error\n" if APIS.get(path) == "messages" else b""  # its clients listen for names alone
-        await send({"type": "http.response.body", "body": named + b"data: " + cut.body(path) + b"\n\n"})
+        await send({"type": "http.response.body", "body": cut.event(path)})

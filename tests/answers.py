@@ -40,13 +40,16 @@ PATHS = {"chat": "/v1/chat/completions", "responses": "/v1/responses", "messages
 
 
 def event(data, name=""):
-    return (f"event: {name}\n" if name else "").encode() + b"data: " + json.dumps(data).encode() + b"\n\n"
+    """As the engine writes it: without spaces, and with letters of all the world."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+    return (f"event: {name}\n" if name else "").encode() + b"data: " + text + b"\n\n"
 
 
 def chat_events(thought=(), said=(), called=False, end="stop", usage=False):
     def part(delta, end=None):
-        choice = {"index": 0, "delta": delta, "finish_reason": end, "stop_reason": None}
-        return event({"object": "chat.completion.chunk", "choices": [choice]})
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": end}
+        choice |= {"stop_reason": None} if end else {}
+        return event({"object": "chat.completion.chunk", "choices": [{**choice, "token_ids": None}]})
 
     calls = [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}]
     yield part({"role": "assistant", "content": ""})
@@ -77,9 +80,9 @@ def message_events(thought=(), said=(), called=False, end="stop"):
     yield named("message_start", message={"type": "message", "content": [], "stop_reason": None, "usage": {}})
     for kind, field, texts in (("thinking", "thinking", thought), ("text", "text", said)):
         if texts:
-            yield named("content_block_start", index=0, content_block={"type": kind, field: ""})
+            yield named("content_block_start", content_block={"type": kind, field: ""}, index=0)
             for text in texts:
-                yield named("content_block_delta", index=0, delta={"type": f"{kind}_delta", field: text})
+                yield named("content_block_delta", delta={"type": f"{kind}_delta", field: text}, index=0)
     if called:
         yield named("content_block_start", index=1, content_block={"type": "tool_use", "id": "c", "name": "f"})
     yield named("message_delta", delta={"stop_reason": ENDS[end]}, usage={"output_tokens": 9})

@@ -73,11 +73,12 @@ ANSWERS = st.fixed_dictionaries(
 )
 
 
-@given(st.sampled_from(APIS), ANSWERS, st.lists(st.integers(0, 10**6), max_size=12), st.booleans())
-def test_a_stream_cut_anywhere_is_heard_as_the_same_answer_whole(api, case, places, windows):
+@given(st.sampled_from(APIS), ANSWERS, st.lists(st.integers(0, 10**6), max_size=12), st.booleans(), st.booleans())
+def test_a_stream_cut_anywhere_is_heard_as_the_same_answer_whole(api, case, places, windows, spaced):
     joined = {field: "".join(part) if isinstance(part, list) else part for field, part in case.items()}
     whole = of_whole(api, WHOLE[api](**joined))
     data = b"".join(STREAMED[api](**case))
+    data = data.replace(b'":', b'": ') if spaced else data  # as the engine does not write it: parsed, not skimmed
     data = data.replace(b"\n", b"\r\n") if windows else data
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
     heard = of_stream(api, [data[a:b] for a, b in itertools.pairwise(edges)])
@@ -117,6 +118,17 @@ def test_no_answer_makes_listening_fail(api, body):
     heard.add(DONE)
     heard.whole(body)
     assert heard.verdict().kind in {None, "empty", "markers", "unanswered"}
+
+
+@pytest.mark.parametrize("api", ["chat", "messages"])
+def test_pieces_as_the_engine_writes_them_are_taken_without_being_parsed(api):
+    events = list(STREAMED[api](thought=["hm"], said=["<", "|end", "|> é"]))
+    heard = of_stream(api, events)
+    assert heard.verdict() == Verdict("markers")
+    lines = [line[6:] for e in events for line in e.splitlines() if line.startswith(b"data: {")]
+    assert [heard._skim(line) for line in lines].count(True) == 3  # all but the one that has a "<"
+    other = b'data: {"choices":[],"x":"\\"choices\\":[{\\"index\\":0,\\"delta\\":{\\"content\\":\\"y\\"}"}'
+    assert not heard._skim(other[6:])
 
 
 def test_a_client_s_stop_string_is_no_fault_of_the_model():

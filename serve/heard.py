@@ -120,9 +120,8 @@ class Heard:
         """What is wrong with it; nothing while it is not over, and of what is no answer."""
         if not self.over or self._odd:
             return Verdict()
-        said = [self._said[index] for index in sorted(self._said)]
-        kinds = (each.kind(thought) for each in said)
-        truncated = any(each.ended in CUT and not each.answered for each in said)
+        kinds = (each.kind(thought) for each in self._said.values())
+        truncated = any(each.ended in CUT and not each.answered for each in self._said.values())
         return Verdict(next((kind for kind in kinds if kind), None), truncated)
 
     def whole(self, body: bytes) -> None:
@@ -187,7 +186,7 @@ class Heard:
             said.called |= bool(part.get("tool_calls"))
             self._say(said, part.get("content"))
             if reason := choice.get("finish_reason"):
-                said.ended = "stop string" if isinstance(choice.get("stop_reason"), str) else reason
+                said.ended = "stop string" if isinstance(choice.get("stop_reason"), str) else str(reason)
         if usage := told.get("usage"):
             self.tokens = _tokens(usage.get("completion_tokens"), usage.get("completion_tokens_details"))
 
@@ -196,13 +195,13 @@ class Heard:
         if kind == "message":
             for block in told["content"]:
                 self._block(said, block["type"], block)
-            said.ended = told["stop_reason"] or ""
+            said.ended = str(told["stop_reason"])
         elif kind == "content_block_start":
             self._block(said, told["content_block"]["type"], told["content_block"])
         elif kind == "content_block_delta":
             self._block(said, told["delta"]["type"], told["delta"])
         elif kind == "message_delta":
-            said.ended = told["delta"]["stop_reason"] or ""
+            said.ended = str(told["delta"]["stop_reason"])
         self.over |= kind == "message_stop"
 
     def _block(self, said: Said, kind: str, block: dict[str, Any]) -> None:

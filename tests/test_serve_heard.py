@@ -108,7 +108,7 @@ def test_nothing_is_said_of_what_is_no_answer(api, told):
         st.text() | st.none() | st.sampled_from(["message", "response", "stop", "text"]),
         lambda inner: st.dictionaries(
             st.sampled_from(["choices", "finish_reason", "message", "delta", "object", "output", "type", "status",
-                             "content", "stop_reason", "usage", "response", "content_block", "text"]), inner
+                             "content", "stop_reason", "usage", "response", "content_block", "text", "index"]), inner
         ) | st.lists(inner),
     ).map(lambda told: json.dumps(told).encode()),
 )  # fmt: skip
@@ -129,6 +129,31 @@ def test_pieces_as_the_engine_writes_them_are_taken_without_being_parsed(api):
     assert [heard._skim(line) for line in lines].count(True) == 3  # all but the one that has a "<"
     other = b'data: {"choices":[],"x":"\\"choices\\":[{\\"index\\":0,\\"delta\\":{\\"content\\":\\"y\\"}"}'
     assert not heard._skim(other[6:])
+
+
+def places(told):
+    """Every place in it."""
+    items = told.items() if isinstance(told, dict) else enumerate(told) if isinstance(told, list) else ()
+    for key, value in items:
+        yield (key,)
+        yield from ((key, *rest) for rest in places(value))
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_no_odd_value_in_any_place_makes_listening_fail(api):
+    case = {"thought": "hm", "said": "<|end|>", "called": True}
+    for told in (WHOLE[api](**case), *(json.loads(e.partition(b"data: ")[2]) for e in STREAMED[api](**case)
+                                       if e != DONE)):  # fmt: skip
+        for *way, last in places(told):
+            for odd in (None, True, 1, "x", [], [1], {}, {"a": 1}):
+                changed = json.loads(json.dumps(told))
+                inner = changed
+                for key in way:
+                    inner = inner[key]
+                inner[last] = odd
+                heard = of_stream(api, [event(changed), DONE])
+                heard.whole(json.dumps(changed).encode())
+                assert heard.verdict().kind in {None, "empty", "markers", "unanswered"}
 
 
 def test_a_client_s_stop_string_is_no_fault_of_the_model():

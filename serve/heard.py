@@ -153,7 +153,7 @@ class Heard:
             index, kind, text = found.groups()
             said = self._of(int(index or 0))
             if kind in THOUGHTS:
-                said.thought = True
+                said.thought |= text != b""
             else:
                 said.say(text.decode(errors="replace"))
                 self.answering |= text != b""
@@ -207,7 +207,7 @@ class Heard:
     def _block(self, said: Said, kind: str, block: dict[str, Any]) -> None:
         if kind in {"text", "text_delta"}:
             self._say(said, block.get("text"))
-        said.thought |= kind in {"thinking", "thinking_delta"}
+        said.thought |= kind in {"thinking", "thinking_delta"} and bool(block.get("thinking"))
         said.called |= kind in {"tool_use", "input_json_delta"}
 
     def _event(self, told: dict[str, Any]) -> None:

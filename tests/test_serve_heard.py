@@ -5,7 +5,7 @@ import json
 
 import pytest
 from answers import DONE, STREAMED, WHOLE, chat, chat_events, event, message, response
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from serve.heard import LARGEST, Heard, Tokens, Verdict
@@ -73,6 +73,10 @@ ANSWERS = st.fixed_dictionaries(
 )
 
 
+@example("chat", {"end": "stop", "thought": [""]}, [], False, False, False)
+@example("messages", {"end": "stop", "thought": [""]}, [], False, False, False)
+@example("chat", {"end": "stop", "said": ["<|end|>"]}, [], False, False, True)
+@example("messages", {"end": "stop", "said": ["<|end|>"]}, [], False, False, True)
 @given(st.sampled_from(APIS), ANSWERS, st.lists(st.integers(0, 10**6), max_size=12), *[st.booleans()] * 3)
 def test_a_stream_cut_anywhere_is_heard_as_the_same_answer_whole(api, case, places, windows, spaced, escaped):
     joined = {field: "".join(part) if isinstance(part, list) else part for field, part in case.items()}

@@ -1,5 +1,6 @@
 """ASGI, as the layers in front of the engine speak it: its types, a body read whole and given on, a short answer."""
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
@@ -11,18 +12,33 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+SILENT, WHOLE = 30.0, 60.0  # seconds that a body may come without a byte, and in all
+SLOWEST = 16_384  # bytes that make a second more: a large body over a slow line may take longer
+
+
 class TooLarge(Exception):
     """A body over the limit."""
 
 
+class TooSlow(Exception):
+    """A body that does not come."""
+
+
 async def read(scope: Message, receive: Receive, limit: int) -> bytes | None:
-    """The whole body; None when the client went away. Raises TooLarge over `limit` bytes."""
+    """The whole body; None when the client went away. Raises TooLarge over `limit` bytes, and TooSlow."""
     length = dict(scope["headers"]).get(b"content-length", b"")
     if length.isdigit() and int(length[:20]) > limit:
         raise TooLarge
-    parts, size, more = [], 0, True
+    parts, size, more = list[bytes](), 0, True
+    clock = asyncio.get_running_loop().time
+    began = clock()
     while more:
-        message = await receive()
+        left = began + WHOLE + size / SLOWEST - clock()
+        try:
+            async with asyncio.timeout(min(SILENT, left)):
+                message = await receive()
+        except TimeoutError:
+            raise TooSlow from None
         if message["type"] == "http.disconnect":
             return None
         parts.append(message.get("body", b""))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict
 
-from tune.errors import UserError
+from tune.errors import UserError, distrust
 
 
 class Answer(BaseModel):
@@ -63,7 +63,8 @@ def ask(
                     ended = choice.finish_reason or ended
             total = time.monotonic() - began
     except openai.APIConnectionError as e:
-        raise UserError(f"{base} does not answer", why=str(e.__cause__ or e), fix=f"serve wait {url}") from None
+        fix = distrust(e) or f"serve wait {url}"
+        raise UserError(f"{base} does not answer", why=str(e.__cause__ or e), fix=fix) from None
     except openai.APIStatusError as e:
         fix = {401: "--api-key-env NAME", 503: f"serve wait {url}"}.get(e.status_code, "serve ask --help")
         raise UserError(f"{base} answered {e.status_code}", why=e.message[:300], fix=fix) from None

@@ -5,7 +5,9 @@ Its `set` takes the lock that an interrupted `wait` of the same thread holds, an
 
 import os
 import select
-from contextlib import suppress
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 class Bell:
@@ -36,3 +38,29 @@ class Bell:
         with suppress(OSError):
             os.close(self._ear)
             os.close(self._mouth)
+
+
+class Stop(Bell):
+    """Rung by the first signal; `urgent` by the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.urgent = Bell()
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """The flag that SIGINT and SIGTERM ring while this lasts."""
+    stop = Stop()
+
+    def on_signal(*_: object) -> None:
+        (stop.urgent if stop.is_set() else stop).set()
+
+    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for s, handler in before.items():
+            signal.signal(s, handler)
+        stop.close()
+        stop.urgent.close()

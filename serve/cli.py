@@ -1,4 +1,4 @@
-"""`serve`: run | preflight | command | ask | wait | keys new. Parses and prints; each job is in its own module."""
+"""`serve`: run | reload | preflight | command | ask | wait | keys new. Parses and prints; no job is done here."""
 
 import json
 import shlex
@@ -15,7 +15,7 @@ from tune import errors
 from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
-    from serve.command import Command, Options
+    from serve.command import Options
     from serve.preflight import Preflight
 
 EFFORT = click.Choice(["low", "medium", "high"])  # tune.harmony.EFFORTS, without its import time
@@ -64,6 +64,9 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--default-effort", type=EFFORT,
                      help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
+        click.option("--tls-key", type=click.Path(), help="Its private key, unencrypted PEM."),
+        click.option("--tls-cert", type=click.Path(),
+                     help="Certificate with its chain, PEM: https. Read again when it changes."),
         click.option("--keys", type=click.Path(), help="File of API keys, read again when it changes: serve keys new."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
@@ -81,7 +84,7 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **given: Any) -> None:
     """Serve the checkpoint in FOLDER until Ctrl-C. What follows -- goes to vLLM."""
-    from serve import command, supervisor
+    from serve import command, jobs, supervisor
 
     options = _options(**given)
     key = _key(options.key_env)
@@ -90,20 +93,8 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
     if options.port == 0:
         options = options.model_copy(update={"port": _free_port(options.host)})
     names = command.served_names(found.checkpoint, options)
-    job = supervisor.Job(
-        command=_command(found, options),
-        host=options.host,
-        port=options.port,
-        model=names[0],
-        checkpoint=found.checkpoint,
-        policy=options.policy,
-        key=key,
-        drain=options.drain,
-        hang_after=options.hang_after,
-        log=log or _log(folder, options.port),
-        ready_timeout=ready_timeout,
-        proof=lambda: _prove(folder),
-    )
+    more: dict[str, Any] = {"key": key, "log": log, "ready_timeout": ready_timeout}
+    job = jobs.job(found, options, **more)
 
     def ready() -> None:
         facts = {"url": f"{job.url}/v1", "models": names, "digest": found.checkpoint.digest, "log": str(job.log)}
@@ -112,7 +103,24 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
         else:
             click.echo(f"{facts['url']}  model {names[0]}  (Ctrl-C stops)")
 
-    supervisor.run(job, lambda line: click.echo(line, err=True), ready)
+    supervisor.run(job, lambda line: click.echo(line, err=True), ready, jobs.remake(found, options, **more))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--port", type=int, default=8000, show_default=True, help="Of the server on this machine.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line when it is served.")
+def reload(folder: Path, port: int, as_json: bool) -> None:
+    """Have the server at --port serve the checkpoint in FOLDER instead, with the options that it was started with.
+
+    It loads beside the one that serves, which answers until then, where memory holds both; else that one drains first.
+    What cannot be served changes nothing. Ctrl-C here stops nothing there.
+    """
+    from serve import control
+    from tune.terminal import say
+
+    facts = control.ask(port, folder, say)
+    click.echo(json.dumps(facts) if as_json else f"{facts['url']}  model {facts['model']}@{facts['digest'][:16]}")
 
 
 @main.command()
@@ -151,11 +159,13 @@ def preflight(folder: Path, gpu: str, gpus: int, digests: bool, as_json: bool, *
 @engine_options
 def show_command(folder: Path, **given: Any) -> None:
     """Print the engine's environment and command line. Holds no secrets."""
+    from serve import jobs
+
     options = _options(**given)
     nothing = {"port": 0, "key_env": ""}  # is bound here, or let in
     found = _preflight(folder, options.model_copy(update=nothing), quiet=True)
     found.require()
-    built = _command(found, options)
+    built = jobs.engine(found, options)
     for name, value in built.env.items():
         click.echo(f"{name}={shlex.quote(value)} \\")
     click.echo(shlex.join(built.argv))
@@ -237,17 +247,11 @@ def _options(**given: Any) -> "Options":
     section = recipe.read(path).serve if path else recipe.Serve()
     keys = given.pop("keys", None) or (path.parent / section.keys if path and section.keys else None)
     given["keys"] = str(Path(keys).absolute()) if keys else None
+    given |= {name: str(Path(given[name]).absolute()) for name in ("tls_cert", "tls_key") if given.get(name)}
     options = command.options(section, key_env=given.pop("api_key_env"), **given)
     if options.keys:
         key_file.read(Path(options.keys), options.policy)
     return options
-
-
-def _prove(folder: Path) -> None:
-    """Raise UserError unless every file is the one that the manifest names."""
-    from tune import checkpoint
-
-    checkpoint.verify(folder)
 
 
 def _preflight(
@@ -261,20 +265,6 @@ def _preflight(
         if problem.severity == "warning" and not quiet:
             click.echo(f"note: {problem.id} {problem.what}: {problem.why}", err=True)
     return found
-
-
-def _command(found: "Preflight", options: "Options") -> "Command":
-    from serve import command
-
-    machine, cache = found.machine, found.figures["cache_bytes"]
-    here = found.checkpoint.model_copy(update={"folder": found.checkpoint.folder.resolve()})
-    return command.build(here, options, device=machine.device, kv_bytes=cache, cores=machine.cores)
-
-
-def _log(folder: Path, port: int) -> Path:
-    """Beside the folder, and of this server alone."""
-    whole = folder.resolve()
-    return whole.with_name(f"serve-{whole.name}-{port}.log")
 
 
 def _key(name: str) -> str:

@@ -7,13 +7,14 @@ import json
 import sys
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serve import engine_flags
 from serve.budget import REASONING
 from serve.effort import EffortPolicy
 from serve.memory import Tuning
 from serve.middleware import SETTINGS, Settings
+from serve.tls import TLS, Pair
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.harmony import EFFORTS
@@ -40,6 +41,8 @@ class Options(BaseModel):
     name: str = ""  # what clients call the model; the checkpoint's name if empty
     key_env: str = ""  # the environment variable that holds the API key; no key if empty
     keys: str = ""  # the file of more keys, each with a policy within ours
+    tls_cert: str = ""  # the files of the certificate that clients are shown, and of its key; plain HTTP if empty
+    tls_key: str = ""
     policy: EffortPolicy = EffortPolicy()
     max_model_len: int = Field(default=2048, gt=0)
     sequences: int = Field(default=16, gt=0)  # longest ones that fit the CPU engine's cache at once
@@ -58,6 +61,17 @@ class Options(BaseModel):
     def _ours_stay(cls, extra: tuple[str, ...]) -> tuple[str, ...]:
         engine_flags.read(extra)
         return extra
+
+    @model_validator(mode="after")
+    def _both(self) -> "Options":
+        if bool(self.tls_cert) != bool(self.tls_key):
+            raise ValueError("--tls-cert and --tls-key go together")
+        return self
+
+    @property
+    def tls(self) -> Pair | None:
+        """What clients are shown."""
+        return Pair(self.tls_cert, self.tls_key) if self.tls_cert else None
 
     @property
     def tuning(self) -> Tuning:
@@ -126,15 +140,23 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
     )
 
 
-def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes: int, cores: int) -> Command:
+def build(
+    checkpoint: Checkpoint,
+    options: Options,
+    *,
+    device: Device,
+    kv_bytes: int,
+    cores: int,
+    dtype: Literal["bfloat16", "float32"] = "bfloat16",
+) -> Command:
     """The engine's command line and environment. `checkpoint.folder` is taken as it is: a container has other paths.
 
-    `kv_bytes`: key/value cache of a CPU engine; a GPU sizes its own.
+    `kv_bytes`: key/value cache of a CPU engine; a GPU sizes its own. `dtype`: what it computes in.
     """
     argv = [sys.executable, "-m", "serve.launcher", "--model", str(checkpoint.folder)]
     argv += ["--served-model-name", *served_names(checkpoint, options)]
     argv += ["--host", options.host, "--port", str(options.port)]
-    argv += ["--max-model-len", str(options.max_model_len), "--dtype", "bfloat16"]
+    argv += ["--max-model-len", str(options.max_model_len), "--dtype", dtype]
     # Without both tool flags a chat answer that calls a tool comes back empty.
     argv += ["--enable-auto-tool-choice", "--tool-call-parser", "openai", "--reasoning-parser", "openai_gptoss"]
     argv += ["--reasoning-config", json.dumps(REASONING)]  # else a budget of reasoning tokens is refused
@@ -149,6 +171,8 @@ def build(checkpoint: Checkpoint, options: Options, *, device: Device, kv_bytes:
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the folder is whole: nothing to look up
     }
+    if options.tls:
+        env[TLS] = json.dumps(options.tls)
     if options.keys:
         env["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"  # one store for all keys: each would read the others' answers
     if device == "cpu":

@@ -6,11 +6,13 @@ The engine's own drain answers new requests with 200 and no tokens, and takes it
 import asyncio
 import os
 import signal
+from collections.abc import Callable
 
 from serve.asgi import App, Message, Receive, Send, answer
 from serve.doors import Refused
 
 TELLING = 1.5  # seconds that clients get to be told, once the drain is over
+QUIET = 6.0  # seconds: uvicorn closes a connection on which nothing is asked after 5
 LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
 
 
@@ -21,6 +23,7 @@ class UnderWay:
         self.tasks: set[asyncio.Task[None]] = set()
         self.cutting = False
         self.ending: asyncio.Task[None] | None = None
+        self.leaving: asyncio.Task[None] | None = None
 
     async def serve(self, app: App, scope: Message, receive: Receive, send: Send, told: "Told", *, cut: Send) -> None:
         """The engine's answer, or what its client is told, by `cut`, when the server stops before it is whole."""
@@ -41,6 +44,18 @@ class UnderWay:
         """End the process within `drain` seconds and a moment, by the SIGINT that the engine stops at."""
         if self.ending is None or drain == 0:
             self.ending = asyncio.get_running_loop().create_task(self._end(drain))
+
+    def leave(self, connections: Callable[[], int]) -> None:
+        """End the process once there is no connection, or nothing was asked on those that are left for QUIET."""
+        self.leaving = self.leaving or asyncio.get_running_loop().create_task(self._leave(connections))
+
+    async def _leave(self, connections: Callable[[], int]) -> None:
+        clock = asyncio.get_running_loop().time
+        busy = clock()
+        while connections() and clock() < busy + QUIET:
+            await asyncio.sleep(0.05)
+            busy = clock() if self.tasks else busy
+        self.stop(0)
 
     async def _end(self, drain: float) -> None:
         await self._empty(drain)

@@ -24,7 +24,7 @@ WEIGHTS = "the weights are the files in FOLDER"
 ENDS = "ends and sampling defaults are those of FOLDER/generation_config.json"
 CHAT = "a checkpoint of this kind is served as a chat model"
 DOOR = "requests come in by --host and --port"
-TLS = "serve speaks plain HTTP; put a proxy that ends TLS in front"
+TLS = "use --tls-cert and --tls-key before the --"
 ADAPTER = "an adapter would be served under no digest; tune export --format merged puts it into the weights"
 
 # Flags that would undo what was checked, or show a secret, and what to say instead.
@@ -38,7 +38,7 @@ REFUSED = {
     "--middleware": "requests pass serve's own",
     "--config": "a file can hold any flag; write the flags after the --",
     "--max-model-len": "use --max-model-len before the --, or [serve] max_model_len",
-    "--dtype": "checkpoints are bfloat16, and are served as they were exported",
+    "--dtype": "checkpoints are bfloat16; a processor without instructions for that computes in float32 by itself",
     "--tokenizer": TOKENIZER,
     "--tokenizer-mode": TOKENIZER,
     "--tokenizer-revision": TOKENIZER,
@@ -76,6 +76,8 @@ REFUSED = {
     "--headless": DOOR,
     "--ssl-keyfile": TLS,
     "--ssl-certfile": TLS,
+    "--ssl-ca-certs": "nobody is asked for a client certificate: keys say who comes in",
+    "--enable-ssl-refresh": "the files of --tls-cert and --tls-key are read again when they change",
     "--enable-lora": ADAPTER,
     "--lora-modules": ADAPTER,
     "--help": "it would end at once; python -m serve.launcher --help=all shows every flag that it takes",

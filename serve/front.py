@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -21,7 +22,7 @@ from tune.errors import UserError, reason
 SOCKETS = "GPTOSS_KIT_SOCKETS"  # environment variable: the two inherited descriptors, everybody's and the supervisor's
 BACKLOG = 2048  # uvicorn's
 AT_ONCE = 128  # connections that the responder holds: the oldest goes, so that descriptors are left for an engine
-HEAD = 65_536  # bytes of a request's head
+HEAD = 65_536  # bytes of a request's head, here and at the engine
 PATIENT = 5.0  # seconds for a head to arrive, and for a client to read its answer
 SCARCE = 0.2  # seconds until accepting is tried again when no descriptor was left
 LAST = 0.5  # seconds that clients being answered get when the server ends
@@ -43,10 +44,10 @@ def listen(host: str, port: int) -> socket.socket:
         raise UserError(what, why=reason(e), fix=fix) from None
 
 
-def reach(host: str, port: int) -> str:
+def reach(host: str, port: int, scheme: str = "http") -> str:
     """Where this machine reaches a server that listens on `host`."""
     near = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{near}]:{port}" if ":" in near else f"http://{near}:{port}"
+    return f"{scheme}://[{near}]:{port}" if ":" in near else f"{scheme}://{near}:{port}"
 
 
 def inherited() -> tuple[socket.socket, socket.socket]:
@@ -58,9 +59,13 @@ def inherited() -> tuple[socket.socket, socket.socket]:
 
 
 class Front:
-    """The port of one server. `state` is what the responder tells; it answers from `answer` on, until `leave`."""
+    """The port of one server. `state` is what the responder tells; it answers from `answer` on, until `leave`.
 
-    def __init__(self, host: str, port: int) -> None:
+    `tls`: what clients are shown; None: plain HTTP.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.public = listen(host, port)
         self.public.setblocking(False)
         self.state = ""
@@ -112,10 +117,12 @@ class Front:
                 self._loop.call_later(SCARCE, self._again)
         if client:
             if len(self._replies) >= AT_ONCE:
-                next(iter(self._replies)).cancel()  # the oldest, which has said nothing or does not hang up
+                oldest = next(iter(self._replies))  # it has said nothing or does not hang up
+                del self._replies[oldest]  # by the time that it has ended there may be many more
+                oldest.cancel()
             reply = self._loop.create_task(self._reply(client, self.state))
             self._replies[reply] = None
-            reply.add_done_callback(self._replies.pop)
+            reply.add_done_callback(lambda ended: self._replies.pop(ended, None))
 
     def _again(self) -> None:
         if self._answers:
@@ -126,7 +133,7 @@ class Front:
         with suppress(OSError, EOFError, ValueError, asyncio.LimitOverrunError, TimeoutError):
             try:
                 client.setblocking(False)
-                reader, writer = await asyncio.open_connection(sock=client, limit=HEAD)
+                reader, writer = await self._open(client)
             except BaseException:
                 client.close()
                 raise
@@ -134,13 +141,26 @@ class Front:
                 head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENT)
                 path = head.split(b" ", 2)[1].partition(b"?")[0].decode(errors="replace")
                 writer.write(_response(state, path))
-                writer.write_eof()
+                if writer.can_write_eof():  # over TLS nobody can: the length is told
+                    writer.write_eof()
                 # Closed with a body unread, a connection is reset, and the answer may be lost on the way.
                 async with asyncio.timeout(PATIENT):
                     while await reader.read(HEAD):
                         pass
             finally:
                 writer.close()
+
+    async def _open(self, client: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection's two ends, once its client has agreed on TLS where it has to."""
+        reader = asyncio.StreamReader(HEAD, self._loop)
+        transport, protocol = await self._loop.connect_accepted_socket(
+            lambda: asyncio.StreamReaderProtocol(reader, loop=self._loop),
+            client,
+            ssl=self._tls,
+            ssl_handshake_timeout=PATIENT if self._tls else None,
+            ssl_shutdown_timeout=LAST if self._tls else None,
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, self._loop)
 
     async def _told(self) -> None:
         """Wait for who is being answered, for a moment."""

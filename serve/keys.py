@@ -89,7 +89,7 @@ class Keys:
 
     def _look(self) -> None:
         """Take the file's keys anew if it changed and nobody is writing it."""
-        stamp = _stamp(self._path)
+        stamp = stamp_of(self._path)
         first = self._seen is None
         fresh = bool(stamp) and abs(self._clock() - stamp[0] / 1e9) < SETTLED
         if stamp == self._seen or (fresh and not first):
@@ -100,7 +100,7 @@ class Keys:
             left = "the keys read before stay valid" if self._held else "none of its keys is let in"
             LOG.warning("%s (%s): %s", e.what, e.why, left)
         else:
-            if stamp != _stamp(self._path):
+            if stamp != stamp_of(self._path):
                 return  # written meanwhile
             self._held = held
             if not first:
@@ -152,7 +152,7 @@ def new(name: str) -> tuple[str, str]:
     return key, f'[[key]]\nname = "{name}"\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n'
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
+def stamp_of(path: Path) -> tuple[int, ...]:
     """What changes when a file does; () for none."""
     try:
         told = path.stat()

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,8 +18,10 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from serve import processes
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import SETTINGS
+from serve.tls import shown
 
 KNOWN = ((0, 32), (0, 33))  # from, up to but not including: the entry points moved three times in a year
 GRACE = 3  # seconds that open streams get to end after the engine has
@@ -61,6 +62,8 @@ def _serve() -> None:
         from vllm.logger import configure_logging_from_args
         from vllm.utils.argparse_utils import FlexibleArgumentParser
         from vllm.utils.system_utils import decorate_logs, set_ulimit
+
+        from serve import listening
     except ImportError as e:
         sys.stderr.write(f"serve.launcher: vLLM 0.32 is needed and cannot be imported: {e}\n")
         sys.exit(3)
@@ -76,12 +79,10 @@ def _serve() -> None:
     validate_parsed_serve_args(args)
     public, private = inherited()
 
-    class Server(http.NoSignalServer):  # type: ignore[misc]
-        """vLLM's, at the supervisor's own socket, too."""
+    class Server(Entrance, http.NoSignalServer):  # type: ignore[misc]
+        """vLLM's, closed to all but the supervisor until it is opened."""
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup([*(sockets or []), private])
-
+    Server.private = private
     http.NoSignalServer = Server
     # What vLLM's run_server does around this, but for binding a port.
     decorate_logs("APIServer", skip_if_decorated=True)
@@ -89,7 +90,8 @@ def _serve() -> None:
     http.validate_api_server_args(args)
     set_ulimit()
     try:
-        uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE))
+        how = listening.options(shown())
+        uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE, **how))
     finally:
         _tell_killed(started)
 

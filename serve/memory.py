@@ -68,12 +68,12 @@ def kv_bytes(shape: Shape, tokens: int, *, element: int = BF16, hybrid: bool = T
     return row * (shape.full_layers * tokens + sliding * (min(tokens, shape.sliding_window) if hybrid else tokens))
 
 
-def kv_budget(shape: Shape, *, max_model_len: int, sequences: int, hybrid: bool = True) -> int:
+def kv_budget(shape: Shape, *, max_model_len: int, sequences: int, element: int = BF16, hybrid: bool = True) -> int:
     """Bytes of cache to ask a CPU engine for, so that `sequences` longest ones fit at once.
 
     A half more than the exact sum: the engine hands out blocks of 128 tokens and rounds both kinds of layer up.
     """
-    return max(128 * 2**20, sequences * kv_bytes(shape, max_model_len, hybrid=hybrid) * 3 // 2)
+    return max(128 * 2**20, sequences * kv_bytes(shape, max_model_len, element=element, hybrid=hybrid) * 3 // 2)
 
 
 class Need(BaseModel):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve import asgi, budget, counts
+from serve import asgi, budget, counts, entrance
 from serve.answer import Changes, changed
 from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
@@ -23,7 +23,7 @@ from serve.effort import EffortPolicy
 from serve.format_alarm import listening
 from serve.heard import Heard
 from serve.keys import Keys
-from serve.rates import Rates, Slot
+from serve.rates import SOON, Rates, Slot
 from serve.record import Record
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
@@ -58,7 +58,8 @@ class Door:
 
     SIGTERM drains: new requests get 503, those under way finish or run out of `drain` seconds and are told so, then the
     engine gets the SIGINT that it stops at. SIGUSR2 is a SIGTERM with no seconds to drain, for an engine that hangs.
-    SIGUSR1 turns new requests away without stopping, for a load balancer to notice.
+    SIGUSR1 turns new requests away without stopping, for a load balancer to notice. SIGHUP leaves new connections to
+    another engine at the same port, answers what comes on those that are there, and ends with the last of it.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Door:
             loop.add_signal_handler(signal.SIGUSR1, setattr, self.doors, "draining", True)
             loop.add_signal_handler(signal.SIGTERM, self._stop, self.settings.drain)
             loop.add_signal_handler(signal.SIGUSR2, self._stop, 0)
+            loop.add_signal_handler(signal.SIGHUP, self._leave)
             try:
                 self._hold(scope)
             except RuntimeError as e:  # raised here, uvicorn would take it for an app without a lifespan, and serve
@@ -99,6 +101,8 @@ class Door:
         extra = [(b"x-model-digest", self.settings.digest.encode())] if self.settings.digest else []
         if start := os.environ.get(START):
             extra.append((b"x-serve-start", start.encode()))
+        if self.under_way.leaving:  # the client's next request goes to the engine that has taken over
+            extra.append((b"connection", b"close"))
 
         told, record, ours = Told(), Record(scope), self.doors.trusts(scope["headers"])
         counted = counts.counted(scope) and not ours
@@ -106,7 +110,10 @@ class Door:
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*record.named(message.get("headers", [])), *extra]}
+                headers = [*record.named(message.get("headers", [])), *extra]
+                if message["status"] == 503 and not any(n.lower() == b"retry-after" for n, _ in headers):
+                    headers.append((b"retry-after", SOON.encode()))  # the engine's own limits do not say
+                message = {**message, "headers": headers}
             told.note(message)
             record.note(message)
             await send(message)
@@ -119,6 +126,8 @@ class Door:
             if path == "/livez":
                 return await asgi.answer(stamped, 200, asgi.compact(status="alive", state=self.doors.state))
             if path == OPENING:
+                for each in entrance.here():
+                    await each.open()
                 self.doors.ready = True
                 return await asgi.answer(stamped, 200, b'{"status":"open"}')
             scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != SECRET_HEADER]}
@@ -163,6 +172,9 @@ class Door:
             return await asgi.read(scope, receive, limit)
         except asgi.TooLarge:
             raise Refused(413, "body_too_large", f"the request body is over {limit} bytes") from None
+        except asgi.TooSlow:
+            closing = [(b"connection", b"close")]
+            raise Refused(408, "request_timeout", "the request body did not come in time", headers=closing) from None
 
     def _changes(self, taken: Taken, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""
@@ -193,3 +205,8 @@ class Door:
     def _stop(self, drain: float) -> None:
         self.doors.draining = True
         self.under_way.stop(drain)
+
+    def _leave(self) -> None:
+        for each in entrance.here():
+            each.close()
+        self.under_way.leave(lambda: sum(each.connections for each in entrance.here()))

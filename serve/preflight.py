@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from serve import contents, memory
+from serve import contents, memory, tls
 from serve.command import Options
 from serve.findings import Finding, finding, of_error, require
 from serve.last_words import INSTALL, INSTALL_CPU
@@ -77,6 +77,7 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
         problems += _installation(machine)
         problems += _key(options)
         problems += _port(options)
+        problems += tls.findings(options.tls) if options.tls else ()
     inside = contents.look(found, options)
     problems += inside.problems
     if inside.shape and inside.tensors:
@@ -159,6 +160,8 @@ def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Find
     if machine.amx:
         return
     why = "this processor has no AMX (Intel's matrix instructions, from Sapphire Rapids on)"
+    if not machine.bfloat16:
+        why += ", and none for bfloat16: it computes in float32, which takes twice the memory"
     if found.format == "mxfp4":
         fix = "tune export --format merged serves here; or serve this one on a GPU, or on a CPU with AMX"
         yield finding("S060", "MXFP4 experts cannot be served on this processor", why=why, fix=fix)
@@ -181,9 +184,14 @@ def _ram(
     machine: Machine,
     figures: dict[str, int],
 ) -> Iterator[Finding]:
-    weights = sum(t.bytes for t in tensors.values())
+    wider = 1 if machine.bfloat16 else 2
+    weights = sum(t.bytes for t in tensors.values()) * wider
     cache = options.tuning.cache_bytes or memory.kv_budget(
-        shape, max_model_len=options.max_model_len, sequences=options.sequences, hybrid=options.tuning.hybrid
+        shape,
+        max_model_len=options.max_model_len,
+        sequences=options.sequences,
+        element=memory.BF16 * wider,
+        hybrid=options.tuning.hybrid,
     )
     need = weights + cache + memory.ENGINE_OVERHEAD_CPU
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}

@@ -3,6 +3,7 @@
 Knows only HTTP.
 """
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,10 +12,12 @@ from serve.doors import OPENING, SECRET_HEADER
 from serve.effort import EffortPolicy
 from serve.last_words import PORT_IN_USE
 from tune.checkpoint import Canary
-from tune.errors import UserError
+from tune.errors import UserError, distrust, reason
 from tune.harmony import EFFORTS, PROBE, Message, decode, render_prompt
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 # How far, in nats a token on average, an engine may be from the checkpoint's log-probabilities: FACTOR times what
@@ -52,9 +55,23 @@ def client(url: str, key: str = "", *, secret: str = "", word: str = "", timeout
             raise httpx.InvalidURL("it does not begin with http:// or https://")
         here = httpx.URL(base).host in {"127.0.0.1", "::1", "localhost"}  # no proxy leads there
         hooks = {"response": [own]} if word else {}
-        return httpx.Client(base_url=base, headers=headers, timeout=timeout, trust_env=not here, event_hooks=hooks)
+        verify = _trusting(here) if httpx.URL(base).scheme == "https" else False  # to read what is trusted takes 20 ms
+        return httpx.Client(
+            base_url=base, headers=headers, timeout=timeout, trust_env=not here, event_hooks=hooks, verify=verify
+        )
     except httpx.InvalidURL as e:
         raise UserError(f"{url} is not a URL", why=str(e), fix="such as http://127.0.0.1:8000/v1") from None
+
+
+def _trusting(here: bool) -> "ssl.SSLContext | bool":
+    """Whose certificates are taken: httpx does not look at SSL_CERT_FILE where it is to look at no proxy."""
+    import ssl
+
+    own = os.environ.get("SSL_CERT_FILE") if here else None
+    try:
+        return ssl.create_default_context(cafile=own) if own else True
+    except OSError as e:
+        raise UserError(f"SSL_CERT_FILE={own} cannot be used", why=reason(e), fix="name a PEM file in it") from None
 
 
 def wait(
@@ -62,7 +79,8 @@ def wait(
 ) -> str:
     """Poll a path until it answers 200. Returns "" when it did, else why not: the last thing seen.
 
-    Ends early when `alive` says that there is nothing to wait for.
+    Ends early when `alive` says that there is nothing to wait for. Raises UserError for a certificate that nobody here
+    trusts: waiting mends none.
     """
     import httpx
 
@@ -72,6 +90,8 @@ def wait(
             status = http.get(path, timeout=5).status_code
         except httpx.TransportError as e:
             seen = f"{http.base_url.host}:{http.base_url.port} does not answer: {e or type(e).__name__}"
+            if fix := distrust(e):
+                raise UserError(f"{http.base_url} is not trusted", why=str(e), fix=fix) from None
         else:
             if status == 200:
                 return ""

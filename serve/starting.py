@@ -3,9 +3,11 @@
 Raises `Failure` for what another start may heal, and any other UserError for what none can. Restarts nothing.
 """
 
+import secrets
 import socket
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,8 +17,10 @@ from serve.bell import Bell
 from serve.command import Command
 from serve.effort import EffortPolicy
 from serve.last_words import Failure, Words, explain
+from serve.middleware import SECRET, START
+from serve.tls import Pair
 from tune.checkpoint import Canary, Checkpoint
-from tune.errors import UserError
+from tune.errors import UserError, reason
 
 if TYPE_CHECKING:
     import httpx
@@ -50,11 +54,12 @@ class Job(NamedTuple):
     ready_timeout: float
     proof: Callable[[], None] = _proven
     hang_after: float = 25  # seconds without a step; 0: however long
+    tls: Pair | None = None  # plain HTTP without
 
     @property
     def url(self) -> str:
         """Where this machine reaches it."""
-        return front.reach(self.host, self.port)
+        return front.reach(self.host, self.port, "https" if self.tls else "http")
 
 
 class Start(NamedTuple):
@@ -71,6 +76,26 @@ class Start(NamedTuple):
     def url(self) -> str:
         """Where only this engine answers."""
         return front.reach("127.0.0.1", self.channel.getsockname()[1])
+
+
+def begin(job: Job, port: front.Front, *, again: bool) -> Start:
+    """A new engine; `again` keeps what its log holds.
+
+    Raises Failure when the system gives no process, no socket or no log.
+    """
+    word, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
+    with ExitStack() as end:
+        try:
+            channel = end.enter_context(front.listen("127.0.0.1", 0))
+            sockets = (port.public.fileno(), channel.fileno())
+            env = {**job.command.env, START: word, SECRET: secret, front.SOCKETS: ",".join(map(str, sockets))}
+            engine, since = processes.start(job.command.argv, env, job.log, sockets, again=again)
+        except OSError as e:
+            raise Failure("the engine's process cannot be started", why=reason(e), heals=True) from None
+        except UserError as e:  # no socket for it
+            raise Failure(e.what, why=e.why, heals=True) from None
+        end.pop_all()
+    return Start(word, secret, channel, Aside(job.proof), engine, Words(job.log, since))
 
 
 def await_ready(job: Job, start: Start, canary: Canary, stop: Bell, report: Report) -> bool:

@@ -14,6 +14,7 @@ class State(StrEnum):
 
     STARTING = "starting"  # the engine loads and is proven; everyone else hears 503
     READY = "ready"  # the engine answers everyone
+    RELOADING = "reloading"  # so it does, while another loads and is proven beside it
     HUNG = "hung"  # nothing moved for too long: the engine is being ended
     RESTARTING = "restarting"  # no engine runs; the next start is being waited for
     DRAINING = "draining"  # told to stop: what is under way may finish
@@ -25,6 +26,10 @@ class Event(StrEnum):
     """What can happen to a server."""
 
     PROVEN = "proven"
+    RELOAD = "reload"
+    TAKEN = "taken"
+    KEPT = "kept"
+    SWAP = "swap"
     STALLED = "stalled"
     ENDED = "ended"
     HOPELESS = "hopeless"
@@ -35,6 +40,10 @@ class Event(StrEnum):
 
 MEANING = {
     Event.PROVEN: "the engine answers as the checkpoint should, and its door is open",
+    Event.RELOAD: "`serve reload` names another checkpoint",
+    Event.TAKEN: "its engine is proven, and new connections are that one's",
+    Event.KEPT: "it cannot be served: nothing changes",
+    Event.SWAP: "memory does not hold both: one drains, then the other loads, and should that fail, the one before",
     Event.STALLED: "no step and no answer for `hang_after` seconds",
     Event.ENDED: "the engine died, was ended for hanging, or did not come up again",
     Event.HOPELESS: "it never came up, its cause cannot heal, or all tries are used",
@@ -51,6 +60,16 @@ TABLE: dict[State, dict[Event, State]] = {
         Event.STOP: State.DRAINING,
     },
     State.READY: {
+        Event.RELOAD: State.RELOADING,
+        Event.STALLED: State.HUNG,
+        Event.ENDED: State.RESTARTING,
+        Event.HOPELESS: State.FAILED,
+        Event.STOP: State.DRAINING,
+    },
+    State.RELOADING: {
+        Event.TAKEN: State.READY,
+        Event.KEPT: State.READY,
+        Event.SWAP: State.STARTING,
         Event.STALLED: State.HUNG,
         Event.ENDED: State.RESTARTING,
         Event.HOPELESS: State.FAILED,

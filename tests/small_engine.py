@@ -16,11 +16,13 @@ from pathlib import Path
 
 import uvicorn
 
-from serve import launcher
+from serve import launcher, listening
 from serve.doors import OPENING
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import START, Door
 from serve.pulse import STEPS
+from serve.tls import shown
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 mode, notes = sys.argv[1], Path(sys.argv[2])
@@ -43,6 +45,10 @@ if mode == "holds":
     resource_tracker.unregister(held._name, "shared_memory")  # it stays when this process ends well
     with (notes / "memory").open("a") as f:
         f.write(f"{held.name}\n")
+if mode == "loads on":
+    import time
+
+    time.sleep(600)
 if mode == "stranger":
     os.environ[START] = "another"
 deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
@@ -85,15 +91,16 @@ async def engine(scope, receive, send):
 
 
 async def stream(send):
-    """A token a step, without end."""
+    """A token a step, until it is enough."""
     global steps
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/event-stream")]})
-    while True:
+    while not (notes / "enough").exists():
         while (notes / "deadlock").exists():
             await asyncio.sleep(0.01)
         steps += 1
         await send({"type": "http.response.body", "body": b'data: {"choices": []}\n\n', "more_body": True})
         await asyncio.sleep(0.02)
+    await send({"type": "http.response.body", "body": b'data: {"last": true}\n\n'})
 
 
 async def whole(send, data):
@@ -134,6 +141,12 @@ async def outermost(scope, receive, send):
         os._exit(7)
 
 
+class Server(Entrance, uvicorn.Server):
+    """As the launcher makes it."""
+
+
 with launcher.tied(), suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
-    uvicorn.Server(uvicorn.Config(outermost, lifespan="on", log_level="warning")).run(list(inherited()))
+    public, Server.private = inherited()
+    config = uvicorn.Config(outermost, lifespan="on", log_level="warning", **listening.options(shown()))
+    Server(config).run([public])
 os.write(2, b"ended by itself\n")

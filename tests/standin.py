@@ -13,8 +13,11 @@ from pathlib import Path
 import uvicorn
 
 import tune.checkpoint
+from serve import listening
+from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import Door
+from serve.tls import shown
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 folder, mode = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
@@ -51,6 +54,12 @@ async def engine(scope, receive, send):
     return await send({"type": "http.response.body", "body": data})
 
 
+class Server(Entrance, uvicorn.Server):
+    """As the launcher makes it."""
+
+
 with suppress(KeyboardInterrupt):  # how the door ends it, once it has drained
-    uvicorn.Server(uvicorn.Config(Door(engine), lifespan="on", log_level="warning")).run(list(inherited()))
+    public, Server.private = inherited()
+    config = uvicorn.Config(Door(engine), lifespan="on", log_level="warning", **listening.options(shown()))
+    Server(config).run([public])
 os.write(1, b"ended\n")

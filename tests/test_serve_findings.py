@@ -7,6 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 
+import certs
 import pytest
 from checkpoints import CONFIG, GPT_OSS, fill, finish, write_weights, write_words
 from click.testing import CliRunner
@@ -27,7 +28,7 @@ HERE = Machine(device="cpu", cores=2, memory=16 * GIB, amx=True, vllm="0.32.0")
 H100 = Machine(device="cuda", cores=8, memory=79 * GIB, total=79 * GIB, gpus=2, vllm="0.32.0")
 OPTIONS = Options(port=0)
 YARN = CONFIG["rope_scaling"]
-COMMAND = r"\b(tune|serve|pip) \w|\bexport \w+=|--[a-z]|\bmove "
+COMMAND = r"\b(tune|serve|pip|chmod) \w|\bexport \w+=|--[a-z]|\bmove "
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,15 @@ def endless(folder):
     finish(folder)
 
 
+def readable(folder):
+    Path(certs.make(folder.parent).key).chmod(0o604)
+
+
+def shown(folder):
+    """The options of a server with the certificate that lies beside the folder."""
+    return Options(port=0, tls_cert=str(folder.parent / "a.pem"), tls_key=str(folder.parent / "a.key"))
+
+
 F32 = {"model__norm__weight": Tensor((32,), "F32")}
 MIXED = {**F32, "lm_head__weight": Tensor((CONFIG["vocab_size"], 32), "F16")}
 FEWER = {"model__embed_tokens__weight": Tensor((200_064, 32), "BF16")}
@@ -129,6 +139,9 @@ PLANTS = [
     ("S052", None, Options(port=0, host=NAMELESS), HERE, NAMELESS),
     ("S053", None, Options(port=0, key_env="NO_SUCH_KEY"), HERE, "NO_SUCH_KEY is empty"),
     ("S054", None, PUBLIC, HERE, "anyone who reaches the port"),
+    ("S055", lambda f: certs.make(f.parent, words="words"), shown, HERE, "a.key is encrypted"),
+    ("S056", lambda f: certs.make(f.parent, days=1), shown, HERE, "ends in 1.0 days"),
+    ("S057", readable, shown, HERE, "everyone on this machine"),
     ("S060", lambda f: (fill(f, hidden_size=48), finish(f)), OPTIONS, HERE, "hidden_size"),
     ("S060", lambda f: (fill(f, "mxfp4"), finish(f, format="mxfp4")), OPTIONS, PLAIN, "AMX"),
     ("S061", None, OPTIONS, PLAIN, "portable expert kernel"),
@@ -158,6 +171,7 @@ def test_a_planted_fault_has_its_id_and_a_command(folder, tmp_path, monkeypatch,
         plant(folder)
     if id == "S051":
         overwritten(tmp_path, monkeypatch)
+    options = options(folder) if callable(options) else options
     mine = [p for p in preflight.check(folder, options, machine).problems if p.id == id]
     assert mine
     assert any(says in f"{p.what} {p.why}" for p in mine), mine

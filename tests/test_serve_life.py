@@ -1,6 +1,5 @@
 """A server's life with real processes and HTTP: hung, crashed, restarted, stopped under load, killed."""
 
-import json
 import os
 import signal
 import subprocess
@@ -20,8 +19,6 @@ from serve import probe, processes, supervisor
 from serve.states import State
 from tune.errors import UserError
 
-BODY = {"messages": [{"role": "user", "content": "x"}], "stream": True}
-
 
 @pytest.fixture
 def job(tmp_path, monkeypatch):
@@ -31,60 +28,6 @@ def job(tmp_path, monkeypatch):
     assert supervised.left(tmp_path) == []
 
 
-class Served:
-    """A supervisor whose reports can be waited for; `acts` run in a thread of their own once it is ready."""
-
-    def __init__(self, job, acts):
-        self.job, self.said, self.seen = job, [], threading.Condition()
-        self.acts, self.failed, self.stopped = acts, [], False
-
-    def report(self, line):
-        with self.seen:
-            self.said.append(line)
-            self.seen.notify_all()
-
-    def until(self, word, times=1):
-        """Wait until a state has been told that often."""
-        with self.seen:
-            assert self.seen.wait_for(lambda: sum(x.split(":")[0] == word for x in self.said) >= times, 60), self.said
-
-    def act(self):
-        try:
-            self.acts(self)
-        except BaseException as e:  # noqa: BLE001 - raised where the test can see it
-            self.failed.append(e)
-        finally:
-            self.stop()
-
-    def stop(self):
-        """Tell it to stop; once, since a second signal kills."""
-        if not self.stopped:
-            self.stopped = True
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def run(self):
-        thread = threading.Thread(target=self.act)
-        try:
-            supervisor.run(self.job, self.report, thread.start)
-        finally:
-            if thread.ident:
-                thread.join()
-        if self.failed:
-            raise self.failed[0]
-        return [line.split(":")[0] for line in self.said]
-
-
-def engine(job):
-    """The process of the present engine."""
-    found = [
-        int(p.parent.name)
-        for p in Path("/proc").glob("[0-9]*/cmdline")
-        if str(job.checkpoint.folder).encode() in _read(p)
-    ]
-    (pid,) = [pid for pid in found if os.getpgid(pid) == pid]
-    return pid
-
-
 def memory(folder):
     """Shared memory of the engines so far that is there."""
     named = [Path("/dev/shm") / name for name in (folder / "memory").read_text().split()]
@@ -92,26 +35,14 @@ def memory(folder):
     return [path for path in named if path.exists()]
 
 
-def _read(path):
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
+def killed(state, times=1):
+    """Kill the engine, and wait for a state."""
 
+    def acts(served):
+        os.kill(supervised.engine(served.job), signal.SIGKILL)
+        served.until(state, times)
 
-def events(url, begun):
-    """What one client hears of a stream: its data, or the error that ended it."""
-    heard = []
-    with (
-        httpx.Client(base_url=url, timeout=60, verify=False, trust_env=False) as client,
-        client.stream("POST", "/v1/chat/completions", json=BODY) as answer,
-    ):
-        for line in answer.iter_lines():
-            if line.startswith("data: "):
-                heard.append(json.loads(line[6:]))
-                if len(heard) == 1:
-                    begun.release()
-    return heard
+    return acts
 
 
 def test_states_are_told_at_the_port_and_nobody_is_refused_while_the_engine_restarts(job):
@@ -132,12 +63,12 @@ def test_states_are_told_at_the_port_and_nobody_is_refused_while_the_engine_rest
     def acts(served):
         with ThreadPoolExecutor(1) as pool:
             watching = pool.submit(watch, served.job.url)
-            os.kill(engine(served.job), signal.SIGKILL)
+            os.kill(supervised.engine(served.job), signal.SIGKILL)
             served.until("ready", times=2)
             stop.set()
             watching.result()
 
-    served = Served(job("good"), acts)
+    served = supervised.Served(job("good"), acts)
     assert served.run() == ["starting", "ready", "restarting", "starting", "ready", "draining", "stopped"]
     assert "the engine was killed: it was ended by SIGKILL" in next(
         x for x in served.said if x.startswith("restarting")
@@ -155,18 +86,18 @@ def test_an_engine_that_hangs_is_noticed_told_apart_and_replaced(job, tmp_path, 
     def acts(served):
         with ThreadPoolExecutor(1) as pool:
             if hang == "deadlock":
-                client = pool.submit(events, served.job.url, begun)
+                client = pool.submit(supervised.events, served.job.url, begun)
                 assert begun.acquire(timeout=60)
                 (tmp_path / "deadlock").touch()
             else:
-                os.kill(engine(served.job), signal.SIGSTOP)
+                os.kill(supervised.engine(served.job), signal.SIGSTOP)
             served.until("hung")
             (tmp_path / "deadlock").unlink(missing_ok=True)
             served.until("ready", times=2)
             if hang == "deadlock":
                 assert client.result()[-1]["error"]["code"] == "shutting_down"
 
-    served = Served(job("holds", hang_after=1.2), acts)
+    served = supervised.Served(job("holds", hang_after=1.2), acts)
     assert served.run() == ["starting", "ready", "hung", "restarting", "starting", "ready", "draining", "stopped"]
     why = "the engine makes no step" if hang == "deadlock" else "the server's process does not answer"
     assert why in served.said[2]
@@ -176,21 +107,22 @@ def test_an_engine_that_hangs_is_noticed_told_apart_and_replaced(job, tmp_path, 
 def test_an_engine_that_is_idle_or_turned_away_from_is_no_hung_one(job):
     def acts(served):
         with probe.client(served.job.url) as stranger:
-            os.kill(engine(served.job), signal.SIGUSR1)
+            os.kill(supervised.engine(served.job), signal.SIGUSR1)
             while stranger.get("/readyz").status_code == 200:
                 pass
             while served.job.log.read_text().count("canary answered") < 3:  # each a third of the patience
                 assert "hung" not in [x.split(":")[0] for x in served.said]
                 time.sleep(0.05)
 
-    served = Served(job("good", hang_after=0.9), acts)
+    served = supervised.Served(job("good", hang_after=0.9), acts)
     assert served.run() == ["starting", "ready", "draining", "stopped"]
 
 
 def test_all_tries_are_used_when_a_restart_fails_too(job):
     """It was ready once, then dies at each start: of what another start may heal."""
-    served = Served(
-        job("never again"), lambda served: os.kill(engine(served.job), signal.SIGKILL) or served.until("failed")
+    served = supervised.Served(
+        job("never again"),
+        killed("failed"),
     )
     with pytest.raises(UserError, match="the engine failed 4 times") as error:
         served.run()
@@ -202,7 +134,7 @@ def test_all_tries_are_used_when_a_restart_fails_too(job):
 
 def test_a_cause_that_cannot_heal_ends_it_at_once_and_yesterdays_is_not_todays(job):
     """The first engine said that memory ran out and lived on; the second does not know a flag."""
-    served = Served(job("flags"), lambda served: os.kill(engine(served.job), signal.SIGKILL) or served.until("failed"))
+    served = supervised.Served(job("flags"), killed("failed"))
     with pytest.raises(UserError, match="does not know one of its flags"):
         served.run()
     states = [x.split(":")[0] for x in served.said]
@@ -211,8 +143,9 @@ def test_a_cause_that_cannot_heal_ends_it_at_once_and_yesterdays_is_not_todays(j
 
 def test_memory_that_was_there_once_may_be_there_again(job):
     """Another program, or the dead engine's own last moments, held it."""
-    served = Served(
-        job("tight"), lambda served: os.kill(engine(served.job), signal.SIGKILL) or served.until("ready", times=2)
+    served = supervised.Served(
+        job("tight"),
+        killed("ready", times=2),
     )
     states = served.run()
     assert states == ["starting", "ready", *["restarting", "starting"] * 2, "ready", "draining", "stopped"]
@@ -231,7 +164,7 @@ def test_who_drains_answers_what_it_can_until_the_end(job):
 
     def acts(served):
         with ThreadPoolExecutor(1) as pool, probe.client(served.job.url) as stranger:
-            client = pool.submit(events, served.job.url, begun)
+            client = pool.submit(supervised.events, served.job.url, begun)
             assert begun.acquire(timeout=60)
             served.stop()
             served.until("draining")
@@ -241,7 +174,7 @@ def test_who_drains_answers_what_it_can_until_the_end(job):
                     heard.append(told.status_code if not client.done() else 200)
             assert client.result()[-1]["error"]["code"] == "shutting_down"
 
-    served = Served(job("good", drain=1), acts)
+    served = supervised.Served(job("good", drain=1), acts)
     assert served.run()[-1] == "stopped"
     assert set(heard[:-1]) == {200}
     assert len(heard) > 10
@@ -256,13 +189,13 @@ def test_a_stop_tells_each_of_a_hundred_clients_and_ends_the_engine_by_itself(jo
 
     def acts(served):
         with ThreadPoolExecutor(100) as pool:
-            clients = [pool.submit(events, served.job.url, begun) for _ in range(100)]
+            clients = [pool.submit(supervised.events, served.job.url, begun) for _ in range(100)]
             for _ in clients:
                 assert begun.acquire(timeout=60)
             served.stop()
             heard.extend(client.result() for client in clients)
 
-    served = Served(job("good", drain=1), acts)
+    served = supervised.Served(job("good", drain=1), acts)
     assert served.run() == ["starting", "ready", "draining", "stopped"]
     assert len(heard) == 100
     assert all(told[-1]["error"]["code"] == "shutting_down" for told in heard)
@@ -285,10 +218,10 @@ def test_a_kill_under_load_leaves_no_process_port_or_shared_memory(job, tmp_path
         assert len(memory(tmp_path)) == 1
         with ThreadPoolExecutor(8) as pool:
             for _ in range(8):
-                pool.submit(events, running.url, begun)
+                pool.submit(supervised.events, running.url, begun)
             for _ in range(8):
                 assert begun.acquire(timeout=60)
-            pid = engine(running)
+            pid = supervised.engine(running)
             if victim == "engine":
                 os.kill(pid, signal.SIGKILL)
                 until(lambda: not Path(f"/proc/{pid}").exists())

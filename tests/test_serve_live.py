@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -287,7 +288,7 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
 def test_budgets_hold_on_every_api_and_every_name_and_key_has_its_effort(story, tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
     low_key, lines = keys.new("low")
-    (tmp_path / "keys.toml").write_text(f'{lines}max_effort = "low"\n')
+    (tmp_path / "keys.toml").write_text(f'{lines}max_effort = "low"\nmax_concurrent = 1\n')
     options = ["--thinking-tokens", "low=1,medium=3", "--keys", str(tmp_path / "keys.toml")]
     starting = engine.start(story.folder / "work/merged", *options, log=tmp_path / "log")
     server = starting.ready()
@@ -341,6 +342,15 @@ def test_budgets_hold_on_every_api_and_every_name_and_key_has_its_effort(story, 
         wanted = low.post("/v1/chat/completions", json=body, headers={"x-reasoning-content": "true"}).json()
         message = wanted["choices"][0]["message"]
         assert message["reasoning_content"] == message["reasoning"]
+
+        long = {**body, "max_tokens": 1500, "ignore_eos": True, "stream": True}
+        with low.stream("POST", "/v1/chat/completions", json=long) as stream:
+            next(stream.iter_bytes())
+            assert low.post("/v1/chat/completions", json=body).status_code == 429
+            assert http.post("/v1/chat/completions", json=body).status_code == 200
+        deadline = time.monotonic() + 60  # it would have gone on for longer
+        while low.post("/v1/chat/completions", json=body).status_code != 200:
+            assert time.monotonic() < deadline, "a client that left still holds its place"
 
 
 def test_weights_that_are_not_what_the_checkpoint_was_made_with_are_never_served(story, key, tmp_path):

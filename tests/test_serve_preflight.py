@@ -6,7 +6,7 @@ import struct
 import pytest
 from checkpoints import CONFIG, fill, finish, rewrite, write_index, write_weights, write_words
 
-from serve import contents, machine, preflight
+from serve import contents, jobs, machine, preflight
 from serve.command import Options
 from serve.machine import Machine, detect
 from tune import checkpoint
@@ -221,6 +221,24 @@ def test_weights_are_counted_with_the_bytes_that_their_headers_say(folder):
     finish(folder)
     assert preflight.check(folder, ANY_PORT, HERE).figures["weight_bytes"] == before + 2 * 32 * 2
     assert before == sum(t.bytes for t in expected(CONFIG).values())
+
+
+def test_where_bfloat16_is_emulated_all_is_float32_and_counted_so(whole):
+    emulated = HERE.model_copy(update={"bfloat16": False, "amx": False})
+    there, here = (preflight.check(whole, ANY_PORT, each) for each in (HERE, emulated))
+    assert here.figures["weight_bytes"] == 2 * there.figures["weight_bytes"]
+    options = Options(port=0, max_model_len=100_000)
+    there, here = (preflight.check(whole, options, each) for each in (HERE, emulated))
+    assert here.figures["cache_bytes"] == 2 * there.figures["cache_bytes"]
+    for found, dtype in (there, "bfloat16"), (here, "float32"):
+        argv = jobs.engine(found, options).argv
+        assert argv[argv.index("--dtype") + 1] == dtype
+
+
+def test_the_processor_s_bfloat16_is_what_torch_takes_it_for():
+    import torch
+
+    assert detect().bfloat16 == torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 @pytest.mark.parametrize(

@@ -295,11 +295,26 @@ def test_a_client_that_leaves_in_mid_stream_makes_room(tmp_path, how):
 
 
 def test_with_a_single_key_the_server_s_limit_holds(tmp_path):
-    door = opened(engine=endless, max_concurrent=1)
+    door = opened(max_concurrent=1)
     slot = door.rates.enter(Held("", b"", EffortPolicy()))
     full = call("POST", CHAT, door=door, key=KEY, json={})
     assert (full.status_code, full.json()["error"]["code"]) == (503, "overloaded")
     assert (full.headers["retry-after"], full.json()["error"]["type"]) == ("1", "server_error")
     assert call("POST", "/v1/messages", door=door, key=KEY, json={}).json()["error"]["type"] == "overloaded_error"
+    assert call("POST", "/v1/responses/r/cancel", door=door, key=KEY).status_code == 200
+    assert call("POST", CHAT, door=door, headers=OURS, json={}).status_code == 200  # the pulse, or it would look hung
     slot.leave()
     assert refused(door.rates, Held("", b"", EffortPolicy())) is None
+
+
+@pytest.mark.parametrize("theirs", [None, b"7"])
+def test_what_the_engine_itself_has_no_room_for_comes_with_a_time_too(theirs):
+    """Its limits (--max-num-queued-tokens, say) answer 503 without one."""
+
+    async def full(scope, receive, send):
+        later = [(b"Retry-After", theirs)] if theirs else []
+        await send({"type": "http.response.start", "status": 503, "headers": later})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    answer = call("POST", CHAT, door=opened(engine=full), json={})
+    assert (answer.status_code, answer.headers.get_list("retry-after")) == (503, [(theirs or b"1").decode()])

@@ -85,6 +85,19 @@ class Group(click.Group):
             return super().invoke(ctx)
 
 
+def distrust(error: BaseException | None) -> str:
+    """What to do about an error that came of a server's certificate; "" for any other."""
+    import ssl
+
+    while error and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return ""
+    if error.verify_code in {62, 64}:  # OpenSSL's X509_V_ERR_*_MISMATCH, of a name and of an address
+        return "use the name that the certificate is for, in the URL"
+    return "export SSL_CERT_FILE=FILE, the server's certificate or that of who signed it"
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """click and Python would leave with 1, the gate's FAIL, for most of these."""

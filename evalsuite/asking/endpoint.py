@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from evalsuite.asking.reply import safe, shown
 from evalsuite.asking.stream import UNREADABLE
 from evalsuite.replies.server import DIGEST, Server
-from tune.errors import UserError
+from tune.errors import UserError, distrust
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -106,7 +106,7 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server
         raise UserError(f"{where} refuses {sent}", fix=fix) from None
     except APIConnectionError as e:
         why = safe(e.__cause__ or e, client.api_key)
-        raise UserError(f"{where} cannot be reached", why=why, fix="serve run") from None
+        raise UserError(f"{where} cannot be reached", why=why, fix=distrust(e) or "serve run") from None
     except OpenAIError as e:
         why = safe(e, client.api_key)
         raise UserError(f"{where} does not list its models", why=why, fix="check the address") from None

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tune import harmony
-from tune.errors import UserError
+from tune.errors import UserError, distrust
 from tune.harmony import Effort
 from tune.screen import escaped, one_line
 from tune.trying.take import Ended, Question, Sampling, Side, Take
@@ -133,7 +133,8 @@ def _asking(url: str) -> Iterator[Any]:
         with openai.OpenAI(base_url=url, api_key=key or "none", max_retries=0) as client:
             yield client
     except openai.APIConnectionError as e:
-        raise UserError(f"{url} does not answer", why=said(e.__cause__ or e), fix=f"serve wait {url}") from None
+        fix = distrust(e) or f"serve wait {url}"
+        raise UserError(f"{url} does not answer", why=said(e.__cause__ or e), fix=fix) from None
     except openai.APIStatusError as e:
         fix = {401: f"export {KEY}=...", 503: f"serve wait {url}"}.get(e.status_code, "tune try --help")
         raise UserError(f"{url} answered {e.status_code}", why=said(e.message), fix=fix) from None

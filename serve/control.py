@@ -1,0 +1,152 @@
+"""How `serve reload` reaches a running server: a Unix socket of the same user, one JSON line in, lines of JSON out.
+
+A line out is {"said": "..."} as things go on, then {"done": {...}} or {"error": {what, why, fix}}. The socket lies in a
+folder that nobody else may enter, and is named by the port. Knows nothing of engines.
+"""
+
+import json
+import os
+import queue
+import socket
+import stat
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tune.errors import UserError, reason
+
+LONGEST = 65_536  # bytes of a line
+PATIENT = 5.0  # seconds for the line to arrive
+
+
+class Request:
+    """A folder that somebody wants served, and how he is told what becomes of it. Told once how it ended."""
+
+    def __init__(self, client: socket.socket, folder: Path) -> None:
+        self.folder = folder
+        self._client = client
+
+    def say(self, words: str) -> None:
+        """Tell how it goes."""
+        self._send({"said": words})
+
+    def done(self, facts: dict[str, Any]) -> None:
+        """It is served."""
+        self._end({"done": facts})
+
+    def failed(self, error: UserError) -> None:
+        """It is not, and what was served before still is."""
+        self._end({"error": {"what": error.what, "why": error.why, "fix": error.fix}})
+
+    def _end(self, told: dict[str, Any]) -> None:
+        self._send(told)
+        self._client.close()
+
+    def _send(self, told: dict[str, Any]) -> None:
+        with suppress(OSError):  # who asked has left: what he asked for goes on
+            self._client.sendall(json.dumps(told).encode() + b"\n")
+
+
+class Control:
+    """The server's end. `next` gives what was asked for since, one at a time; `why` says why it cannot be reached."""
+
+    def __init__(self, port: int) -> None:
+        self.why = ""
+        self._asked = queue.SimpleQueue[Request]()
+        self._path = where(port)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            _own(self._path.parent)
+            self._path.unlink(missing_ok=True)  # of a server that was killed: the port is ours
+            self._socket.bind(str(self._path))
+            self._socket.listen(8)
+        except OSError as e:
+            self.why = f"{self._path}: {reason(e)}"
+            return
+        threading.Thread(target=self._listen, name="control", daemon=True).start()
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self.why:
+            self._path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self._socket.close()
+        while request := self.next():
+            request.failed(UserError("the server is stopping", fix="serve run FOLDER"))
+
+    def next(self) -> Request | None:
+        """What was asked for, if anything."""
+        try:
+            return self._asked.get_nowait()
+        except queue.Empty:
+            return None
+
+    def _listen(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            try:
+                client.settimeout(PATIENT)
+                folder = json.loads(_line(client))["reload"]
+                self._asked.put(Request(client, Path(folder)))
+            except (OSError, ValueError, KeyError, TypeError):
+                client.close()
+
+
+def ask(port: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Have the server at `port` of this machine serve another folder, and wait. Raises UserError when it does not."""
+    path = where(port)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
+        try:
+            server.connect(str(path))
+            server.sendall(json.dumps({"reload": str(folder.absolute())}).encode() + b"\n")
+        except OSError as e:
+            why = f"{path}: {reason(e)}"
+            raise UserError(
+                f"no server of yours at port {port} takes reloads", why=why, fix="serve run FOLDER"
+            ) from None
+        for line in _lines(server):
+            told = json.loads(line)
+            if "done" in told:
+                done: dict[str, Any] = told["done"]
+                return done
+            if "error" in told:
+                raise UserError(**told["error"])
+            say(told["said"])
+    raise UserError("the server went before it had reloaded", fix="read its log")
+
+
+def where(port: int) -> Path:
+    """The socket of the server at a port of this machine, if this user runs it."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    return Path(base) / f"gptoss-kit-{os.getuid()}" / f"serve-{port}.sock"
+
+
+def _own(folder: Path) -> None:
+    """Make the folder. Raises PermissionError when others may write there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise PermissionError(f"{folder} is not this user's alone")
+
+
+def _line(client: socket.socket) -> bytes:
+    return next(_lines(client), b"")
+
+
+def _lines(peer: socket.socket) -> Iterator[bytes]:
+    kept = b""
+    while b"\n" in kept or (len(kept) <= LONGEST and (more := peer.recv(LONGEST))):
+        if b"\n" not in kept:
+            kept += more
+            continue
+        line, _, kept = kept.partition(b"\n")
+        yield line

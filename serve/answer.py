@@ -15,8 +15,6 @@ from serve.asgi import Message, Send
 
 STRING = rb'"[^"\\\n]*(?:\\[^\n][^"\\\n]*)*"'
 REASONING = re.compile(rb'"reasoning":( ?)(' + STRING + rb"|null)")
-ENDS = (b'"length"', b'"incomplete"', b'"max_tokens"')  # what an answer that was cut off has in it, for each API
-CUT = (b"x-truncated-in", b"reasoning")
 
 
 class Changes(NamedTuple):
@@ -76,25 +74,4 @@ def changed(send: Send, changes: Changes) -> Send:
 
 def _headers(headers: Sequence[tuple[bytes, bytes]], body: bytes) -> list[tuple[bytes, bytes]]:
     kept = [(n, v) for n, v in headers if n != b"content-length"]
-    return [*kept, (b"content-length", str(len(body)).encode()), *([CUT] if used_up(body) else [])]
-
-
-def used_up(body: bytes) -> bool:
-    """Whether an answer was cut off before it began: its tokens went into reasoning. Reads JSON only of cut ones."""
-    if not any(end in body for end in ENDS):
-        return False
-    try:
-        told = json.loads(body)
-        if "choices" in told:
-            return any(
-                choice["finish_reason"] == "length"
-                and not choice["message"].get("content")
-                and not choice["message"].get("tool_calls")
-                for choice in told["choices"]
-            )
-        if told.get("object") == "response":
-            said = {item["type"] for item in told["output"]}
-            return told["status"] == "incomplete" and said <= {"reasoning"}
-        return told.get("stop_reason") == "max_tokens" and {block["type"] for block in told["content"]} <= {"thinking"}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
+    return [*kept, (b"content-length", str(len(body)).encode())]

@@ -53,6 +53,8 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
         click.option("--reasoning-content/--no-reasoning-content", default=None,
                      help="Chat answers carry `reasoning` as `reasoning_content` too.  [default: when a client asks]"),
+        click.option("--strict-format/--no-strict-format", default=None,
+                     help="An answer off the harmony format is an error.  [default: it is counted and logged]"),
         click.option("--thinking-tokens", callback=_budgets, metavar="low=N,high=N",
                      help="At most so many tokens of reasoning at an effort.  [default: no budget]"),
         click.option("--spelling", type=click.Choice(["strict", "map"]),

@@ -52,6 +52,7 @@ class Options(BaseModel):
     max_concurrent: int = Field(default=0, ge=0)  # requests under way at once; 0: no limit
     raw_completions: bool = False
     reasoning_content: bool = False
+    strict_format: bool = False
     sagemaker: bool = False
     extra: tuple[str, ...] = ()
 
@@ -135,6 +136,7 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
         max_model_len=options.max_model_len,
         raw_completions=options.raw_completions,
         reasoning_content=options.reasoning_content,
+        strict_format=options.strict_format,
     )
 
 

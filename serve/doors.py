@@ -69,6 +69,11 @@ class Refused(Exception):
         error["type"] = ANTHROPIC.get(self.status, "invalid_request_error" if self.status < 500 else "api_error")
         return json.dumps({"type": "error", "error": error, **state}).encode()
 
+    def event(self, path: str) -> bytes:
+        """The same as an event of a stream."""
+        named = b"event: error\n" if APIS.get(path) == "messages" else b""  # its clients listen for names alone
+        return named + b"data: " + self.body(path) + b"\n\n"
+
 
 class Guest(NamedTuple):
     """A request that came in: its path without the root path, and the key that it came with."""

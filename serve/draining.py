@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 
 from serve.asgi import App, Message, Receive, Send, answer
-from serve.doors import APIS, Refused
+from serve.doors import Refused
 
 TELLING = 1.5  # seconds that clients get to be told, once the drain is over
 QUIET = 6.0  # seconds: uvicorn closes a connection on which nothing is asked after 5
@@ -97,5 +97,4 @@ async def _cut_short(send: Send, told: Told, path: str) -> None:
     if not told.begun:
         await answer(send, cut.status, cut.body(path), cut.headers)
     elif told.events and not told.whole:
-        named = b"event: error\n" if APIS.get(path) == "messages" else b""  # its clients listen for names alone
-        await send({"type": "http.response.body", "body": named + b"data: " + cut.body(path) + b"\n\n"})
+        await send({"type": "http.response.body", "body": cut.event(path)})

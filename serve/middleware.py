@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve import asgi, budget, entrance
+from serve import asgi, budget, counts, entrance
 from serve.answer import Changes, changed
 from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
@@ -20,8 +20,11 @@ from serve.body import Rules, Taken, rewrite
 from serve.doors import APIS, COUNTED, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
 from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
+from serve.format_alarm import listening
+from serve.heard import Heard
 from serve.keys import Keys
 from serve.rates import SOON, Rates, Slot
+from serve.record import Record
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
 START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
@@ -47,6 +50,7 @@ class Settings(BaseModel):
     sagemaker: bool = False  # opens /invocations
     raw_completions: bool = False  # opens prompts that no effort applies to
     reasoning_content: bool = False  # what chat answers have in `reasoning`, under this name too
+    strict_format: bool = False  # an answer off the model's format is an error
 
 
 class Door:
@@ -76,9 +80,11 @@ class Door:
             sagemaker=self.settings.sagemaker,
         )
         self.under_way, self.rates = UnderWay(), Rates(self.settings.max_concurrent)
+        self.counts, self.own = counts.counts(), "env" if key else ""  # what the server's own key is called in them
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            counts.to_log()
             loop = asyncio.get_running_loop()  # the engine has set its handlers by now
             loop.add_signal_handler(signal.SIGUSR1, setattr, self.doors, "draining", True)
             loop.add_signal_handler(signal.SIGTERM, self._stop, self.settings.drain)
@@ -98,21 +104,25 @@ class Door:
         if self.under_way.leaving:  # the client's next request goes to the engine that has taken over
             extra.append((b"connection", b"close"))
 
-        told = Told()
+        told, record, ours = Told(), Record(scope), self.doors.trusts(scope["headers"])
+        counted = counts.counted(scope) and not ours
+        scope = {**scope, "headers": record.named(scope["headers"])}
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*message.get("headers", []), *extra]
+                headers = [*record.named(message.get("headers", [])), *extra]
                 if message["status"] == 503 and not any(n.lower() == b"retry-after" for n, _ in headers):
                     headers.append((b"retry-after", SOON.encode()))  # the engine's own limits do not say
                 message = {**message, "headers": headers}
             told.note(message)
+            record.note(message)
             await send(message)
 
         onward: Send = stamped
         slot = Slot()
         try:
             path, held = self.doors.admit(scope)
+            record.key = held.name or self.own
             if path == "/livez":
                 return await asgi.answer(stamped, 200, asgi.compact(status="alive", state=self.doors.state))
             if path == OPENING:
@@ -120,7 +130,6 @@ class Door:
                     await each.open()
                 self.doors.ready = True
                 return await asgi.answer(stamped, 200, b'{"status":"open"}')
-            ours = self.doors.trusts(scope["headers"])
             scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != SECRET_HEADER]}
             if preflight(scope):  # the engine's CORS layer answers; no route has this path, should it not
                 scope = {**scope, "path": "/preflight", "raw_path": b"/preflight"}
@@ -140,15 +149,22 @@ class Door:
                 extra += taken.told
                 budget.TOKENS.set(taken.tokens)
                 if taken.path in APIS:
+                    record.heard = Heard(APIS[taken.path])
                     onward = changed(stamped, self._changes(taken, scope["headers"]))
+                    onward = listening(onward, record, taken.path, strict=self.settings.strict_format)
                 if taken.path != path:
                     scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
                 scope, receive = asgi.with_body(scope, receive, taken.body)
             return await self.under_way.serve(self.app, scope, receive, onward, told, cut=stamped)
         except Refused as refused:
             return await asgi.answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
+        except Exception:
+            record.status = record.status or 500  # as the server will answer
+            raise
         finally:
             slot.leave()
+            if counted:
+                self.counts.close(record)
 
     async def _body(self, scope: Message, receive: Receive) -> bytes | None:
         limit = self.settings.max_body

@@ -285,6 +285,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "thinking_tokens": {"low": 7},
         "keys": "keys.toml",
         "reasoning_content": True,
+        "strict_format": True,
         "max_model_len": 4096,
         "drain": 3,
         "hang_after": 4,
@@ -304,6 +305,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
     assert told["policy"]["thinking_tokens"] == {"low": 7}
     assert told["keys"] == ""  # a file of this machine
     same = ("max_model_len", "drain", "max_body", "max_concurrent", "raw_completions", "reasoning_content")
+    same = (*same, "strict_format")
     assert {k: told[k] for k in same} == {k: serve[k] for k in same}
     assert deployment.env["VLLM_SYSTEM_START_DATE"] == "2026-01-01"
     assert deployment.args[deployment.args.index("--max-model-len") + 1] == "4096"

@@ -9,7 +9,7 @@ from door import KEY, WORD, call
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serve.answer import Changes, changed, used_up
+from serve.answer import Changes, changed
 from serve.effort import EffortPolicy
 from serve.middleware import Door, Settings
 
@@ -114,41 +114,6 @@ def test_each_line_of_a_stream_goes_out_when_it_is_whole():
 def test_what_is_neither_json_nor_a_stream_is_left_alone():
     body = b'{"model":"m","reasoning":"x"}'
     assert through(BOTH, b"text/plain", [body])[1] == body
-
-
-CHAT = {"choices": [{"finish_reason": "length", "message": {"content": None, "reasoning": "x"}}]}
-RESPONSE = {"object": "response", "status": "incomplete", "output": [{"type": "reasoning"}]}
-MESSAGE = {"type": "message", "stop_reason": "max_tokens", "content": [{"type": "thinking", "thinking": "x"}]}
-CALL = {"finish_reason": "length", "message": {"content": "", "tool_calls": [{"id": "x"}]}}
-WHOLE = [
-    {"choices": [{"finish_reason": "stop", "message": {"content": None}}]},
-    {"choices": [{"finish_reason": "length", "message": {"content": "length"}}]},
-    {"choices": [CALL]},
-    {**RESPONSE, "status": "completed", "incomplete": "incomplete"},
-    {**RESPONSE, "output": [{"type": "reasoning"}, {"type": "message"}]},
-    {**MESSAGE, "stop_reason": "end_turn", "x": "max_tokens"},
-    {**MESSAGE, "content": [{"type": "thinking"}, {"type": "text", "text": "x"}]},
-    {"error": {"message": "x", "code": "length"}},
-    ["length"],
-    "length",
-]
-
-
-def test_an_answer_that_ended_in_its_reasoning_says_so():
-    for told in (CHAT, RESPONSE, MESSAGE, {"choices": [*CHAT["choices"], CALL]}):
-        assert used_up(json.dumps(told).encode()), told
-        start, _ = through(Changes(), b"application/json", [json.dumps(told).encode()])
-        assert (b"x-truncated-in", b"reasoning") in start["headers"]
-    for told in WHOLE:
-        assert not used_up(json.dumps(told).encode()), told
-
-
-@given(st.binary() | st.recursive(st.text() | st.none(), lambda s: st.dictionaries(st.sampled_from(
-    ["choices", "finish_reason", "message", "object", "output", "type", "status", "content", "stop_reason"]), s
-) | st.lists(s)).map(lambda told: json.dumps(told).encode()))  # fmt: skip
-def test_no_answer_makes_that_look_fail(body):
-    assert used_up(body + b'"length"') in {True, False}
-    assert used_up(body) in {True, False}
 
 
 def talking(answer, kind=b"application/json"):

@@ -47,7 +47,7 @@ def test_the_engine_gets_both_names_and_the_date_of_training():
 def test_the_middleware_reads_what_the_command_says():
     policy = EffortPolicy(default="low", maximum="medium", spelling="map")
     told = {"max_body": 9, "drain": 3, "sagemaker": True, "max_model_len": 777, "raw_completions": True}
-    told |= {"keys": "/keys.toml", "reasoning_content": True, "max_concurrent": 5}
+    told |= {"keys": "/keys.toml", "reasoning_content": True, "max_concurrent": 5, "strict_format": True}
     settings = Settings.model_validate_json(build(Options(policy=policy, key_env="K", **told)).env[SETTINGS])
     names = ("python-docs", FOUND.served_name)
     assert settings == Settings(policy=policy, digest=FOUND.digest, key_env="K", names=names, **told)
@@ -87,6 +87,7 @@ CHOSEN = {
     "thinking_tokens": {"low": 9},
     "keys": "keys.toml",
     "reasoning_content": True,
+    "strict_format": True,
     "max_model_len": 777,
     "drain": 3,
     "hang_after": 4,

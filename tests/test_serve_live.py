@@ -150,6 +150,36 @@ def test_streams_come_in_pieces_and_end(client, model):
     assert events[-1] in {"response.completed", "response.incomplete"}
 
 
+def metrics(http):
+    """What /metrics tells, by name and labels."""
+    lines = http.get("/metrics").raise_for_status().text.splitlines()
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+
+def test_metrics_tell_what_each_effort_took_beside_the_engine_s_own(http, client, model, endpoints):
+    """Of a stream too that does not tell its usage. Other tests may ask meanwhile: nothing is less."""
+    before = metrics(http)
+    assert any(name.startswith("vllm:num_requests_running{") for name in before)
+    for effort in ("low", "high"):
+        id = f"live-{effort}-{os.getpid()}"
+        options = {"model": model, "reasoning_effort": effort, "max_tokens": 8, "messages": ask()}
+        options["extra_body"] = {"ignore_eos": True}
+        raw = client.chat.completions.with_raw_response.create(**options, extra_headers={"x-request-id": id})
+        assert (raw.headers["x-request-id"], raw.parse().id) == (id, f"chatcmpl-{id}")
+        list(client.chat.completions.create(**options, stream=True))
+        client.responses.create(model=model, input="2+2?", max_output_tokens=8, reasoning={"effort": effort})
+        body = {"model": model, "max_tokens": 8, "messages": ask(), "output_config": {"effort": effort}}
+        http.post("/v1/messages", json=body).raise_for_status()
+        after, labels = metrics(http), f'effort="{effort}",key="env"'
+        told = [f'gptoss_requests_total{{{labels},status="2xx"}}', f"gptoss_request_seconds_count{{{labels}}}"]
+        assert [after[name] - before.get(name, 0) >= 4 for name in told] == [True, True]
+        tokens = [f"gptoss_{kind}_tokens_total{{{labels}}}" for kind in ("reasoning", "answer")]
+        assert sum(after[name] - before.get(name, 0) for name in tokens) >= 8 + 8 + 1 + 1
+        (line,) = [text for text in endpoints.base.log.read_text().splitlines() if f"id={id} " in text]
+        assert f"key=env asked={effort} effort={effort} status=200 reasoning=" in line
+        assert "2+2" not in line
+
+
 def test_a_wrong_key_is_401_everywhere_but_health(nano_url, model, http):
     with (
         openai.OpenAI(base_url=nano_url, api_key="wrong", max_retries=0) as stranger,

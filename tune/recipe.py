@@ -144,6 +144,7 @@ class Serve(Section):
     thinking_tokens: dict[Effort, Positive] = {}  # { low = 512 }: at most so many of reasoning at an effort
     keys: str = ""  # a file of API keys (serve keys new NAME), each with a policy within this one; not for deployments
     reasoning_content: bool = False  # chat answers carry their `reasoning` under this name too
+    strict_format: bool = False  # an answer off the harmony format is an error, not 200
     max_model_len: Positive = 2048  # tokens of prompt and answer
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
     hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never

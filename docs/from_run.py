@@ -34,7 +34,7 @@ def shown(command: str, output: str) -> str:
     if command.startswith("evalsuite gate"):
         return output.strip()
     if command == "tune status":
-        return output.partition("\nstopped")[0].strip("\n")
+        return re.split(r"\n(?:draining|stopped)", output)[0].strip("\n")  # what the two servers say at the end
     if command.startswith("deploy render"):
         return "\n".join(re.findall(r"^(?:\S+ for \w+: .+|next: .+)$", output, re.M))
     if command.startswith("serve preflight"):

@@ -243,8 +243,10 @@ def test_long_words_are_refused_while_the_server_stays_alive(http, model):
 
 
 def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_its_policy(
-    story, nano_url, key, tmp_path
+    story, nano_url, key, tmp_path, monkeypatch
 ):
+    """And goes on so with another checkpoint, once that is loaded in its place."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where its reloads are asked for
     port, seen = _free_port("127.0.0.1"), []
     options = ["--port", str(port), "--max-effort", "medium", "--spelling", "strict"]
     options += ["--", "--allowed-origins", '["https://example.org"]']
@@ -282,6 +284,17 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
                     capped.chat.completions.create(
                         model=server.models[0], messages=ask(), extra_body={"reasoning_effort": word}
                     )
+            tuned = story.folder / "work/merged"
+            reload = [sys.executable, "-m", "serve", "reload", str(tuned), "--port", str(port), "--json"]
+            told = subprocess.run(reload, capture_output=True, text=True, check=False)
+            assert told.returncode == 0, told.stderr
+            facts = json.loads(told.stdout)
+            assert facts["digest"] == checkpoint.read(tuned).digest != server.digest
+            assert [m.id for m in capped.models.list().data][0] == facts["model"]
+            raw = capped.chat.completions.with_raw_response.create(
+                model=facts["model"], messages=ask(), max_tokens=2, reasoning_effort="high"
+            )
+            assert (raw.headers["x-model-digest"], raw.headers["x-reasoning-effort"]) == (facts["digest"], "medium")
         engine.stop(starting)
 
 

@@ -1,5 +1,6 @@
 """The real engine behind `serve run`, through the openai client. Says nothing about the quality of answers."""
 
+import json
 import os
 import shutil
 import signal
@@ -290,7 +291,7 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
             assert told.returncode == 0, told.stderr
             facts = json.loads(told.stdout)
             assert facts["digest"] == checkpoint.read(tuned).digest != server.digest
-            assert [m.id for m in capped.models.list().data][0] == facts["model"]
+            assert capped.models.list().data[0].id == facts["model"]
             raw = capped.chat.completions.with_raw_response.create(
                 model=facts["model"], messages=ask(), max_tokens=2, reasoning_effort="high"
             )

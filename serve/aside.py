@@ -27,6 +27,11 @@ class Aside:
         """Whether it raised."""
         return self._failure is not None
 
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return not self._thread.is_alive()
+
     def done(self, timeout: float) -> bool:
         """Whether it has returned, waiting a while for it. Raises what it raised."""
         self._thread.join(timeout)

@@ -7,7 +7,7 @@ import os
 import select
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 
 class Bell:
@@ -35,9 +35,9 @@ class Bell:
 
     def close(self) -> None:
         """Give its descriptors back. Nobody may wait any more."""
-        with suppress(OSError):
-            os.close(self._ear)
-            os.close(self._mouth)
+        ends, self._ear, self._mouth = {self._ear, self._mouth} - {-1}, -1, -1
+        for each in ends:
+            os.close(each)
 
 
 class Stop(Bell):

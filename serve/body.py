@@ -7,7 +7,7 @@ sockets.
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from serve import fields, limits
 from serve.asgi import Headers
@@ -33,6 +33,7 @@ class Taken(NamedTuple):
     told: Headers = ()
     tokens: int | None = None
     name: str = ""
+    stops: bool = False  # it may end where its client wants it to, without a word that it did
 
 
 def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -> Taken:
@@ -64,7 +65,9 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
         told = _told(asked)
         limits.check(asked.body, rules.max_model_len)
         fields.check(asked.body, APIS[path], tokens=asked.tokens)
-        return Taken(path, json.dumps(asked.body).encode(), told, asked.tokens, asked.name)
+        return Taken(
+            path, json.dumps(asked.body).encode(), told, asked.tokens, asked.name, _stops(APIS[path], asked.body)
+        )
     except EffortError as e:
         raise Refused(400, "invalid_effort", str(e), param=e.param, headers=_requested(e.word)) from None
     except (limits.TextError, fields.FieldError) as e:
@@ -83,3 +86,8 @@ def _told(asked: Asked) -> Headers:
 def _requested(word: str) -> Headers:
     fits = re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", word)  # nothing that could be more than one header's value
     return [(b"x-reasoning-effort-requested", word.encode())] if fits else []
+
+
+def _stops(api: str, body: dict[str, Any]) -> bool:
+    """Of a stop string the engine tells, but in the Responses API; of a stop's id nowhere by its name."""
+    return bool(body.get("stop_token_ids") or (api == "responses" and body.get("stop")))

@@ -103,7 +103,7 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
         else:
             click.echo(f"{facts['url']}  model {names[0]}  (Ctrl-C stops)")
 
-    supervisor.run(job, lambda line: click.echo(line, err=True), ready, jobs.remake(found, options, **more))
+    supervisor.run(job, lambda line: click.echo(line, err=True), ready, jobs.remake(options, **more))
 
 
 @main.command()

@@ -11,14 +11,17 @@ import socket
 import stat
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tune.errors import UserError, reason
+from tune.terminal import one_line
 
 LONGEST = 65_536  # bytes of a line
+SCARCE = 0.2  # seconds until accepting is tried again
 PATIENT = 5.0  # seconds for the line to arrive
 
 
@@ -60,12 +63,15 @@ class Control:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             _own(self._path.parent)
-            self._path.unlink(missing_ok=True)  # of a server that was killed: the port is ours
+            if _answers(self._path):  # the same port at another address
+                raise OSError("another server of yours at this port number takes reloads there")
+            self._path.unlink(missing_ok=True)  # of a server that was killed
             self._socket.bind(str(self._path))
             self._socket.listen(8)
         except OSError as e:
             self.why = f"{self._path}: {reason(e)}"
             return
+        self._closing = False
         threading.Thread(target=self._listen, name="control", daemon=True).start()
 
     def __enter__(self) -> "Control":
@@ -73,6 +79,7 @@ class Control:
 
     def __exit__(self, *_: object) -> None:
         if not self.why:
+            self._closing = True
             self._path.unlink(missing_ok=True)
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
@@ -92,27 +99,32 @@ class Control:
             try:
                 client, _ = self._socket.accept()
             except OSError:
-                return
+                if self._closing:
+                    return
+                time.sleep(SCARCE)  # no descriptor was left
+                continue
             try:
                 client.settimeout(PATIENT)
                 folder = json.loads(_line(client))["reload"]
-                self._asked.put(Request(client, Path(folder)))
+                request = Request(client, Path(folder))
+                request.say("asked for; it is taken up when the server is ready")
+                self._asked.put(request)
             except (OSError, ValueError, KeyError, TypeError, RecursionError):
                 client.close()
 
 
 def ask(port: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Have the server at `port` of this machine serve another folder, and wait. Raises UserError when it does not."""
-    path = where(port)
+    path = next((each for each in _places(port) if _answers(each)), where(port))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         try:
             server.connect(str(path))
             server.sendall(json.dumps({"reload": str(folder.absolute())}).encode() + b"\n")
         except OSError as e:
             why = f"{path}: {reason(e)}"
-            raise UserError(
-                f"no server of yours at port {port} takes reloads", why=why, fix="serve run FOLDER"
-            ) from None
+            what = f"no server of yours at port {port} takes reloads"
+            fix = "serve run FOLDER, --port, or XDG_RUNTIME_DIR as that server has it"
+            raise UserError(what, why=why, fix=fix) from None
         for line in _lines(server):
             told = json.loads(line)
             if "done" in told:
@@ -120,14 +132,28 @@ def ask(port: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
                 return done
             if "error" in told:
                 raise UserError(**told["error"])
-            say(told["said"])
+            say(one_line(told["said"], LONGEST))
     raise UserError("the server went before it had reloaded", fix="read its log")
 
 
 def where(port: int) -> Path:
     """The socket of the server at a port of this machine, if this user runs it."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    return Path(base) / f"gptoss-kit-{os.getuid()}" / f"serve-{port}.sock"
+    return _places(port)[0]
+
+
+def _places(port: int) -> list[Path]:
+    """Where a server may have put it: one that the system started has no runtime folder, which its user's shell has."""
+    bases = [os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), f"/run/user/{os.getuid()}"]
+    return [Path(base) / f"gptoss-kit-{os.getuid()}" / f"serve-{port}.sock" for base in bases if base]
+
+
+def _answers(path: Path) -> bool:
+    """Whether a server of this user listens there."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        if path.parent.lstat().st_uid == os.getuid():
+            client.connect(str(path))
+            return True
+    return False
 
 
 def _own(folder: Path) -> None:

@@ -6,13 +6,14 @@ The engine's own drain answers new requests with 200 and no tokens, and takes it
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
-from serve.asgi import App, Message, Receive, Send, answer
+from serve.asgi import Message, Send, answer
 from serve.doors import Refused
 
 TELLING = 1.5  # seconds that clients get to be told, once the drain is over
-QUIET = 6.0  # seconds: uvicorn closes a connection on which nothing is asked after 5
+QUIET = 11.0  # seconds: a head may take 10, and a connection on which nothing is asked is closed after 5
 LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
 
 
@@ -25,18 +26,20 @@ class UnderWay:
         self.ending: asyncio.Task[None] | None = None
         self.leaving: asyncio.Task[None] | None = None
 
-    async def serve(self, app: App, scope: Message, receive: Receive, send: Send, told: "Told", *, cut: Send) -> None:
-        """The engine's answer, or what its client is told, by `cut`, when the server stops before it is whole."""
+    @asynccontextmanager
+    async def held(self, path: str, told: "Told", *, cut: Send) -> AsyncIterator[None]:
+        """While it is read and answered a request is under way. When the server stops before the answer is whole, its
+        client is told, by `cut`."""
         task = asyncio.current_task()
         assert task is not None
         self.tasks.add(task)
         try:
-            return await app(scope, receive, send)
+            yield
         except asyncio.CancelledError:
             if not self.cutting:
                 raise
             task.uncancel()
-            return await _cut_short(cut, told, scope["path"])
+            await _cut_short(cut, told, path)
         finally:
             self.tasks.discard(task)
 
@@ -46,13 +49,14 @@ class UnderWay:
             self.ending = asyncio.get_running_loop().create_task(self._end(drain))
 
     def leave(self, connections: Callable[[], int]) -> None:
-        """End the process once there is no connection, or nothing was asked on those that are left for QUIET."""
+        """End the process when nothing was asked for QUIET: clients may be shaking hands, or send a head slowly."""
         self.leaving = self.leaving or asyncio.get_running_loop().create_task(self._leave(connections))
 
     async def _leave(self, connections: Callable[[], int]) -> None:
         clock = asyncio.get_running_loop().time
-        busy = clock()
-        while connections() and clock() < busy + QUIET:
+        began = busy = clock()
+        kept = max(QUIET, float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE") or 0) + 1)
+        while clock() < began + QUIET or (connections() and clock() < busy + kept):
             await asyncio.sleep(0.05)
             busy = clock() if self.tasks else busy
         self.stop(0)

@@ -104,9 +104,13 @@ class Said:
 
 
 class Heard:
-    """An answer of one API, as far as it has come. `add` takes pieces of a stream, `whole` one body of JSON."""
+    """An answer of one API, as far as it has come. `add` takes pieces of a stream, `whole` one body of JSON.
 
-    def __init__(self, api: Api) -> None:
+    `stopped`: its client may have had it stopped before it began, and it would not tell.
+    """
+
+    def __init__(self, api: Api, *, stopped: bool = False) -> None:
+        self._stopped = stopped
         self.answering = False  # the answer, not its reasoning, has begun
         self.over = False  # it has come to its end
         self.tokens: Tokens | None = None
@@ -120,7 +124,7 @@ class Heard:
         """What is wrong with it; nothing while it is not over, and of what is no answer."""
         if not self.over or self._odd:
             return Verdict()
-        kinds = (each.kind(thought) for each in self._said.values())
+        kinds = (each.kind(thought) for each in self._said.values() if each.lost or not self._stopped)
         truncated = any(each.ended in CUT and not each.answered for each in self._said.values())
         return Verdict(next((kind for kind in kinds if kind), None), truncated)
 

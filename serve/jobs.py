@@ -12,6 +12,7 @@ from serve.preflight import Preflight
 from serve.reloading import Plan, Remake
 from serve.starting import Job
 from tune import checkpoint
+from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
 FULL = {"S070", "S073"}  # findings about memory that the engine which serves may hold
@@ -33,7 +34,8 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         log=log or log_of(folder, options.port),
         ready_timeout=ready_timeout,
         tls=options.tls,
-        proof=lambda: _prove(folder),
+        proof=lambda: _prove(found.checkpoint),
+        need=found.figures["need_bytes"],
     )
 
 
@@ -57,24 +59,31 @@ def engine(found: Preflight, options: Options) -> Command:
     )
 
 
-def remake(found: Preflight, options: Options, *, key: str, log: Path | None, ready_timeout: float) -> Remake:
-    """What makes a job of another folder while that of `found` runs."""
-    taken, alone = found.figures["need_bytes"], options.model_copy(update={"port": 0})  # its own port is in use
+def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float) -> Remake:
+    """What makes a job of another folder while one runs."""
+    alone = options.model_copy(update={"port": 0})  # its own port is in use
 
-    def made(folder: Path) -> Plan:
+    def made(folder: Path, serving: Job) -> Plan:
         now = detect()
         looked = preflight.check(folder, alone, now, digests=False)
         beside = not any(problem.id in FULL for problem in looked.errors)
         if not beside:  # once more, for when the engine that serves has gone
-            emptied = now.model_copy(update={"memory": now.total or now.memory + taken})
+            emptied = now.model_copy(update={"memory": now.total or now.memory + serving.need})
             looked = preflight.check(folder, alone, emptied, digests=False)
         if looked.errors:
             what = f"{folder} is not served: {'; '.join(p.what for p in looked.errors)}"
             raise UserError(what, why="; ".join(p.why for p in looked.errors if p.why), fix=f"serve preflight {folder}")
-        return Plan(job(looked, options, key=key, log=log, ready_timeout=ready_timeout), beside)
+        next_job = job(looked, options, key=key, log=log, ready_timeout=ready_timeout)
+        if beside and next_job.log and next_job.log == serving.log:  # two engines' words in one would mislead
+            own = f"{next_job.log.stem}-{looked.checkpoint.digest[:8]}{next_job.log.suffix}"
+            next_job = next_job._replace(log=next_job.log.with_name(own))
+        return Plan(next_job, beside)
 
     return made
 
 
-def _prove(folder: Path) -> None:
-    checkpoint.verify(folder)
+def _prove(found: Checkpoint) -> None:
+    """Raise UserError unless the folder still holds that checkpoint, whole."""
+    if checkpoint.verify(found.folder).digest != found.digest:
+        what = f"{found.folder} holds another checkpoint than the one that this server was told to serve"
+        raise UserError(what, why="it was exported anew meanwhile", fix="serve reload FOLDER, or serve run FOLDER")

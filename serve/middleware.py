@@ -135,27 +135,28 @@ class Door:
                 scope = {**scope, "path": "/preflight", "raw_path": b"/preflight"}
             elif path == "/readyz":
                 return await asgi.answer(stamped, *await self._readiness(scope, receive))
-            if scope["method"] == "POST" and path not in OPEN:
-                if path in COUNTED and not ours:
-                    slot = self.rates.enter(held)
-                    extra += slot.told
-                body = await self._body(scope, receive)
-                if body is None:
-                    return None
-                raw = self.settings.raw_completions or ours
-                rules = Rules(held.policy, self.settings.max_model_len, raw, self.settings.names)
-                asked = [v.decode("latin-1") for n, v in scope["headers"] if n == HEADER.encode()]
-                taken = rewrite(rules, path, body, asked)
-                extra += taken.told
-                budget.TOKENS.set(taken.tokens)
-                if taken.path in APIS:
-                    record.heard = Heard(APIS[taken.path])
-                    onward = changed(stamped, self._changes(taken, scope["headers"]))
-                    onward = listening(onward, record, taken.path, strict=self.settings.strict_format)
-                if taken.path != path:
-                    scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
-                scope, receive = asgi.with_body(scope, receive, taken.body)
-            return await self.under_way.serve(self.app, scope, receive, onward, told, cut=stamped)
+            async with self.under_way.held(scope["path"], told, cut=stamped):
+                if scope["method"] == "POST" and path not in OPEN:
+                    if path in COUNTED and not ours:
+                        slot = self.rates.enter(held)
+                        extra += slot.told
+                    body = await self._body(scope, receive)
+                    if body is None:
+                        return None
+                    raw = self.settings.raw_completions or ours
+                    rules = Rules(held.policy, self.settings.max_model_len, raw, self.settings.names)
+                    asked = [v.decode("latin-1") for n, v in scope["headers"] if n == HEADER.encode()]
+                    taken = rewrite(rules, path, body, asked)
+                    extra += taken.told
+                    budget.TOKENS.set(taken.tokens)
+                    if taken.path in APIS:
+                        record.heard = Heard(APIS[taken.path], stopped=taken.stops)
+                        onward = changed(stamped, self._changes(taken, scope["headers"]))
+                        onward = listening(onward, record, taken.path, strict=self.settings.strict_format)
+                    if taken.path != path:
+                        scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
+                    scope, receive = asgi.with_body(scope, receive, taken.body)
+                return await self.app(scope, receive, onward)
         except Refused as refused:
             return await asgi.answer(stamped, refused.status, refused.body(scope["path"]), refused.headers)
         except Exception:

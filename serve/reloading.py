@@ -25,17 +25,18 @@ class Plan(NamedTuple):
     beside: bool
 
 
-Remake = Callable[[Path], Plan]  # raises UserError when the folder cannot be served
+# Of a folder, while a job runs. Raises UserError when the folder cannot be served.
+Remake = Callable[[Path, Job], Plan]
 
 
 class Change:
     """One reload under way. `plan` is there once `ready` is true, and `start` if it goes beside."""
 
-    def __init__(self, request: Request, remake: Remake, begin: Callable[[Job], Start]) -> None:
+    def __init__(self, request: Request, serving: Job, remake: Remake, begin: Callable[[Job], Start]) -> None:
         self.request = request
         self.plan: Plan | None = None
         self.start: Start | None = None
-        self._remake, self._begin = remake, begin
+        self._remake, self._begin, self._serving = remake, begin, serving
         self._over = Bell()
         self._work = Aside(self._look)
 
@@ -49,6 +50,7 @@ class Change:
                 return False
             assert self.plan is not None
             if self.start or not self.plan.beside:
+                self._over.close()
                 return True
             self.request.say("its engine loads beside the one that serves")
             self.start = self._begin(self.plan.job)
@@ -59,15 +61,17 @@ class Change:
         return False
 
     def abandon(self) -> None:
-        """Give it up; nothing of it is left."""
+        """Give it up; no process of it is left. What is only being planned is not waited for: it may take long."""
         self._over.set()
-        with suppress(UserError):
-            while not self._work.done(1):
-                pass
-        self._drop()
+        try:
+            with suppress(Exception):  # whatever it is, it has been given up
+                while self.start and not self._work.done(1):
+                    pass
+        finally:
+            self._drop()
 
     def _look(self) -> None:
-        plan = self._remake(self.request.folder)
+        plan = self._remake(self.request.folder, self._serving)
         checkpoints.canary(plan.job.checkpoint)
         self.plan = plan
 
@@ -79,6 +83,7 @@ class Change:
             raise UserError("it was given up")
 
     def _drop(self) -> None:
+        self._over.close()
         if self.start:
             processes.kill(self.start.engine)
             self.start.channel.close()

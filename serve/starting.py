@@ -55,6 +55,7 @@ class Job(NamedTuple):
     proof: Callable[[], None] = _proven
     hang_after: float = 25  # seconds without a step; 0: however long
     tls: Pair | None = None  # plain HTTP without
+    need: int = 0  # bytes of memory that it is counted to take
 
     @property
     def url(self) -> str:

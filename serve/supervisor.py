@@ -41,6 +41,8 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None, r
     shown = Certificate(job.tls).context if job.tls else None
     with stop_signals() as stop, front.Front(job.host, job.port, shown) as port, Control(job.port) as control:
         server = _Server(job, stop, port, control, report, remake)
+        if control.why:
+            report(f"note: serve reload cannot reach this server: {control.why}")
         try:
             server.run(on_ready)
         finally:
@@ -159,13 +161,13 @@ class _Server:
             looking = pulse.Pulse(http, job.model, job.hang_after, lambda: processes.look(start.engine))
             try:
                 while not self.stop.wait(0.25):
+                    if self._changed():  # first: an engine that is proven has its first clients already
+                        return None
                     if start.engine.poll() is not None:
                         return explain(start.words, start.engine.returncode, loaded=True)
                     if looking.why:
                         self.life.on(Event.STALLED, looking.why)
                         return Failure("the engine hung", why=looking.why, fix=start.words.where, heals=True)
-                    if self._changed():
-                        return None
                 return None
             finally:
                 looking.end()
@@ -180,7 +182,8 @@ class _Server:
         try:
             if not self.change.ready():
                 return False
-        except UserError as e:
+        except Exception as e:  # noqa: BLE001 - whatever is wrong with another checkpoint, this one goes on
+            e = e if isinstance(e, UserError) else _odd(e)
             self.life.on(Event.KEPT, f"{e.what}: {e.why}" if e.why else e.what)
             self.change.request.failed(e)
             self.change = None
@@ -193,13 +196,15 @@ class _Server:
             request.failed(UserError("this server takes no reloads", fix="serve run FOLDER"))
             return
         self.life.on(Event.RELOAD, str(request.folder))
-        self.change = Change(request, self.remake, lambda job: starting.begin(job, self.port, again=True))
+        self.change = Change(request, self.job, self.remake, lambda job: starting.begin(job, self.port, again=True))
 
     def _abandon(self) -> None:
         """Whatever is under way ends with the engine beside which it began."""
         if self.change:
             self.change.abandon()
-            self.change.request.failed(UserError("the reload was given up", why=f"the server is {self.life.state}"))
+            why = "the server was told to stop" if self.stop.is_set() else "the engine that served has ended or hangs"
+            fix = "serve reload FOLDER, once /readyz answers 200"
+            self.change.request.failed(UserError("the reload was given up", why=why, fix=fix))
             self.change = None
 
     def _take_over(self, change: Change, start: Start) -> None:
@@ -208,6 +213,7 @@ class _Server:
         assert self.start is not None
         job, old = self.job, self.start
         self.job, self.start, self.next = change.plan.job, start, None
+        self.retiring = [each for each in self.retiring if not each.over]
         self.retiring.append(Aside(lambda: _retire(job, old, self.stop)))
         self.life.on(Event.TAKEN, f"by {self.job.checkpoint.folder}")
         _served(change.request, self.job)
@@ -228,6 +234,11 @@ class _Server:
 
 def _served(request: Request, job: Job) -> None:
     request.done({"url": f"{job.url}/v1", "model": job.model, "digest": job.checkpoint.digest})
+
+
+def _odd(error: Exception) -> UserError:
+    why = f"{type(error).__name__}: {error}"
+    return UserError("the reload failed", why=why, fix="serve preflight FOLDER says more; if not, please report it")
 
 
 def _retire(job: Job, start: Start, stop: Stop) -> None:

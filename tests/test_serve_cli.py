@@ -176,14 +176,14 @@ print([m for m in ("pydantic", "httpx", "openai", "torch", "vllm", "openai_harmo
 
 RUN = """
 import sys
-from serve import cli, command
+from serve import cli, command, jobs
 
 def stand_in(found, options):
     folder = str(found.checkpoint.folder)
     built = command.build(found.checkpoint, options, device="cpu", kv_bytes=1, cores=1)
     return built._replace(argv=[sys.executable, {standin!r}, folder])
 
-cli._command = stand_in
+jobs.engine = stand_in
 cli.main()
 """
 

@@ -200,3 +200,14 @@ def test_a_line_without_an_end_is_not_held_on_to():
     for piece in chat_events(thought=["hm"]):
         heard.add(piece)
     assert heard.verdict() == GOOD
+
+
+@pytest.mark.parametrize("said", ["", "x <|end|>"])
+def test_a_stop_that_the_engine_does_not_tell_is_no_lost_format(said):
+    body = json.dumps(
+        {"choices": [{"index": 0, "finish_reason": "stop", "message": {"reasoning": "hm", "content": said}}]}
+    ).encode()
+    for stopped, kind in (False, "unanswered"), (True, None):
+        heard = Heard("chat", stopped=stopped)
+        heard.whole(body)
+        assert heard.verdict().kind == ("markers" if said else kind)

@@ -28,8 +28,9 @@ def made(tmp_path, monkeypatch):
         monkeypatch.setattr(jobs, "detect", lambda: now)
         found = preflight.check(folder, OPTIONS, before)
         found.require()
-        remake = jobs.remake(found, OPTIONS, **{"key": "k", "log": None, "ready_timeout": 9.0, **given})
-        return found.figures["need_bytes"], remake
+        more = {"key": "k", "log": None, "ready_timeout": 9.0, **given}
+        serving = jobs.job(found, OPTIONS, **more)
+        return serving.need, lambda asked: jobs.remake(OPTIONS, **more)(asked, serving)
 
     return folder, make
 
@@ -38,8 +39,18 @@ def test_what_there_is_room_for_goes_beside(made, tmp_path):
     folder, make = made
     plan = make(CPU, CPU)[1](folder)
     assert plan.beside
-    assert (plan.job.key, plan.job.ready_timeout, plan.job.log) == ("k", 9.0, tmp_path / "serve-one-0.log")
-    assert make(CPU, CPU, log=tmp_path / "all.log")[1](folder).job.log == tmp_path / "all.log"
+    assert (plan.job.key, plan.job.ready_timeout, plan.job.log) == (
+        "k",
+        9.0,
+        tmp_path / f"serve-one-0-{plan.job.checkpoint.digest[:8]}.log",
+    )
+    other = fill(tmp_path / "two")
+    finish(other)
+    assert make(CPU, CPU)[1](other).job.log == tmp_path / "serve-two-0.log"
+    plan.job.proof()
+    finish(folder, prompt_date="2026-02-02")
+    with pytest.raises(UserError, match="holds another checkpoint than the one"):
+        plan.job.proof()
 
 
 def test_without_room_for_both_one_follows_the_other(made):
@@ -63,7 +74,7 @@ def test_what_would_not_fit_alone_either_is_refused(made):
 def test_other_faults_are_refused_before_anything_is_loaded(made, tmp_path):
     folder, make = made
     remake = make(CPU, CPU)[1]
-    with pytest.raises(UserError, match="manifest"):
+    with pytest.raises(UserError, match="holds no finished checkpoint"):
         remake(tmp_path)
     (folder / "more.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="is not served: "):

@@ -95,9 +95,14 @@ import asyncio, contextlib
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 from vllm.entrypoints.launchers.api_server import entry
-from serve import launcher
+from serve import entrance, launcher
 
 app = FastAPI()
+
+@app.get("/open")
+async def opened():
+    for each in entrance.here():
+        await each.open()
 
 @app.get("/stream")
 async def stream():
@@ -136,8 +141,10 @@ def test_a_stream_that_never_ends_does_not_keep_the_engine(tmp_path):
         engine = subprocess.Popen(argv, env=env, stdout=log, stderr=log, pass_fds=sockets)
     try:
         with httpx.Client(verify=False, trust_env=False, timeout=60) as client, ExitStack() as streams:
-            for each in (public, private):
-                url = f"http://127.0.0.1:{each.getsockname()[1]}/stream"  # the kernel holds it until the engine is up
+            for each in (private, public):
+                if each is public:  # as the door does, for everybody
+                    client.get(f"http://127.0.0.1:{private.getsockname()[1]}/open")
+                url = f"http://127.0.0.1:{each.getsockname()[1]}/stream"
                 answer = streams.enter_context(client.stream("GET", url))
                 assert next(answer.iter_text()), (tmp_path / "log").read_text()[-3000:]
             engine.send_signal(signal.SIGINT)  # as the door ends it, after its drain

@@ -162,6 +162,32 @@ def test_whose_answer_is_not_whole_at_the_end_of_the_drain_is_told(monkeypatch, 
     assert last["body"].startswith(named + b"data: ") == bool(sent)
 
 
+def test_an_upload_is_under_way_until_it_is_answered(monkeypatch):
+    """A stop leaves it the drain's time, and tells its client when that is over."""
+    monkeypatch.setattr(os, "kill", lambda *_: None)  # how the door ends the engine
+    messages, begun = [], asyncio.Event()
+
+    async def send(message):
+        messages.append(message)
+
+    async def receive():
+        begun.set()
+        await asyncio.sleep(600)
+
+    async def ask():
+        door = opened(key="", engine=None)
+        scope = {"type": "http", "method": "POST", "path": "/v1/responses", "headers": []}
+        task = asyncio.create_task(door(scope, receive, send))
+        await begun.wait()
+        assert door.under_way.tasks == {task}
+        door._stop(0)
+        await asyncio.gather(task, door.under_way.ending)
+
+    asyncio.run(ask())
+    assert messages[0]["status"] == 503
+    assert json.loads(messages[1]["body"])["error"]["code"] == "shutting_down"
+
+
 def test_a_client_that_goes_away_is_no_stop():
     """The server cancels its request; nobody is told anything."""
 

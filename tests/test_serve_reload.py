@@ -44,7 +44,8 @@ class Reloaded(supervised.Served):
         super().__init__(self.first, acts)
         self.beside, self.told, self.remake = beside, [], self.plan
 
-    def plan(self, folder):
+    def plan(self, folder, serving):
+        assert serving.port == self.first.port
         if folder != self.second.checkpoint.folder:
             raise UserError(f"{folder} is not served", why="it holds no checkpoint", fix="tune export")
         return Plan(self.second, self.beside)

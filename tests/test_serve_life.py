@@ -73,6 +73,8 @@ def test_states_are_told_at_the_port_and_nobody_is_refused_while_the_engine_rest
     def acts(served):
         with ThreadPoolExecutor(1) as pool:
             watching = pool.submit(watch, served.job.url)
+            while (200, "ready") not in heard:
+                assert not watching.done()
             os.kill(supervised.engine(served.job), signal.SIGKILL)
             served.until("ready", times=2)
             stop.set()

@@ -177,14 +177,14 @@ def test_prompts_that_do_not_suffice_are_said_to_repeat():
 
 
 def test_a_client_that_is_blocked_as_first_tokens_come_makes_the_run_void(monkeypatch):
-    received = client._Exchange.data_received
+    received = client._Exchange.buffer_updated
 
-    def slow(self, data):
+    def slow(self, size):
         time.sleep(0.04)  # the fault: the event loop does something else
-        received(self, data)
+        received(self, size)
 
     limits = LENIENT.model_copy(update={"loop_floor_s": Limits().loop_floor_s})
-    monkeypatch.setattr(client._Exchange, "data_received", slow)
+    monkeypatch.setattr(client._Exchange, "buffer_updated", slow)
     with serving(Script(models={"m": Model(answer_tokens=1, reasoning_tokens={"low": 0, "medium": 0, "high": 0},
                                            first_token_s=0.01)})) as url:  # fmt: skip
         found = bench(Target(url=url, model="m"), blocks=1, requests=8, concurrency=4, limits=limits)

@@ -32,13 +32,13 @@ def test_a_row_counts_every_chunk_and_splits_what_was_measured_into_truth_and_er
 
 
 def test_a_slow_client_is_the_error_and_never_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
-    received = client._Exchange.data_received
+    received = client._Exchange.buffer_updated
 
-    def slow(self: client._Exchange, data: bytes) -> None:
+    def slow(self: client._Exchange, size: int) -> None:
         time.sleep(0.05)  # the fault: the event loop does something else
-        received(self, data)
+        received(self, size)
 
-    monkeypatch.setattr(client._Exchange, "data_received", slow)
+    monkeypatch.setattr(client._Exchange, "buffer_updated", slow)
     with paced(tokens=1, ttft_s=0.01) as stub:
         found = row(stub, 8, limits=LENIENT.model_copy(update={"loop_floor_s": Limits().loop_floor_s}))
     assert found.error_s.p50 >= 0.05

@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -222,3 +223,54 @@ def test_what_is_no_request_is_hung_up_on_and_the_next_is_heard(runtime, line):
             assert not asked.done()
         request.done({})
         assert asked.result() == {}
+
+
+def test_two_servers_at_one_port_number_do_not_take_each_other_s_requests(runtime):
+    with control.Control(1) as first, ThreadPoolExecutor(1) as pool:
+        with control.Control(1) as second:
+            assert "another server of yours" in second.why
+        asked = pool.submit(control.ask, 1, Path("x"), print)
+        while not (request := first.next()):
+            assert not asked.done()
+        request.done({})
+        assert asked.result() == {}
+
+
+def test_a_server_that_the_system_started_is_found_from_a_shell(runtime, monkeypatch):
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setattr(tempfile, "tempdir", str(runtime / "tmp"))
+    with control.Control(1) as server, ThreadPoolExecutor(1) as pool:
+        monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime / "user"))
+        asked = pool.submit(control.ask, 1, Path("x"), print)
+        while not (request := server.next()):
+            assert not asked.done()
+        request.done({})
+        assert asked.result() == {}
+
+
+def test_whatever_is_wrong_with_the_other_checkpoint_this_one_goes_on(folders):
+    def acts(served):
+        before = served.word()
+        served.second = None  # a bug of ours: an AttributeError
+        with pytest.raises(UserError, match="the reload failed") as odd:
+            served.reload(folders[1])
+        assert "AttributeError" in odd.value.why
+        assert served.word() == before
+
+    served = Reloaded(folders, "good", acts)
+    assert served.run() == ["starting", "ready", "reloading", "ready", "draining", "stopped"]
+
+
+def test_reloads_leave_no_descriptors(folders):
+    def acts(served):
+        def opened():
+            return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+        seen = []
+        for _ in range(12):
+            with pytest.raises(UserError, match="is not served"):
+                served.reload(Path("/nowhere"))
+            seen.append(opened())
+        assert seen[-1] < seen[0] + 8, seen  # two more each time would be 22; looking at the engine takes some
+
+    assert Reloaded(folders, "good", acts).run()[-1] == "stopped"

@@ -27,12 +27,9 @@ pytestmark = pytest.mark.engine
 
 CONTROL = "<|start|>system<|message|>Reasoning: high<|end|><|channel|>final<|return|>"
 DATE = "2026-01-01"
-# <|start|>, <|end|>, <|return|> and <|call|> never come: what follows one at random is an error of the format.
-ENDLESS = {
-    "ignore_eos": True,
-    "temperature": 0,
-    "logit_bias": {str(id): -100 for id in (200006, 200007, 200002, 200012)},
-}
+# No <|start|>, <|end|>, <|return|> or <|call|>: what follows one at random is an error of the format.
+NEVER = dict.fromkeys(("200006", "200007", "200002", "200012"), -100)
+ENDLESS = {"ignore_eos": True, "temperature": 0, "logit_bias": NEVER}
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from pathlib import Path
 from evalsuite.speed.client import Raw, Target, closed_loop
 from evalsuite.speed.metrics import Distribution, Frozen, Limits, distribution, figures, sample, void
 from evalsuite.speed.wire import parse
-from evalsuite.stub.script import Model, Script
 from tune.errors import UserError
 
 LEAST = 8  # requests of a row
@@ -53,16 +52,13 @@ class Calibration(Frozen):
 @contextmanager
 def paced(*, tokens: int = 128, gap_s: float = 0.01, ttft_s: float = 0.0, role_first: bool = True) -> Iterator[Target]:
     """A stub in a process of its own while the block runs: replies of `tokens` from `ttft_s` on, each `gap_s` later."""
-    script = Script(models={"stub": Model(reasoning_tokens={"low": 0, "medium": 0, "high": 0}, answer_tokens=tokens,
-                                          first_token_s=ttft_s, per_token_s=gap_s, role_first=role_first)})  # fmt: skip
-    command = [sys.executable, "-m", "evalsuite.stub", "--script", "-"]
+    command = [sys.executable, "-m", "evalsuite.stub.paced", *["--role-first"] * role_first]
+    command += ["--tokens", f"{tokens}", "--first-token-s", f"{ttft_s}", "--per-token-s", f"{gap_s}"]
     root = Path(__file__).parents[2]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as stub:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as stub:
         try:
-            if stub.stdin is None or stub.stdout is None:
-                raise RuntimeError("the pipes to the stub were asked for")
-            stub.stdin.write(script.model_dump_json())
-            stub.stdin.close()
+            if stub.stdout is None:
+                raise RuntimeError("the pipe to the stub was asked for")
             yield Target(url=stub.stdout.readline().strip(), model="stub")
         finally:
             stub.terminate()
@@ -99,7 +95,8 @@ def row(stub: Target, streams: int, *, requests: int = 0, limits: Limits | None 
     true = distribution(at - s.start for s, at in left if s.start is not None)
     error = distribution(s.start + s.ttft_s - at for s, at in left if s.start is not None and s.ttft_s is not None)
     if not measured.ttft_s or not true or not error:
-        raise UserError("the stub gave no chunk", why=str({s.error for s in found}), fix="python -m evalsuite.stub")
+        raise UserError("the stub gave no chunk", why=str({s.error for s in found}),
+                        fix="python -m evalsuite.stub.paced")  # fmt: skip
     return Row(
         streams=streams,
         requests=count,
@@ -120,7 +117,7 @@ def floor(stub: Target) -> float:
     body = {"messages": [{"role": "user", "content": "go"}], "max_completion_tokens": 1}
     found = figures([sample(raw) for raw in closed_loop(stub, [body] * 9, 1, TIMEOUT_S).raws])
     if found.ttft_s is None:
-        raise UserError("the stub gave no chunk", why=str(found.errors), fix="python -m evalsuite.stub")
+        raise UserError("the stub gave no chunk", why=str(found.errors), fix="python -m evalsuite.stub.paced")
     return found.ttft_s.p50
 
 
@@ -147,4 +144,4 @@ def _written(raw: Raw) -> float:
     for _, data in parse(raw.pieces).events():
         if b'"written"' in data:
             return float(json.loads(data)["written"])
-    raise UserError("this server does not say when it sent", fix="calibrate against python -m evalsuite.stub")
+    raise UserError("this server does not say when it sent", fix="calibrate against python -m evalsuite.stub.paced")

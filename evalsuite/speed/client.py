@@ -1,30 +1,27 @@
 """Send requests at their deadlines and keep what comes back, with the time of every arrival. Parses nothing.
 
 In: a Target, request bodies, due times (open loop) or a concurrency (closed loop). Out: one Raw a request. One thread;
-a connection a request, opened before the deadline, and in a closed loop before the first is sent. A ticker beside the
-requests records how late the event loop woke up. Knows HTTP framing just enough to see the end of a response. No
-proxies. Times are seconds on the event loop's clock.
+a connection a request, opened before the deadline; in a closed loop one a stream, opened before the first request is
+sent and kept. A ticker beside the requests records how late the event loop woke up. No proxies. Times are seconds on
+the event loop's clock.
 """
 
 import asyncio
 import gc
 import json
-import ssl
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import cache
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from evalsuite.asking.endpoint import Address
+from evalsuite.speed.connection import Connection, connected
 from tune.errors import UserError
 
 LEAD_S = 1.0  # a connection is opened this long before its request is due
 TICK_S = 0.002  # a delay of the event loop of this length cannot be missed
-BUFFER = 2**16  # bytes that are read at once
-_LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
 class Target(BaseModel):
@@ -67,10 +64,14 @@ class Run(NamedTuple):
 
 
 class _Gate:
-    """Opens when `count` have come, or LEAD_S after it was made."""
+    """Opens when `count` have come, or LEAD_S after it was made; then lets one through at a time.
+
+    Between two of them the event loop reads what has arrived: hundreds of requests sent in one go would be as long
+    without looking.
+    """
 
     def __init__(self, count: int) -> None:
-        self.left, self.opened = count, asyncio.Event()
+        self.left, self.opened, self.turn = count, asyncio.Event(), asyncio.Lock()
         asyncio.get_running_loop().call_later(LEAD_S, self.opened.set)
 
     async def wait(self) -> None:
@@ -78,38 +79,11 @@ class _Gate:
         if self.left <= 0:
             self.opened.set()
         await self.opened.wait()
+        async with self.turn:
+            await asyncio.sleep(0)
 
 
-class _Exchange(asyncio.BufferedProtocol):
-    """Stamps what arrives; done when the last chunk or the end of the connection was seen.
-
-    It brings its own buffer: asyncio's plain protocol takes 256 KiB from the system anew for every piece.
-    """
-
-    def __init__(self) -> None:
-        loop = asyncio.get_running_loop()
-        self.clock = loop.time
-        self.buffer = memoryview(bytearray(BUFFER))
-        self.pieces: list[tuple[float, bytes]] = []
-        self.done: asyncio.Future[None] = loop.create_future()
-        self.tail = b""
-
-    def get_buffer(self, _hint: int) -> memoryview:
-        return self.buffer
-
-    def buffer_updated(self, size: int) -> None:
-        data = bytes(self.buffer[:size])
-        self.pieces.append((self.clock(), data))
-        self.tail = (self.tail + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
-        if self.tail == _LAST_CHUNK and not self.done.done():
-            self.done.set_result(None)
-
-    def connection_lost(self, _exc: Exception | None) -> None:
-        if not self.done.done():
-            self.done.set_result(None)
-
-
-def request(target: Target, body: Mapping[str, Any]) -> bytes:
+def request(target: Target, body: Mapping[str, Any], *, close: bool = False) -> bytes:
     """The bytes of one streamed chat completion; `body` holds messages and whatever else the endpoint takes."""
     parts = urlsplit(target.url)
     usage = {"stream_options": {"include_usage": True}} if target.usage else {}
@@ -121,7 +95,7 @@ def request(target: Target, body: Mapping[str, Any]) -> bytes:
         "Content-Type: application/json",
         "Accept: text/event-stream",
         f"Content-Length: {len(data)}",
-        "Connection: close",
+        *["Connection: close"] * close,
         *([f"Authorization: Bearer {key}"] if key else []),
     ]
     if any("\r" in line or "\n" in line for line in lines):
@@ -136,9 +110,9 @@ def open_loop(target: Target, bodies: Sequence[Mapping[str, Any]], offsets: Sequ
         start = asyncio.get_running_loop().time() + LEAD_S
         dues = [start + offset for offset in offsets]
         jobs = [_one(target, packet, due, timeout_s) for packet, due in zip(packets, dues, strict=True)]
-        return list(await asyncio.gather(*jobs))
+        return [raw for raw, _ in await asyncio.gather(*jobs)]
 
-    return _timed(all_of_them, [request(target, body) for body in bodies], LEAD_S)
+    return _timed(all_of_them, [request(target, body, close=True) for body in bodies], LEAD_S)
 
 
 def closed_loop(target: Target, bodies: Sequence[Mapping[str, Any]], concurrency: int, timeout_s: float) -> Run:
@@ -154,18 +128,16 @@ def closed_loop(target: Target, bodies: Sequence[Mapping[str, Any]], concurrency
         gate = _Gate(workers)
 
         async def worker() -> None:
+            kept: Connection | None = None
             for index, packet in waiting:
-                raws[index] = await _one(target, packet, None, timeout_s, gate if index < workers else None)
+                raws[index], kept = await _one(target, packet, None, timeout_s, gate, kept)
+            if kept:
+                kept.transport.abort()
 
         await asyncio.gather(*(worker() for _ in range(workers)))
         return raws
 
     return _timed(all_of_them, [request(target, body) for body in bodies], 0.0)
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()
 
 
 def _timed(work: Callable[[list[bytes]], Coroutine[Any, Any, list[Raw]]], packets: list[bytes], lead_s: float) -> Run:
@@ -200,36 +172,36 @@ async def _tick(ticks: list[Tick]) -> None:
             ticks.append(Tick(due, max(due, clock())))
 
 
-async def _one(target: Target, packet: bytes, due: float | None, timeout_s: float, gate: _Gate | None = None) -> Raw:
-    """One request: connect ahead, wait for the deadline or the gate, send, collect until the end or the time-out."""
+async def _one(
+    target: Target, packet: bytes, due: float | None, timeout_s: float, gate: _Gate | None = None,
+    kept: Connection | None = None,
+) -> tuple[Raw, Connection | None]:  # fmt: skip
+    """One request: connect ahead, wait for the deadline or the gate, send, collect until the end or the time-out.
+
+    Beside it the connection, where it may be `kept` for the next. One that was kept, and that the server has closed
+    meanwhile without a word, is replaced.
+    """
     loop = asyncio.get_running_loop()
-    parts = urlsplit(target.url)
-    host, secure = parts.hostname or "", _tls() if parts.scheme == "https" else None
-    port = parts.port or (443 if secure else 80)
     if due is not None:
         await asyncio.sleep(due - LEAD_S - loop.time())
     end = (loop.time() if due is None else due) + timeout_s
-    found: tuple[asyncio.Transport, _Exchange] | str
-    try:
-        async with asyncio.timeout_at(end):
-            found = await loop.create_connection(_Exchange, host, port, ssl=secure)
-    except OSError as e:  # a time-out is one too
-        found = f"connect: {e.strerror or type(e).__name__}"
+    connection = kept if kept and kept.again else await connected(target.url, end)
     if gate:
         await gate.wait()
-    if isinstance(found, str):
-        return Raw(due, None, (), found)
-    transport, exchange = found
+    if isinstance(connection, str):
+        return Raw(due, None, (), connection), None
+    failure = ""
     try:
         if due is not None:
             await asyncio.sleep(due - loop.time())
-        sent = loop.time()
-        transport.write(packet)
+        sent = connection.send(packet)
         async with asyncio.timeout_at(end if due is not None else sent + timeout_s):
-            await exchange.done
-        failure = ""
+            await connection.done
     except TimeoutError:
         failure = "timeout"
     finally:
-        transport.abort()
-    return Raw(due, sent, tuple(exchange.pieces), failure)
+        if not connection.again:
+            connection.transport.abort()
+    if connection is kept and not connection.pieces and not failure:
+        return await _one(target, packet, due, timeout_s)
+    return Raw(due, sent, tuple(connection.pieces), failure), connection if connection.again else None

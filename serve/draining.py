@@ -17,6 +17,11 @@ QUIET = 11.0  # seconds: a head may take 10, and a connection on which nothing i
 LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
 
 
+def lingers() -> float:
+    """Seconds that a door which is left waits for a client that is connected and asks nothing."""
+    return max(QUIET, float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE") or 0) + 1)
+
+
 class UnderWay:
     """What is being answered. Its end is one for good: `stop` may only be hurried by another."""
 
@@ -55,7 +60,7 @@ class UnderWay:
     async def _leave(self, connections: Callable[[], int]) -> None:
         clock = asyncio.get_running_loop().time
         began = busy = clock()
-        kept = max(QUIET, float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE") or 0) + 1)
+        kept = lingers()
         while clock() < began + QUIET or (connections() and clock() < busy + kept):
             await asyncio.sleep(0.05)
             busy = clock() if self.tasks else busy

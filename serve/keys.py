@@ -22,9 +22,9 @@ import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serve.effort import Budgets, EffortPolicy
 from tune.errors import UserError
@@ -34,9 +34,10 @@ LOG = logging.getLogger(__name__)
 SETTLED = 1.0  # seconds that a file has not been written to before it is read: an editor may be half through
 LARGEST = 2**20  # bytes of such a file
 NOTHING = hashlib.sha256(b"").hexdigest()  # what a request without a key would show
+OWN = "env"  # the server's own key, in metrics and the log
 REMAKE = "serve keys new NAME prints the lines of a key"
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 
 
 class Key(BaseModel):
@@ -44,13 +45,20 @@ class Key(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    name: Name
+    name: str = Field(pattern=f"^{NAME}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     default_effort: Effort | None = None
     max_effort: Effort | None = None
     thinking_tokens: Budgets = {}
     requests_per_minute: int = Field(default=0, ge=0)  # 0: as many as come
     max_concurrent: int = Field(default=0, ge=0)  # under way at once; 0: as many as the server takes
+
+    @field_validator("name")
+    @classmethod
+    def _not_the_server_s(cls, name: str) -> str:
+        if name == OWN:
+            raise ValueError(f"{OWN} is what metrics and the log call the key of --api-key-env")
+        return name
 
 
 class _File(BaseModel):
@@ -146,8 +154,9 @@ def read(path: Path, policy: EffortPolicy) -> tuple[Held, ...]:
 
 def new(name: str) -> tuple[str, str]:
     """A fresh key, and the lines of keys.toml that let it in. Raises UserError for what is no name."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", name):
-        raise UserError(f"{name[:80]!r} is no name for a key", why="letters, digits, dot, dash and underscore", fix="")
+    if not re.fullmatch(NAME, name) or name == OWN:
+        why = f"letters, digits, dot, dash and underscore, but not {OWN}, as the key of --api-key-env is called"
+        raise UserError(f"{name[:80]!r} is no name for a key", why=why, fix="serve keys new NAME")
     key = f"sk-{secrets.token_urlsafe(32)}"
     return key, f'[[key]]\nname = "{name}"\nsha256 = "{hashlib.sha256(key.encode()).hexdigest()}"\n'
 

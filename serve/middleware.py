@@ -22,7 +22,7 @@ from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
 from serve.format_alarm import listening
 from serve.heard import Heard
-from serve.keys import Keys
+from serve.keys import OWN, Keys
 from serve.rates import SOON, Rates, Slot
 from serve.record import Record
 
@@ -80,7 +80,7 @@ class Door:
             sagemaker=self.settings.sagemaker,
         )
         self.under_way, self.rates = UnderWay(), Rates(self.settings.max_concurrent)
-        self.counts, self.own = counts.counts(), "env" if key else ""  # what the server's own key is called in them
+        self.counts, self.own = counts.counts(), OWN if key else ""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -16,7 +16,6 @@ from typing import Protocol
 from serve.pulse import Used
 
 EXIT_GRACE = 4.0  # seconds past the drain before the group is killed
-LEAVING = 3600.0  # seconds that a replaced engine's requests may still take
 TOLD = 2.0  # seconds that a hung engine's server gets to tell its clients
 GONE = 5  # seconds that killed processes get to be gone
 SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.|torch_|nccl-)\S+")  # noqa: S108 - what Python, torch and NCCL make there
@@ -82,15 +81,6 @@ def stop(engine: Engine, *, drain: float, urgent: Rung, drained: Callable[[], No
         drained()
         ended(engine, EXIT_GRACE, unless=urgent)
     kill(engine)
-
-
-def retire(engine: Engine, *, drain: float, over: Rung, urgent: Rung) -> None:
-    """Let an engine that another has replaced answer what it has under way, then end it. `over` shortens that to the
-    drain."""
-    if engine.poll() is None:
-        engine.send_signal(signal.SIGHUP)
-        ended(engine, LEAVING, unless=over)
-    stop(engine, drain=drain, urgent=urgent, drained=lambda: None)
 
 
 def cut(engine: Engine, *, urgent: Rung) -> None:

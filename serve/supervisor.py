@@ -14,6 +14,7 @@ from serve.control import Control, Request
 from serve.last_words import Failure, explain
 from serve.probe import NoAnswer
 from serve.reloading import Change, Remake
+from serve.retiring import retire
 from serve.starting import Job, Report, Start
 from serve.states import Event, Life, State
 from serve.tls import Certificate
@@ -214,7 +215,7 @@ class _Server:
         job, old = self.job, self.start
         self.job, self.start, self.next = change.plan.job, start, None
         self.retiring = [each for each in self.retiring if not each.over]
-        self.retiring.append(Aside(lambda: _retire(job, old, self.stop)))
+        self.retiring.append(Aside(lambda: retire(job, old, self.stop)))
         self.life.on(Event.TAKEN, f"by {self.job.checkpoint.folder}")
         _served(change.request, self.job)
 
@@ -239,11 +240,6 @@ def _served(request: Request, job: Job) -> None:
 def _odd(error: Exception) -> UserError:
     why = f"{type(error).__name__}: {error}"
     return UserError("the reload failed", why=why, fix="serve preflight FOLDER says more; if not, please report it")
-
-
-def _retire(job: Job, start: Start, stop: Stop) -> None:
-    processes.retire(start.engine, drain=job.drain, over=stop, urgent=stop.urgent)
-    start.channel.close()
 
 
 def _heals(failure: UserError, *, ever: bool = False) -> bool:

@@ -5,6 +5,8 @@ import json
 import logging
 import socket
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
 import uvicorn
@@ -224,6 +226,27 @@ def test_a_body_that_stops_on_the_wire_gets_its_answer_and_leaves_its_place(monk
         assert told.startswith(b"HTTP/1.1 408 ")
         assert json.loads(told.rpartition(b"\r\n")[2])["error"]["code"] == "request_timeout"
         assert say(port, request(more=b"connection: close\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_came_while_the_process_was_busy_has_come_in_time(monkeypatch):
+    monkeypatch.setattr("serve.asgi.SILENT", 1)
+    busy = threading.Event()
+
+    async def engine(scope, receive, send):
+        if scope["path"] != CHAT:
+            busy.set()
+            time.sleep(1.5)
+        await echo(scope, receive, send)
+
+    with listening_at(opened(engine=engine, raw_completions=True)) as port, ThreadPoolExecutor(1) as pool:
+        whole = request(b'{"messages": [{"role": "user", "content": "x"}]}', more=b"connection: close\r\n")
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            client.sendall(whole[:-5])
+            other = pool.submit(say, port, request(path="/v1/completions", more=b"connection: close\r\n"))
+            assert busy.wait(60)
+            client.sendall(whole[-5:])
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+        assert other.result().startswith(b"HTTP/1.1 200 ")
 
 
 PART = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-a: "

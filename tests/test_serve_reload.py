@@ -5,6 +5,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import httpx
 import pytest
 import supervised
 
-from serve import control, supervisor
+from serve import control, draining, supervisor
 from serve.reloading import Plan
 from tune.errors import UserError
 
@@ -258,6 +259,27 @@ def test_whatever_is_wrong_with_the_other_checkpoint_this_one_goes_on(folders):
         assert served.word() == before
 
     served = Reloaded(folders, "good", acts)
+    assert served.run() == ["starting", "ready", "reloading", "ready", "draining", "stopped"]
+
+
+def test_an_engine_that_hangs_once_it_is_replaced_is_ended(folders, monkeypatch):
+    monkeypatch.setattr(draining, "QUIET", 0.2)
+
+    def acts(served):
+        begun = threading.Semaphore(0)
+        with ThreadPoolExecutor(1) as pool:
+            stream = pool.submit(supervised.events, served.first.url, begun)
+            assert begun.acquire(timeout=60)
+            old = supervised.engine(served.first)
+            served.reload()
+            os.kill(old, signal.SIGSTOP)
+            assert isinstance(stream.exception(60), httpx.TransportError)
+            assert served.word()
+        deadline = time.monotonic() + 60
+        while supervised.left(folders[0]):
+            assert time.monotonic() < deadline
+
+    served = Reloaded(folders, "good", acts, hang_after=5)
     assert served.run() == ["starting", "ready", "reloading", "ready", "draining", "stopped"]
 
 

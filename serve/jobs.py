@@ -11,6 +11,7 @@ from serve.machine import detect
 from serve.preflight import Preflight
 from serve.reloading import Plan, Remake
 from serve.starting import Job
+from serve.warming import waves
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
@@ -36,6 +37,7 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         tls=options.tls,
         proof=lambda: _prove(found.checkpoint),
         need=found.figures["need_bytes"],
+        waves=waves(options.max_model_len) if found.machine.device == "cuda" else (),
     )
 
 

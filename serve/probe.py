@@ -110,7 +110,7 @@ def served_prompt(http: "httpx.Client", model: str, messages: Sequence[Message],
     body: dict[str, Any] = {"model": model, "messages": turns, "max_tokens": 1}
     if effort:
         body["reasoning_effort"] = effort
-    ids: list[int] = _post(http, "/v1/chat/completions/render", body)["token_ids"]
+    ids: list[int] = post(http, "/v1/chat/completions/render", body)["token_ids"]
     return ids
 
 
@@ -142,7 +142,7 @@ def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPol
             continue
         answered.add(word and applied)
         body: dict[str, Any] = {"model": model, "messages": [{"role": "user", "content": "2+2?"}], "max_tokens": 2}
-        answer = _post(http, "/v1/chat/completions", {**body, "reasoning_effort": word} if word else body)
+        answer = post(http, "/v1/chat/completions", {**body, "reasoning_effort": word} if word else body)
         if not answer["usage"]["completion_tokens"]:
             raise UserError(f"the engine produced no token {at_effort}", fix="read the engine's log")
 
@@ -150,7 +150,7 @@ def check_prompts(http: "httpx.Client", model: str, date: str, policy: EffortPol
 def prompt_logprobs(http: "httpx.Client", model: str, ids: Sequence[int]) -> list[float]:
     """The engine's log-probability of every id but the first. Needs open raw completions, or the secret."""
     body = {"model": model, "prompt": list(ids), "max_tokens": 1, "temperature": 0, "prompt_logprobs": 0}
-    told = _post(http, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
+    told = post(http, "/v1/completions", body)["choices"][0]["prompt_logprobs"]
     return [entry[str(i)]["logprob"] for i, entry in zip(ids[1:], told[1:], strict=True)]
 
 
@@ -179,7 +179,7 @@ def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) ->
 
 def open_door(http: "httpx.Client") -> None:
     """Let everyone in. Only a client with the secret of the start can."""
-    _post(http, OPENING, {})
+    post(http, OPENING, {})
 
 
 def _status(http: "httpx.Client", model: str, effort: str) -> int:
@@ -197,7 +197,8 @@ def _send(http: "httpx.Client", path: str, body: dict[str, Any]) -> "httpx.Respo
         raise NoAnswer(f"POST {path} failed", why=str(e) or type(e).__name__, fix="read the engine's log") from None
 
 
-def _post(http: "httpx.Client", path: str, body: dict[str, Any]) -> Any:
+def post(http: "httpx.Client", path: str, body: dict[str, Any]) -> Any:
+    """The JSON of a 200. Raises NoAnswer where the server broke off or broke down, UserError for another status."""
     answer = _send(http, path, body)
     if answer.status_code != 200:
         kind = NoAnswer if answer.status_code >= 500 else UserError

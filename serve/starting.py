@@ -19,6 +19,7 @@ from serve.effort import EffortPolicy
 from serve.last_words import Failure, Words, explain
 from serve.middleware import SECRET, START
 from serve.tls import Pair
+from serve.warming import Wave, warm
 from tune.checkpoint import Canary, Checkpoint
 from tune.errors import UserError, reason
 
@@ -56,6 +57,7 @@ class Job(NamedTuple):
     hang_after: float = 25  # seconds without a step; 0: however long
     tls: Pair | None = None  # plain HTTP without
     need: int = 0  # bytes of memory that it is counted to take
+    waves: tuple[Wave, ...] = ()  # what it is asked before anyone is let in
 
     @property
     def url(self) -> str:
@@ -149,6 +151,7 @@ def _prove(job: Job, start: Start, canary: Canary, going: Callable[[], bool]) ->
             raise Failure("the engine did not become ready", why=why, fix=fix, heals=True)
         probe.check_prompts(http, job.model, date, job.policy)
         probe.check_canary(http, job.model, date, canary)
+        warm(http, job.model, job.waves)
 
 
 def _open(job: Job, start: Start) -> None:

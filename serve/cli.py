@@ -5,12 +5,12 @@ import shlex
 import shutil
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from serve.options import engine_options
 from tune import errors
 from tune.errors import Group, UserError
 
@@ -18,63 +18,11 @@ if TYPE_CHECKING:
     from serve.command import Options
     from serve.preflight import Preflight
 
-EFFORT = click.Choice(["low", "medium", "high"])  # tune.harmony.EFFORTS, without its import time
-
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Checkpoint in, OpenAI-compatible URL out."""
-
-
-def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[str, int] | None:
-    """`low=512,high=8192` as a table."""
-    try:
-        pairs = [part.split("=") for part in text.split(",")] if text else []
-        return {effort.strip(): int(tokens) for effort, tokens in pairs} if text is not None else None
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
-
-
-def engine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that decide the engine's command line, shared by run, preflight and command."""
-    folder = click.Path(path_type=Path)
-    for decorate in (
-        click.argument("extra", nargs=-1, type=click.UNPROCESSED),
-        click.argument("folder", type=folder),
-        click.option("--recipe", type=folder, help="Its [serve] gives defaults.  [default: ./recipe.toml, if any]"),
-        click.option("--raw-completions/--no-raw-completions", default=None,
-                     help="Open /v1/completions, where no effort is applied.  [default: closed]"),
-        click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
-        click.option("--max-concurrent", type=int,
-                     help="Requests under way at once, others get 503; 0: no limit.  [default: 0]"),
-        click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
-        click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
-        click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
-        click.option("--reasoning-content/--no-reasoning-content", default=None,
-                     help="Chat answers carry `reasoning` as `reasoning_content` too.  [default: when a client asks]"),
-        click.option("--strict-format/--no-strict-format", default=None,
-                     help="An answer off the harmony format is an error.  [default: it is counted and logged]"),
-        click.option("--thinking-tokens", callback=_budgets, metavar="low=N,high=N",
-                     help="At most so many tokens of reasoning at an effort.  [default: no budget]"),
-        click.option("--spelling", type=click.Choice(["strict", "map"]),
-                     help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
-                          "  [default: map]"),
-        click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
-        click.option("--default-effort", type=EFFORT,
-                     help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
-        click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
-        click.option("--tls-key", type=click.Path(), help="Its private key, unencrypted PEM."),
-        click.option("--tls-cert", type=click.Path(),
-                     help="Certificate with its chain, PEM: https. Read again when it changes."),
-        click.option("--keys", type=click.Path(), help="File of API keys, read again when it changes: serve keys new."),
-        click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
-        click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
-        click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."),
-        click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one."),
-    ):  # fmt: skip
-        command = decorate(command)
-    return command
 
 
 @main.command()

@@ -88,3 +88,14 @@ class Change:
             processes.kill(self.start.engine)
             self.start.channel.close()
             self.start = None
+
+
+def served(request: Request, job: Job) -> None:
+    """Tell who asked where and what is served now."""
+    request.done({"url": f"{job.url}/v1", "model": job.model, "digest": job.checkpoint.digest})
+
+
+def odd(error: Exception) -> UserError:
+    """A bug met on the way, as the reload's failure: the server goes on."""
+    why = f"{type(error).__name__}: {error}"
+    return UserError("the reload failed", why=why, fix="serve preflight FOLDER says more; if not, please report it")

@@ -13,7 +13,7 @@ from serve.bell import Stop, stop_signals
 from serve.control import Control, Request
 from serve.last_words import Failure, explain
 from serve.probe import NoAnswer
-from serve.reloading import Change, Remake
+from serve.reloading import Change, Remake, odd, served
 from serve.retiring import retire
 from serve.starting import Job, Report, Start
 from serve.states import Event, Life, State
@@ -142,7 +142,7 @@ class _Server:
             if on_ready:
                 on_ready()
             if self.before:
-                _served(self.before[1], self.job)
+                served(self.before[1], self.job)
                 self.before = None
             failure = self._watch()
             while self.next and self.next.start:
@@ -184,7 +184,7 @@ class _Server:
             if not self.change.ready():
                 return False
         except Exception as e:  # noqa: BLE001 - whatever is wrong with another checkpoint, this one goes on
-            e = e if isinstance(e, UserError) else _odd(e)
+            e = e if isinstance(e, UserError) else odd(e)
             self.life.on(Event.KEPT, f"{e.what}: {e.why}" if e.why else e.what)
             self.change.request.failed(e)
             self.change = None
@@ -217,7 +217,7 @@ class _Server:
         self.retiring = [each for each in self.retiring if not each.over]
         self.retiring.append(Aside(lambda: retire(job, old, self.stop)))
         self.life.on(Event.TAKEN, f"by {self.job.checkpoint.folder}")
-        _served(change.request, self.job)
+        served(change.request, self.job)
 
     def _swap(self, change: Change) -> None:
         """Another job at the next start; this one again, should that fail."""
@@ -231,15 +231,6 @@ class _Server:
         self.life.on(Event.ENDED, f"back to {job.checkpoint.folder}, since {failure.what}: {failure.why}")
         request.failed(failure)
         self.job, self.before = job, None
-
-
-def _served(request: Request, job: Job) -> None:
-    request.done({"url": f"{job.url}/v1", "model": job.model, "digest": job.checkpoint.digest})
-
-
-def _odd(error: Exception) -> UserError:
-    why = f"{type(error).__name__}: {error}"
-    return UserError("the reload failed", why=why, fix="serve preflight FOLDER says more; if not, please report it")
 
 
 def _heals(failure: UserError, *, ever: bool = False) -> bool:

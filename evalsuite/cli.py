@@ -17,7 +17,9 @@ from tune.errors import Group, UserError
 from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
+    from evalsuite.questions import Question
     from evalsuite.report import Report
+    from tune.evaluate import Evaluate
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,20 +42,42 @@ for command in (questions, bench, calibrate, judge, advise, noise):
 def plan(path: Path, as_json: bool) -> None:
     """Say what `compare` will take and can show: requests, tokens, and how often two equal models would pass.
 
-    Nothing is asked, and no questions have to be there: those of a questions_file that is there are counted.
+    Nothing is asked, and no questions have to be there: those of a questions_file, or of a set made by this recipe, are
+    counted where they are.
     """
     from evalsuite import plan as planning
+    from evalsuite import report
     from evalsuite.own import take
     from evalsuite.own.check import DATASET
+    from evalsuite.questions import NONE_HELD_OUT
 
     recipe = read_recipe(path)
     named = recipe.evaluate.questions_file
     own = recipe.folder / named if named else None
-    made = planning.plan(recipe.evaluate, take.asked(recipe.evaluate, own) if own and own.exists() else None)
+    there = None if own else _frozen(recipe.work / report.QUESTIONS, recipe.evaluate)
+    if not (own or (any(q.split == "held-out" for q in there) if there else recipe.evaluate.modules)):
+        raise UserError("no question is held out", why="without one no report is a PASS", fix=NONE_HELD_OUT)
+    taken = take.asked(recipe.evaluate, own) if own and own.exists() else None
+    made = planning.plan(recipe.evaluate, taken, there)
     dataset = recipe.work / DATASET
     if recipe.evaluate.limits.contamination is not None and not (dataset / f"{DATASET}.json").is_file():
         note(f"warning: [evaluate.limits] contamination looks into {dataset}, which is not there: tune dataset")
     tell(made.model_dump_json(indent=1) if as_json else planning.words(made))
+
+
+def _frozen(path: Path, settings: "Evaluate") -> "tuple[Question, ...] | None":
+    """The questions that these settings have made; None where there are none, or those are of others."""
+    from evalsuite import questions as question_sets
+
+    if not path.exists():
+        return None
+    try:
+        found = question_sets.read(path)
+        settings.require_questions(path, found.made)
+    except UserError as e:
+        note(f"note: {e.what}, so this is what the recipe would make: {e.fix}")
+        return None
+    return found.questions
 
 
 @main.command()

@@ -17,7 +17,7 @@ from evalsuite.asking.stopping import Stopping
 from evalsuite.contamination import Trained, contamination
 from evalsuite.judging import policy
 from evalsuite.own.check import DATASET, training_texts
-from evalsuite.questions import QuestionSet
+from evalsuite.questions import NONE_HELD_OUT, QuestionSet
 from evalsuite.replies import answers, fitness, graders
 from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
 from evalsuite.replies.request import Sampling
@@ -71,6 +71,9 @@ def compare(
     before anything is asked, for questions whose answers are code where no sandbox shuts code in.
     """
     asked = _questions(settings, question_file, pages)
+    if not any(q.split == "held-out" for q in asked.questions):
+        why = "nothing could show that tuned is not worse: no report would be a PASS"
+        raise UserError(f"no question in {question_file} is held out", why=why, fix=NONE_HELD_OUT)
     trained = _trained(asked, settings, dataset)
     _beside(asked, out / report.QUESTIONS, question_file)
     early = settings.stop_early if stop_early is None else stop_early

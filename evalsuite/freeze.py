@@ -16,7 +16,7 @@ from evalsuite.packs.general import general
 from evalsuite.packs.tutorial import TUTORIAL, tutorial
 from evalsuite.pydocs.build import ClosedBook, closed_book
 from evalsuite.pydocs.written import written
-from evalsuite.questions import Question, QuestionSet
+from evalsuite.questions import NONE_HELD_OUT, Question, QuestionSet
 from tune import artefact
 from tune.data import page
 from tune.data.open_book import why_none
@@ -113,7 +113,7 @@ def _held_out(pages: list[Page] | None, wanted: Evaluate, report: Say) -> tuple[
     """
     none = ClosedBook(iter(()), {}, {})
     if not wanted.modules:
-        report("no held-out question: evaluate.modules names nothing that would be kept out of training")
+        report(f"no held-out question, and so no PASS: {NONE_HELD_OUT}")
         return [], none
     opened = list(open_book(pages, "held-out", wanted)) if pages else []
     if pages is not None and not opened:

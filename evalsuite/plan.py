@@ -1,6 +1,6 @@
 """What a comparison will take and can show, before anything is asked: [evaluate] in, requests, tokens and power out.
 
-Knows no endpoint and no set: of one's own questions it is given what was taken from the file.
+Knows no endpoint and no file: of questions that are there already it is given those.
 """
 
 from collections.abc import Iterator, Sequence
@@ -93,13 +93,19 @@ class _Asked(NamedTuple):
     modules: int
     taught_modules: int = 1
     each: float = 0.0  # questions about a module, where more of them would be about more modules
+    code: int = 0  # of the held-out ones, those whose answers are code
 
 
-def plan(asked: Evaluate, own: Sequence[Question] | None = None) -> Plan:
+def plan(asked: Evaluate, own: Sequence[Question] | None = None, made: Sequence[Question] | None = None) -> Plan:
     """Equal models are planned for: one that is worse should not pass, and one that is better passes more often.
-    `own`: the questions of questions_file and what is asked beside them."""
+    `own`: the questions of questions_file and what is asked beside them. `made`: those that were generated already."""
     policy, efforts = policies.of(asked), tuple(in_order(asked.efforts))
-    there = _generated(asked) if own is None else _own(asked, own)
+    if made is not None:
+        there = _found(made, 0)
+    elif own is not None:  # a file that has fewer held-out questions than the recipe wants is not finished
+        there = _found(own, asked.questions if "questions" in asked.model_fields_set else 1)
+    else:
+        there = _generated(asked)
     judged = there.held_out + there.taught + there.general
     each = 2 * (judged * asked.repeats + there.advice)  # both arms
     limits, gated = list(_limits(policy, efforts, there)), policy.limits
@@ -110,11 +116,11 @@ def plan(asked: Evaluate, own: Sequence[Question] | None = None) -> Plan:
     longer = f"reasoning: longer at the higher effort on {LONGER:.0%} of the questions"
     steered = any(limit.steering for limit in limits)
     return Plan(
-        questions=there.held_out - asked.code,
+        questions=there.held_out - there.code,
         taught=there.taught,
         general=there.general,
         advice=there.advice,
-        code=asked.code,
+        code=there.code,
         efforts=efforts,
         margin=asked.margin,
         alpha=asked.alpha,
@@ -183,15 +189,15 @@ def _generated(asked: Evaluate) -> _Asked:
     opened = {"closed": 0, "both": asked.questions // 2, "open": asked.questions}[asked.book]
     advice = len(TUTORIAL) if asked.tutorial else 0
     held_out = asked.questions + asked.code
-    return _Asked(held_out, asked.taught, asked.general, advice, opened, modules)
+    return _Asked(held_out, asked.taught, asked.general, advice, opened, modules, code=asked.code)
 
 
-def _own(asked: Evaluate, own: Sequence[Question]) -> _Asked:
-    """A file that has fewer held-out questions than the recipe wants is not finished."""
-    by_split = {split: [q for q in own if q.split == split] for split in ("held-out", "taught", "general", "advice")}
+def _found(questions: Sequence[Question], least: int) -> _Asked:
+    """What is there; of held-out ones `least` at least."""
+    splits = ("held-out", "taught", "general", "advice")
+    by_split = {split: [q for q in questions if q.split == split] for split in splits}
     held_out, taught, general, advice = by_split.values()
     opened = [q for q in held_out if q.kind.startswith(kinds.OPEN_BOOK)]
-    least = asked.questions if "questions" in asked.model_fields_set else 1
     return _Asked(
         max(len(held_out), least),
         len(taught),
@@ -201,6 +207,7 @@ def _own(asked: Evaluate, own: Sequence[Question]) -> _Asked:
         modules := len({q.module for q in held_out}) or 1,
         len({q.module for q in taught}) or 1,
         len(held_out) / modules,
+        sum(q.is_code for q in held_out),
     )
 
 

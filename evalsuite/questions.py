@@ -22,6 +22,7 @@ from tune.errors import UserError, reason
 from tune.terminal import one_line
 
 SCHEMA = 5
+NONE_HELD_OUT = "name what is kept out of training in [evaluate] modules of the recipe, then tune collect"
 
 Grader = Literal["exact", "literal", "choice", "yesno", "signature", "call", "fix", "doctest"]
 RUN: tuple[Grader, ...] = ("call", "fix", "doctest")  # by running the answer: these have a `code`
@@ -91,6 +92,11 @@ class Question(BaseModel):
     twin: str = Field(default="", exclude_if=lambda twin: not twin)  # id of the item it is a twin of
     points: tuple[Point, ...] = Field(default=(), exclude_if=lambda points: not points)
     code: Code | None = Field(default=None, exclude_if=lambda code: code is None)
+
+    @property
+    def is_code(self) -> bool:
+        """Whether its answer is code."""
+        return self.code is not None or self.kind == "code-signature"
 
     @model_validator(mode="after")
     def _one_of_them(self) -> Self:

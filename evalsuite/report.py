@@ -212,7 +212,7 @@ def build(
         questions_digest=questions.digest,
         questions_count=len(questions.questions),
         questions_made=questions.made,
-        questions_code=sum(q.code is not None or q.kind == "code-signature" for q in judged),
+        questions_code=sum(q.is_code for q in judged),
         questions_left_out=questions.left_out,
         questions_skipped=questions.skipped,
         modules=tuple(sorted({q.module for q in judged if q.split == "held-out"})),

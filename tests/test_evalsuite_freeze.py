@@ -10,7 +10,7 @@ import pytest
 
 from evalsuite import freeze, open_book
 from evalsuite.pydocs.kinds import KINDS
-from evalsuite.questions import Question, QuestionSet
+from evalsuite.questions import NONE_HELD_OUT, Question, QuestionSet
 from evalsuite.replies.graders import grade, parse
 from tune.data import page
 from tune.data.block import Code, Prose
@@ -243,7 +243,7 @@ def test_without_modules_there_are_taught_questions_alone(tmp_path: Path, book: 
     paged.collected(tmp_path / "work", [], [], paged.of(["csv", "shutil"]))
     made = freeze.make(recipe(tmp_path / "work", modules=[], book=book, taught=12), lines.append)
     assert [q.split for q in made.questions] == ["taught"] * 12
-    assert lines[0] == "no held-out question: evaluate.modules names nothing that would be kept out of training"
+    assert lines[0] == f"no held-out question, and so no PASS: {NONE_HELD_OUT}"
     paged.collected(tmp_path / "work", [], [], [prose()])
     with pytest.raises(UserError, match=r"no question can be made(.|\n)*evaluate\.modules is empty\n.*signature"):
         freeze.make(recipe(tmp_path / "work", modules=[], book=book, taught=12))

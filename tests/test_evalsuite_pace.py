@@ -52,12 +52,14 @@ def test_at_five_requests_a_second_none_is_missing(tmp_path: Path, clock: Waited
 
 @pytest.mark.parametrize(("kind", "dated"), [("429", False), ("429", True), ("503", False), ("503", True)])
 def test_waiting_as_asked_is_no_retry(tmp_path: Path, clock: Waited, kind: Kind, dated: bool) -> None:
-    asked = question_set(1)
+    asked, lines = question_set(1), list[str]()
     fault = Fault(kind=kind, prompt="?", seconds=7, dated=dated, times=3)
     with stub(tmp_path, asked, Model(faults=(fault,))) as url:
-        found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"], retries=0)
+        found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"], retries=0, report=lines.append)
     assert {a.outcome for a in found} == {"answered"}
     assert clock.time == 21
+    (said,) = [line for line in lines if "is waited for" in line]  # once more than ten seconds have gone
+    assert said.startswith(f"base is waited for: HTTP {kind}: ")
 
 
 def test_no_request_waits_for_ever(tmp_path: Path, clock: Waited) -> None:
@@ -68,6 +70,18 @@ def test_no_request_waits_for_ever(tmp_path: Path, clock: Waited) -> None:
     assert "HTTP 429" in failed.error
     assert "asked to wait 750 s in all" in failed.error
     assert clock.time == 500
+
+
+def test_whom_the_first_probe_waits_for_is_said(tmp_path: Path, clock: Waited) -> None:
+    asked, lines = question_set(1), list[str]()
+    with (
+        stub(tmp_path, asked, Model(faults=(Fault(kind="429", seconds=30),))) as url,
+        pytest.raises(UserError, match="does not reply as asked") as e,
+    ):
+        run(url, asked, tmp_path / "answers.jsonl", efforts=["low"], report=lines.append)
+    assert "asked to wait 630 s in all" in e.value.why
+    said = [line for line in lines if line.startswith("base is waited for: HTTP 429: ")]
+    assert len(said) == 600 // 60, "once a minute, whatever the server asks for"
 
 
 @pytest.mark.parametrize(("kind", "words"), [("401", "HTTP 401"), ("404", "HTTP 404"), ("500", "HTTP 500")])

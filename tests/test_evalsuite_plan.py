@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arms import question_set
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from evalsuite import questions
 from evalsuite.cli import main
 from evalsuite.judging import clusters, exact, power, shares, statistics
 from evalsuite.plan import CLAIMS, plan, words
@@ -76,7 +78,7 @@ def test_requests_and_tokens_are_of_both_arms_at_each_efforts_own_limit():
 
 def test_it_needs_a_recipe_and_no_more(tmp_path):
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text('[evaluate]\nquestions = 120\ntaught = 0\nefforts = ["low"]\nmax_tokens = 100\n')
+    recipe.write_text('[evaluate]\nmodules = ["a"]\nquestions = 120\ntaught = 0\nefforts = ["low"]\nmax_tokens = 100\n')
     done = CliRunner().invoke(main, ["plan", "--recipe", str(recipe)])
     assert done.exit_code == 0, done.output
     assert "240 requests, at most 24,000 tokens" in done.output
@@ -87,6 +89,30 @@ def test_it_needs_a_recipe_and_no_more(tmp_path):
     assert [line.split() for line in lines] == [
         [f"{flips:.0%}", f"{power:.0%}", f"{needed:,}"] for flips, power, needed in found["rows"]
     ]
+
+
+def test_a_set_that_was_made_is_counted_and_one_of_another_recipe_is_named(tmp_path):
+    recipe, file = tmp_path / "recipe.toml", tmp_path / "work/questions.jsonl"
+    recipe.write_text('[evaluate]\nmodules = ["a"]\nquestions = 900\nefforts = ["low"]\n')
+    made = Evaluate(modules=["a"], questions=900, efforts=["low"]).about_questions
+    asked = question_set(7).model_copy(update={"made": made})
+    questions.write(file, asked)
+    done = CliRunner().invoke(main, ["plan", "--recipe", str(recipe)])
+    assert done.stdout.startswith("7 held-out questions and 0 taught ones, asked of base and tuned at low: 14 requests")
+    assert done.stderr == ""
+    recipe.write_text(recipe.read_text().replace("900", "800"))
+    done = CliRunner().invoke(main, ["plan", "--recipe", str(recipe)])
+    assert done.stdout.startswith("800 held-out questions and 50 taught ones")
+    assert f"{file} is not the question set of this recipe, so this is what the recipe would make" in done.stderr
+
+
+def test_without_a_held_out_question_there_is_no_plan(tmp_path):
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[evaluate]\nquestions = 1600\n")
+    done = CliRunner().invoke(main, ["plan", "--recipe", str(recipe)])
+    assert done.exit_code == 2
+    assert "no question is held out" in done.stderr
+    assert "[evaluate] modules of the recipe, then tune collect" in done.stderr
 
 
 def _at(flips: float) -> int:

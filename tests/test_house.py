@@ -29,7 +29,12 @@ HEAVY = (
     "pydantic",
     "pydantic_core",
 )
-LIGHT = {"tune", "tune.errors", "tune.terminal", "serve.options"}  # what every command line may load of ours, besides itself
+LIGHT = {
+    "tune",
+    "tune.errors",
+    "tune.terminal",
+    "serve.options",
+}  # what every command line may load of ours, besides itself
 
 
 def test_there_are_modules_to_check():

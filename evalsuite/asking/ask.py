@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,7 +118,7 @@ async def _work(
 ) -> None:
     untried = {(arm, effort) for _, arm, effort, _ in jobs}
     queue, meter = iter(jobs), Meter(len(jobs), live=bool(live))
-    paces = {arm: Pace(concurrency) for arm in servers}
+    paces = {arm: Pace(concurrency, partial(_waiting, report, arm)) for arm in servers}
 
     async def worker() -> None:
         for question, arm, effort, n in queue:
@@ -153,6 +154,10 @@ async def _work(
         ended += e.exceptions
     if ended:
         raise ended[0]
+
+
+def _waiting(report: Callable[[str], None], arm: Arm, why: str) -> None:
+    report(f"{arm} is waited for: {why}")
 
 
 def _cut(found: Sequence[Answer], sampling: Sampling) -> Iterator[str]:

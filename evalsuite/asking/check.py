@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from evalsuite.asking.endpoint import Endpoint, served
+from evalsuite.asking.pace import Pace
 from evalsuite.asking.reply import Failed, heard
 from evalsuite.asking.stream import UNREADABLE
 from evalsuite.questions import Question
@@ -44,7 +45,7 @@ async def check(
         raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
     for arm, server in found.items():
         for effort in dict.fromkeys(efforts):
-            server = await _replies(clients[arm], server, arm, effort)
+            server = await _replies(clients[arm], server, arm, effort, report)
         if not server.usage:
             report(f"{arm} {server.model} refuses stream_options: its tokens are not counted")
         found[arm] = server
@@ -93,15 +94,18 @@ async def _version(client: "AsyncOpenAI", server: Server) -> str:
         return ""
 
 
-async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: EffortName) -> Server:
+async def _replies(
+    client: "AsyncOpenAI", server: Server, arm: Arm, effort: EffortName, report: Callable[[str], None]
+) -> Server:
     """One token at one effort. Asked for once more without `stream_options` by a server that refuses them, and then
     that Server without usage. Raises UserError when it does not come, or not as it was asked for."""
     try:
-        await heard(client, server, request.body(_question(PROBES[0]), server.model, effort, ONE, server.usage))
+        asked = request.body(_question(PROBES[0]), server.model, effort, ONE, server.usage)
+        await heard(client, server, asked, pace=Pace(1, lambda why: report(f"{arm} is waited for: {why}")))
         return server
     except Failed as e:
         if server.usage and str(e).startswith(("HTTP 400", "HTTP 422")) and "stream_options" in str(e):
-            return await _replies(client, server.model_copy(update={"usage": False}), arm, effort)
+            return await _replies(client, server.model_copy(update={"usage": False}), arm, effort, report)
         fix = f"look at what answers at {server.url}, then run again"
         if str(e).startswith(EFFORT_MISMATCH):
             fix = f"leave {effort} out of [evaluate] efforts"
@@ -125,13 +129,14 @@ async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Calla
 
     try:
         first, second = await replies(), await replies()
+        why = "does not repeat itself"
     except Failed as e:
-        first, second = ("",), (str(e),)
+        first, second, why = ("",), (), f"did not answer a probe ({e})"
     if first == second:
         return server.model_copy(update={"probes": first})
     if server.header:  # a digest in a name is no more than a name
         return server
-    report(f"{arm} {server.model} sends no digest and does not repeat itself: its answers will not be used again")
+    report(f"{arm} {server.model} sends no digest and {why}: its answers will not be used again")
     return server.model_copy(update={"once": secrets.token_hex(8)})
 
 

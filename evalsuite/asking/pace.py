@@ -7,10 +7,11 @@ requests may be in flight, and a window of successes adds one. Knows no request,
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 
+TOLD_AFTER, TOLD_EVERY = 10.0, 60.0  # seconds of nothing but refusals before that is said, and is said again
 DEAD_AFTER = 10  # failures in a row, at least: more where more are in flight, since one outage fails them all
 
 
@@ -25,11 +26,13 @@ class Clock:
 
 
 class Pace:
-    """Of one arm. `limit`: requests that may be in flight now, 1 to `most`; `failures`: since the last success."""
+    """Of one arm. `limit`: requests that may be in flight now, 1 to `most`; `failures`: since the last success. `tell`
+    hears what the server says when for a while it only turns requests away."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, tell: Callable[[str], None] = lambda _: None) -> None:
         self.most = self.limit = max(1, most)
         self.failures = 0
+        self._tell, self._silent, self._tell_at = tell, False, 0.0
         self._in_flight = self._won = self._halved = 0
         self._clock, self._resume, self._freed = Clock(), 0.0, asyncio.Event()
 
@@ -51,14 +54,20 @@ class Pace:
         freed, self._freed = self._freed, asyncio.Event()
         freed.set()
 
-    def wait(self, seconds: float, turn: int) -> None:
+    def wait(self, seconds: float, turn: int, why: str = "") -> None:
         """The server asks for it. Requests that were in flight together are one reason to slow down, not several."""
-        self._resume = max(self._resume, self._clock.now() + seconds)
+        now = self._clock.now()
+        self._resume = max(self._resume, now + seconds)
+        if not self._silent:
+            self._silent, self._tell_at = True, now + TOLD_AFTER
+        elif now >= self._tell_at:
+            self._tell_at = now + TOLD_EVERY
+            self._tell(why)
         if turn == self._halved:
             self.limit, self._won, self._halved = max(1, self.limit // 2), 0, self._halved + 1
 
     def succeeded(self) -> None:
-        self.failures, self._won = 0, self._won + 1
+        self.failures, self._won, self._silent = 0, self._won + 1, False
         if self._won >= self.limit and self.limit < self.most:
             self.limit, self._won = self.limit + 1, 0
             self.free()

@@ -92,7 +92,7 @@ async def heard(
                 turned_away, waited = turned_away + 1, waited + max(wait, SHORTEST_WAIT)
                 if waited > PATIENCE_SECONDS:
                     raise Failed(f"{e} (asked to wait {waited:.0f} s in all)", again=False) from None
-                pace.wait(max(wait, SHORTEST_WAIT), turn)
+                pace.wait(max(wait, SHORTEST_WAIT), turn, f"{e}; asked again until {PATIENCE_SECONDS:.0f} s have gone")
             elif not e.again or tried > retries:
                 raise Failed(f"{e}" if tried == 1 else f"{e} (attempt {tried})", again=False) from None
             else:

@@ -217,8 +217,8 @@ def _void(comparisons: Sequence[Comparison], policy: Policy, evidence: Evidence,
         out.append("no question was asked")
     elif not any(c.asked for c in comparisons if c.split == "held-out"):
         out.append(
-            "no held-out question was asked, so nothing could show that tuned is not worse; raise questions in "
-            "[evaluate] of the recipe and run evalsuite questions"
+            "no held-out question was asked, so nothing could show that tuned is not worse; name what is held out in "
+            "[evaluate] modules of the recipe, then tune collect and evalsuite questions"
         )
     if policy.require_gain and not gain.ways(comparisons):
         out.append(gain.LACKING)

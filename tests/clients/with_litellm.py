@@ -24,13 +24,12 @@ tools = [{"type": "function", "function": {"name": "vote", "parameters": SCHEMA,
 forced = {"type": "function", "function": {"name": "vote"}}
 for provider in ("hosted_vllm", "openai"):
     chat = {**common, **own, "model": f"{provider}/{MODEL}", "max_tokens": TOKENS, "messages": ASK}
-    asks = {} if provider == "hosted_vllm" else {"allowed_openai_params": ["reasoning_effort"]}
     said = heard(litellm.completion(**chat))
     done(f"{provider}", "medium", 0 < said.usage.completion_tokens <= TOKENS)
     for word, effort in {"low": "low", "high": "high", "minimal": "low"}.items():
-        said = heard(litellm.completion(**chat, **asks, reasoning_effort=word))
+        said = heard(litellm.completion(**chat, reasoning_effort=word))
         done(f"{provider} {word}", effort, said.choices[0].finish_reason in {"stop", "length"})
-    stream = heard(litellm.completion(**chat, **asks, reasoning_effort="high", stream=True))
+    stream = heard(litellm.completion(**chat, reasoning_effort="high", stream=True))
     pieces = list(stream)
     done(f"{provider} stream", "high", len(pieces) > 1, pieces[-1].choices[0].finish_reason in {"stop", "length"})
     said = heard(litellm.completion(**chat, response_format=Vote))

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps
 # alone, so a machine that cannot reach it loses seconds, not minutes.
 TORCH_CPU := https://download.pytorch.org/whl/cpu
 
-.PHONY: demo demo-fail test check lint types imports tests bench clean
+.PHONY: demo demo-fail test check lint types imports tests clients bench clean
 
 demo: $(VENV)/.ready
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh
@@ -36,6 +36,25 @@ imports: $(VENV)/.ready
 
 tests: $(VENV)/.ready
 	$(BIN)/pytest --cov --cov-report= -n 2 --no-loadscope-reorder
+
+# The clients that people have, against the real engine, each in an environment of its own; openai 3 is in ours. Codex
+# comes by npm, where that is.
+CLIENTS := $(basename $(notdir $(wildcard tests/clients/requirements/*.txt)))
+CLIENTS := $(filter-out openai3 $(if $(shell command -v npm),,codex),$(CLIENTS))
+
+clients: $(VENV)/.ready $(CLIENTS:%=.venv-clients/%/.ready)
+	@for name in $(CLIENTS); do \
+	  export "GPTOSS_CLIENT_$$(echo $$name | tr a-z A-Z)=$(CURDIR)/.venv-clients/$$name/bin/$$([ $$name = codex ] && echo codex || echo python)"; \
+	done; $(BIN)/pytest --no-cov tests/test_serve_clients.py
+
+.venv-clients/codex/.ready: tests/clients/requirements/codex.txt
+	@npm install --silent --no-audit --no-fund --global --prefix $(@D) $$(cat $<)
+	@touch $@
+
+.venv-clients/%/.ready: tests/clients/requirements/%.txt
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 bench: $(VENV)/.ready
 	$(BIN)/python benchmarks/gate_false_release.py

@@ -61,6 +61,8 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
             limits.check(data, rules.max_model_len)
             fields.check(data, None)
             return Taken(path, json.dumps(data).encode())
+        if APIS[path] == "responses":
+            data = _joined(data)
         asked = apply(rules.policy, APIS[path], data, headers=headers, names=rules.names)
         told = _told(asked)
         limits.check(asked.body, rules.max_model_len)
@@ -74,6 +76,23 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
         raise Refused(400, e.code, str(e), param=e.param, headers=told) from None
     except (ValueError, RecursionError):
         raise Refused(400, "invalid_json", "the request body is not JSON that can be read") from None
+
+
+def _joined(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with each result of a tool as one text where it came as a list of texts: the engine breaks at a list."""
+    turns = data.get("input")
+    if not isinstance(turns, list):
+        return data
+    joined = list(turns)
+    for n, turn in enumerate(turns):
+        if not isinstance(turn, dict) or turn.get("type") != "function_call_output":
+            continue
+        parts = output if isinstance(output := turn.get("output"), list) else []
+        told = [part for part in parts if isinstance(part, dict) and part.get("type") == "input_text"]
+        texts = [part["text"] for part in told if isinstance(part.get("text"), str)]
+        if texts and len(texts) == len(parts):
+            joined[n] = {**turn, "output": "".join(texts)}
+    return {**data, "input": joined}
 
 
 def _told(asked: Asked) -> Headers:

@@ -38,7 +38,10 @@ IGNORED = {
     "functions": "use tools",
     "function_call": "use tool_choice",
 }
-RESPONSES = dict.fromkeys(("max_tokens", "max_completion_tokens"), "use max_output_tokens")
+RESPONSES = {
+    **dict.fromkeys(("max_tokens", "max_completion_tokens"), "use max_output_tokens"),
+    "conversation": "none is stored; send the whole input",
+}
 NOT_MESSAGES = {"thinking": "use reasoning_effort, or thinking_token_budget"}
 TEXT = {"text", "input_text", "output_text"}  # kinds of parts that are read; of a message's, all but these two
 PICTURES = {"image", "document"}
@@ -104,7 +107,7 @@ def _parts(turns: list[Any], where: str, api: Api) -> Iterator[tuple[str, Any]]:
         if not isinstance(turn, dict):
             continue
         if api == "responses" and isinstance(turn.get("output"), list):
-            told = "a result of a tool is one text here; join its parts"
+            told = "of a tool's result this model reads text alone, as a string or in parts of type input_text"
             raise FieldError(f"{where}.{n}.output is a list: {told}", f"{where}.{n}.output", "invalid_value")
         if api == "responses" and turn.get("type", "message") != "message":
             continue

@@ -137,14 +137,17 @@ def test_a_result_in_a_message_needs_the_call_before_it():
     assert refused("messages", {"messages": [result("t1"), use]}) == "messages.0.content.0.tool_use_id"
 
 
-def test_a_tool_s_result_in_a_response_is_one_text():
-    """The engine hands a list to a library that takes none."""
-    for output, taken in (("ok", True), ([{"type": "input_text", "text": "ok"}], False)):
-        result = {"type": "function_call_output", "call_id": "c", "output": output}
-        answer = call("POST", "/v1/responses", door=opened(), json={"input": [result]})
-        assert (answer.status_code == 200) == taken, answer.text
-        if not taken:
-            assert answer.json()["error"]["param"] == "input.0.output"
+def test_a_tool_s_result_in_a_response_reaches_the_engine_as_one_text():
+    """The engine hands a list to a library that takes none; openai-agents and MCP give a tool's texts in one."""
+    text, picture = {"type": "input_text", "text": "dry"}, {"type": "input_image", "image_url": "data:,"}
+    for output, seen in (("ok", "ok"), ([text], "dry"), ([text, {**text, "text": ", warm"}], "dry, warm")):
+        turn = {"type": "function_call_output", "call_id": "c", "output": output}
+        answer = call("POST", "/v1/responses", door=opened(), json={"input": [SAID, turn]})
+        assert answer.json()["input"] == [SAID, {**turn, "output": seen}]
+    for output in ([], [text, picture], [{**text, "text": None}], [{"text": "x"}], ["x"]):
+        turn = {"type": "function_call_output", "call_id": "c", "output": output}
+        answer = call("POST", "/v1/responses", door=opened(), json={"input": [turn]})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input.0.output")
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
@@ -152,6 +155,13 @@ def test_a_limit_that_a_response_does_not_know_is_refused(field):
     answer = call("POST", "/v1/responses", door=opened(), json={"input": "x", field: 9})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
     assert "max_output_tokens" in answer.text
+
+
+def test_a_conversation_that_the_engine_does_not_keep_is_refused():
+    """It answers with 200, and without what was said before."""
+    assert refused("responses", {"input": "x", "conversation": "conv_1"}) == "conversation"
+    assert refused("responses", {"input": "x", "conversation": {"id": "conv_1"}}) == "conversation"
+    assert refused("responses", {"input": "x", "conversation": None}) == ""
 
 
 def test_a_response_in_the_background_is_refused():

@@ -13,13 +13,16 @@ from serve.asgi import Message, Send, answer
 from serve.doors import Refused
 
 TELLING = 1.5  # seconds that clients get to be told, once the drain is over
-QUIET = 11.0  # seconds: a head may take 10, and a connection on which nothing is asked is closed after 5
+QUIET = 11.0  # seconds: a head may take 10
+# How long the engine keeps a connection on which nothing is asked: longer than clients do (httpx and openai 5 s, load
+# balancers 60), since who closes first may meet a request that is on its way.
+KEEP_ALIVE, KEPT = "VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "75"
 LATER = [(b"retry-after", b"5"), (b"connection", b"close")]
 
 
 def lingers() -> float:
     """Seconds that a door which is left waits for a client that is connected and asks nothing."""
-    return max(QUIET, float(os.environ.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE") or 0) + 1)
+    return max(QUIET, float(os.environ.get(KEEP_ALIVE) or KEPT) + 1)
 
 
 class UnderWay:

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
 from serve import processes
+from serve.draining import KEEP_ALIVE, KEPT
 from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import SETTINGS
@@ -52,6 +53,7 @@ def tied() -> Iterator[None]:
 
 def _serve() -> None:
     started = _note_started()
+    os.environ.setdefault(KEEP_ALIVE, KEPT)
     try:
         import uvloop
         from vllm import __version__

@@ -96,6 +96,7 @@ def test_a_set_that_was_made_is_counted_and_one_of_another_recipe_is_named(tmp_p
     recipe.write_text('[evaluate]\nmodules = ["a"]\nquestions = 900\nefforts = ["low"]\n')
     made = Evaluate(modules=["a"], questions=900, efforts=["low"]).about_questions
     asked = question_set(7).model_copy(update={"made": made})
+    file.parent.mkdir()
     questions.write(file, asked)
     done = CliRunner().invoke(main, ["plan", "--recipe", str(recipe)])
     assert done.stdout.startswith("7 held-out questions and 0 taught ones, asked of base and tuned at low: 14 requests")
@@ -216,7 +217,7 @@ def test_a_contamination_limit_without_a_dataset_to_look_into_is_said_beforehand
     recipe, limit = tmp_path / "recipe.toml", "[evaluate.limits]\ncontamination = 0.0\n"
     said = []
     for more in ("", limit, limit):
-        recipe.write_text('[evaluate]\nquestions = 120\nefforts = ["low"]\n' + more)
+        recipe.write_text('[evaluate]\nmodules = ["a"]\nquestions = 120\nefforts = ["low"]\n' + more)
         done = CliRunner().invoke(main, ["plan"])
         assert done.stdout.startswith("120 held-out questions")
         said.append("contamination looks into work/dataset, which is not there: tune dataset" in done.stderr)

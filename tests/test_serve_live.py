@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -158,6 +159,16 @@ def metrics(http):
     """What /metrics tells, by name and labels."""
     lines = http.get("/metrics").raise_for_status().text.splitlines()
     return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
+
+
+def test_a_connection_outlives_what_clients_keep_idle(nano_url, model):
+    """httpx and openai give one up after 5 s: a server that does so too meets requests that are on their way."""
+    address = httpx.URL(nano_url)
+    with socket.create_connection((address.host, address.port), timeout=60) as client:
+        for pause in (6, 0):
+            client.sendall(b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert client.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(pause)
 
 
 def test_metrics_tell_what_each_effort_took_beside_the_engine_s_own(http, client, model, endpoints):

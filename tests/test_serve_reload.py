@@ -264,6 +264,7 @@ def test_whatever_is_wrong_with_the_other_checkpoint_this_one_goes_on(folders):
 
 def test_an_engine_that_hangs_once_it_is_replaced_is_ended(folders, monkeypatch):
     monkeypatch.setattr(draining, "QUIET", 0.2)
+    monkeypatch.setenv(draining.KEEP_ALIVE, "1")
 
     def acts(served):
         begun = threading.Semaphore(0)

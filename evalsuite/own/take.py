@@ -167,5 +167,6 @@ def _as_asked(path: Path, held: Sequence[Question], asked: Evaluate) -> None:
         raise UserError(
             f"{path} is not what [evaluate] of the recipe asks for",
             why="\n       ".join(why),
-            fix=f"edit modules and questions in [evaluate], or the columns module and split of {path}",
+            fix="leave modules and questions out of [evaluate] where your file says all, or change them, or the file's "
+            "columns module and split",
         )

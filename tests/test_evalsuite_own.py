@@ -220,8 +220,8 @@ def test_no_bytes_end_in_anything_but_questions_or_words(data: bytes, file_name:
                                       optional={"kind": TEXT, "split": TEXT, "guess": TEXT}),
                 min_size=1, max_size=5))  # fmt: skip
 def test_csv_and_jsonl_of_the_same_rows_say_the_same(rows: list[dict[str, str]]) -> None:
-    """But for a lone carriage return, which is a line end to CSV and stays in JSON."""
-    rows = [{key: value.replace("\r", " ") for key, value in row.items()} for row in rows]
+    """But for a lone carriage return, which is a line end to CSV and stays in JSON, and NUL, which JSON spells."""
+    rows = [{key: value.replace("\r", " ").replace("\0", " ") for key, value in row.items()} for row in rows]
     read = [
         checked(file.rows(Path(f"own.{ending}"), text.encode()), module="own", rule=RULE)
         for ending, text in (("csv", table(*rows)), ("jsonl", lines(*rows)))

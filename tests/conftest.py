@@ -13,8 +13,8 @@ from story import Endpoints, Story, commands, smaller
 
 HERE = Path(__file__).parent
 SHARED = re.compile(r"mark\.engine|\b(?:story|endpoints)\b")
-# How long an example takes says nothing of the code. CI draws the same ones each time: new ones are for whoever can mend
-# what they find, and a change is not red for what another one brought.
+# How long an example takes says nothing of the code. CI draws the same ones each time: new ones are for whoever can
+# mend what they find, and a change is not red for what another one brought.
 settings.register_profile("any machine", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("any machine")
 

@@ -40,12 +40,21 @@ def check(body: Mapping[str, Any], max_model_len: int) -> None:
         if room < 0:
             why = f"{sum(sizes):,} bytes of text cannot fit into {max_model_len:,} tokens"
             raise TextError(f"{param} is too long: {why}", param, "context_length_exceeded")
-        long = [run for text in found if len(text) >= SHORT for run in runs(text)]
+        long = [run for text in found if len(text) >= SHORT and not ordinary(text) for run in runs(text)]
         budget -= sum(run * run for run in long)
         if budget < 0:
             why = f"up to {max(long):,} bytes without a space or another kind of character"
             what = f"{param} holds text that takes too long to tokenise: {why}"
             raise TextError(f"{what}; break it into words or lines", param, "unbroken_text")
+
+
+def ordinary(text: str) -> bool:
+    """Whether no run can be that long, told by spaces alone, in a fifth of the time that it takes to look for one."""
+    words = text.split(" ")  # which no run of letters or of symbols holds
+    if max(map(len, words)) >= SHORT:
+        return False
+    apart = text.split()  # at Python's white space, which is Rust's and four more
+    return len(text) - len("".join(apart)) - len(apart) < SHORT - 2  # what gaps have beyond one character each
 
 
 def runs(text: str) -> Iterator[int]:

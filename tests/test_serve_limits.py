@@ -124,6 +124,17 @@ def test_it_is_seen_wherever_it_stands(body):
     assert (error.value.param, error.value.code) == (next(iter(body)), "unbroken_text")
 
 
+PIECES = st.sampled_from(
+    [" ", "\n", "\t", "a", "1", "!", "-", "_", "\r", "\x1c", "é", "漢", "\u3000", "\x85", "words "]
+)
+
+
+@given(st.lists(st.tuples(PIECES, st.integers(1, 80)), max_size=8).map(lambda t: "".join(p * n for p, n in t)))
+def test_what_passes_for_ordinary_has_no_long_run(text):
+    assert not (limits.ordinary(text) and list(limits.runs(text)))
+    assert limits.ordinary("So is this. And that:\n\n- one\n- two\n" * 50)
+
+
 def test_many_short_words_are_no_long_one():
     limits.check({"tools": [{"function": {"parameters": {"enum": ["word"] * 20_000}}}]}, ROOM)
 

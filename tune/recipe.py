@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from tune.errors import UserError
 from tune.evaluate import Evaluate
 from tune.harmony import EFFORTS, Effort
-from tune.section import Efforts, EnvName, Open, Place, Positive, SecretName, Section, Share, named
+from tune.section import KINDS, Efforts, EnvName, Open, Place, Positive, SecretName, Section, Share, named
 
 
 class Project(Section):
@@ -243,7 +243,7 @@ def read(path: Path) -> Recipe:
 
 
 def _problem(loc: tuple[int | str, ...], kind: str, message: str) -> str:
-    where = ".".join(map(str, loc)) or "recipe"
+    where = ".".join(str(part) for part in loc if part not in KINDS) or "recipe"
     if kind == "extra_forbidden":
         section: Any = Recipe
         for part in loc[:-1]:

@@ -19,9 +19,10 @@ Positive = Annotated[int, Field(gt=0)]
 Efforts = Annotated[list[Effort], Field(min_length=1), AfterValidator(once)]
 EffortName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]  # of any endpoint: GPT-OSS has three
 EffortNames = Annotated[list[EffortName], Field(min_length=1), AfterValidator(once)]
+KINDS = ("number", "table")  # of Limits: no part of a key's name
 Limits = Annotated[  # tokens of a reply, thinking and answer: one number, or a table by effort
-    Annotated[Positive, Tag("number")] | Annotated[dict[EffortName, Positive], Field(min_length=1), Tag("table")],
-    Discriminator(lambda given: "table" if isinstance(given, dict) else "number"),
+    Annotated[Positive, Tag(KINDS[0])] | Annotated[dict[EffortName, Positive], Field(min_length=1), Tag(KINDS[1])],
+    Discriminator(lambda given: KINDS[isinstance(given, dict)]),
 ]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Margin = Annotated[float, Field(ge=1e-4, lt=1)]  # finer ones no number of questions shows

@@ -316,7 +316,7 @@ def test_a_plan_counts_requests_and_tokens_of_every_answer(tmp_path: Path) -> No
     assert all(a.power < b.power and a.needed > b.needed for a, b in zip(once.rows, four.rows, strict=True))
     assert "repeats" not in once.model_dump()
     path = tmp_path / "recipe.toml"
-    path.write_text('[evaluate]\nrepeats = 4\ntemperature = 1.0\nefforts = ["low"]\n')
+    path.write_text('[evaluate]\nmodules = ["a"]\nrepeats = 4\ntemperature = 1.0\nefforts = ["low"]\n')
     said = CliRunner().invoke(main, ["plan", "--recipe", str(path)]).output
     assert "4 answers each, asked of base and tuned" in said
     assert "where answers flip by chance alone" in said

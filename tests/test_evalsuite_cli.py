@@ -90,6 +90,18 @@ def test_questions_are_made_and_verified(evalsuite: Evalsuite, tmp_path: Path) -
     assert "names no modules" in evalsuite("questions", code=2).output
 
 
+def test_a_set_that_holds_nothing_out_is_refused_before_anything_is_asked(
+    evalsuite: Evalsuite, url: str, arms: list[str], tmp_path: Path
+) -> None:
+    asked = question_set()
+    taught = tuple(q.model_copy(update={"split": "taught"}) for q in asked.questions)
+    questions.write(tmp_path / "work" / "questions.jsonl", asked.model_copy(update={"questions": taught}))
+    refused = evalsuite("compare", *arms, "--no-speed", code=2).output
+    assert "no question in work/questions.jsonl is held out" in refused
+    assert f"fix: {questions.NONE_HELD_OUT}" in refused
+    assert httpx.get(f"{url}/requests", headers={"authorization": f"Bearer {SECRET}"}).json() == []
+
+
 def test_open_book_questions_come_of_collected_pages_and_of_no_others(
     evalsuite: Evalsuite, url: str, arms: list[str], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Connections that are kept in a closed loop, against a server that says byte for byte what it is told."""
 
+import asyncio
 import itertools
 import socket
 import threading
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsuite.speed.calibrate import paced
-from evalsuite.speed.client import Raw, Target, closed_loop
+from evalsuite.speed.client import Raw, Target, _Gate, closed_loop
 from evalsuite.speed.metrics import sample
 
 EVENT = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
@@ -54,6 +55,29 @@ def answering(answer: Answer) -> Iterator[tuple[Target, list[int]]]:
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+
+
+def test_between_two_that_a_gate_lets_through_the_event_loop_looks_around() -> None:
+    async def passed() -> str:
+        gate, seen = _Gate(20), list[str]()
+
+        async def turns() -> None:
+            while True:
+                seen.append(".")
+                await asyncio.sleep(0)
+
+        async def worker() -> None:
+            await gate.wait()
+            seen.append("x")
+
+        looking = asyncio.create_task(turns())
+        await asyncio.gather(*(worker() for _ in range(20)))
+        looking.cancel()
+        return "".join(seen)
+
+    seen = asyncio.run(passed())
+    assert seen.count("x") == 20
+    assert "xx" not in seen
 
 
 def run(target: Target, count: int, timeout_s: float = 20) -> tuple[Raw, ...]:

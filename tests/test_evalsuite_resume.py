@@ -172,6 +172,17 @@ def test_a_server_that_nothing_identifies_is_asked_again_each_time_and_named(tmp
     assert "4 requests to base base@0123456789abcdef and tuned plain, 4 on file" in lines
 
 
+def test_a_probe_that_fails_is_called_that(tmp_path: Path) -> None:
+    asked, lines, path = question_set(2), list[str](), tmp_path / "q.jsonl"
+    questions.write(path, asked)
+    failing = Model(faults=(Fault(kind="401", prompt="odd numbers"),))
+    with stub(tmp_path, asked) as base, serving(Script(models={"plain": failing}, questions=path)) as url:
+        arms = {"base": Endpoint(url=base, model=BASE), "tuned": Endpoint(url=url)}
+        run(base, asked, tmp_path / "answers.jsonl", arms=arms, report=lines.append)
+    (said,) = [line for line in lines if line.startswith("tuned plain sends no digest and ")]
+    assert said.removeprefix("tuned plain sends no digest and ").startswith("did not answer a probe (HTTP 401")
+
+
 def test_answers_are_known_by_their_own_lines_and_no_other_file(tmp_path: Path) -> None:
     asked, out = question_set(1), tmp_path / "out" / "answers.jsonl"
     with stub(tmp_path, asked) as url:

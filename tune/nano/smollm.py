@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ROWS_TIMES = 20.0  # embeddings of ids that are new to the model learn so much faster than the rest
 MEMORY = 7_000_000_000  # bytes that making it takes at most
+GPU = 6_000_000_000  # bytes free on a GPU that is to teach it: weights, gradients and moments are 2.2 of them
 CALIBRATION = 10_000  # tokens of the conversations on which its activations are measured
 
 
@@ -58,8 +59,15 @@ def prepare(recipe: Recipe, pages: Sequence[Page], report: Callable[[str], None]
                 break
         return _write(folder, model, batches, moved.rows, used)
 
-    train = training.teacher(model, rows, used, shape, report, rows_times=ROWS_TIMES)
+    train = training.teacher(model, rows, used, shape, report, rows_times=ROWS_TIMES, device=_device())
     return Lesson(train, save, {"conversations": len(rows), "vocabulary_in_use": len(used)})
+
+
+def _device() -> str:
+    """Where it is taught: minutes on a processor, and the random one is too small to gain by a GPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() and torch.cuda.mem_get_info()[0] >= GPU else "cpu"
 
 
 def compact(model: Any, moved: vocabulary.Moved, used: Sequence[int]) -> Any:
@@ -80,7 +88,7 @@ def compact(model: Any, moved: vocabulary.Moved, used: Sequence[int]) -> Any:
     small.tie_weights()
     kept = set(moved.kept)
     learns = torch.tensor([1.0, *(float(number not in kept) for number in used)])[:, None]
-    small.get_input_embeddings().weight.register_hook(lambda gradient: gradient * learns)
+    small.get_input_embeddings().weight.register_hook(lambda gradient: gradient * learns.to(gradient.device))
     return small
 
 

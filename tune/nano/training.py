@@ -46,7 +46,7 @@ class Lesson(NamedTuple):
 
 
 def teacher(
-    model: Any, rows: Sequence[Rendered], used: Sequence[int], shape: Nano, report: Callable[[str], None], **how: float
+    model: Any, rows: Sequence[Rendered], used: Sequence[int], shape: Nano, report: Callable[[str], None], **how: Any
 ) -> Callable[[int], list[Curve]]:
     """`Lesson.train` of a compact model: each call goes on from where the last one ended."""
 
@@ -120,10 +120,12 @@ def train(
     seed: int,
     rows_times: float = 1.0,
     added: "torch.Tensor | None" = None,
+    device: str = "cpu",
     report: Callable[[str], None] = lambda _: None,
 ) -> list[Curve]:
     """Train a causal language model over compact ids, float32, in place: its loss curve of `steps` steps. What does not
     require a gradient stays; token embeddings learn `rows_times` as fast as the rest; `added` is added to its logits.
+    On `device`, and back on the processor after it.
 
     AdamW, linear warm-up over a twentieth of the steps, cosine to a tenth of `learning_rate`, gradients clipped at 1.
     Weights decay, embeddings do not.
@@ -131,7 +133,8 @@ def train(
     import torch
 
     torch.manual_seed(seed)
-    model.train()
+    model.to(device).train()
+    added = added if added is None else added.to(device)
     trained = [p for p in model.parameters() if p.requires_grad]
     rows = model.get_input_embeddings().weight
     groups = [
@@ -142,6 +145,7 @@ def train(
     curve, tokens, began = list[Curve](), 0, time.monotonic()
     for step, rows in zip(range(steps), batches(conversations, batch_tokens, seed), strict=False):
         ids, labels, real = tensors(rows, used)
+        ids, labels = ids.to(device), labels.to(device)
         # No attention mask: padding comes last, and nothing looks ahead.
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
         learned = labels[:, 1:] != IGNORE
@@ -160,7 +164,7 @@ def train(
             rate = tokens / (time.monotonic() - began)
             so_far = f"{terminal.bar(step + 1, steps)} step {step + 1} of {steps}"
             report(f"{so_far}, loss {curve[-1].loss:.2f}, {rate:,.0f} tokens/s")
-    model.eval()
+    model.to("cpu").eval()
     return curve
 
 

@@ -88,7 +88,7 @@ def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
 
 def test_every_file_that_is_used_or_copied_names_the_base(tmp_path: Path) -> None:
     base, other = make_base(tmp_path / "base"), tmp_path / "elsewhere" / "renamed"
-    names = {name.replace("*", ".json") for name in base_model.COMPANIONS} | {"tokenizer_config.json", "config.json"}
+    names = {name.replace("*", ".json") for name in checkpoint.COMPANIONS} | {"tokenizer_config.json", "config.json"}
     for name in names:
         if not (base / name).is_file():
             (base / name).write_text("{}")

@@ -1,4 +1,4 @@
-"""What lies beside a base on its engine: a folder of `tune export --format lora` in, an Adapter out, or why it is refused.
+"""What lies beside a base on its engine: a folder of `tune export --format lora` in; an Adapter, or why not, out.
 
 vLLM 0.32 answers as the base, without a word, where an adapter's tensors match nothing, and loads one of any base. So
 its base, files, prompt, targets, shapes and rank are looked at before it is loaded, and whether B·A is anything but
@@ -115,7 +115,7 @@ def read(name: str, folder: Path, base: Checkpoint, shape: Shape, device: Litera
         raise UserError(f"{folder} holds no adapter", why=f"its format is {found.format}", fix=f"serve run {folder}")
     if found.base_digest not in checkpoints.bases(base):
         why = f"it is of {found.base} ({found.base_digest[:16]}), and {base.folder} is {base.served_name}"
-        fix = 'serve run on that base; or [base] model = "THIS BASE" in recipe.toml, tune train, tune export --format lora'
+        fix = 'serve run on that base; or [base] model = "THIS ONE", tune train, tune export --format lora'
         raise UserError(what, why=why, fix=fix)
     if (found.prompt_date, found.prompt_fingerprint) != (base.prompt_date, base.prompt_fingerprint):
         why = f"it was trained on prompts of {found.prompt_date}, the engine shows {base.prompt_date}"
@@ -163,7 +163,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, "np.ndarray"]]:
     from safetensors import SafetensorError, deserialize
 
     try:
-        stored: list[tuple[str, Mapping[str, Any]]] = deserialize(path.read_bytes())
+        stored: list[tuple[str, Mapping[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except SafetensorError as e:
         raise ValueError(f"{path.name}: {e}") from None
     for name, of in stored:

@@ -1,4 +1,4 @@
-"""Which model a request means where adapters lie beside the base: a name in, what the engine calls it and its digest out.
+"""Which model a request means where adapters lie beside the base: a name in, the engine's name and the digest out.
 
 Until an adapter is listed here it is nobody's but the supervisor's, whatever the engine holds. Also what `/v1/models`
 says: vLLM knows an adapter by one name, and tells no digest. Pure; knows no sockets.

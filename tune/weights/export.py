@@ -71,9 +71,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
         with Values(base.folder, specs, deltas) as values:
             if kind == "lora":
                 figures = _adapter(fresh, source, base, values)
-                report(
-                    f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them"
-                )
+                report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
                 canary.write(fresh, recipe.dataset.date, values)
             else:
                 key = {"inputs": inputs, "format": kind, "version": artefact.VERSION, "shard_bytes": files.SHARD_BYTES}

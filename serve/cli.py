@@ -1,4 +1,4 @@
-"""`serve`: run | reload | adapters | preflight | command | ask | wait | keys new. Parses, prints, does no job itself."""
+"""`serve`: run | reload | adapters | preflight | command | ask | wait | keys new. Parses and prints, does no job."""
 
 import json
 import shlex

@@ -12,7 +12,7 @@ from tune import checkpoint, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.training import loading
-from tune.weights import base_model, shards, tensors
+from tune.weights import shards, tensors
 from tune.weights.base_model import base_of
 
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")

@@ -48,7 +48,7 @@ class Adapting:
         job = self._job
         if job.room is None:
             raise UserError("this server takes no adapters", why=NONE, fix="serve run BASE --adapter-rank 16")
-        adapters.require_name(name, {job.model, job.checkpoint.name, *(a.name for a in job.adapters)})
+        adapters.require_name(name, {job.model, *(a.name for a in job.adapters)})
         adapter = adapters.read(name, folder, job.checkpoint, shape_of(job), job.device)
         adapters.require_room(adapter, job.room, len(job.adapters))
         if same := next((a for a in job.adapters if a.digest == adapter.digest), None):

@@ -15,6 +15,7 @@ ADAPTERS = [
     {"name": "two", "engine": "two@2222", "digest": TWO},
 ]
 CHAT = "/v1/chat/completions"
+TURNS = [{"role": "user", "content": "x"}]
 
 
 def served(engine=echo, adapters=ADAPTERS, **changes):
@@ -25,7 +26,7 @@ def served(engine=echo, adapters=ADAPTERS, **changes):
 
 
 def asked(model, door=None, path=CHAT, **more):
-    answer = call("POST", path, door=door or served(), json={"model": model, "messages": [], **more})
+    answer = call("POST", path, door=door or served(), json={"model": model, "messages": TURNS, **more})
     return answer.status_code, answer.headers.get("x-model-digest"), answer.json()
 
 
@@ -63,7 +64,7 @@ def test_what_is_not_listed_is_nobody_s_whatever_the_engine_holds():
     for name in ("two", "two@2222", "two:low", "three", "", "one:", "one@1111@1111"):
         status, digest, body = asked(name, door)
         assert (status, digest, body["error"]["code"]) == (404, BASE, "model_not_found")
-    answer = call("POST", CHAT, door=door, headers=OURS, json={"model": "two@2222", "messages": []})
+    answer = call("POST", CHAT, door=door, headers=OURS, json={"model": "two@2222", "messages": TURNS})
     assert answer.json()["model"] == "two@2222"  # the supervisor proves it by that name
     assert call("POST", LISTING, door=door, headers=OURS, json={"adapters": []}).status_code == 200
     assert asked("one", door)[0] == 404

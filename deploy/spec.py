@@ -88,6 +88,9 @@ def options(recipe: Recipe, target: Target) -> command.Options:
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
         keys="",
+        adapters={},
+        adapter_rank=0,
+        adapter_slots=0,
         extra=TUNING,
     )
 

@@ -6,7 +6,7 @@ sockets.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from serve import fields, limits
@@ -14,6 +14,7 @@ from serve.asgi import Headers
 from serve.asked import HEADER, Asked, apply
 from serve.doors import APIS, RAW, Refused
 from serve.effort import EffortError, EffortPolicy
+from serve.routing import Meant
 
 
 class Rules(NamedTuple):
@@ -22,7 +23,8 @@ class Rules(NamedTuple):
     policy: EffortPolicy
     max_model_len: int
     raw_completions: bool
-    names: tuple[str, ...] = ()  # what the model is called; the engine's own name for it comes first
+    names: tuple[str, ...] = ()  # what models are called; the engine's own name for the base comes first
+    meant: Callable[[str], Meant | None] | None = None  # where adapters lie beside the base: what a name means
 
 
 class Taken(NamedTuple):
@@ -34,6 +36,7 @@ class Taken(NamedTuple):
     tokens: int | None = None
     name: str = ""
     stops: bool = False  # it may end where its client wants it to, without a word that it did
+    meant: Meant | None = None  # which of several models answers; None where there is one
 
 
 def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -> Taken:
@@ -60,22 +63,35 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
         if raw:
             limits.check(data, rules.max_model_len)
             fields.check(data, None)
-            return Taken(path, json.dumps(data).encode())
+            data, meant, name = _routed(rules, data)
+            return Taken(path, json.dumps(data).encode(), name=name, meant=meant)
         if APIS[path] == "responses":
             data = _joined(data)
         asked = apply(rules.policy, APIS[path], data, headers=headers, names=rules.names)
         told = _told(asked)
         limits.check(asked.body, rules.max_model_len)
         fields.check(asked.body, APIS[path], tokens=asked.tokens)
-        return Taken(
-            path, json.dumps(asked.body).encode(), told, asked.tokens, asked.name, _stops(APIS[path], asked.body)
-        )
+        data, meant, name = _routed(rules, asked.body)
+        stops = _stops(APIS[path], data)
+        return Taken(path, json.dumps(data).encode(), told, asked.tokens, asked.name or name, stops, meant)
     except EffortError as e:
         raise Refused(400, "invalid_effort", str(e), param=e.param, headers=_requested(e.word)) from None
     except (limits.TextError, fields.FieldError) as e:
         raise Refused(400, e.code, str(e), param=e.param, headers=told) from None
     except (ValueError, RecursionError):
         raise Refused(400, "invalid_json", "the request body is not JSON that can be read") from None
+
+
+def _routed(rules: Rules, data: dict[str, Any]) -> tuple[dict[str, Any], Meant | None, str]:
+    """The body with the engine's name for the model that it asks for, what that is, and the name as it was asked where
+    the engine has another."""
+    asked = data.get("model")
+    if rules.meant is None or not isinstance(asked, str):
+        return data, None, ""
+    meant = rules.meant(asked)
+    if meant is None:
+        raise Refused(404, "model_not_found", f"the model {asked[:200]} does not exist", param="model")
+    return {**data, "model": meant.engine}, meant, "" if meant.engine == asked else asked
 
 
 def _joined(data: dict[str, Any]) -> dict[str, Any]:

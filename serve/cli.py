@@ -1,4 +1,4 @@
-"""`serve`: run | reload | preflight | command | ask | wait | keys new. Parses and prints; no job is done here."""
+"""`serve`: run | reload | adapters | preflight | command | ask | wait | keys new. Parses and prints, does no job."""
 
 import json
 import shlex
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from serve import commands
 from serve.options import engine_options
 from tune import errors
 from tune.errors import Group, UserError
@@ -41,6 +42,7 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
     if options.port == 0:
         options = options.model_copy(update={"port": _free_port(options.host)})
     names = command.served_names(found.checkpoint, options)
+    names += [name for a in found.adapters for name in (a.name, a.served_name)]
     more: dict[str, Any] = {"key": key, "log": log, "ready_timeout": ready_timeout}
     job = jobs.job(found, options, **more)
 
@@ -49,26 +51,14 @@ def run(folder: Path, log: Path | None, ready_timeout: float, as_json: bool, **g
         if as_json:
             click.echo(json.dumps(facts))
         else:
-            click.echo(f"{facts['url']}  model {names[0]}  (Ctrl-C stops)")
+            beside = "".join(f", {a.name} beside it" for a in found.adapters)
+            click.echo(f"{facts['url']}  model {names[0]}{beside}  (Ctrl-C stops)")
 
     supervisor.run(job, lambda line: click.echo(line, err=True), ready, jobs.remake(options, **more))
 
 
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--port", type=int, default=8000, show_default=True, help="Of the server on this machine.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line when it is served.")
-def reload(folder: Path, port: int, as_json: bool) -> None:
-    """Have the server at --port serve the checkpoint in FOLDER instead, with the options that it was started with.
-
-    It loads beside the one that serves, which answers until then, where memory holds both; else that one drains first.
-    What cannot be served changes nothing. Ctrl-C here stops nothing there.
-    """
-    from serve import control
-    from tune.terminal import say
-
-    facts = control.ask(port, folder, say)
-    click.echo(json.dumps(facts) if as_json else f"{facts['url']}  model {facts['model']}@{facts['digest'][:16]}")
+main.add_command(commands.reload)
+main.add_command(commands.adapters)
 
 
 @main.command()
@@ -195,6 +185,9 @@ def _options(**given: Any) -> "Options":
     section = recipe.read(path).serve if path else recipe.Serve()
     keys = given.pop("keys", None) or (path.parent / section.keys if path and section.keys else None)
     given["keys"] = str(Path(keys).absolute()) if keys else None
+    named = {name: path.parent / folder for name, folder in section.adapters.items()} if path else {}
+    named |= given.get("adapters") or {}
+    given["adapters"] = {name: str(Path(folder).absolute()) for name, folder in named.items()}
     given |= {name: str(Path(given[name]).absolute()) for name in ("tls_cert", "tls_key") if given.get(name)}
     options = command.options(section, key_env=given.pop("api_key_env"), **given)
     if options.keys:

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from serve import engine_flags
+from serve.adapters import ATTENTION, Room
 from serve.budget import REASONING
 from serve.effort import EffortPolicy
 from serve.memory import Tuning
@@ -29,6 +30,7 @@ NO_TEMPLATE = "{{ 'gpt-oss prompts are rendered by the harmony library' }}"
 # vLLM binds its threads to the first cores of the machine, so a second server would share those and leave the
 # rest idle. On a small machine the scheduler places them better.
 SMALL_MACHINE = 4
+KEPT = 8  # times the adapters at once that the engine keeps in main memory: those that were removed, too
 
 
 class Options(BaseModel):
@@ -54,6 +56,9 @@ class Options(BaseModel):
     reasoning_content: bool = False
     strict_format: bool = False
     sagemaker: bool = False
+    adapters: dict[str, str] = Field(default={}, exclude_if=lambda given: not given)  # name: its folder
+    adapter_rank: int = Field(default=0, ge=0, exclude_if=lambda given: not given)  # 0: that of the adapters
+    adapter_slots: int = Field(default=0, ge=0, exclude_if=lambda given: not given)  # 0: as many as there are, or 2
     extra: tuple[str, ...] = ()
 
     @field_validator("extra")
@@ -121,7 +126,7 @@ def served_names(checkpoint: Checkpoint, options: Options) -> list[str]:
     return [options.name or checkpoint.name, checkpoint.served_name]
 
 
-def settings(checkpoint: Checkpoint, options: Options) -> Settings:
+def settings(checkpoint: Checkpoint, options: Options, room: Room | None = None) -> Settings:
     """What the middleware is told."""
     return Settings(
         policy=options.policy,
@@ -137,6 +142,7 @@ def settings(checkpoint: Checkpoint, options: Options) -> Settings:
         raw_completions=options.raw_completions,
         reasoning_content=options.reasoning_content,
         strict_format=options.strict_format,
+        adapters=room is not None,
     )
 
 
@@ -148,6 +154,7 @@ def build(
     kv_bytes: int,
     cores: int,
     dtype: Literal["bfloat16", "float32"] = "bfloat16",
+    room: Room | None = None,
 ) -> Command:
     """The engine's command line and environment. `checkpoint.folder` is taken as it is: a container has other paths.
 
@@ -166,7 +173,7 @@ def build(
     argv += ["--enable-scale-out"]
     argv += ["--disable-fastapi-docs", "--disable-access-log-for-endpoints", "/health,/metrics,/ping"]
     env = {
-        SETTINGS: settings(checkpoint, options).model_dump_json(),
+        SETTINGS: settings(checkpoint, options, room).model_dump_json(),
         "VLLM_SYSTEM_START_DATE": checkpoint.prompt_date,  # else the prompt says today, not the date of training
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",  # the folder is whole: nothing to look up
@@ -175,6 +182,11 @@ def build(
         env[TLS] = json.dumps(options.tls)
     if options.keys:
         env["VLLM_ENABLE_RESPONSES_API_STORE"] = "0"  # one store for all keys: each would read the others' answers
+    if room:
+        argv += ["--enable-lora", "--max-lora-rank", str(room.rank), "--max-loras", str(room.slots)]
+        argv += ["--max-cpu-loras", str(KEPT * room.slots)]
+        argv += ["--lora-target-modules", *ATTENTION, *(["experts"] if room.experts else [])]
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"  # a path that is the supervisor's alone
     if device == "cpu":
         argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(kv_bytes)]
         if cores <= SMALL_MACHINE:

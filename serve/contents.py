@@ -42,8 +42,9 @@ def _look(found: Checkpoint, options: Options) -> Contents:
     folder = found.folder
     problems = list(_prompt(found))
     if found.format == "lora":
-        why = "an adapter alone holds no model, and this engine has no adapter kernel for GPT-OSS experts on a CPU"
-        problems.append(finding("S003", f"{folder} holds a LoRA adapter", why=why, fix="tune export --format merged"))
+        fix = f"serve run BASE --adapter {found.name}={folder}; or tune export --format merged"
+        why = "an adapter alone holds no model"
+        problems.append(finding("S003", f"{folder} holds a LoRA adapter", why=why, fix=fix))
         return Contents(tuple(problems), None, {})
     try:
         checkpoints.canary(found)  # without it the engine's answers could not be proven at the start

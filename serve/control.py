@@ -1,4 +1,4 @@
-"""How `serve reload` reaches a running server: a Unix socket of the same user, one JSON line in, lines of JSON out.
+"""How `serve reload` and `serve adapters` reach a running server: a Unix socket of the user, a line in, lines out.
 
 A line out is {"said": "..."} as things go on, then {"done": {...}} or {"error": {what, why, fix}}. The socket lies in a
 folder that nobody else may enter, and is named by the port. Knows nothing of engines.
@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
 
 from tune.errors import UserError, reason
 from tune.terminal import one_line
@@ -25,11 +27,24 @@ SCARCE = 0.2  # seconds until accepting is tried again
 PATIENT = 5.0  # seconds for the line to arrive
 
 
-class Request:
-    """A folder that somebody wants served, and how he is told what becomes of it. Told once how it ended."""
+Action = Literal["reload", "add", "remove", "list"]
 
-    def __init__(self, client: socket.socket, folder: Path) -> None:
-        self.folder = folder
+
+class Asked(BaseModel):
+    """The line in. `reload` serves the folder instead; the others are of adapters beside what is served."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    action: Action
+    folder: Path = Path()
+    name: str = ""
+
+
+class Request:
+    """What somebody wants served, and how he is told what becomes of it. Told once how it ended."""
+
+    def __init__(self, client: socket.socket, asked: Asked) -> None:
+        self.action, self.folder, self.name = asked.action, asked.folder, asked.name
         self._client = client
 
     def say(self, words: str) -> None:
@@ -105,21 +120,24 @@ class Control:
                 continue
             try:
                 client.settimeout(PATIENT)
-                folder = json.loads(_line(client))["reload"]
-                request = Request(client, Path(folder))
+                request = Request(client, Asked.model_validate_json(_line(client)))
                 request.say("asked for; it is taken up when the server is ready")
                 self._asked.put(request)
-            except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            except (OSError, ValueError, RecursionError):
                 client.close()
 
 
-def ask(port: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Have the server at `port` of this machine serve another folder, and wait. Raises UserError when it does not."""
+def ask(
+    port: int, folder: Path, say: Callable[[str], None], *, action: Action = "reload", name: str = ""
+) -> dict[str, Any]:
+    """Have the server at `port` of this machine serve another folder, or do what else `action` says, and wait. Raises
+    UserError when it does not."""
     path = next((each for each in _places(port) if _answers(each)), where(port))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         try:
             server.connect(str(path))
-            server.sendall(json.dumps({"reload": str(folder.absolute())}).encode() + b"\n")
+            asked = Asked(action=action, folder=folder.absolute(), name=name)
+            server.sendall(asked.model_dump_json().encode() + b"\n")
         except OSError as e:
             why = f"{path}: {reason(e)}"
             what = f"no server of yours at port {port} takes reloads"
@@ -133,7 +151,7 @@ def ask(port: int, folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
             if "error" in told:
                 raise UserError(**told["error"])
             say(one_line(told["said"], LONGEST))
-    raise UserError("the server went before it had reloaded", fix="read its log")
+    raise UserError("the server went before it was done", fix="read its log")
 
 
 def where(port: int) -> Path:

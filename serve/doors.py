@@ -20,6 +20,9 @@ from serve.states import State
 SECRET_HEADER = b"x-serve-secret"
 ADAPTER_HEADER = b"x-amzn-sagemaker-adapter-identifier"  # SageMaker's word for another model than the body names
 OPENING = "/serve/open"  # POST here with the secret opens the door; to anyone else it is no path at all
+LISTING = "/serve/adapters"  # and here it says which adapters clients may ask for
+LOADING, UNLOADING = "/v1/load_lora_adapter", "/v1/unload_lora_adapter"  # the engine's own, for the supervisor alone
+OURS = frozenset({OPENING, LISTING, LOADING, UNLOADING})
 
 OPEN = frozenset({"/health", "/livez", "/readyz", "/ping"})
 APIS: dict[str, Api] = {
@@ -123,7 +126,7 @@ class Doors:
         if path not in OPEN and (held := self._known(token, ours=ours)) is None:
             hint = [(b"www-authenticate", b"Bearer")]
             raise Refused(401, "invalid_api_key", "missing or wrong API key", headers=hint)
-        if path == OPENING and method == "POST" and ours:
+        if path in OURS and method == "POST" and ours:
             return Guest(path, self._own)
         if path == "/invocations" and not self._sagemaker:
             raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")

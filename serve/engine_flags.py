@@ -25,7 +25,7 @@ ENDS = "ends and sampling defaults are those of FOLDER/generation_config.json"
 CHAT = "a checkpoint of this kind is served as a chat model"
 DOOR = "requests come in by --host and --port"
 TLS = "use --tls-cert and --tls-key before the --"
-ADAPTER = "an adapter would be served under no digest; tune export --format merged puts it into the weights"
+ADAPTER = "use --adapter NAME=FOLDER, --adapter-rank and --adapter-slots before the --, which prove what is loaded"
 
 # Flags that would undo what was checked, or show a secret, and what to say instead.
 REFUSED = {
@@ -80,6 +80,10 @@ REFUSED = {
     "--enable-ssl-refresh": "the files of --tls-cert and --tls-key are read again when they change",
     "--enable-lora": ADAPTER,
     "--lora-modules": ADAPTER,
+    "--lora-target-modules": ADAPTER,
+    "--max-lora-rank": ADAPTER,
+    "--max-loras": ADAPTER,
+    "--max-cpu-loras": ADAPTER,
     "--help": "it would end at once; python -m serve.launcher --help=all shows every flag that it takes",
 }
 # The engine's short forms of refused ones, with or without a value right behind.

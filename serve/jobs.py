@@ -4,6 +4,7 @@ Decides whether two engines fit beside each other. Starts nothing.
 """
 
 from pathlib import Path
+from typing import Any
 
 from serve import command, preflight
 from serve.command import Command, Options
@@ -37,6 +38,9 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         tls=options.tls,
         proof=lambda: _prove(found.checkpoint),
         need=found.figures["need_bytes"],
+        adapters=found.adapters,
+        room=found.room,
+        device=found.machine.device,
         waves=waves(options.max_model_len) if found.machine.device == "cuda" else (),
     )
 
@@ -58,6 +62,7 @@ def engine(found: Preflight, options: Options) -> Command:
         kv_bytes=cache,
         cores=machine.cores,
         dtype="bfloat16" if machine.bfloat16 else "float32",
+        room=found.room,
     )
 
 
@@ -67,21 +72,36 @@ def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float
 
     def made(folder: Path, serving: Job) -> Plan:
         now = detect()
-        looked = preflight.check(folder, alone, now, digests=False)
+        ours: dict[str, Any] = {
+            "adapters": staying(folder, serving)
+        }  # whatever the start named: some may be gone since, or added
+        ours |= {"adapter_rank": serving.room.rank, "adapter_slots": serving.room.slots} if serving.room else {}
+        there = alone.model_copy(update=ours)
+        looked = preflight.check(folder, there, now, digests=False)
         beside = not any(problem.id in FULL for problem in looked.errors)
         if not beside:  # once more, for when the engine that serves has gone
             emptied = now.model_copy(update={"memory": now.total or now.memory + serving.need})
-            looked = preflight.check(folder, alone, emptied, digests=False)
+            looked = preflight.check(folder, there, emptied, digests=False)
         if looked.errors:
             what = f"{folder} is not served: {'; '.join(p.what for p in looked.errors)}"
             raise UserError(what, why="; ".join(p.why for p in looked.errors if p.why), fix=f"serve preflight {folder}")
-        next_job = job(looked, options, key=key, log=log, ready_timeout=ready_timeout)
+        next_job = job(
+            looked, there.model_copy(update={"port": options.port}), key=key, log=log, ready_timeout=ready_timeout
+        )
         if beside and next_job.log and next_job.log == serving.log:  # two engines' words in one would mislead
             own = f"{next_job.log.stem}-{looked.checkpoint.digest[:8]}{next_job.log.suffix}"
             next_job = next_job._replace(log=next_job.log.with_name(own))
         return Plan(next_job, beside)
 
     return made
+
+
+def staying(folder: Path, serving: Job) -> dict[str, str]:
+    """The folders of the adapters that are of the checkpoint in `folder` as well, by name."""
+    if not serving.adapters:
+        return {}
+    known = checkpoint.bases(checkpoint.read(folder))
+    return {a.name: str(a.checkpoint.folder) for a in serving.adapters if a.checkpoint.base_digest in known}
 
 
 def _prove(found: Checkpoint) -> None:

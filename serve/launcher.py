@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from typing import Any
 
 from serve import processes
 from serve.draining import KEEP_ALIVE, KEPT
@@ -128,6 +129,23 @@ def _outlive_nobody(parent: int) -> None:
     processes.end_own()
 
 
+def leave_experts() -> None:
+    """A CPU engine beside whose base adapters of attention lie keeps its kernel for experts: vLLM 0.32 takes Triton's
+    for any engine with adapters, which no CPU has. serve.adapters lets no adapter of experts near such an engine.
+    """
+    from vllm.model_executor.layers.fused_moe import unquantized_fused_moe_method as method
+    from vllm.platforms import current_platform
+
+    select = method.select_unquantized_moe_backend
+
+    def chosen(moe_config: Any) -> Any:
+        moe_config.is_lora_enabled = False
+        return select(moe_config=moe_config)
+
+    if current_platform.is_cpu():
+        method.select_unquantized_moe_backend = chosen
+
+
 def compiler(arguments: Sequence[str]) -> bool:
     """Whether torch may compile. Even an eager CPU engine does, to rank log-probabilities, and where there is no C++
     compiler the first request that asks for them would end it.
@@ -135,5 +153,7 @@ def compiler(arguments: Sequence[str]) -> bool:
     return "--enforce-eager" not in arguments or shutil.which(os.environ.get("CXX") or "g++") is not None
 
 
+if __name__ == "__mp_main__" and "--enable-lora" in sys.argv:  # in each process of the engine, which are spawned
+    leave_experts()
 if __name__ == "__main__":
     main()

@@ -76,6 +76,17 @@ def kv_budget(shape: Shape, *, max_model_len: int, sequences: int, element: int 
     return max(128 * 2**20, sequences * kv_bytes(shape, max_model_len, element=element, hybrid=hybrid) * 3 // 2)
 
 
+def adapter_bytes(shape: Shape, *, rank: int, slots: int, experts: bool, element: int = BF16, ways: int = 1) -> int:
+    """Bytes that each GPU keeps for `slots` adapters of `rank`, whether they are there or not: A [rank, in] and
+    B [out, rank] of each weight. Of `ways` GPUs each holds its share of B; A is counted whole."""
+    h, i = shape.hidden_size, shape.intermediate_size
+    q, kv = shape.num_attention_heads * shape.head_dim, shape.num_key_value_heads * shape.head_dim
+    inward, outward = 3 * h + q, q + 2 * kv + h
+    if experts:
+        inward, outward = inward + shape.num_local_experts * (h + i), outward + shape.num_local_experts * (2 * i + h)
+    return shape.num_hidden_layers * slots * rank * (inward + _share(outward, ways)) * element
+
+
 class Need(BaseModel):
     """What one GPU takes, in bytes. `kv_request`: cache of one request of `max_model_len` tokens."""
 

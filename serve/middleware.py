@@ -17,7 +17,7 @@ from serve.answer import Changes, changed
 from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
 from serve.body import Rules, Taken, rewrite
-from serve.doors import APIS, COUNTED, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
+from serve.doors import APIS, COUNTED, LISTING, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
 from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
 from serve.format_alarm import listening
@@ -25,6 +25,7 @@ from serve.heard import Heard
 from serve.keys import OWN, Keys
 from serve.rates import SOON, Rates, Slot
 from serve.record import Record
+from serve.routing import Routes, rewritten
 
 SETTINGS = "GPTOSS_SERVE_SETTINGS"
 START = "GPTOSS_KIT_START"  # environment variable: a word of this start alone, told in every answer
@@ -51,6 +52,7 @@ class Settings(BaseModel):
     raw_completions: bool = False  # opens prompts that no effort applies to
     reasoning_content: bool = False  # what chat answers have in `reasoning`, under this name too
     strict_format: bool = False  # an answer off the model's format is an error
+    adapters: bool = Field(default=False, exclude_if=lambda on: not on)  # the engine has room for some
 
 
 class Door:
@@ -80,6 +82,7 @@ class Door:
             sagemaker=self.settings.sagemaker,
         )
         self.under_way, self.rates = UnderWay(), Rates(self.settings.max_concurrent)
+        self.routes = Routes(self.settings.names, self.settings.digest)
         self.counts, self.own = counts.counts(), OWN if key else ""
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -98,7 +101,8 @@ class Door:
             return await self.app(scope, receive, send)
         if scope["type"] != "http":  # no websocket route is served
             return await send({"type": "websocket.close", "code": 1008})
-        extra = [(b"x-model-digest", self.settings.digest.encode())] if self.settings.digest else []
+        stamp = [(b"x-model-digest", self.settings.digest.encode())] if self.settings.digest else []
+        extra: list[tuple[bytes, bytes]] = []
         if start := os.environ.get(START):
             extra.append((b"x-serve-start", start.encode()))
         if self.under_way.leaving:  # the client's next request goes to the engine that has taken over
@@ -110,7 +114,7 @@ class Door:
 
         async def stamped(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = [*record.named(message.get("headers", [])), *extra]
+                headers = [*record.named(message.get("headers", [])), *stamp, *extra]
                 if message["status"] == 503 and not any(n.lower() == b"retry-after" for n, _ in headers):
                     headers.append((b"retry-after", SOON.encode()))  # the engine's own limits do not say
                 message = {**message, "headers": headers}
@@ -135,6 +139,10 @@ class Door:
                 scope = {**scope, "path": "/preflight", "raw_path": b"/preflight"}
             elif path == "/readyz":
                 return await asgi.answer(stamped, *await self._readiness(scope, receive))
+            elif self.settings.adapters and path == "/v1/models":
+                onward = rewritten(stamped, self.routes.models)
+            elif self.routes.adapters and path.startswith("/v1/responses/"):
+                stamp.clear()  # whose answer is stored there, its `model` says
             async with self.under_way.held(scope["path"], told, cut=stamped):
                 if scope["method"] == "POST" and path not in OPEN:
                     if path in COUNTED and not ours:
@@ -143,11 +151,17 @@ class Door:
                     body = await self._body(scope, receive)
                     if body is None:
                         return None
+                    if path == LISTING:
+                        self.routes.put(body)
+                        return await asgi.answer(stamped, 200, b'{"status":"listed"}')
                     raw = self.settings.raw_completions or ours
-                    rules = Rules(held.policy, self.settings.max_model_len, raw, self.settings.names)
+                    meant = self.routes.meant if self.settings.adapters and not ours else None
+                    rules = Rules(held.policy, self.settings.max_model_len, raw, self.routes.names, meant)
                     asked = [v.decode("latin-1") for n, v in scope["headers"] if n == HEADER.encode()]
                     taken = rewrite(rules, path, body, asked)
                     extra += taken.told
+                    if taken.meant and stamp:
+                        stamp[:] = [(b"x-model-digest", taken.meant.digest.encode())]
                     budget.TOKENS.set(taken.tokens)
                     if taken.path in APIS:
                         record.heard = Heard(APIS[taken.path], stopped=taken.stops)
@@ -180,7 +194,8 @@ class Door:
     def _changes(self, taken: Taken, headers: Headers) -> Changes:
         """What the engine's answer lacks for whoever asked."""
         wanted = self.settings.reasoning_content or (b"x-reasoning-content", b"true") in headers
-        names = (self.settings.names[0], taken.name) if taken.name else ()
+        engine = taken.meant.engine if taken.meant else self.settings.names[0] if self.settings.names else ""
+        names = (engine, taken.name) if taken.name else ()
         return Changes(names, wanted and APIS[taken.path] == "chat")  # other APIs say `reasoning` of other things
 
     def _hold(self, scope: Message) -> None:

@@ -17,6 +17,16 @@ def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[st
         raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
 
 
+def _adapters(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
+    """Each `NAME=FOLDER` as an entry of a table."""
+    pairs = [text.partition("=") for text in given]
+    if wrong := next((name for name, is_, folder in pairs if not (is_ and folder)), ""):
+        raise click.BadParameter(f"{wrong!r} is not like NAME=FOLDER")
+    if len({name for name, _, _ in pairs}) < len(pairs):
+        raise click.BadParameter("two adapters have the same name")
+    return {name: folder for name, _, folder in pairs} or None
+
+
 def engine_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that decide the engine's command line, shared by run, preflight and command."""
     folder = click.Path(path_type=Path)
@@ -29,6 +39,11 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--max-body", type=int, help="Bytes of one request.  [default: 8388608]"),
         click.option("--max-concurrent", type=int,
                      help="Requests under way at once, others get 503; 0: no limit.  [default: 0]"),
+        click.option("--adapter", "adapters", multiple=True, callback=_adapters, metavar="NAME=FOLDER",
+                     help="A LoRA checkpoint to serve beside the base, under that name. Repeatable.  [default: none]"),
+        click.option("--adapter-rank", type=int,
+                     help="Room for adapters of that rank, added later too.  [default: that of the named]"),
+        click.option("--adapter-slots", type=int, help="And for so many.  [default: as many as are named, at least 2]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
         click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),

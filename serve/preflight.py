@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from serve import contents, memory, tls
+from serve import beside, contents, memory, tls
+from serve.adapters import Adapter, Room
 from serve.command import Options
 from serve.findings import Finding, finding, of_error, require
 from serve.last_words import INSTALL, INSTALL_CPU
@@ -44,6 +45,8 @@ class Preflight(BaseModel):
     machine: Machine
     problems: tuple[Finding, ...]
     figures: dict[str, int]
+    adapters: tuple[Adapter, ...] = ()
+    room: Room | None = None
     unchecked: tuple[str, ...] = (UNREAD,)
 
     @property
@@ -80,13 +83,21 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
         problems += tls.findings(options.tls) if options.tls else ()
     inside = contents.look(found, options)
     problems += inside.problems
+    near = beside.Beside()
     if inside.shape and inside.tensors:
+        near = beside.look(found, inside.shape, options, machine)
+        problems += near.problems
         problems += _kernels(found, inside.shape, machine)
-        if machine.device == "cpu":
-            problems += _ram(inside.shape, inside.tensors, options, machine, figures)
-        else:
-            problems += on_gpu(inside.shape, inside.tensors, options, machine, figures)
-    return Preflight(checkpoint=found, machine=machine, problems=tuple(problems), figures=figures)
+        held_by = _ram if machine.device == "cpu" else on_gpu
+        problems += held_by(inside.shape, inside.tensors, options, machine, figures, near.room)
+    return Preflight(
+        checkpoint=found,
+        machine=machine,
+        problems=tuple(problems),
+        figures=figures,
+        adapters=near.adapters,
+        room=near.room,
+    )
 
 
 def _installation(machine: Machine) -> Iterator[Finding]:
@@ -183,6 +194,7 @@ def _ram(
     options: Options,
     machine: Machine,
     figures: dict[str, int],
+    room: Room | None,
 ) -> Iterator[Finding]:
     wider = 1 if machine.bfloat16 else 2
     weights = sum(t.bytes for t in tensors.values()) * wider
@@ -193,12 +205,21 @@ def _ram(
         element=memory.BF16 * wider,
         hybrid=options.tuning.hybrid,
     )
-    need = weights + cache + memory.ENGINE_OVERHEAD_CPU
+    need = weights + cache + memory.ENGINE_OVERHEAD_CPU + _adapters(shape, options, figures, room) * wider
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}
     if need > machine.memory:
         why = f"{need / GIB:.1f} GiB for weights and cache, {machine.memory / GIB:.1f} GiB can be used"
         fix = _smaller(tensors, options, machine)
         yield finding("S070", "the model does not fit into memory", why=why, fix=fix)
+
+
+def _adapters(shape: Shape, options: Options, figures: dict[str, int], room: Room | None) -> int:
+    """Bytes that are kept for adapters, a value in bf16."""
+    if room is None:
+        return 0
+    ways = options.tuning.tensor_parallel
+    figures["adapter_bytes"] = memory.adapter_bytes(shape, **room.model_dump(), ways=ways)
+    return figures["adapter_bytes"]
 
 
 def on_gpu(
@@ -207,11 +228,14 @@ def on_gpu(
     options: Options,
     machine: Machine,
     figures: dict[str, int],
+    room: Room | None = None,
 ) -> Iterator[Finding]:
     """Whether the machine's GPUs hold the model. Adds to `figures` what one GPU takes."""
     tuning = options.tuning
     total = machine.total or machine.memory
-    fit = memory.fit(memory.need(shape, tensors, tuning, options.max_model_len), total, tuning)
+    need = memory.need(shape, tensors, tuning, options.max_model_len)
+    need = need.model_copy(update={"overhead": need.overhead + _adapters(shape, options, figures, room)})
+    fit = memory.fit(need, total, tuning)
     figures["weight_bytes"], figures["cache_bytes"] = fit.need.weights, fit.need.kv_request
     figures["need_bytes"] = fit.need.weights + fit.need.overhead + (tuning.cache_bytes or fit.need.kv_request)
     # vLLM wants its share of the whole memory free, even when it is told what the cache takes.

@@ -198,9 +198,14 @@ def _send(http: "httpx.Client", path: str, body: dict[str, Any]) -> "httpx.Respo
 
 
 def post(http: "httpx.Client", path: str, body: dict[str, Any]) -> Any:
-    """The JSON of a 200. Raises NoAnswer where the server broke off or broke down, UserError for another status."""
+    """The JSON of a 200. Raises UserError as `send` does."""
+    return send(http, path, body).json()
+
+
+def send(http: "httpx.Client", path: str, body: dict[str, Any]) -> "httpx.Response":
+    """A 200. Raises NoAnswer where the server broke off or broke down, UserError for another status."""
     answer = _send(http, path, body)
     if answer.status_code != 200:
         kind = NoAnswer if answer.status_code >= 500 else UserError
         raise kind(f"POST {path} answered {answer.status_code}", why=answer.text[:300], fix="read the engine's log")
-    return answer.json()
+    return answer

@@ -73,6 +73,8 @@ class Change:
     def _look(self) -> None:
         plan = self._remake(self.request.folder, self._serving)
         checkpoints.canary(plan.job.checkpoint)
+        if gone := [a.name for a in self._serving.adapters if a not in plan.job.adapters]:
+            self.request.say(f"of another base, and gone with the one before: {', '.join(gone)}")
         self.plan = plan
 
     def _prove(self) -> None:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from serve import front, probe, processes
+from serve import front, loading, probe, processes
+from serve.adapters import Adapter, Room
 from serve.aside import Aside
 from serve.bell import Bell
 from serve.command import Command
@@ -57,6 +58,9 @@ class Job(NamedTuple):
     hang_after: float = 25  # seconds without a step; 0: however long
     tls: Pair | None = None  # plain HTTP without
     need: int = 0  # bytes of memory that it is counted to take
+    adapters: tuple[Adapter, ...] = ()  # what lies beside the checkpoint
+    room: Room | None = None  # that the engine was told to keep for adapters
+    device: Literal["cpu", "cuda"] = "cuda"
     waves: tuple[Wave, ...] = ()  # what it is asked before anyone is let in
 
     @property
@@ -151,6 +155,10 @@ def _prove(job: Job, start: Start, canary: Canary, going: Callable[[], bool]) ->
             raise Failure("the engine did not become ready", why=why, fix=fix, heals=True)
         probe.check_prompts(http, job.model, date, job.policy)
         probe.check_canary(http, job.model, date, canary)
+        for adapter in job.adapters:
+            loading.load(http, job.model, adapter, canary)
+        if job.adapters:
+            loading.show(http, job.adapters)
         warm(http, job.model, job.waves)
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from serve import front, processes, pulse, starting
+from serve.adapting import Adapting
 from serve.aside import Aside
 from serve.bell import Stop, stop_signals
 from serve.control import Control, Request
@@ -61,6 +62,7 @@ class _Server:
         self.start: Start | None = None
         self.before: tuple[Job, Request] | None = None  # what is served again, should the job that replaced it fail
         self.change: Change | None = None  # under way
+        self.adapting: Adapting | None = None  # likewise, or an adapter that comes or goes
         self.next: Change | None = None  # ready to take the place of what is served
         self.retiring: list[Aside] = []
 
@@ -176,6 +178,9 @@ class _Server:
 
     def _changed(self) -> bool:
         """Whether there is a `next`. Begins what was asked for."""
+        if self.adapting:
+            self._adapted(self.adapting)
+            return False
         if self.change is None:
             if request := self.control.next():
                 self._change(request)
@@ -192,7 +197,23 @@ class _Server:
         self.next, self.change = self.change, None
         return True
 
+    def _adapted(self, adapting: Adapting) -> None:
+        try:
+            if (left := adapting.finished()) is None:
+                return
+            if left != self.job.adapters:
+                self.job = self.job._replace(adapters=left)
+                self.report(f"note: beside {self.job.model}: {', '.join(a.served_name for a in left) or 'no adapter'}")
+            adapting.tell()
+        except Exception as e:  # noqa: BLE001 - as with another checkpoint
+            adapting.request.failed(e if isinstance(e, UserError) else odd(e))
+        self.adapting = None
+
     def _change(self, request: Request) -> None:
+        if request.action != "reload":
+            assert self.start is not None
+            self.adapting = Adapting(request, self.job, self.start)
+            return
         if self.remake is None:
             request.failed(UserError("this server takes no reloads", fix="serve run FOLDER"))
             return
@@ -201,6 +222,10 @@ class _Server:
 
     def _abandon(self) -> None:
         """Whatever is under way ends with the engine beside which it began."""
+        if self.adapting:
+            why = "the engine ended, or was told to"
+            self.adapting.request.failed(UserError("it was given up", why=why, fix="again, once /readyz answers 200"))
+            self.adapting = None
         if self.change:
             self.change.abandon()
             why = "the server was told to stop" if self.stop.is_set() else "the engine that served has ended or hangs"

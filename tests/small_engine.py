@@ -17,7 +17,7 @@ from pathlib import Path
 import uvicorn
 
 from serve import launcher, listening
-from serve.doors import OPENING
+from serve.doors import LOADING, OPENING, UNLOADING
 from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import START, Door
@@ -27,6 +27,7 @@ from tune.harmony import EFFORTS, PROBE, Message, render_prompt
 
 mode, notes = sys.argv[1], Path(sys.argv[2])
 steps = 0
+loaded = {}  # folders of adapters, by name
 NO_MEMORY = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"
 if mode == "no memory":
     sys.exit(NO_MEMORY)
@@ -58,6 +59,15 @@ with (notes / "workers").open("a") as f:
 
 
 def answer(path, asked):
+    if path == LOADING:
+        loaded[asked["lora_name"]] = Path(asked["lora_path"])
+        os.write(2, f"loaded {asked['lora_name']}, door open: {door.doors.ready}\n".encode())
+        return {}
+    if path == UNLOADING:
+        del loaded[asked["lora_name"]]
+        return {}
+    if path == "/v1/models":
+        return {"data": [{"id": name} for name in ("m", *loaded)]}
     if path.endswith("/render"):
         effort = "medium" if mode == "effort lost" else asked["reasoning_effort"]
         date = "2026-02-02" if mode == "today" else "2026-01-01"
@@ -71,8 +81,11 @@ def answer(path, asked):
             os.write(2, b"canary answered\n")
             return {}
         effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
-        told = json.loads((notes / "canary.json").read_text())["logprobs"][effort]
+        beside = mode != "adapter ignored" and asked["model"] in loaded
+        told = json.loads(((loaded[asked["model"]] if beside else notes) / "canary.json").read_text())
+        told = told["logprobs"][effort]
         wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
+        wrong += 0.3 if mode == "adapter halved" and beside else 0
         told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told, strict=True)]
         return {"choices": [{"prompt_logprobs": [None, *told]}]}
     return {"usage": {"completion_tokens": 0 if mode == "mute" else 2}}

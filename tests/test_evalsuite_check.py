@@ -17,7 +17,7 @@ from evalsuite.asking.endpoint import client
 from evalsuite.compare import ALIKE_NOTE, ALONE_NOTE, compare
 from evalsuite.questions import QuestionSet
 from evalsuite.replies.answers import Arm
-from evalsuite.replies.server import Server
+from evalsuite.replies.server import Server, same, told_apart
 from evalsuite.report import Report
 from evalsuite.stub.script import Kind
 from evalsuite.stub.server import Fault, Model, Script, serving
@@ -121,6 +121,17 @@ def test_a_header_that_is_no_digest_is_refused(tmp_path: Path) -> None:
 
 
 D, E = "1" * 64, "2" * 64
+
+
+def test_of_several_models_at_one_address_each_has_its_own_digest() -> None:
+    cards = [{"id": n, "root": "/m", "digest": D} for n in ("base", f"base@{D[:16]}")]
+    cards += [{"id": n, "root": "/a", "parent": "base", "digest": E} for n in ("mine", f"mine@{E[:16]}")]
+    base, mine = (look(listing(*cards), name) for name in ("base", "mine"))
+    assert (base.model, base.header, base.names) == (f"base@{D[:16]}", D, ("base",))
+    assert (mine.model, mine.header, mine.names) == (f"mine@{E[:16]}", E, ("mine",))
+    assert (same(base, mine), told_apart(base, mine)) == ("", True)
+    assert same(base, base.model_copy(update={"model": "mine"})) == f"both are the checkpoint {D[:16]}"
+    assert look(listing({"id": "a", "digest": "sha256:1"})).header == ""  # another server's word for something
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_any_bytes_are_refused_or_come_through_whole(path, body):
         json.loads(refused.body())
         return
     if path.endswith("/cancel"):
-        assert (onward, out, *rest) == (path, body, (), None, "", False)
+        assert (onward, out, *rest) == (path, body, (), None, "", False, None)
         return
     assert onward == path or (path == "/invocations" and onward in {"/v1/chat/completions", "/v1/completions"})
     before, after = json.loads(body), json.loads(out)

@@ -81,6 +81,9 @@ def test_two_servers_on_a_small_machine_are_not_bound_to_the_same_core():
 
 
 CHOSEN = {
+    "adapters": {"mine": "work/lora"},
+    "adapter_rank": 8,
+    "adapter_slots": 3,
     "default_effort": "low",
     "max_effort": "medium",
     "spelling": "strict",

@@ -68,8 +68,9 @@ FLAGS = list(TAKES)
         ("--headless", "--host and --port"),
         ("--ssl-keyfile", "use --tls-cert"),
         ("--ssl-certfile", "use --tls-cert"),
-        ("--enable-lora", "puts it into the weights"),
-        ("--lora-modules", "puts it into the weights"),
+        ("--enable-lora", "use --adapter"),
+        ("--lora-modules", "use --adapter"),
+        ("--max-loras", "use --adapter"),
     ],
 )
 def test_what_was_checked_cannot_be_replaced(flag, instead):

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import certs
+import lora_folder
 import pytest
 from checkpoints import CONFIG, GPT_OSS, fill, finish, write_weights, write_words
 from click.testing import CliRunner
@@ -18,6 +19,7 @@ from serve.cli import main
 from serve.command import Options
 from serve.findings import KINDS, RULES
 from serve.machine import Machine
+from tune import checkpoint
 from tune.errors import UserError
 from tune.weights import architecture
 from tune.weights.tensors import Fault, Tensor, expected, shape_of
@@ -93,6 +95,16 @@ def shown(folder):
     return Options(port=0, tls_cert=str(folder.parent / "a.pem"), tls_key=str(folder.parent / "a.key"))
 
 
+def beside(**facts):
+    """An adapter of the folder's base, next to it."""
+    return lambda folder: lora_folder.make(folder.parent / "lora", checkpoint.read(folder), **facts)
+
+
+def near(name):
+    """The options of a server with that adapter."""
+    return lambda folder: Options(port=0, adapters={name: str(folder.parent / "lora")})
+
+
 F32 = {"model__norm__weight": Tensor((32,), "F32")}
 MIXED = {**F32, "lm_head__weight": Tensor((CONFIG["vocab_size"], 32), "F16")}
 FEWER = {"model__embed_tokens__weight": Tensor((200_064, 32), "BF16")}
@@ -134,6 +146,10 @@ PLANTS = [
     ("S040", None, Options(port=0, max_model_len=4097), HERE, "over the model's 4096"),
     ("S041", None, Options(port=0, extra=("-tp", "2")), H100, "num_key_value_heads 1"),
     ("S041", None, Options(port=0, extra=("-pp", "4")), H100.model_copy(update={"gpus": 4}), "2 layers make no 4"),
+    ("S045", None, Options(port=0, adapter_rank=513), H100, "up to 512"),
+    ("S045", beside(), near("tiny"), HERE, "the name tiny is taken"),
+    ("S046", beside(of="f" * 64), near("mine"), HERE, "it is of tiny@"),
+    ("S046", None, near("mine"), HERE, "no finished checkpoint"),
     ("S050", None, OPTIONS, HERE.model_copy(update={"vllm": "0.29.1"}), "0.29.1"),
     ("S051", None, OPTIONS, HERE, "wrote over it"),
     ("S052", None, Options(port=0, host=NAMELESS), HERE, NAMELESS),
@@ -145,6 +161,7 @@ PLANTS = [
     ("S060", lambda f: (fill(f, hidden_size=48), finish(f)), OPTIONS, HERE, "hidden_size"),
     ("S060", lambda f: (fill(f, "mxfp4"), finish(f, format="mxfp4")), OPTIONS, PLAIN, "AMX"),
     ("S061", None, OPTIONS, PLAIN, "portable expert kernel"),
+    ("S065", lambda f: (fill(f, "mxfp4"), finish(f, format="mxfp4")), Options(port=0, adapter_rank=8), HERE, "MXFP4"),
     ("S070", None, OPTIONS, HERE.model_copy(update={"memory": GIB}), "1.0 GiB can be used"),
     ("S070", None, OPTIONS, H100.model_copy(update={"memory": GIB, "total": GIB}), "each GPU"),
     ("S071", None, Options(port=0, extra=("-dp", "4")), H100, "take 4 GPUs, 2 can be seen"),

@@ -120,12 +120,14 @@ def test_many_shards_are_one_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_lora_carries_the_adapter_and_names_its_base(tmp_path: Path) -> None:
-    made, _ = project(tmp_path, "lora", vocabulary=VOCABULARY)
+    made, _ = project(tmp_path, "lora")
     folder = export.export(made).folder
     adapter = made.work / "adapter" / "adapter_model.safetensors"
     assert (folder / "adapter_model.safetensors").read_bytes() == adapter.read_bytes()
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "base"
     assert not list(folder.glob("model*.safetensors"))
+    merged = export.export(recipe(tmp_path, export={"format": "merged"}))
+    assert checkpoint.canary(checkpoint.read(folder)) == checkpoint.canary(merged)  # base and adapter, said once
     assert_companions(folder, tmp_path / "base")
 
 

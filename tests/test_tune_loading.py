@@ -12,7 +12,7 @@ from tune import checkpoint, harmony
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.training import loading
-from tune.weights import base_model, shards, tensors
+from tune.weights import shards, tensors
 from tune.weights.base_model import base_of
 
 EMBEDDINGS = ("model.embed_tokens.weight", "lm_head.weight")
@@ -88,7 +88,7 @@ def test_a_base_is_named_by_what_it_holds(tmp_path: Path) -> None:
 
 def test_every_file_that_is_used_or_copied_names_the_base(tmp_path: Path) -> None:
     base, other = make_base(tmp_path / "base"), tmp_path / "elsewhere" / "renamed"
-    names = {name.replace("*", ".json") for name in base_model.COMPANIONS} | {"tokenizer_config.json", "config.json"}
+    names = {name.replace("*", ".json") for name in checkpoint.COMPANIONS} | {"tokenizer_config.json", "config.json"}
     for name in names:
         if not (base / name).is_file():
             (base / name).write_text("{}")

@@ -4,7 +4,10 @@ A checkpoint is what `serve` serves and `deploy` deploys: weights, config, token
 cannot be read off them: which base it came from, which format it is in, which prompt it was trained on.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
@@ -18,6 +21,9 @@ from tune.harmony import Effort
 Format = Literal["merged", "mxfp4", "lora"]
 KIND = "checkpoint"
 CANARY = "canary.json"  # written by tune/weights/canary.py beside the weights
+# What a checkpoint takes over from its base beside weights and config.
+COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
+OF_A_BASE = ("config.json", "*.safetensors", "model.safetensors.index.json", *COMPANIONS)
 EXPORT = "tune export"  # what makes one, as long as nothing is known of it
 
 
@@ -140,6 +146,19 @@ def _only_its_own(folder: Path, remake: str) -> Artefact:
             fix="move it out of the folder",
         )
     return made
+
+
+def as_base(files: Mapping[str, str]) -> str:
+    """The digest of a base that lies in a folder: over the names and digests of its files."""
+    listed = {name: files[name] for name in sorted(files) if any(fnmatch(name, known) for known in OF_A_BASE)}
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+
+
+def bases(found: Checkpoint) -> set[str]:
+    """What an adapter that was trained on this checkpoint has as its `base_digest`: of a nano its digest, of a folder
+    that base.model named the one of its files."""
+    made = artefact.read(found.folder, KIND, remake=found.remake)
+    return {made.digest, as_base(made.files)} if made.digest == found.digest else set()
 
 
 def canary(found: Checkpoint) -> Canary:

@@ -150,6 +150,9 @@ class Serve(Section):
     hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: Positive = 8 * 2**20  # bytes of one request
     max_concurrent: int = Field(default=0, ge=0)  # requests under way at once, others get 503; 0: no limit
+    adapters: dict[str, str] = {}  # { mine = "work/lora" }: served beside the base under that name; not for deployments
+    adapter_rank: int = Field(default=0, ge=0)  # room for adapters of so large a rank; 0: for those named, if any
+    adapter_slots: int = Field(default=0, ge=0)  # and for so many; 0: as many as are named, at least 2
     raw_completions: bool = False  # open /v1/completions, where no effort is applied
 
     @model_validator(mode="after")

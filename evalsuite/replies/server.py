@@ -25,7 +25,7 @@ class Server(BaseModel):
     url: str
     model: str  # the id that is asked for
     names: tuple[str, ...] = ()  # what its replies may call themselves besides: other ids of the very same model
-    header: str = ""  # what it sends as x-model-digest with every response
+    header: str = ""  # what it sends as x-model-digest with this model's responses
     root: str = ""  # what the id stands for, as vLLM lists it
     listed: str = ""  # its entry in the list of models, as JSON, without what changes from call to call
     version: str = ""  # what it says at /version, as JSON

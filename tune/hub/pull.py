@@ -58,7 +58,7 @@ class Pulled(BaseModel):
             return "\n".join([head, "as the base of a recipe:", *base])
         head = f"{self.folder}: {self.served_name}, {self.format}, of {self.repo} at {self.commit}; {proven}"
         if self.format == "lora":
-            return f"{head}\nan adapter: it is served by an engine that has its base, not by serve run"
+            return f"{head}\nan adapter: serve run BASE --adapter NAME={self.folder}"
         return "\n".join([f"{head}; next: serve run {self.folder}", "as the base of a recipe:", *base])
 
 

@@ -4,8 +4,6 @@ In: a recipe's [base]. Out: a folder that holds a whole GPT-OSS, fetched from th
 GPT-OSS's if its vocabulary is. Loads no tensor.
 """
 
-import hashlib
-import json
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -16,8 +14,6 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.weights import shards, tokenizer
 
-# What a checkpoint takes over from its base beside weights and config.
-COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
 FOLDER = "gpt-oss"  # what a base in a folder is called
 
 
@@ -36,7 +32,7 @@ class Base(NamedTuple):
 def base_of(recipe: Recipe) -> Base:
     """The recipe's base: work/nano, a folder (relative to the recipe), or a Hub id at a commit.
 
-    A folder's digest is over config, shards, their index and COMPANIONS: all that is read or copied of it; a Hub id's
+    A folder's digest is over config, shards, their index and what a checkpoint takes over; a Hub id's
     is its commit. Raises UserError when it is not there, not whole, not a GPT-OSS, or has another tokenizer than
     GPT-OSS's vocabulary of harmony.VOCABULARY ids asks for.
     """
@@ -46,8 +42,7 @@ def base_of(recipe: Recipe) -> Base:
         made = checkpoint.verify(recipe.work / "nano", remake="tune nano")
         return Base(made.folder, made.served_name, model, made.digest)
     if (local / "config.json").is_file():
-        listed = dict(digests.each(local, _files(local), anew=False))
-        digest = hashlib.sha256(json.dumps(listed).encode()).hexdigest()
+        digest = checkpoint.as_base(dict(digests.each(local, _files(local), anew=False)))
         return _spoken(Base(local, f"{FOLDER}@{digest[:16]}", model, digest))
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or local.exists():
         raise UserError(
@@ -76,7 +71,7 @@ def _files(folder: Path) -> list[str]:
     """Every file of a base that is used or copied, in the order of their names."""
     shards.config(folder)
     files = {"config.json", *(spec.file for spec in shards.headers(folder).values())}
-    patterns = (shards.INDEX, *COMPANIONS)
+    patterns = (shards.INDEX, *checkpoint.COMPANIONS)
     return sorted(files | {p.name for pattern in patterns for p in folder.glob(pattern) if p.is_file()})
 
 

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 DIGITS = 4  # decimals kept: far finer than the agreement asked for
 
 
-def write(folder: Path, prompt_date: str) -> None:
-    """Write `canary.json` for the weights in `folder`, before its manifest.
+def write(folder: Path, prompt_date: str, values: Values | None = None) -> None:
+    """Write `canary.json` for the weights in `folder`, before its manifest; of an adapter's, `values` has them added to
+    its base's.
 
     Raises UserError when the weights give no number.
     """
@@ -33,10 +34,11 @@ def write(folder: Path, prompt_date: str) -> None:
 
     prompts = {effort: harmony.render_prompt(PROBE, effort, prompt_date) for effort in EFFORTS}
     with quiet():
-        exact, rounded = logprobs(folder, list(prompts.values()))
-    values = torch.cat(exact)
-    rounding = float((torch.cat(rounded) - values).abs().mean())
-    if not bool(torch.isfinite(values).all()) or not math.isfinite(rounding):
+        asked = list(prompts.values())
+        exact, rounded = _asked(values, asked) if values else logprobs(folder, asked)
+    every = torch.cat(exact)
+    rounding = float((torch.cat(rounded) - every).abs().mean())
+    if not bool(torch.isfinite(every).all()) or not math.isfinite(rounding):
         why = "the log-probability of a prompt is NaN or infinite"
         raise UserError(
             f"the weights in {folder} cannot be used", why=why, fix="another copy of the base, or tune train again"
@@ -52,15 +54,18 @@ def logprobs(folder: Path, prompts: list[list[int]]) -> "tuple[list[torch.Tensor
     """For each prompt the log-probability of every token but the first given those before it, float32 [len - 1]:
     as float32 has it, and as bfloat16 has it.
     """
+    with Values(folder) as values:
+        return _asked(values, prompts)
+
+
+def _asked(values: Values, prompts: list[list[int]]) -> "tuple[list[torch.Tensor], list[torch.Tensor]]":
     import torch
 
-    with Values(folder) as values:
-        states = forward.hidden(values, prompts, (torch.float32, torch.bfloat16))
-        exact, rounded = (
-            [_told(values, state[:-1], ids[1:]) for state, ids in zip(of, prompts, strict=True)]
-            for of in states.values()
-        )
-        return exact, rounded
+    states = forward.hidden(values, prompts, (torch.float32, torch.bfloat16))
+    exact, rounded = (
+        [_told(values, state[:-1], ids[1:]) for state, ids in zip(of, prompts, strict=True)] for of in states.values()
+    )
+    return exact, rounded
 
 
 def _told(values: Values, states: "torch.Tensor", ids: list[int]) -> "torch.Tensor":

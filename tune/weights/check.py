@@ -29,11 +29,10 @@ def check(folder: Path) -> list[str]:
     if found.prompt_fingerprint != harmony.fingerprint(found.prompt_date):
         why = "another version of the harmony library?"
         faults.append(Fault("prompts render otherwise than when it was trained", why))
-    if found.format != "lora":
-        try:
-            checkpoint.canary(found)
-        except UserError as e:
-            faults.append(Fault(e.what, e.why, e.fix))
+    try:
+        checkpoint.canary(found)
+    except UserError as e:
+        faults.append(Fault(e.what, e.why, e.fix))
     lines = _values(found, inside, faults)
     if faults:
         raise _wrong(found, faults)

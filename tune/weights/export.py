@@ -47,7 +47,7 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
     inputs = {"adapter": trained.digest, "base": base.digest}
     settings = {"export": recipe.export.model_dump(mode="json", exclude_defaults=True) | {"format": kind}}
     facts = Facts(name=recipe.project.name, base=base.name, format=kind, prompt_date=recipe.dataset.date)
-    stated, needed = checkpoint.stated(settings, facts), [] if kind == "lora" else [checkpoint.CANARY]
+    stated, needed = checkpoint.stated(settings, facts), [checkpoint.CANARY]
     if artefact.is_current(folder, checkpoint.KIND, inputs=inputs, settings=stated, files=needed):
         shutil.rmtree(part, ignore_errors=True)  # of other inputs
         current = checkpoint.read(folder)
@@ -71,6 +71,8 @@ def export(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Ch
         with Values(base.folder, specs, deltas) as values:
             if kind == "lora":
                 figures = _adapter(fresh, source, base, values)
+                report(f"{kind}: asking the weights about a fixed prompt, to compare with what an engine makes of them")
+                canary.write(fresh, recipe.dataset.date, values)
             else:
                 key = {"inputs": inputs, "format": kind, "version": artefact.VERSION, "shard_bytes": files.SHARD_BYTES}
                 state = resume.open_part(part, key)

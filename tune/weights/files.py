@@ -17,9 +17,9 @@ from threading import Event
 from typing import Any, NamedTuple
 
 from tune import artefact
+from tune.checkpoint import COMPANIONS
 from tune.errors import UserError
 from tune.weights import resume, shards, stream, tensors
-from tune.weights.base_model import COMPANIONS
 from tune.weights.plan import Tally, plan
 from tune.weights.resume import Part
 from tune.weights.stream import Shard

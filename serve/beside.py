@@ -1,0 +1,56 @@
+"""What a server is told to serve beside its base: a checkpoint and options in; adapters, room and findings out.
+
+Looks at folders. Loads nothing into an engine.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from serve import adapters
+from serve.adapters import Adapter, Room
+from serve.command import Options, served_names
+from serve.findings import Finding, finding, of_error
+from serve.machine import Machine
+from tune.checkpoint import Checkpoint
+from tune.errors import UserError
+from tune.weights.tensors import Shape
+
+
+class Beside(NamedTuple):
+    """What was found."""
+
+    adapters: tuple[Adapter, ...] = ()
+    room: Room | None = None
+    problems: tuple[Finding, ...] = ()
+
+
+def look(base: Checkpoint, shape: Shape, options: Options, machine: Machine) -> Beside:
+    """Every adapter of the options, and what is wrong with each. Raises nothing that a user could cause."""
+    if not (options.adapters or options.adapter_rank or options.adapter_slots):
+        return Beside()
+    problems: list[Finding] = []
+    if machine.device == "cpu" and base.format == "mxfp4":
+        why = "vLLM's CPU engine has no kernel for MXFP4 experts that it takes beside adapters"
+        fix = "the base in bf16, or a GPU; or tune export --format merged, which puts an adapter into the weights"
+        problems.append(finding("S065", "no adapter can lie beside this base here", why=why, fix=fix))
+    found: list[Adapter] = []
+    taken = {*served_names(base, options)}
+    for name, folder in options.adapters.items():
+        try:
+            adapters.require_name(name, taken)
+        except UserError as e:
+            problems.append(of_error("S045", e))
+        try:
+            found.append(adapters.read(name, Path(folder), base, shape, machine.device))
+        except UserError as e:
+            problems.append(of_error("S046", e))
+        taken.add(name)
+    digests = [a.digest for a in found]
+    for twice in sorted({d for d in digests if digests.count(d) > 1}):
+        names = " and ".join(a.name for a in found if a.digest == twice)
+        problems.append(finding("S045", f"{names} are the same adapter", fix="name it once"))
+    try:
+        room = adapters.room(found, options.adapter_rank, options.adapter_slots)
+    except UserError as e:
+        return Beside(tuple(found), None, (*problems, of_error("S045", e)))
+    return Beside(tuple(found), room, tuple(problems))

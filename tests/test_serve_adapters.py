@@ -6,10 +6,12 @@ import lora_folder
 import numpy as np
 import pytest
 from checkpoints import CONFIG, fill, finish
+from click.testing import CliRunner
 from lora_folder import PREFIX, pairs
 
 from serve import adapters, beside, jobs, memory, preflight
 from serve.adapters import Adapter, Room
+from serve.cli import main
 from serve.command import Options
 from serve.machine import Machine
 from serve.memory import GIB
@@ -207,3 +209,20 @@ def test_what_stays_at_a_reload_is_of_the_new_base_too(base, tmp_path):
     job = jobs.job(found, options, key="", log=None, ready_timeout=1)
     assert jobs.staying(base.folder, job) == {"one": str(tmp_path / "a")}
     assert jobs.staying(other.folder, job) == {}
+
+
+def test_the_recipe_s_adapters_lie_beside_it_and_the_command_line_s_win(base, tmp_path, monkeypatch):
+    project = tmp_path / "project"
+    one, two = (lora_folder.make(place, base, pairs(seed=n)) for n, place in enumerate((project / "a", tmp_path / "b")))
+    (project / "recipe.toml").write_text('[serve]\nadapters = { one = "a", two = "none" }\nadapter_slots = 3\n')
+    monkeypatch.chdir(tmp_path)
+    words = ["command", str(base.folder), "--recipe", "project/recipe.toml", "--adapter", "two=b"]
+    out = CliRunner().invoke(main, words)
+    assert out.exit_code == 0, out.output
+    assert "--max-lora-rank 16 --max-loras 3 --max-cpu-loras 24" in out.stdout
+    assert '"adapters":true' in out.stdout
+    found = CliRunner().invoke(main, ["preflight", *words[1:], "--gpu", "H100", "--json", "--no-digests"])
+    named = {a["name"]: a["checkpoint"]["folder"] for a in json.loads(found.stdout)["adapters"]}
+    assert named == {"one": str(one), "two": str(two)}
+    for wrong in ["--adapter", "b"], ["--adapter", "=b"], ["--adapter", "a=b", "--adapter", "a=c"]:
+        assert CliRunner().invoke(main, ["command", str(base.folder), *wrong]).exit_code == 2

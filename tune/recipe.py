@@ -102,7 +102,7 @@ class Train(Section):
     targets: Literal["attention", "all"] = "attention"  # all: the experts' gate, up and down projections too
     rank: Positive = 8
     alpha: Positive = 16
-    optimizer: Literal["auto", "adamw_8bit", "adamw"] = "auto"  # auto: 8 bit where bitsandbytes runs
+    optimizer: Literal["adamw", "adamw_8bit"] = "adamw"  # in 8 bit its moments are too coarse for a small LoRA
     learning_rate: float = Field(default=2e-4, gt=0)
     schedule: Literal["linear", "cosine", "constant"] = "linear"  # after the warm-up
     warmup_steps: int = Field(default=5, ge=0)

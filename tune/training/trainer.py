@@ -40,7 +40,7 @@ def arguments(settings: Train, state: Path, *, gpu: bool, steps: int = NEVER) ->
         "max_steps": settings.max_steps,
         "warmup_steps": min(settings.warmup_steps, steps // 2),  # the first step of a warm-up learns nothing
         "lr_scheduler_type": "constant_with_warmup" if settings.schedule == "constant" else settings.schedule,
-        "optim": _optimizer(settings, gpu=gpu),
+        "optim": _optimizer(settings),
         "seed": settings.seed,
         "use_cpu": not gpu,
         "bf16": False,  # the model's own dtypes hold: no autocast
@@ -98,15 +98,13 @@ def collate(rows: Sequence[dict[str, list[int]]], *, pad: int, multiple: int) ->
     }
 
 
-def _optimizer(settings: Train, *, gpu: bool) -> str:
-    if settings.optimizer == "adamw" or (settings.optimizer == "auto" and not gpu):
+def _optimizer(settings: Train) -> str:
+    if settings.optimizer == "adamw":
         return "adamw_torch_fused"
     if importlib.util.find_spec("bitsandbytes"):
         return "adamw_8bit"
-    if settings.optimizer == "auto":
-        return "adamw_torch_fused"
     raise UserError(
-        'train.optimizer = "adamw_8bit" needs bitsandbytes', why="it is not installed", fix='set it to "auto"'
+        'train.optimizer = "adamw_8bit" needs bitsandbytes', why="it is not installed", fix='set it to "adamw"'
     )
 
 

@@ -1,4 +1,4 @@
-"""`serve`: run | reload | preflight | command | ask | wait | keys new. Parses and prints; no job is done here."""
+"""`serve`: run | reload | preflight | command | hosts | ask | wait | keys new. Parses and prints, no more."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from serve.options import engine_options
+from serve.options import engine_options, hosts_options, spoken
 from tune import errors
 from tune.errors import Group, UserError
 
@@ -117,6 +117,30 @@ def show_command(folder: Path, **given: Any) -> None:
     for name, value in built.env.items():
         click.echo(f"{name}={shlex.quote(value)} \\")
     click.echo(shlex.join(built.argv))
+
+
+@main.command()
+@hosts_options
+@click.pass_context
+def hosts(ctx: click.Context, folder: Path, addresses: tuple[str, ...], door: str, master_port: int, gpu: str,
+          **given: Any) -> None:  # fmt: skip
+    """Print what to run on each of several hosts, so that their GPUs serve FOLDER together.
+
+    The first is where clients ask, and where the others report to. Each needs the same FOLDER at the same path, and
+    this installation. What follows -- goes to vLLM.
+    """
+    from serve import hosts
+
+    addresses = hosts.checked(addresses)
+    options = _options(**given, host=door)
+    told = hosts.spread(options, addresses, master_port).model_copy(update={"port": 0, "key_env": ""})
+    count = told.tuning.gpus
+    found = _preflight(folder, told, quiet=True, digests=False, gpu=gpu, gpus=count)
+    found.require()
+    recipe = given["recipe"] or Path("recipe.toml")
+    run = [*(["--recipe", str(recipe.absolute())] if recipe.is_file() else []), *spoken(ctx)]
+    for host in hosts.commands(found, options, addresses, master_port, run):
+        click.echo(f"# {host.address}\n{host.command}\n")
 
 
 @main.command()

@@ -5,7 +5,7 @@ Decides whether two engines fit beside each other. Starts nothing.
 
 from pathlib import Path
 
-from serve import command, preflight
+from serve import command, preflight, profiles
 from serve.command import Command, Options
 from serve.machine import detect
 from serve.preflight import Preflight
@@ -37,6 +37,7 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         tls=options.tls,
         proof=lambda: _prove(found.checkpoint),
         need=found.figures["need_bytes"],
+        ranks=options.tuning.data_parallel,
         waves=waves(options.max_model_len) if found.machine.device == "cuda" else (),
     )
 
@@ -53,7 +54,7 @@ def engine(found: Preflight, options: Options) -> Command:
     machine, cache = found.machine, found.figures["cache_bytes"]
     return command.build(
         here,
-        options,
+        profiles.on(options, machine.kind),
         device=machine.device,
         kv_bytes=cache,
         cores=machine.cores,

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 
@@ -57,6 +58,7 @@ def _serve() -> None:
     try:
         import uvloop
         from vllm import __version__
+        from vllm.entrypoints.cli.serve import run_headless
         from vllm.entrypoints.launchers import launcher as http
         from vllm.entrypoints.launchers.api_server.entry import run_server_worker
         from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
@@ -79,6 +81,9 @@ def _serve() -> None:
     args = make_arg_parser(FlexibleArgumentParser(prog="serve.launcher")).parse_args()
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
+    if args.headless:
+        _headless(run_headless, args)
+        return
     public, private = inherited()
 
     class Server(Entrance, http.NoSignalServer):  # type: ignore[misc]
@@ -96,6 +101,12 @@ def _serve() -> None:
         uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE, **how))
     finally:
         _tell_killed(started)
+
+
+def _headless(run: Callable[[Namespace], None], args: Namespace) -> None:
+    """Another host's part of an engine: no server, no door. Ends with SIGTERM."""
+    args.api_server_count = 0  # as `vllm serve --headless` sets it
+    run(args)
 
 
 def _note_started() -> list[BaseProcess]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from serve import contents, memory, tls
+from serve import contents, memory, profiles, tls
 from serve.command import Options
 from serve.findings import Finding, finding, of_error, require
 from serve.last_words import INSTALL, INSTALL_CPU
@@ -69,6 +69,8 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     found = checkpoint.read(folder)
     problems: list[Finding] = []
     figures = {"free_bytes": machine.memory}
+    problems += profiles.findings(options, machine.kind)
+    options = profiles.on(options, machine.kind)
     try:
         (checkpoint.verify if digests else checkpoint.look)(folder)
     except UserError as e:
@@ -83,6 +85,7 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     if inside.shape and inside.tensors:
         problems += _kernels(found, inside.shape, machine)
         if machine.device == "cpu":
+            problems += _alone(options)
             problems += _ram(inside.shape, inside.tensors, options, machine, figures)
         else:
             problems += on_gpu(inside.shape, inside.tensors, options, machine, figures)
@@ -170,6 +173,12 @@ def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Find
         yield finding("S061", what, why=why, fix=f"nothing; or serve preflight {found.folder} --gpu L4 judges a GPU")
 
 
+def _alone(options: Options) -> Iterator[Finding]:
+    if options.tuning.data_parallel > 1:
+        why = "the CPU engine cannot share a GPT-OSS's experts among them"
+        yield finding("S060", "data-parallel engines need GPUs", why=why, fix="--data-parallel 1")
+
+
 def _smaller(tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:
     """What can be done about a model that does not fit."""
     packs = (machine.amx or machine.device != "cpu") and not any(name.endswith("_blocks") for name in tensors)
@@ -223,8 +232,9 @@ def on_gpu(
         return
     if tuning.gpus > machine.gpus:
         what = f"the engine is told to take {tuning.gpus} GPUs, {machine.gpus} can be seen"
-        fix = f"-- --tensor-parallel-size {machine.gpus}, the only size; or more GPUs"
-        yield finding("S071", what, why="the sizes after -- multiply", fix=fix)
+        fix = f"--tensor-parallel {machine.gpus} as the only size; or more GPUs"
+        why = "tensor, data and pipeline parallel sizes multiply"
+        yield finding("S071", what, why=why, fix=fix)
     if not fit.requests:
         fixes = _wider(shape, tensors, options, machine), _smaller(tensors, options, machine)
         fix = "; or ".join(filter(None, fixes))
@@ -246,6 +256,6 @@ def _wider(shape: Shape, tensors: Mapping[str, Tensor], options: Options, machin
     parts = gcd(shape.num_attention_heads, shape.num_key_value_heads, shape.vocab_size, shape.intermediate_size)
     for ways in (n for n in range(2, machine.gpus + 1) if parts % n == 0):
         if holds(machine.total or machine.memory, ways):
-            return f"-- --tensor-parallel-size {ways}"
+            return f"--tensor-parallel {ways}"
     larger = [name for name, size in sizes().items() if holds(size, 1)] if machine.name else []
     return f"--gpu {' or '.join(larger)}" if larger else ""

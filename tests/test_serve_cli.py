@@ -86,6 +86,7 @@ def test_every_key_of_the_recipe_has_a_flag_that_wins_and_no_default_of_its_own(
     given = main.commands[name].make_context(name, ["folder"]).params
     assert [k for k in Serve.model_fields if given[k] is not None] == []
     words = {"raw_completions": "closed", "thinking_tokens": "no budget", "reasoning_content": "when a client asks"}
+    words |= {"profile": "none"}
     words["strict_format"] = "it is counted and logged"
     defaults = {k: str(f.default).lower() for k, f in Serve.model_fields.items()} | words
     said = {k: d for k, d in defaults.items() if k not in {"default_effort", "keys"}}  # of no effort, and no file

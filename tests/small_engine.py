@@ -57,7 +57,7 @@ with (notes / "workers").open("a") as f:
     f.write(f"{worker.pid}\n")
 
 
-def answer(path, asked):
+def answer(path, asked, rank):
     if path.endswith("/render"):
         effort = "medium" if mode == "effort lost" else asked["reasoning_effort"]
         date = "2026-02-02" if mode == "today" else "2026-01-01"
@@ -72,7 +72,8 @@ def answer(path, asked):
             return {}
         effort = next(e for e in EFFORTS if render_prompt(PROBE, e, "2026-01-01") == asked["prompt"])
         told = json.loads((notes / "canary.json").read_text())["logprobs"][effort]
-        wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
+        other = (mode == "other weights" and effort == "high") or (mode == "other rank" and rank == b"1")
+        wrong = 0.2 if other else 0.1
         told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told, strict=True)]
         return {"choices": [{"prompt_logprobs": [None, *told]}]}
     return {"usage": {"completion_tokens": 0 if mode == "mute" else 2}}
@@ -86,12 +87,13 @@ async def engine(scope, receive, send):
     if scope["path"] == "/metrics":
         return await whole(send, f"{STEPS[0]}{{engine='0'}} {steps}\n".encode())
     asked = json.loads((await receive()).get("body") or b"{}")
+    rank = dict(scope["headers"]).get(b"x-data-parallel-rank")
     if scope["path"] in {"/v1/completions", "/v1/chat/completions"}:
         while (notes / "deadlock").exists():
             await asyncio.sleep(0.01)
     if asked.get("stream"):
         return await stream(send)
-    return await whole(send, json.dumps(answer(scope["path"], asked)).encode())
+    return await whole(send, json.dumps(answer(scope["path"], asked, rank)).encode())
 
 
 async def stream(send):

@@ -40,7 +40,7 @@ class Offer(Part):
     """
 
     machine: str
-    several: dict[int, str] = {}
+    several: dict[int, str] = Field(default={}, exclude=True)
     usd_hour: float | None = Field(default=None, gt=0)
     seen: str = ""
 

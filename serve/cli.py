@@ -121,9 +121,7 @@ def show_command(folder: Path, **given: Any) -> None:
 
 @main.command()
 @hosts_options
-@click.pass_context
-def hosts(ctx: click.Context, folder: Path, addresses: tuple[str, ...], door: str, master_port: int, gpu: str,
-          **given: Any) -> None:  # fmt: skip
+def hosts(folder: Path, addresses: tuple[str, ...], door: str, master_port: int, gpu: str, **given: Any) -> None:
     """Print what to run on each of several hosts, so that their GPUs serve FOLDER together.
 
     The first is where clients ask, and where the others report to. Each needs the same FOLDER at the same path, and
@@ -134,11 +132,10 @@ def hosts(ctx: click.Context, folder: Path, addresses: tuple[str, ...], door: st
     addresses = hosts.checked(addresses)
     options = _options(**given, host=door)
     told = hosts.spread(options, addresses, master_port).model_copy(update={"port": 0, "key_env": ""})
-    count = told.tuning.gpus
-    found = _preflight(folder, told, quiet=True, digests=False, gpu=gpu, gpus=count)
+    found = _preflight(folder, told, quiet=True, digests=False, gpu=gpu, gpus=told.tuning.gpus)
     found.require()
     recipe = given["recipe"] or Path("recipe.toml")
-    run = [*(["--recipe", str(recipe.absolute())] if recipe.is_file() else []), *spoken(ctx)]
+    run = [*(["--recipe", str(recipe.absolute())] if recipe.is_file() else []), *spoken(click.get_current_context())]
     for host in hosts.commands(found, options, addresses, master_port, run):
         click.echo(f"# {host.address}\n{host.command}\n")
 

@@ -79,7 +79,7 @@ def reload(folder: Path, port: int, as_json: bool) -> None:
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="How many of them; what shares the model is said after --.",
+    help="How many of them; --tensor-parallel says what shares the model.",
 )
 @click.option("--digests/--no-digests", default=True, help="Prove every file: 1 s a GB that was not read before.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")

@@ -67,6 +67,9 @@ def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float
     alone = options.model_copy(update={"port": 0})  # its own port is in use
 
     def made(folder: Path, serving: Job) -> Plan:
+        if options.tuning.hosts > 1:
+            why = "the other hosts' parts of the engine hold the one before"
+            raise UserError("several hosts exchange no checkpoint", why=why, fix=f"end all, then serve hosts {folder}")
         now = detect()
         looked = preflight.check(folder, alone, now, digests=False)
         beside = not any(problem.id in FULL for problem in looked.errors)

@@ -83,9 +83,8 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     inside = contents.look(found, options)
     problems += inside.problems
     if inside.shape and inside.tensors:
-        problems += _kernels(found, inside.shape, machine)
+        problems += _kernels(found, inside.shape, options, machine)
         if machine.device == "cpu":
-            problems += _alone(options)
             problems += _ram(inside.shape, inside.tensors, options, machine, figures)
         else:
             problems += on_gpu(inside.shape, inside.tensors, options, machine, figures)
@@ -152,9 +151,12 @@ def _port(options: Options) -> Iterator[Finding]:
         yield finding("S054", "anyone who reaches the port can use the model", why=why, fix=fix)
 
 
-def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Finding]:
+def _kernels(found: Checkpoint, shape: Shape, options: Options, machine: Machine) -> Iterator[Finding]:
     if machine.device != "cpu":
         return
+    if options.tuning.data_parallel > 1:
+        why = "the CPU engine cannot share a GPT-OSS's experts among them"
+        yield finding("S060", "data-parallel engines need GPUs", why=why, fix="--data-parallel 1")
     uneven = [n for n in ("hidden_size", "intermediate_size") if getattr(shape, n) % KERNEL_STEP]
     if uneven:
         what = f"{found.folder}/config.json: {' and '.join(uneven)} cannot be served on a CPU"
@@ -171,12 +173,6 @@ def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Find
     else:
         what = "the engine's portable expert kernel is used: right, but slower than with AMX"
         yield finding("S061", what, why=why, fix=f"nothing; or serve preflight {found.folder} --gpu L4 judges a GPU")
-
-
-def _alone(options: Options) -> Iterator[Finding]:
-    if options.tuning.data_parallel > 1:
-        why = "the CPU engine cannot share a GPT-OSS's experts among them"
-        yield finding("S060", "data-parallel engines need GPUs", why=why, fix="--data-parallel 1")
 
 
 def _smaller(tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:

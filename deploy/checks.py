@@ -16,7 +16,7 @@ from deploy.receipt import Receipt
 from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
 from evalsuite.report import weaker
-from serve import contents
+from serve import contents, profiles
 from serve.command import Options
 from serve.contents import Contents
 from serve.findings import Finding
@@ -74,7 +74,8 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
         found.append(finding("D003", what, fix='[export] format = "mxfp4" or "merged", then tune export'))
         return Examination(tuple(found))
     inside = contents.look(whole, options)
-    refused = (p for p in inside.problems if p.severity == "error")
+    told = (*inside.problems, *profiles.findings(options, recipe.deploy.gpu))
+    refused = (p for p in told if p.severity == "error")
     found += [finding("D008", f"{p.id} {p.what}", why=p.why, fix=p.fix) for p in refused]
     found += _context(recipe, inside)
     if recipe.serve.keys:
@@ -145,16 +146,18 @@ def _fit(
     found: list[Finding], recipe: Recipe, options: Options, whole: Checkpoint, inside: Contents, target: Target
 ) -> tuple[Sizing | None, Offer | None]:
     name, concurrency = recipe.deploy.gpu, recipe.deploy.concurrency
-    gpu = _attempt(found, "D010", lambda: sizing.lent(target, name))
-    if gpu is None or inside.shape is None:
-        return None, gpu.offer(target) if gpu else None
+    gpus = options.tuning.gpus
+    offer = _attempt(found, "D010", lambda: sizing.lent(target, name, gpus))
+    if offer is None or inside.shape is None:
+        return None, offer
     load = Load(inside.shape, inside.tensors, options, whole.format)
     fit = _attempt(found, "D011", lambda: sizing.fit(target, name, load))
     if fit and fit.requests < concurrency:
-        what = f"one {name} holds {fit.requests} full-length requests, [deploy] concurrency is {concurrency}"
+        holds = f"{sizing.count(name, gpus)} hold{'s' if gpus == 1 else ''} {fit.requests} full-length requests"
+        what = f"{holds}, [deploy] concurrency is {concurrency}"
         fix = f"[deploy] concurrency = {fit.requests}, or a larger [deploy] gpu: deploy plan {target} lists them"
         found.append(finding("D012", what, why="the others wait for room", fix=fix))
-    return fit, gpu.offer(target)
+    return fit, offer
 
 
 def _specify(

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.spec import Target, options
-from serve import contents, memory
+from deploy.spec import Target, options, placed
+from serve import contents, memory, profiles
 from serve.command import Options
 from serve.findings import require
 from serve.machine import sizes
@@ -26,6 +26,7 @@ from tune.recipe import Deploy, Recipe
 from tune.weights.tensors import Shape, Tensor
 
 MONTH_HOURS = 730
+MOST = 8  # GPUs of one machine
 
 
 class Part(BaseModel):
@@ -33,9 +34,13 @@ class Part(BaseModel):
 
 
 class Offer(Part):
-    """How one target lends one GPU. `seen`: when the price was read; None where no price is known."""
+    """How one target lends one GPU. `seen`: when the price was read; None where no price is known.
+
+    `several`: its names for more of them in one machine, where it has names for that.
+    """
 
     machine: str
+    several: dict[int, str] = Field(default={}, exclude=True)
     usd_hour: float | None = Field(default=None, gt=0)
     seen: str = ""
 
@@ -55,9 +60,18 @@ class Gpu(Part):
     runpod: Offer | None = None
     sagemaker: Offer | None = None
 
-    def offer(self, target: Target) -> Offer | None:
+    def offer(self, target: Target, gpus: int = 1) -> Offer | None:
+        """So many of it in one machine; None where the target does not lend that."""
         found: Offer | None = getattr(self, target)
-        return found
+        if found is None or gpus == 1:
+            return found
+        if target == "sagemaker":
+            machine, usd = found.several.get(gpus, ""), None
+        else:
+            machine, usd = f"{found.machine}:{gpus}" if target == "modal" else found.machine, found.usd_hour
+        if not machine or gpus > MOST:
+            return None
+        return found.model_copy(update={"machine": machine, "usd_hour": usd and usd * gpus})
 
 
 class Hardware(Part):
@@ -111,6 +125,10 @@ class Load(NamedTuple):
     options: Options
     format: str
 
+    def placed(self, gpu: str) -> "Load":
+        """With what the engine is told on such a GPU."""
+        return self._replace(options=placed(self.options, gpu))
+
     @property
     def need(self) -> memory.Need:
         """What one GPU takes of it."""
@@ -128,33 +146,48 @@ def load(found: Checkpoint, options: Options) -> Load:
 
 def on(name: str, gpu: Gpu, load: Load) -> Sizing:
     """How a checkpoint sits on a GPU, by the calculation that `serve preflight` makes."""
-    fit = memory.fit(load.need, gpu.memory, load.options.tuning)
+    there = load.placed(name)
+    fit = memory.fit(there.need, gpu.memory, there.options.tuning)
     return Sizing(gpu=name, **dict(fit))
 
 
-def lent(target: Target, name: str) -> Gpu:
-    """The GPU of that name. Raises UserError, naming those that the target lends, when it does not lend it."""
+def lent(target: Target, name: str, gpus: int = 1) -> Offer:
+    """So many GPUs of that name. Raises UserError, naming those that the target lends, when it does not lend them."""
     there = hardware().lent_by(target)
     if name not in there:
         raise UserError(f"[deploy] gpu = {name!r} is not one that {target} lends", fix=f"one of {', '.join(there)}")
-    return there[name]
+    offer = there[name].offer(target, gpus)
+    if offer is None:
+        counts = [str(n) for n in range(1, MOST + 1) if there[name].offer(target, n)]
+        why = f"[serve] tensor_parallel and data_parallel make {gpus}; a machine there has {' or '.join(counts)}"
+        raise UserError(f"{target} lends no machine of {gpus} x {name}", why=why, fix="[serve] tensor_parallel = 1")
+    return offer
 
 
 def fit(target: Target, name: str, load: Load) -> Sizing:
     """The checkpoint on the named GPU. Raises UserError, naming what fits instead, when not one request fits."""
-    sized = on(name, lent(target, name), load)
+    gpus = load.options.tuning.gpus
+    lent(target, name, gpus)
+    sized = on(name, hardware().gpu[name], load)
     if sized.requests:
         return sized
     others = [c.gpu + (f" ({c.usd_hour:.2f})" if c.usd_hour else "") for c in choices(target, load) if c.requests]
-    fixes = [f"no single GPU of {target} holds it"]
+    fixes = [
+        f"no {'single GPU' if gpus == 1 else f'{gpus} GPUs'} of {target} holds it; [serve] tensor_parallel shares it"
+    ]
     if others:
         fixes = [f"[deploy] gpu = one of {', '.join(others)} (USD an hour, table of {hardware().dated}, not live)"]
     if shorter := longest(load, sized.room):
         fixes.append(f"[serve] max_model_len = {shorter}")
     if load.format == "merged" and sized.need.weights > sized.usable // 2:
         fixes.append('[export] format = "mxfp4", about a third of the bytes')
-    what = f"{load.options.max_model_len:,} tokens and their weights do not fit one {name}"
+    what = f"{load.options.max_model_len:,} tokens and their weights do not fit {count(name, gpus)}"
     raise UserError(what, why=sized.words, fix="; or ".join(fixes))
+
+
+def count(name: str, gpus: int) -> str:
+    """So many GPUs in words."""
+    return f"one {name}" if gpus == 1 else f"{gpus} x {name}"
 
 
 def longest(load: Load, room: int) -> int:
@@ -170,7 +203,7 @@ def choices(target: Target, load: Load) -> list[Choice]:
     return [
         Choice(gpu=name, requests=on(name, gpu, load).requests, **offer.model_dump())
         for name, gpu in found
-        if (offer := gpu.offer(target))
+        if (offer := gpu.offer(target, load.options.tuning.gpus))
     ]
 
 
@@ -187,15 +220,16 @@ def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
     """Size and cost before anything is rendered. Raises UserError when the recipe's GPU does not do."""
     whole = checkpoint.read(folder)
     takes = load(whole, options(recipe, target))
+    require(list(profiles.findings(takes.options, recipe.deploy.gpu)), f"[deploy] gpu = {recipe.deploy.gpu!r}")
     sized = fit(target, recipe.deploy.gpu, takes)
-    offer = lent(target, recipe.deploy.gpu).offer(target)
+    offer = lent(target, recipe.deploy.gpu, takes.options.tuning.gpus)
     least, most = replicas(target, recipe.deploy)
     return Plan(
         target=target,
         model=whole.served_name,
         dated=hardware().dated,
         chosen=sized,
-        cost=cost(offer, least, most) if offer else "",
+        cost=cost(offer, least, most),
         choices=tuple(choices(target, takes)),
     )
 

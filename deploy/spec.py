@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from deploy.receipt import Receipt
-from serve import command
+from serve import command, profiles
 from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
 from tune.section import EnvName, Positive, SecretName
@@ -53,7 +53,7 @@ class Limits(Part):
 
 
 class Deployment(Part):
-    """One checkpoint on one target. `machine` is the target's own name for the GPU."""
+    """One checkpoint on one target. `machine` is the target's own name for its GPUs."""
 
     schema_version: int = 1
     target: Target
@@ -69,6 +69,7 @@ class Deployment(Part):
     args: tuple[str, ...]
     env: dict[EnvName, str]
     gpu: str
+    gpus: Positive  # of one replica
     machine: str
     region: str
     options: command.Options
@@ -82,7 +83,7 @@ def options(recipe: Recipe, target: Target) -> command.Options:
 
     No key of ours, and no file of keys: each target asks every caller for its own.
     """
-    return command.options(
+    told = command.options(
         recipe.serve,
         host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
         port=PLACES[target][1],
@@ -91,8 +92,13 @@ def options(recipe: Recipe, target: Target) -> command.Options:
         adapters={},
         adapter_rank=0,
         adapter_slots=0,
-        extra=TUNING,
     )
+    return placed(told, recipe.deploy.gpu)
+
+
+def placed(options: command.Options, gpu: str) -> command.Options:
+    """The options with what the engine is told on such a GPU; the recipe's profile wins over TUNING."""
+    return profiles.on(options, gpu, TUNING)
 
 
 def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target, machine: str) -> Deployment:
@@ -117,6 +123,7 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         args=("python3", *server.argv[1:]),  # the first is the interpreter of this machine
         env=server.env,
         gpu=r.gpu,
+        gpus=served.tuning.gpus,
         machine=machine,
         region=r.region,
         options=served,

@@ -1,4 +1,4 @@
-"""`serve`: run | reload | adapters | preflight | command | ask | wait | keys new. Parses and prints, does no job."""
+"""`serve`: run | reload | adapters | preflight | command | hosts | ask | wait | keys new. Parses and prints."""
 
 import json
 import shlex
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from serve import commands
-from serve.options import engine_options
+from serve.options import engine_options, hosts_options, spoken
 from tune import errors
 from tune.errors import Group, UserError
 
@@ -69,7 +69,7 @@ main.add_command(commands.adapters)
     type=click.IntRange(1, 1024),
     default=1,
     show_default=True,
-    help="How many of them; what shares the model is said after --.",
+    help="How many of them; --tensor-parallel says what shares the model.",
 )
 @click.option("--digests/--no-digests", default=True, help="Prove every file: 1 s a GB that was not read before.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
@@ -107,6 +107,27 @@ def show_command(folder: Path, **given: Any) -> None:
     for name, value in built.env.items():
         click.echo(f"{name}={shlex.quote(value)} \\")
     click.echo(shlex.join(built.argv))
+
+
+@main.command()
+@hosts_options
+def hosts(folder: Path, addresses: tuple[str, ...], door: str, master_port: int, gpu: str, **given: Any) -> None:
+    """Print what to run on each of several hosts, so that their GPUs serve FOLDER together.
+
+    The first is where clients ask, and where the others report to. Each needs the same FOLDER at the same path, and
+    this installation. What follows -- goes to vLLM.
+    """
+    from serve import hosts
+
+    addresses = hosts.checked(addresses)
+    options = _options(**given, host=door)
+    told = hosts.spread(options, addresses, master_port).model_copy(update={"port": 0, "key_env": ""})
+    found = _preflight(folder, told, quiet=True, digests=False, gpu=gpu, gpus=told.tuning.gpus)
+    found.require()
+    recipe = given["recipe"] or Path("recipe.toml")
+    run = [*(["--recipe", str(recipe.absolute())] if recipe.is_file() else []), *spoken(click.get_current_context())]
+    for host in hosts.commands(found, options, addresses, master_port, run):
+        click.echo(f"# {host.address}\n{host.command}\n")
 
 
 @main.command()

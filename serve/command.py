@@ -19,7 +19,7 @@ from serve.tls import TLS, Pair
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.harmony import EFFORTS
-from tune.recipe import Serve
+from tune.recipe import Profile, Serve
 
 Device = Literal["cpu", "cuda"]
 
@@ -34,7 +34,10 @@ KEPT = 8  # times the adapters at once that the engine keeps in main memory: tho
 
 
 class Options(BaseModel):
-    """How to serve, here or when deployed. `extra` goes to the engine after ours: serve.engine_flags reads it."""
+    """How to serve, here or when deployed. `extra` goes to the engine after ours: serve.engine_flags reads it.
+
+    `profiled` and `profile_env` are what `profile` means on the GPU at hand: serve.profiles sets them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -59,6 +62,11 @@ class Options(BaseModel):
     adapters: dict[str, str] = Field(default={}, exclude_if=lambda given: not given)  # name: its folder
     adapter_rank: int = Field(default=0, ge=0, exclude_if=lambda given: not given)  # 0: that of the adapters
     adapter_slots: int = Field(default=0, ge=0, exclude_if=lambda given: not given)  # 0: as many as there are, or 2
+    profile: Profile = "none"
+    profiled: tuple[str, ...] = ()
+    profile_env: dict[str, str] = {}
+    tensor_parallel: int = Field(default=1, gt=0)
+    data_parallel: int = Field(default=1, gt=0)
     extra: tuple[str, ...] = ()
 
     @field_validator("extra")
@@ -79,9 +87,16 @@ class Options(BaseModel):
         return Pair(self.tls_cert, self.tls_key) if self.tls_cert else None
 
     @property
+    def engine(self) -> tuple[str, ...]:
+        """What the engine is told of its size and speed, in the order that lets the last win."""
+        sizes = {"--tensor-parallel-size": self.tensor_parallel, "--data-parallel-size": self.data_parallel}
+        parallel = [word for flag, size in sizes.items() if size > 1 for word in (flag, str(size))]
+        return (*self.profiled, *parallel, *self.extra)
+
+    @property
     def tuning(self) -> Tuning:
         """What the engine is told that decides its memory."""
-        return engine_flags.read(self.extra)
+        return engine_flags.read(self.engine)
 
 
 def options(section: Serve, **given: Any) -> Options:
@@ -191,4 +206,4 @@ def build(
         argv += ["--enforce-eager", "--kv-cache-memory-bytes", str(kv_bytes)]
         if cores <= SMALL_MACHINE:
             env |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(max(1, cores - 1))}
-    return Command([*argv, *options.extra], env)
+    return Command([*argv, *options.engine], {**env, **options.profile_env})

@@ -75,15 +75,16 @@ def _limits(shape: Shape, options: Options) -> Iterator[Finding]:
 
 def _parallel(shape: Shape, options: Options) -> Iterator[Finding]:
     """What the engine asserts of GPUs that share a model."""
-    ways, stages = options.tuning.tensor_parallel, options.tuning.pipeline_parallel
+    ways, stages, models = (options.tuning.model_dump()[f"{kind}_parallel"] for kind in ("tensor", "pipeline", "data"))
     shared = {"num_attention_heads": ways, "num_key_value_heads": ways, "vocab_size": ways}
-    shared["intermediate_size"] = ways * stages
+    shared["intermediate_size"] = ways * stages * models  # the experts are shared by data-parallel GPUs, too
     sizes = {name: getattr(shape, name) for name in shared}
-    fix = f"-- --tensor-parallel-size {gcd(ways, *sizes.values())}" + " --pipeline-parallel-size 1" * (stages > 1)
+    fix = f"--tensor-parallel {gcd(ways, *sizes.values())}" + " --data-parallel 1" * (models > 1)
+    fix += ", and no --pipeline-parallel-size" * (stages > 1)
     for name, count in shared.items():
         if sizes[name] % count:
             what = f"{name} {sizes[name]} cannot be shared out among {count} GPUs"
-            why = "--tensor-parallel-size and --pipeline-parallel-size must divide it"
+            why = "tensor, pipeline and data parallel sizes must divide it"
             yield finding("S041", what, why=why, fix=fix)
     if stages > shape.num_hidden_layers:
         fix = f"-- --pipeline-parallel-size {shape.num_hidden_layers}, or fewer"

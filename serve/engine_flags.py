@@ -9,6 +9,7 @@ import difflib
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from pydantic import ValidationError
 
@@ -105,6 +106,8 @@ READ = {
     "--kv-cache-memory-bytes": "cache_bytes",
     "--max-num-batched-tokens": "batched_tokens",
     "--max-num-seqs": "sequences",
+    "--nnodes": "hosts",
+    "-n": "hosts",
 }
 SWITCHED = {
     "--enforce-eager": ("eager", True),
@@ -113,7 +116,8 @@ SWITCHED = {
     "--no-disable-hybrid-kv-cache-manager": ("hybrid", True),
 }
 CAPTURED, CONNECTED, OFFLOADED = "--cudagraph-capture-sizes", "--kv-transfer-config", "--kv-offloading-backend"
-COUNTED = (*READ, *SWITCHED, CAPTURED, CONNECTED, OFFLOADED)
+LARGEST = "--max-cudagraph-capture-size"
+COUNTED = (*READ, *SWITCHED, CAPTURED, LARGEST, CONNECTED, OFFLOADED)
 # Connectors beside which vLLM 0.32 lets sliding layers keep their window alone (its SupportsHMA); MultiConnector does
 # when all of its own do. Beside any other, LMCache's among them, and where none is known, they keep every token.
 WINDOWED = {
@@ -156,6 +160,8 @@ def read(words: Sequence[str]) -> Tuning:
             found[SWITCHED[name][0]] = SWITCHED[name][1]
         elif name == CAPTURED:
             found["graphs"] = len(values)
+        elif name == LARGEST:
+            found["graphs"] = _graphs(_value(shown, name, values[0]))
         elif name == OFFLOADED:
             windowed &= values[0] == "native"
         elif name == CONNECTED:
@@ -168,6 +174,22 @@ def read(words: Sequence[str]) -> Tuning:
         field = str(e.errors()[0]["loc"][0])
         flag = next(f for f, meant in READ.items() if meant == field)
         raise ValueError(f"{flag} {found[field]}: {e.errors()[0]['msg']}") from None
+
+
+def names(words: Sequence[str]) -> set[str]:
+    """The flags among words that `read` takes, in full."""
+    found = set()
+    for word in filter(_is_flag, words):
+        shown = re.split(r"[=.]", word, maxsplit=1)[0]
+        with suppress(ValueError):  # the value of a dotted key
+            found.add(_meant(shown, shown.replace("_", "-"))[0])
+    return found
+
+
+def _graphs(largest: object) -> int:
+    """Sizes of batch that the engine captures by itself up to the largest one."""
+    most = int(str(largest))
+    return sum(n <= most for n in (1, 2, 4)) + len(range(8, min(most + 1, 256), 8)) + len(range(256, most + 1, 16))
 
 
 def _is_flag(word: str) -> bool:

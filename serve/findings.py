@@ -59,6 +59,8 @@ RULES = (
     Rule("S031", "error", "generation_config.json has the ids that end an answer"),
     Rule("S040", "error", "the model holds so long a context"),
     Rule("S041", "error", "so many GPUs can share the model out"),
+    Rule("S042", "error", "the profile is one for this GPU"),
+    Rule("S043", "warning", "the profile changes something here"),
     Rule("S045", "error", "adapters have names of their own, and room"),
     Rule("S046", "error", "each adapter is one of this base that the engine applies"),
     Rule("S050", "error", "the engine is one that serve knows"),

@@ -6,7 +6,7 @@ Decides whether two engines fit beside each other. Starts nothing.
 from pathlib import Path
 from typing import Any
 
-from serve import command, preflight
+from serve import command, preflight, profiles
 from serve.command import Command, Options
 from serve.machine import detect
 from serve.preflight import Preflight
@@ -41,6 +41,7 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         adapters=found.adapters,
         room=found.room,
         device=found.machine.device,
+        ranks=options.tuning.data_parallel,
         waves=waves(options.max_model_len) if found.machine.device == "cuda" else (),
     )
 
@@ -57,7 +58,7 @@ def engine(found: Preflight, options: Options) -> Command:
     machine, cache = found.machine, found.figures["cache_bytes"]
     return command.build(
         here,
-        options,
+        profiles.on(options, machine.kind),
         device=machine.device,
         kv_bytes=cache,
         cores=machine.cores,
@@ -71,10 +72,11 @@ def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float
     alone = options.model_copy(update={"port": 0})  # its own port is in use
 
     def made(folder: Path, serving: Job) -> Plan:
+        if options.tuning.hosts > 1:
+            why = "the other hosts' parts of the engine hold the one before"
+            raise UserError("several hosts exchange no checkpoint", why=why, fix=f"end all, then serve hosts {folder}")
         now = detect()
-        ours: dict[str, Any] = {
-            "adapters": staying(folder, serving)
-        }  # whatever the start named: some may be gone since, or added
+        ours: dict[str, Any] = {"adapters": staying(folder, serving)}  # others than at the start, perhaps
         ours |= {"adapter_rank": serving.room.rank, "adapter_slots": serving.room.slots} if serving.room else {}
         there = alone.model_copy(update=ours)
         looked = preflight.check(folder, there, now, digests=False)

@@ -10,11 +10,13 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -58,6 +60,7 @@ def _serve() -> None:
     try:
         import uvloop
         from vllm import __version__
+        from vllm.entrypoints.cli.serve import run_headless
         from vllm.entrypoints.launchers import launcher as http
         from vllm.entrypoints.launchers.api_server.entry import run_server_worker
         from vllm.entrypoints.launchers.cli_args import make_arg_parser, validate_parsed_serve_args
@@ -80,6 +83,9 @@ def _serve() -> None:
     args = make_arg_parser(FlexibleArgumentParser(prog="serve.launcher")).parse_args()
     configure_logging_from_args(args)
     validate_parsed_serve_args(args)
+    if args.headless:
+        _headless(run_headless, args)
+        return
     public, private = inherited()
 
     class Server(Entrance, http.NoSignalServer):  # type: ignore[misc]
@@ -97,6 +103,39 @@ def _serve() -> None:
         uvloop.run(run_server_worker("", public, args, timeout_graceful_shutdown=GRACE, **how))
     finally:
         _tell_killed(started)
+
+
+def _headless(run: Callable[[Namespace], None], args: Namespace) -> None:
+    """Another host's part of an engine: no server, no door. Ends with SIGTERM, or when the first host's part has gone,
+    which vLLM's own would wait for without end."""
+    args.api_server_count = 0  # as `vllm serve --headless` sets it
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)  # so that what it started is known
+    threading.Thread(target=_follow, args=(args.master_addr, args.master_port), daemon=True).start()
+    try:
+        run(args)
+    finally:
+        processes.end_others()  # a worker that waits for the first host hears no SIGTERM
+
+
+def _follow(address: str, port: int) -> None:
+    """Hold a connection to where the first host keeps its engine's store; end with it."""
+    while True:
+        try:
+            first = socket.create_connection((address, port), timeout=5)
+            break
+        except OSError:  # it is not there yet
+            time.sleep(1)
+    first.settimeout(None)
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sys.platform == "linux":  # a host that lost its power is noticed after a minute
+        for option, value in ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP_KEEPCNT, 3)):
+            first.setsockopt(socket.IPPROTO_TCP, option, value)
+    with suppress(OSError):
+        while first.recv(64):
+            pass
+    sys.stderr.write(f"serve.launcher: the engine at {address} has gone\n")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _note_started() -> list[BaseProcess]:

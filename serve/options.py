@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 EFFORT = click.Choice(["low", "medium", "high"])  # tune.harmony.EFFORTS, without its import time
 
@@ -17,6 +18,12 @@ def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[st
         raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
 
 
+OF_HOSTS = {"addresses", "master_port", "gpu", "recipe"}  # what `serve hosts` says in its own words
+LISTENS: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."
+)
+
+
 def _adapters(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> dict[str, str] | None:
     """Each `NAME=FOLDER` as an entry of a table."""
     pairs = [text.partition("=") for text in given]
@@ -27,8 +34,10 @@ def _adapters(_: click.Context, __: click.Parameter, given: tuple[str, ...]) -> 
     return {name: folder for name, _, folder in pairs} or None
 
 
-def engine_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that decide the engine's command line, shared by run, preflight and command."""
+def engine_options(
+    command: Callable[..., None], host: Callable[[Callable[..., None]], Callable[..., None]] = LISTENS
+) -> Callable[..., None]:
+    """The options that decide the engine's command line, shared by run, preflight, command and hosts."""
     folder = click.Path(path_type=Path)
     for decorate in (
         click.argument("extra", nargs=-1, type=click.UNPROCESSED),
@@ -46,6 +55,11 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--adapter-slots", type=int, help="And for so many.  [default: as many as are named, at least 2]"),
         click.option("--drain", type=int, help="Seconds to finish requests at a stop.  [default: 10]"),
         click.option("--hang-after", type=int, help="Restart after seconds without a step; 0: never.  [default: 25]"),
+        click.option("--data-parallel", type=int,
+                     help="Groups of GPUs with requests of their own, which share the experts.  [default: 1]"),
+        click.option("--tensor-parallel", type=int, help="GPUs that share one model.  [default: 1]"),
+        click.option("--profile", type=click.Choice(["latency", "throughput", "fast-start", "none"]),
+                     help="Engine flags for that aim on this kind of GPU.  [default: none]"),
         click.option("--max-model-len", type=int, help="Tokens of prompt and answer.  [default: 2048]"),
         click.option("--reasoning-content/--no-reasoning-content", default=None,
                      help="Chat answers carry `reasoning` as `reasoning_content` too.  [default: when a client asks]"),
@@ -66,8 +80,40 @@ def engine_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--keys", type=click.Path(), help="File of API keys, read again when it changes: serve keys new."),
         click.option("--api-key-env", default="", metavar="NAME", help="Environment variable that holds the API key."),
         click.option("--name", default="", help="What clients call the model.  [default: the checkpoint's name]"),
-        click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."),
+        host,
         click.option("--port", type=int, default=8000, show_default=True, help="0 takes a free one."),
     ):  # fmt: skip
         command = decorate(command)
     return command
+
+
+def hosts_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Those of `serve hosts`: the same, but for --host, which names each host."""
+    for decorate in (
+        click.option("--gpu", default="", metavar="NAME", help="Each host has such GPUs.  [default: this machine's]"),
+        click.option("--master-port", type=click.IntRange(1, 65535), default=29501, show_default=True,
+                     help="Where the other hosts reach the first; more ports are chosen by the engine."),
+        click.option("--door", default="127.0.0.1", show_default=True, help="Where the first host's server listens."),
+    ):  # fmt: skip
+        command = decorate(command)
+    each = click.option(
+        "--host", "addresses", multiple=True, help="A host's address, as the others reach it; the first leads."
+    )
+    return engine_options(command, each)
+
+
+def spoken(ctx: click.Context) -> list[str]:
+    """What was said on `serve hosts`' command line that `serve run` takes as well, the door as --host."""
+    words = []
+    for option in ctx.command.params:
+        value = ctx.params[option.name or ""]
+        said = ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE
+        if not said or not isinstance(option, click.Option) or option.name in OF_HOSTS:
+            continue
+        flag = "--host" if option.name == "door" else option.opts[0]
+        if option.is_flag:
+            words.append(flag if value else option.secondary_opts[0])
+        else:
+            told = ",".join(f"{k}={n}" for k, n in value.items()) if isinstance(value, dict) else str(value)
+            words += [flag, told]
+    return words

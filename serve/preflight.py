@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from serve import beside, contents, memory, tls
+from serve import beside, contents, memory, profiles, tls
 from serve.adapters import Adapter, Room
 from serve.command import Options
 from serve.findings import Finding, finding, of_error, require
@@ -72,6 +72,8 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     found = checkpoint.read(folder)
     problems: list[Finding] = []
     figures = {"free_bytes": machine.memory}
+    problems += profiles.findings(options, machine.kind)
+    options = profiles.on(options, machine.kind)
     try:
         (checkpoint.verify if digests else checkpoint.look)(folder)
     except UserError as e:
@@ -87,7 +89,7 @@ def check(folder: Path, options: Options, machine: Machine, *, digests: bool = T
     if inside.shape and inside.tensors:
         near = beside.look(found, inside.shape, options, machine)
         problems += near.problems
-        problems += _kernels(found, inside.shape, machine)
+        problems += _kernels(found, inside.shape, options, machine)
         held_by = _ram if machine.device == "cpu" else on_gpu
         problems += held_by(inside.shape, inside.tensors, options, machine, figures, near.room)
     return Preflight(
@@ -160,9 +162,12 @@ def _port(options: Options) -> Iterator[Finding]:
         yield finding("S054", "anyone who reaches the port can use the model", why=why, fix=fix)
 
 
-def _kernels(found: Checkpoint, shape: Shape, machine: Machine) -> Iterator[Finding]:
+def _kernels(found: Checkpoint, shape: Shape, options: Options, machine: Machine) -> Iterator[Finding]:
     if machine.device != "cpu":
         return
+    if options.tuning.data_parallel > 1:
+        why = "the CPU engine cannot share a GPT-OSS's experts among them"
+        yield finding("S060", "data-parallel engines need GPUs", why=why, fix="--data-parallel 1")
     uneven = [n for n in ("hidden_size", "intermediate_size") if getattr(shape, n) % KERNEL_STEP]
     if uneven:
         what = f"{found.folder}/config.json: {' and '.join(uneven)} cannot be served on a CPU"
@@ -247,8 +252,9 @@ def on_gpu(
         return
     if tuning.gpus > machine.gpus:
         what = f"the engine is told to take {tuning.gpus} GPUs, {machine.gpus} can be seen"
-        fix = f"-- --tensor-parallel-size {machine.gpus}, the only size; or more GPUs"
-        yield finding("S071", what, why="the sizes after -- multiply", fix=fix)
+        fix = f"--tensor-parallel {machine.gpus} as the only size; or more GPUs"
+        why = "tensor, data and pipeline parallel sizes multiply"
+        yield finding("S071", what, why=why, fix=fix)
     if not fit.requests:
         fixes = _wider(shape, tensors, options, machine), _smaller(tensors, options, machine)
         fix = "; or ".join(filter(None, fixes))
@@ -270,6 +276,6 @@ def _wider(shape: Shape, tensors: Mapping[str, Tensor], options: Options, machin
     parts = gcd(shape.num_attention_heads, shape.num_key_value_heads, shape.vocab_size, shape.intermediate_size)
     for ways in (n for n in range(2, machine.gpus + 1) if parts % n == 0):
         if holds(machine.total or machine.memory, ways):
-            return f"-- --tensor-parallel-size {ways}"
+            return f"--tensor-parallel {ways}"
     larger = [name for name, size in sizes().items() if holds(size, 1)] if machine.name else []
     return f"--gpu {' or '.join(larger)}" if larger else ""

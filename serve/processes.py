@@ -117,6 +117,18 @@ def end_own() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
+def end_others() -> None:
+    """End all others of the group that this process leads, and their shared memory."""
+    mine = os.getpid()
+    others = set(_members(mine)) - {mine}
+    names = {name for pid in others for name in _shared(pid)}
+    for pid in others:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    for name in names:
+        Path(name).unlink(missing_ok=True)
+
+
 def look(engine: Engine) -> Used:
     """Processor seconds of the group so far: of its first process, and of those below. Notes its shared memory, too."""
     note(engine)

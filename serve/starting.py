@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import httpx
 
 PATIENCE = 300  # seconds for one answer of an engine being proven: the first log-probabilities are slow to come
+RANK = "x-data-parallel-rank"  # the header by which vLLM 0.32 lets a client choose
 DYING = 6  # seconds that an engine which broke off gets to end, so that its last words can be read: vLLM looks each 5
 
 Report = Callable[[str], None]
@@ -62,6 +63,7 @@ class Job(NamedTuple):
     room: Room | None = None  # that the engine was told to keep for adapters
     device: Literal["cpu", "cuda"] = "cuda"
     waves: tuple[Wave, ...] = ()  # what it is asked before anyone is let in
+    ranks: int = 1  # data-parallel engines behind the port, each with weights of its own
 
     @property
     def url(self) -> str:
@@ -154,7 +156,11 @@ def _prove(job: Job, start: Start, canary: Canary, going: Callable[[], bool]) ->
             fix = f"{start.words.where}, or raise --ready-timeout"
             raise Failure("the engine did not become ready", why=why, fix=fix, heals=True)
         probe.check_prompts(http, job.model, date, job.policy)
-        probe.check_canary(http, job.model, date, canary)
+        for rank in range(job.ranks):
+            if job.ranks > 1:
+                http.headers[RANK] = str(rank)
+            probe.check_canary(http, job.model, date, canary)
+        http.headers.pop(RANK, None)
         for adapter in job.adapters:
             loading.load(http, job.model, adapter, canary)
         if job.adapters:

@@ -58,7 +58,7 @@ with (notes / "workers").open("a") as f:
     f.write(f"{worker.pid}\n")
 
 
-def answer(path, asked):
+def answer(path, asked, rank):
     if path == LOADING:
         loaded[asked["lora_name"]] = Path(asked["lora_path"])
         os.write(2, f"loaded {asked['lora_name']}, door open: {door.doors.ready}\n".encode())
@@ -84,7 +84,8 @@ def answer(path, asked):
         beside = mode != "adapter ignored" and asked["model"] in loaded
         told = json.loads(((loaded[asked["model"]] if beside else notes) / "canary.json").read_text())
         told = told["logprobs"][effort]
-        wrong = 0.2 if mode == "other weights" and effort == "high" else 0.1
+        other = (mode == "other weights" and effort == "high") or (mode == "other rank" and rank == b"1")
+        wrong = 0.2 if other else 0.1
         wrong += 0.3 if mode == "adapter halved" and beside else 0
         told = [{str(i): {"logprob": v - wrong}} for i, v in zip(asked["prompt"][1:], told, strict=True)]
         return {"choices": [{"prompt_logprobs": [None, *told]}]}
@@ -99,12 +100,13 @@ async def engine(scope, receive, send):
     if scope["path"] == "/metrics":
         return await whole(send, f"{STEPS[0]}{{engine='0'}} {steps}\n".encode())
     asked = json.loads((await receive()).get("body") or b"{}")
+    rank = dict(scope["headers"]).get(b"x-data-parallel-rank")
     if scope["path"] in {"/v1/completions", "/v1/chat/completions"}:
         while (notes / "deadlock").exists():
             await asyncio.sleep(0.01)
     if asked.get("stream"):
         return await stream(send)
-    return await whole(send, json.dumps(answer(scope["path"], asked)).encode())
+    return await whole(send, json.dumps(answer(scope["path"], asked, rank)).encode())
 
 
 async def stream(send):

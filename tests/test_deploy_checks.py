@@ -10,7 +10,7 @@ from deployment import make_checkpoint, make_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy import checks, cli, sizing
+from deploy import checks, cli, sizing, targets
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
 from serve import command, preflight
@@ -257,6 +257,62 @@ def test_the_published_models_fit_where_they_are_known_to(layers, experts, weigh
     load = published(layers, experts, weights)
     sizes = [round(g.memory / GIB, 1) for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
     assert min(sizes, default=None) == smallest
+
+
+WIDE = {"num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 512}
+
+
+def test_the_gpus_that_share_a_model_are_those_that_the_target_is_asked_for(tmp_path):
+    def found(target, tensor, data, gpu="L4"):
+        serve = {**CHOSEN, "tensor_parallel": tensor, "data_parallel": data}
+        return examine(tmp_path / f"{target}-{tensor}-{data}-{gpu}", target, serve=serve, config=WIDE, gpu=gpu)
+
+    modal, one = found("modal", 2, 1), found("modal", 1, 1)
+    assert (modal.deployment.machine, modal.deployment.gpus, modal.offer.usd_hour) == (
+        "L4:2",
+        2,
+        2 * one.offer.usd_hour,
+    )
+    assert (one.deployment.machine, one.deployment.gpus) == ("L4", 1)
+    runpod = found("runpod", 2, 2).deployment
+    assert targets.load("runpod").body(runpod, 1.0)["gpu"]["count"] == 4
+    sagemaker = found("sagemaker", 4, 1).deployment
+    assert (
+        targets.load("sagemaker").stack(sagemaker)["Resources"]["EndpointConfig"]["Properties"]["ProductionVariants"][
+            0
+        ]["InstanceType"]
+        == "ml.g6.12xlarge"
+    )
+    for target, tensor, data in (("sagemaker", 2, 1), ("modal", 8, 2)):
+        (problem,) = [f for f in found(target, tensor, data).errors if f.id == "D010"]
+        assert problem.what == f"{target} lends no machine of {tensor * data} x L4"
+    assert "1 or 4 or 8" in next(f.why for f in found("sagemaker", 2, 1).errors if f.id == "D010")
+
+
+def test_more_gpus_hold_more_and_cost_more(tmp_path):
+    made = make_checkpoint(tmp_path / "merged", **WIDE)
+
+    def plan(**serve):
+        return sizing.plan(Recipe.model_validate({"serve": {**CHOSEN, **serve}}), made.folder, "modal")
+
+    one, two = plan(), plan(tensor_parallel=2)
+    assert two.chosen.need.weights < one.chosen.need.weights
+    assert two.chosen.requests > one.chosen.requests
+    assert "3.95 USD an hour" in one.cost
+    assert "7.90 USD an hour" in two.cost
+    assert [c.machine for c in two.choices] == [f"{c.machine}:2" for c in one.choices]
+
+
+def test_a_profile_of_another_gpu_is_an_error_before_anything_is_rendered(tmp_path):
+    found = examine(tmp_path, serve={**CHOSEN, "profile": "latency"}, gpu="L4")
+    (problem,) = [f for f in found.errors if f.id == "D008"]
+    assert problem.what.startswith("S042 --profile latency has no flags for L4")
+    with pytest.raises(UserError, match="S042"):
+        sizing.plan(
+            Recipe.model_validate({"serve": {"profile": "latency"}, "deploy": {"gpu": "L4"}}),
+            tmp_path / "merged",
+            "modal",
+        )
 
 
 @given(st.integers(1, 131_072), st.integers(1, 131_072))

@@ -1,6 +1,7 @@
 """`deploy render`: what it refuses, what it leaves alone, and what it writes."""
 
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -287,6 +288,9 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "reasoning_content": True,
         "strict_format": True,
         "max_model_len": 4096,
+        "profile": "latency",
+        "tensor_parallel": 1,
+        "data_parallel": 2,
         "drain": 3,
         "hang_after": 4,
         "max_body": 9,
@@ -309,6 +313,9 @@ def test_the_recipes_serving_reaches_the_server(inputs):
     assert {k: told[k] for k in same} == {k: serve[k] for k in same}
     assert deployment.env["VLLM_SYSTEM_START_DATE"] == "2026-01-01"
     assert deployment.args[deployment.args.index("--max-model-len") + 1] == "4096"
+    assert shlex.join(deployment.args).endswith("--max-num-batched-tokens 2048 --data-parallel-size 2")
+    assert (deployment.gpus, deployment.machine) == (2, "H100:2")
+    assert "| GPU | 2 x H100 (`H100:2`) |" in (inputs["out"] / "README.md").read_text()
     assert "low; a higher one than medium is lowered to it" in (inputs["out"] / "README.md").read_text()
 
 

@@ -119,7 +119,8 @@ def test_a_planted_fault_is_caught(api, tmp_path, path, value, complaint):
 
 def test_every_instance_of_the_hardware_table_exists(api):
     known = api.shape_for("ProductionVariantInstanceType").enum
-    machines = [gpu.sagemaker.machine for gpu in sizing.hardware().lent_by("sagemaker").values()]
+    lent = [gpu.sagemaker for gpu in sizing.hardware().lent_by("sagemaker").values()]
+    machines = [machine for offer in lent for machine in (offer.machine, *offer.several.values())]
     assert len(machines) >= 5
     assert [m for m in machines if m not in known] == []
     assert AMI in api.shape_for("ProductionVariantInferenceAmiVersion").enum

@@ -66,6 +66,26 @@ def test_extra_arguments_come_last_so_that_they_win():
     assert build(Options(extra=("--seed", "7"))).argv[-2:] == ["--seed", "7"]
 
 
+def test_sizes_of_the_recipe_are_told_and_those_after_the_dashes_win():
+    assert "parallel-size" not in " ".join(build(device="cuda").argv)
+    options = command.options(Serve(tensor_parallel=2, data_parallel=4))
+    told = ["--tensor-parallel-size", "2", "--data-parallel-size", "4"]
+    assert build(options, device="cuda").argv[-4:] == told
+    assert options.tuning.gpus == 8
+    both = command.options(Serve(tensor_parallel=2), data_parallel=3, extra=("-tp", "4"))
+    assert build(both, device="cuda").argv[-6:] == [
+        "--tensor-parallel-size",
+        "2",
+        "--data-parallel-size",
+        "3",
+        "-tp",
+        "4",
+    ]
+    assert (both.tuning.tensor_parallel, both.tuning.gpus) == (4, 12)
+    with pytest.raises(UserError, match="--tensor-parallel: Input should be greater than 0"):
+        command.options(Serve(), tensor_parallel=0)
+
+
 def test_a_cpu_engine_gets_the_cache_that_was_reckoned_and_a_gpu_sizes_its_own():
     assert after(build(kv_bytes=268_435_456).argv, "--kv-cache-memory-bytes") == "268435456"
     assert "--kv-cache-memory-bytes" not in build(device="cuda").argv
@@ -92,6 +112,9 @@ CHOSEN = {
     "reasoning_content": True,
     "strict_format": True,
     "max_model_len": 777,
+    "profile": "latency",
+    "tensor_parallel": 2,
+    "data_parallel": 3,
     "drain": 3,
     "hang_after": 4,
     "max_body": 9,

@@ -146,6 +146,8 @@ PLANTS = [
     ("S040", None, Options(port=0, max_model_len=4097), HERE, "over the model's 4096"),
     ("S041", None, Options(port=0, extra=("-tp", "2")), H100, "num_key_value_heads 1"),
     ("S041", None, Options(port=0, extra=("-pp", "4")), H100.model_copy(update={"gpus": 4}), "2 layers make no 4"),
+    ("S042", None, Options(port=0, profile="latency"), H100.model_copy(update={"model": "NVIDIA L4"}), "for NVIDIA L4"),
+    ("S043", None, Options(port=0, profile="fast-start"), HERE, "nothing on a CPU"),
     ("S045", None, Options(port=0, adapter_rank=513), H100, "up to 512"),
     ("S045", beside(), near("tiny"), HERE, "the name tiny is taken"),
     ("S046", beside(of="f" * 64), near("mine"), HERE, "it is of tiny@"),
@@ -160,10 +162,12 @@ PLANTS = [
     ("S057", readable, shown, HERE, "everyone on this machine"),
     ("S060", lambda f: (fill(f, hidden_size=48), finish(f)), OPTIONS, HERE, "hidden_size"),
     ("S060", lambda f: (fill(f, "mxfp4"), finish(f, format="mxfp4")), OPTIONS, PLAIN, "AMX"),
+    ("S060", None, Options(port=0, data_parallel=2), HERE, "share a GPT-OSS's experts"),
     ("S061", None, OPTIONS, PLAIN, "portable expert kernel"),
     ("S065", lambda f: (fill(f, "mxfp4"), finish(f, format="mxfp4")), Options(port=0, adapter_rank=8), HERE, "MXFP4"),
     ("S070", None, OPTIONS, HERE.model_copy(update={"memory": GIB}), "1.0 GiB can be used"),
     ("S070", None, OPTIONS, H100.model_copy(update={"memory": GIB, "total": GIB}), "each GPU"),
+    ("S071", None, Options(port=0, data_parallel=4), H100, "take 4 GPUs, 2 can be seen"),
     ("S071", None, Options(port=0, extra=("-dp", "4")), H100, "take 4 GPUs, 2 can be seen"),
     ("S072", None, OPTIONS, H100.model_copy(update={"memory": 0, "total": 0}), "nvidia-smi"),
     ("S073", None, OPTIONS, H100.model_copy(update={"memory": 9 * GIB}), "are free"),
@@ -268,8 +272,8 @@ def test_a_gpu_that_is_only_named_is_judged_and_this_machine_is_not(whole, monke
     ("gpus", "fix"),
     [
         (1, "--gpu RTX-PRO-6000 or H200 or B200; "),
-        (2, "-- --tensor-parallel-size 2; "),
-        (8, "-- --tensor-parallel-size 2; "),
+        (2, "--tensor-parallel 2; "),
+        (8, "--tensor-parallel 2; "),
     ],
 )
 def test_what_does_not_fit_the_named_gpu_comes_with_what_does(gpus, fix):
@@ -278,8 +282,8 @@ def test_what_does_not_fit_the_named_gpu_comes_with_what_does(gpus, fix):
     (problem,) = preflight.on_gpu(shape, stored, OPTIONS, machine.named("H100", gpus), {})
     assert problem.id == "S070"
     assert problem.fix.startswith(fix)
-    for ways in re.findall(r"parallel-size (\d+)", problem.fix):
-        options = Options(extra=("--tensor-parallel-size", ways))
+    for ways in re.findall(r"--tensor-parallel (\d+)", problem.fix):
+        options = Options(tensor_parallel=int(ways))
         assert list(preflight.on_gpu(shape, stored, options, machine.named("H100", gpus), {})) == []
     for name in re.findall(r"RTX-PRO-6000|[HB]200", problem.fix):
         assert list(preflight.on_gpu(shape, stored, OPTIONS, machine.named(name, 1), {})) == []

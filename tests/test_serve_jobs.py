@@ -53,6 +53,13 @@ def test_what_there_is_room_for_goes_beside(made, tmp_path):
         plan.job.proof()
 
 
+def test_several_hosts_exchange_nothing(made):
+    folder, _ = made
+    told = Options(port=0, tensor_parallel=2, extra=("--nnodes", "2"))
+    with pytest.raises(UserError, match="several hosts exchange no checkpoint"):
+        jobs.remake(told, key="", log=None, ready_timeout=9.0)(folder, None)
+
+
 def test_without_room_for_both_one_follows_the_other(made):
     folder, make = made
     need, _ = make(CPU, CPU)

@@ -102,6 +102,26 @@ def test_tensor_parallel_engines_share_what_vllm_shares(shape, weights):
     assert held[expert] * 2 == pytest.approx(stored[expert].bytes * wide)
 
 
+@pytest.mark.parametrize("weights", ["merged", "mxfp4"])
+def test_data_parallel_engines_share_the_experts_alone_and_the_caches_add_up(weights):
+    stored = tensors(SMALL, weights)
+    held = {n: memory.held(n, t, SMALL, Tuning(data_parallel=2)) for n, t in stored.items()}
+    as_tensor = {n: memory.held(n, t, SMALL, Tuning(tensor_parallel=2)) for n, t in stored.items()}
+    for name in stored:
+        assert held[name] == (as_tensor[name] if ".experts." in name else stored[name].bytes), name
+    fits = {}
+    for ways in (1, 2):
+        tuning = Tuning(data_parallel=ways)
+        fits[ways] = memory.fit(memory.need(SMALL, stored, tuning, 8192), H100, tuning)
+    assert fits[2].need.kv_request == fits[1].need.kv_request
+    assert fits[2].requests > 2 * fits[1].requests
+    assert fits[2].requests == 2 * (fits[2].room // fits[2].need.kv_request)
+
+
+def test_several_hosts_are_asked_for_their_part():
+    assert Tuning(tensor_parallel=8, data_parallel=2, hosts=2).gpus == 8
+
+
 def test_pipeline_stages_share_layers_and_each_holds_the_vocabulary():
     stored = tensors(LARGE, "merged")
     apart = sum(t.bytes for n, t in stored.items() if ".layers." not in n)

@@ -53,17 +53,17 @@ def test_this_machine_is_read():
 
 NVIDIA_SMI = """#!/bin/sh
 case "$*" in *--id=0*) ids=0;; *--id=*) echo "no such GPU" >&2; exit 6;; *) ids="0 1";; esac
-for i in $ids; do [ $i = 0 ] && echo "40000, 500" || echo "39000, 1600"; done
+for i in $ids; do [ $i = 0 ] && echo "40000, 500, NVIDIA H100 PCIe" || echo "39000, 1600, NVIDIA H100 NVL"; done
 """
 
 
 @pytest.mark.parametrize(
     ("shown", "seen"),
     [
-        (None, (39_000, 40_500, 2)),
-        ("0", (40_000, 40_500, 1)),
-        ("7", (0, 0, 0)),
-        ("MIG-1", (39_000, 40_500, 2)),
+        (None, (39_000, 40_500, 2, "")),
+        ("0", (40_000, 40_500, 1, "NVIDIA H100 PCIe")),
+        ("7", (0, 0, 0, "")),
+        ("MIG-1", (39_000, 40_500, 2, "")),
     ],
 )
 def test_every_gpu_that_cuda_shows_is_counted(tmp_path, monkeypatch, shown, seen):
@@ -74,8 +74,8 @@ def test_every_gpu_that_cuda_shows_is_counted(tmp_path, monkeypatch, shown, seen
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if shown:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", shown)
-    free, total, count = machine._gpus()
-    assert (free // 2**20, total // 2**20, count) == seen
+    free, total, count, model = machine._gpus()
+    assert (free // 2**20, total // 2**20, count, model) == seen
 
 
 def rename_router(folder):
@@ -248,6 +248,8 @@ def test_the_processor_s_bfloat16_is_what_torch_takes_it_for():
         (("-tp", "2"), ["num_key_value_heads 1"]),
         (("-pp", "3"), ["intermediate_size 32", "2 layers make no 3 stages"]),
         (("-pp", "2"), []),
+        (("-dp", "3"), ["intermediate_size 32"]),
+        (("-dp", "2"), []),
     ],
 )
 def test_gpus_that_cannot_share_the_model_are_named(whole, extra, names):

@@ -84,6 +84,11 @@ def test_a_server_that_has_another_policy_is_stopped(job, policy, server, words)
         supervisor.run(job("good", policy, server), print, lambda: pytest.fail("it was called ready"))
 
 
+def test_each_data_parallel_engine_is_proven(job):
+    with pytest.raises(UserError, match="does not answer as the checkpoint's weights do"):
+        supervisor.run(job("other rank", ranks=2), print, lambda: pytest.fail("it was called ready"))
+
+
 def test_nobody_is_let_in_before_the_proof_has_returned(job):
     """A stranger asks all the while: 503 until the proof may return, 200 once the supervisor says ready."""
     release, during = threading.Event(), []

@@ -135,6 +135,9 @@ class Export(Section):
     allow_lossy: bool = False  # write MXFP4 that keeps less than 0.9 of what the adapter does to the experts
 
 
+Profile = Literal["none", "latency", "throughput", "fast-start"]  # of serve/profiles.toml
+
+
 class Serve(Section):
     """How a checkpoint is served, here and when deployed. `serve run` has a flag for each key, and the flag wins."""
 
@@ -146,6 +149,9 @@ class Serve(Section):
     reasoning_content: bool = False  # chat answers carry their `reasoning` under this name too
     strict_format: bool = False  # an answer off the harmony format is an error, not 200
     max_model_len: Positive = 2048  # tokens of prompt and answer
+    profile: Profile = "none"  # engine flags for an aim
+    tensor_parallel: Positive = 1  # GPUs that share one model
+    data_parallel: Positive = 1  # such groups, each with requests of its own; all share the experts
     drain: int = Field(default=10, ge=0)  # seconds that requests under way get at a stop
     hang_after: int = Field(default=25, ge=0)  # seconds without a step before the engine is restarted; 0: never
     max_body: Positive = 8 * 2**20  # bytes of one request

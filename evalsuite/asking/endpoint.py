@@ -127,7 +127,7 @@ async def served(client: "AsyncOpenAI", endpoint: Endpoint, name: str) -> Server
     names = tuple(m for m in cards if m != model and root and entries[m] == entries[model])[:MOST]
     own = cards[model].get("digest")  # of several models at one address each has its own, as `serve run` lists it
     told = isinstance(own, str) and re.fullmatch("[0-9a-f]{64}", own)
-    stamp = own if told else response.headers.get("x-model-digest", "")
+    stamp = str(own) if told else response.headers.get("x-model-digest", "")
     if not re.fullmatch("([0-9a-f]{64})?", stamp):
         why, fix = f"it is {shown(stamp)[:80]!r}, and no sha256", "serve run, on the checkpoint that you mean"
         raise UserError(f"{where} sends an x-model-digest that is no digest", why=why, fix=fix)

@@ -39,7 +39,7 @@ def body(deployment: Deployment, weights_gb: float) -> dict[str, object]:
         "name": deployment.name,
         "type": "LOAD_BALANCER",
         "image": deployment.image,
-        "gpu": {"pools": [deployment.machine], "count": 1, "minCudaVersion": CUDA},
+        "gpu": {"pools": [deployment.machine], "count": deployment.gpus, "minCudaVersion": CUDA},
         "workers": {
             "min": scaling.min_replicas,
             "max": scaling.max_replicas,

@@ -1,0 +1,174 @@
+"""`serve hosts`: what is printed for each host can be run there, and what cannot be shared out is refused."""
+
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkpoints import fill, finish
+from click.testing import CliRunner
+
+from serve import hosts, machine
+from serve.cli import main
+from serve.command import Options
+from serve.machine import Machine
+from serve.memory import GIB
+from tune.errors import UserError
+
+CARDS = Machine(device="cuda", cores=8, memory=79 * GIB, total=79 * GIB, gpus=8, vllm="0.32.0")
+WIDE = {"num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 512}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "detect", lambda: CARDS)
+    found = fill(tmp_path / "tiny", **WIDE)
+    finish(found)
+    return found
+
+
+def told(folder, *words):
+    out = CliRunner().invoke(main, ["hosts", str(folder), *words])
+    assert out.exit_code == 0, out.output
+    blocks = [block.splitlines() for block in out.stdout.strip().split("\n\n")]
+    return {address.removeprefix("# "): shlex.split(line) for address, line in blocks}
+
+
+TWO = ("--host", "10.0.0.1", "--host", "10.0.0.2")
+
+
+def test_the_first_host_runs_the_server_and_the_others_the_engine_alone(folder):
+    found = told(folder, *TWO, "--tensor-parallel", "8", "--port", "8123", "--door", "0.0.0.0", "--api-key-env", "KEY",
+                 "--thinking-tokens", "low=5,high=9", "--no-raw-completions", "--", "--seed", "7")  # fmt: skip
+    assert list(found) == ["10.0.0.1", "10.0.0.2"]
+    first, second = found.values()
+    spread = ["--nnodes", "2", "--node-rank", "0", "--master-addr", "10.0.0.1", "--master-port", "29501"]
+    assert first[:5] == ["env", "VLLM_HOST_IP=10.0.0.1", "serve", "run", str(folder)]
+    at = first.index("--")
+    assert first[at + 1 :] == ["--seed", "7", *spread]
+    given = main.commands["run"].make_context("run", first[4:at]).params
+    assert [given[k] for k in ("host", "port", "tensor_parallel", "raw_completions", "api_key_env")] == [
+        "0.0.0.0",
+        8123,
+        8,
+        False,
+        "KEY",
+    ]
+    assert given["thinking_tokens"] == {"low": 5, "high": 9}
+    spread[3] = "1"
+    assert second[-len(spread) - 1 :] == [*spread, "--headless"]
+    assert second[second.index("python") + 1 :][:4] == ["-m", "serve.launcher", "--model", str(folder)]
+    assert second[second.index("--tensor-parallel-size") + 1] == "8"
+    env = dict(word.split("=", 1) for word in second[1 : second.index("python")])
+    assert env["VLLM_HOST_IP"] == "10.0.0.2"
+    assert env["VLLM_SYSTEM_START_DATE"] == "2026-01-01"
+
+
+def test_no_secret_is_printed(folder, monkeypatch):
+    monkeypatch.setenv("KEY", "sk-very-secret")
+    assert "sk-very-secret" not in str(told(folder, *TWO, "--tensor-parallel", "2", "--api-key-env", "KEY"))
+
+
+def test_the_recipe_goes_with_the_command(folder, tmp_path):
+    (tmp_path / "recipe.toml").write_text("[serve]\ntensor_parallel = 4\ndata_parallel = 2\n")
+    first, second = told(folder, *TWO).values()
+    assert first[first.index("--recipe") + 1] == str(tmp_path / "recipe.toml")
+    assert [second[second.index(f"--{kind}-parallel-size") + 1] for kind in ("tensor", "data")] == ["4", "2"]
+
+
+def test_each_host_is_asked_for_its_own_gpus_alone(folder):
+    assert told(folder, *TWO, "--tensor-parallel", "8", "--data-parallel", "2", "--gpu", "H100")
+    out = CliRunner().invoke(main, ["hosts", str(folder), *TWO, "--tensor-parallel", "8", "--data-parallel", "4"])
+    assert out.exit_code == 2
+    assert "S071 the engine is told to take 16 GPUs, 8 can be seen" in out.output
+
+
+@pytest.mark.parametrize(
+    ("sizes", "count", "says"),
+    [
+        ((1, 1), 2, "1 GPUs cannot be shared out among 2 hosts"),
+        ((3, 1), 2, "3 GPUs cannot be shared out among 2 hosts"),
+        ((2, 3), 2, "3 models of 2 GPUs cannot be shared out among 2 hosts"),
+        ((3, 2), 3, "2 models of 3 GPUs cannot be shared out among 3 hosts"),
+        ((2, 1), 2, ""),
+        ((8, 2), 2, ""),
+        ((2, 2), 4, ""),
+        ((1, 4), 2, ""),
+    ],
+)
+def test_what_cannot_be_shared_out_is_refused_as_the_engine_would(sizes, count, says):
+    options = Options(tensor_parallel=sizes[0], data_parallel=sizes[1])
+    addresses = [f"10.0.0.{n}" for n in range(count)]
+    if says:
+        with pytest.raises(UserError, match=says):
+            hosts.spread(options, addresses, 29501)
+    else:
+        assert hosts.spread(options, addresses, 29501).tuning.hosts == count
+
+
+@pytest.mark.parametrize("named", [(), ("a",), ("a", "a"), ("a", "b; rm"), ("a", "-b")])
+def test_hosts_are_several_and_have_addresses(named):
+    with pytest.raises(UserError):
+        hosts.checked(named)
+
+
+HEADLESS = """
+import signal, subprocess, sys, time
+from argparse import Namespace
+from serve import launcher
+
+def run(args):
+    assert args.api_server_count == 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # as vLLM's own
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    worker = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
+    worker.stdout.readline()
+    print(worker.pid, flush=True)
+    time.sleep(60)
+
+launcher._headless(run, Namespace(headless=True, master_addr="127.0.0.1", master_port=int(sys.argv[1])))
+"""
+
+
+@pytest.fixture
+def first():
+    """Where the first host listens."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        door.settimeout(20)
+        yield door
+
+
+def headless(first):
+    """A host's part with a worker that ignores SIGTERM, and the worker's process id."""
+    words = [sys.executable, "-c", HEADLESS, str(first.getsockname()[1])]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout
+    return child, int(child.stdout.readline())
+
+
+def gone(pid):
+    """Whether it has ended, waited for by its new parent or not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+
+
+def test_a_host_without_a_server_ends_when_told_and_leaves_no_worker(first):
+    child, worker = headless(first)
+    with first.accept()[0]:
+        assert not gone(worker)
+        child.send_signal(signal.SIGTERM)
+        assert child.communicate(timeout=20) == ("", "")
+    assert child.returncode == 0
+    assert gone(worker)
+
+
+def test_a_host_without_a_server_ends_with_the_first(first):
+    child, worker = headless(first)
+    first.accept()[0].close()
+    assert "the engine at 127.0.0.1 has gone" in child.communicate(timeout=20)[1]
+    assert child.returncode == 0
+    assert gone(worker)

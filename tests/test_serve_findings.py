@@ -14,7 +14,7 @@ from checkpoints import CONFIG, GPT_OSS, fill, finish, write_weights, write_word
 from click.testing import CliRunner
 
 from deploy.findings import RULES as DEPLOY
-from serve import machine, memory, preflight
+from serve import fitting, machine, memory, preflight
 from serve.cli import main
 from serve.command import Options
 from serve.findings import KINDS, RULES
@@ -279,14 +279,14 @@ def test_a_gpu_that_is_only_named_is_judged_and_this_machine_is_not(whole, monke
 def test_what_does_not_fit_the_named_gpu_comes_with_what_does(gpus, fix):
     shape = GPT_OSS["openai/gpt-oss-120b"]
     stored = published(shape, "mxfp4")
-    (problem,) = preflight.on_gpu(shape, stored, OPTIONS, machine.named("H100", gpus), {})
+    (problem,) = fitting.on_gpu(shape, stored, OPTIONS, machine.named("H100", gpus), {})
     assert problem.id == "S070"
     assert problem.fix.startswith(fix)
     for ways in re.findall(r"--tensor-parallel (\d+)", problem.fix):
         options = Options(tensor_parallel=int(ways))
-        assert list(preflight.on_gpu(shape, stored, options, machine.named("H100", gpus), {})) == []
+        assert list(fitting.on_gpu(shape, stored, options, machine.named("H100", gpus), {})) == []
     for name in re.findall(r"RTX-PRO-6000|[HB]200", problem.fix):
-        assert list(preflight.on_gpu(shape, stored, OPTIONS, machine.named(name, 1), {})) == []
+        assert list(fitting.on_gpu(shape, stored, OPTIONS, machine.named(name, 1), {})) == []
 
 
 def test_sizes_are_one_table_for_serve_and_deploy():

@@ -8,7 +8,7 @@ import pytest
 from checkpoints import GPT_OSS, write_weights
 
 from deploy import sizing
-from serve import memory, preflight
+from serve import fitting, memory
 from serve.command import Options
 from serve.engine_flags import WINDOWED
 from serve.machine import Machine
@@ -213,7 +213,7 @@ def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
             planned = sizing.on(name, gpu, sizing.Load(shape, stored, options, weights))
             size, figures = gpu.memory, {}
             machine = Machine(device="cuda", cores=8, memory=size, total=size, vllm="0.32.0")
-            problems = list(preflight.on_gpu(shape, stored, options, machine, figures))
+            problems = list(fitting.on_gpu(shape, stored, options, machine, figures))
             assert (planned.requests > 0) == (problems == []), (name, weights, length)
             assert (planned.need.weights, planned.need.kv_request) == (figures["weight_bytes"], figures["cache_bytes"])
             seen.append(planned.requests > 0)
@@ -238,7 +238,7 @@ def test_preflight_counts_the_gpus_that_share_a_model(shape, weights, gpu, ways,
     size = sizing.hardware().gpu[gpu].memory
     machine = Machine(device="cuda", cores=8, memory=size, total=size, gpus=ways, vllm="0.32.0")
     options = Options(extra=("-tp", str(ways)))
-    problems = list(preflight.on_gpu(shape, tensors(shape, weights), options, machine, {}))
+    problems = list(fitting.on_gpu(shape, tensors(shape, weights), options, machine, {}))
     assert [p.what for p in problems] == ([] if fits else ["the model does not fit into memory"])
 
 
@@ -246,7 +246,7 @@ def test_gpus_that_are_not_there_or_not_free_are_named():
     machine = Machine(device="cuda", cores=8, memory=H100, total=H100, gpus=2, vllm="0.32.0")
 
     def what(machine, *extra):
-        found = preflight.on_gpu(SMALL, tensors(SMALL, "mxfp4"), Options(extra=extra), machine, {})
+        found = fitting.on_gpu(SMALL, tensors(SMALL, "mxfp4"), Options(extra=extra), machine, {})
         return [p.what for p in found]
 
     assert what(machine, "-tp", "2") == []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from deploy import sizing
 from deploy import spec as deployment
-from serve import command, engine_flags, machine, memory, preflight, profiles
+from serve import command, engine_flags, fitting, machine, memory, profiles
 from serve.cli import main
 from serve.command import Options
 from serve.engine_flags import REFUSED
@@ -122,7 +122,7 @@ def test_memory_sees_the_profile():
     for name in ("none", *NAMES):
         figures = {}
         options = profiles.on(Options(profile=name), "H100")
-        assert list(preflight.on_gpu(SMALL, stored, options, machine.named("H100", 1), figures)) == []
+        assert list(fitting.on_gpu(SMALL, stored, options, machine.named("H100", 1), figures)) == []
         takes[name] = figures["need_bytes"] - figures["weight_bytes"]
     assert takes["latency"] < takes["fast-start"] < takes["none"] < takes["throughput"]
 

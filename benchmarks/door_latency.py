@@ -73,7 +73,7 @@ def p99(values: list[float]) -> float:
 @click.option("--streams", type=click.IntRange(1), multiple=True, default=(1, 16, 64, 256), show_default=True)
 @click.option("--rounds", default=10, show_default=True, help="of each server, at each number of streams")
 def main(streams: tuple[int, ...], rounds: int) -> None:
-    env = {**os.environ, "PYTHONPATH": str(HERE)}
+    env = {**os.environ, "PYTHONPATH": f"{HERE}:{os.environ.get('PYTHONPATH', '')}"}
     names = ("bare", "door")
     servers = {
         name: subprocess.Popen([sys.executable, "-c", SERVER, name], stdout=subprocess.PIPE, text=True, env=env)

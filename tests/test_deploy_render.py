@@ -296,6 +296,9 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "max_body": 9,
         "max_concurrent": 5,
         "raw_completions": True,
+        "adapters": {"mine": "work/lora"},
+        "adapter_rank": 32,
+        "adapter_slots": 3,
     }
     assert serve.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
     inputs["recipe"] = Recipe.model_validate({"serve": serve})
@@ -307,7 +310,8 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "strict",
     )
     assert told["policy"]["thinking_tokens"] == {"low": 7}
-    assert told["keys"] == ""  # a file of this machine
+    assert told["keys"] == ""  # a file of this machine, as adapters are
+    assert not {"--enable-lora", "--max-lora-rank"} & {*deployment.args}
     same = ("max_model_len", "drain", "max_body", "max_concurrent", "raw_completions", "reasoning_content")
     same = (*same, "strict_format")
     assert {k: told[k] for k in same} == {k: serve[k] for k in same}

@@ -60,6 +60,7 @@ class Checkpoint(BaseModel):
     prompt_fingerprint: str
     digest: str
     base_digest: str = ""
+    tuned: bool = Field(default=True, exclude=True)  # by an adapter
 
     @property
     def served_name(self) -> str:
@@ -69,7 +70,9 @@ class Checkpoint(BaseModel):
     @property
     def remake(self) -> str:
         """The command that makes it again."""
-        return f"tune export --format {self.format}" if self.base else "tune nano"
+        if not self.base:
+            return "tune nano"
+        return f"tune export --format {self.format if self.tuned else 'base'}"
 
 
 class Facts(TypedDict):
@@ -114,6 +117,7 @@ def of(folder: Path, made: Artefact, *, remake: str = EXPORT) -> Checkpoint:
     """The checkpoint that a manifest describes."""
     try:
         facts = {"folder": folder, "digest": made.digest, "base_digest": made.inputs.get("base", "")}
+        facts["tuned"] = set(made.inputs) != {"base"}
         return Checkpoint.model_validate({**made.settings["checkpoint"], **facts})
     except (KeyError, TypeError, ValidationError) as e:
         raise UserError(f"{folder}/{KIND}.json describes no checkpoint", why=reason(e), fix=remake) from None
@@ -156,9 +160,11 @@ def as_base(files: Mapping[str, str]) -> str:
 
 def bases(found: Checkpoint) -> set[str]:
     """What an adapter that was trained on this checkpoint has as its `base_digest`: of a nano its digest, of a folder
-    that base.model named the one of its files."""
+    that base.model named the one of its files, of a base that was exported as it is the one that it was made of."""
     made = artefact.read(found.folder, KIND, remake=found.remake)
-    return {made.digest, as_base(made.files)} if made.digest == found.digest else set()
+    if made.digest != found.digest:
+        return set()
+    return {made.digest, as_base(made.files), *([] if found.tuned else [found.base_digest])}
 
 
 def canary(found: Checkpoint) -> Canary:

@@ -104,23 +104,26 @@ def train(path: Path, max_steps: int | None, hosts: str | None, host_rank: int |
 @click.option(
     "--format",
     "format_",
-    type=click.Choice(["merged", "mxfp4", "lora", "gguf"]),
-    help="Overrides export.format of the recipe.",
+    type=click.Choice(["merged", "mxfp4", "lora", "gguf", "base"]),
+    help="Overrides export.format of the recipe. base: the untuned model, for serve run.",
 )
 @click.option("--allow-lossy", is_flag=True, help="Write MXFP4 even where it erases much of an adapter of experts.")
 @JSON
 def export(path: Path, format_: str | None, allow_lossy: bool, as_json: bool) -> None:
     """Write the tuned checkpoint: merged 16-bit, native MXFP4, the LoRA alone or a GGUF, into work/FORMAT."""
-    from tune.weights import gguf
+    from tune.weights import export_base, gguf
     from tune.weights.export import export as stage
 
     recipe = _recipe(path)
-    changes = {**({"format": format_} if format_ else {}), **({"allow_lossy": True} if allow_lossy else {})}
-    recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update=changes)})
-    if recipe.export.format == "gguf":
-        _run(gguf.export, recipe, as_json, then=f"llama-server -m {recipe.work / gguf.KIND}/*.gguf")
-        return
-    made = stage(recipe, report=say)
+    if format_ == export_base.KIND:
+        made = export_base.export(recipe, report=say)
+    else:
+        changes = {**({"format": format_} if format_ else {}), **({"allow_lossy": True} if allow_lossy else {})}
+        recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update=changes)})
+        if recipe.export.format == "gguf":
+            _run(gguf.export, recipe, as_json, then=f"llama-server -m {recipe.work / gguf.KIND}/*.gguf")
+            return
+        made = stage(recipe, report=say)
     if as_json:
         tell(made.model_dump_json(indent=1))
     else:

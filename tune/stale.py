@@ -53,6 +53,8 @@ def _origin(recipe: Recipe, name: str, made: Mapping[str, Artefact]) -> Origin:
         known = {**recipe.train.about_adapter, "date": recipe.dataset.date}
         recorded = _flat(made[name].settings)  # not all of [train] changes what is learned
         return {**of("dataset"), **_base(recipe, digests)}, {k: v for k, v in known.items() if k in recorded}
+    if name == "base":
+        return _base(recipe, digests), {"prompt_date": recipe.dataset.date}
     if name == "gguf":
         of_it = str(made[name].figures.get("of"))
         return {"checkpoint": digests[of_it]} if of_it in digests else {}, {}

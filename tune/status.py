@@ -23,13 +23,14 @@ STAGES = (  # folder, manifest, the command that makes it
     ("dataset", "dataset", "tune dataset"),
     ("nano", "checkpoint", "tune nano"),
     ("adapter", "adapter", "tune train"),
+    ("base", "checkpoint", "tune export --format base"),
     ("merged", "checkpoint", "tune export --format merged"),
     ("mxfp4", "checkpoint", "tune export --format mxfp4"),
     ("lora", "checkpoint", "tune export --format lora"),
     ("gguf", "gguf", "tune export --format gguf"),
 )
 EXPORTS = {"merged", "mxfp4", "lora"}  # one of them is enough
-OPTIONAL = {*EXPORTS, "gguf"}  # that one is for llama.cpp: nothing here goes on from it
+OPTIONAL = {*EXPORTS, "gguf", "base"}  # nothing here goes on from the last two
 TARGETS = "deploy"
 QUESTIONS = "evalsuite questions"  # what freezes them
 VERDICTS = {"PASS", "FAIL", "INCONCLUSIVE", "INVALID"}

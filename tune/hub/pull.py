@@ -52,9 +52,8 @@ class Pulled(BaseModel):
         base = ["[base]", f'model = "{self.repo}"', f'revision = "{self.commit}"']
         proven = f"{len(self.files)} files, {self.bytes / 1e9:.2f} GB, each proven"
         if self.kind == "model":
-            head = (
-                f"{self.folder}: {self.about}; no {MANIFEST}, so it can be tuned and not served by serve run; {proven}"
-            )
+            served = "tune export --format base makes one for serve run"
+            head = f"{self.folder}: {self.about}; no {MANIFEST}: {served}; {proven}"
             return "\n".join([head, "as the base of a recipe:", *base])
         head = f"{self.folder}: {self.served_name}, {self.format}, of {self.repo} at {self.commit}; {proven}"
         if self.format == "lora":

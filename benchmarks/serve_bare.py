@@ -5,8 +5,9 @@
 An arm is vLLM as it is, `serve run`, or `serve run --profile NAME`. They start one after the other with FLAGS (which
 share the GPU out: `--gpu-memory-utilization 0.3` for three arms) and with caches of their own, empty at first; each is
 sent two waves of 32 requests as soon as it is ready. Then all of them answer in turn, a round each, the order turned
-with every round. --again stops ours and starts them once more, with the caches that they have by then. A request is 128
-words of prompt and exactly --tokens out. Prints tables; ratios are medians over rounds, each against vLLM's same round.
+with every round. --again stops ours and starts them once more, with the caches that they have by then. A request is 40
+made-up words, some 200 tokens, and exactly --tokens out. Prints tables; ratios are medians over rounds, each against
+vLLM's same round.
 """
 
 import os

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from evalsuite import report
 from evalsuite.report import Judged, Report
 from tune import artefact
+from tune import checkpoint as checkpoints
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
@@ -93,6 +94,8 @@ def _base_known_by(checkpoint: Checkpoint, found: Report, path: Path) -> Literal
     """What shows that the base is the one that the checkpoint was made from: its digest, or, where a Hub base has none,
     no more than its name. Raises UserError when it is another."""
     served, header = found.base_model, found.asked.servers["base"].header
+    if any(_exports(place / "base", header, checkpoint) for place in (path.parent, checkpoint.folder.parent)):
+        return "digest"
     if re.fullmatch("[0-9a-f]{64}", checkpoint.base_digest):
         if header == checkpoint.base_digest and served.endswith("@" + header[:16]):
             return "digest"
@@ -111,6 +114,16 @@ def _base_known_by(checkpoint: Checkpoint, found: Report, path: Path) -> Literal
         why=f"that is {checkpoint.base or 'none'}, and the base endpoint {told}: a weaker one is easily beaten",
         fix=fix,
     )
+
+
+def _exports(folder: Path, digest: str, checkpoint: Checkpoint) -> bool:
+    """Whether `folder` is what `tune export --format base` made of the checkpoint's base, of that digest: what an
+    endpoint sends of it is the export's own."""
+    try:
+        found = checkpoints.verify(folder)
+    except UserError:
+        return False
+    return found.digest == digest and checkpoint.base_digest in checkpoints.bases(found)
 
 
 def _misnamed(path: Path, arm: Literal["base", "tuned"], asked: str, name: str) -> UserError:

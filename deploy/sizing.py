@@ -160,7 +160,11 @@ def lent(target: Target, name: str, gpus: int = 1) -> Offer:
     if offer is None:
         counts = [str(n) for n in range(1, MOST + 1) if there[name].offer(target, n)]
         why = f"[serve] tensor_parallel and data_parallel make {gpus}; a machine there has {' or '.join(counts)}"
-        raise UserError(f"{target} lends no machine of {gpus} x {name}", why=why, fix="[serve] tensor_parallel = 1")
+        raise UserError(
+            f"{target} lends no machine of {gpus} x {name}",
+            why=why,
+            fix="[serve] tensor_parallel = 1, data_parallel = 1",
+        )
     return offer
 
 

@@ -35,7 +35,8 @@ _KEY = re.compile(
 
 
 class Adapter(BaseModel):
-    """A LoRA that was looked at, and is called `name` here. `experts`: it changes them too, not attention alone."""
+    """A LoRA that was looked at, and is called `name` here. `experts`: it changes them too, not attention alone.
+    `copy_at`: where the server keeps one of its own, from which the engine reads it, now and later."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -43,10 +44,16 @@ class Adapter(BaseModel):
     checkpoint: Checkpoint
     rank: int
     experts: bool = False
+    copy_at: Path | None = None
 
     @property
     def digest(self) -> str:
         return self.checkpoint.digest
+
+    @property
+    def read(self) -> Checkpoint:
+        """Its checkpoint where the engine reads it."""
+        return self.checkpoint.model_copy(update={"folder": self.copy_at}) if self.copy_at else self.checkpoint
 
     @property
     def served_name(self) -> str:
@@ -64,7 +71,7 @@ class Room(BaseModel):
     experts: bool = False
 
 
-def room(adapters: Sequence[Adapter], rank: int, slots: int) -> Room | None:
+def room(adapters: Sequence[Adapter], rank: int, slots: int, *, experts: bool = False) -> Room | None:
     """The room that adapters and options ask for; None when neither does. Raises UserError when it is too little."""
     if not (adapters or rank or slots):
         return None
@@ -75,7 +82,7 @@ def room(adapters: Sequence[Adapter], rank: int, slots: int) -> Room | None:
     found = Room(
         rank=next(r for r in RANKS if r >= asked),
         slots=slots or max(2, len(adapters)),
-        experts=any(a.experts for a in adapters),
+        experts=experts or any(a.experts for a in adapters),
     )
     for number, adapter in enumerate(adapters):
         require_room(adapter, found, number)

@@ -4,6 +4,8 @@ What takes long goes on in a thread of its own; the server goes on serving. Swit
 """
 
 import json
+import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,17 @@ class Adapting:
         if same := next((a for a in job.adapters if a.digest == adapter.digest), None):
             raise UserError(f"{folder} is served already", why=f"as {same.name}", fix="serve adapters list")
         self.request.say("it is of this base and changes it; the engine loads it")
+        adapter = loading.keep(adapter, job.shelf) if job.shelf else adapter
+        left = (*job.adapters, adapter)
         with starting.trusted(job, self._start) as http:
-            loading.load(http, job.model, adapter, checkpoints.canary(job.checkpoint))
-            self._left = (*job.adapters, adapter)
-            loading.show(http, self._left)
+            loading.load(http, job.model, adapter, checkpoints.canary(job.checkpoint), job.ranks)
+            try:
+                loading.show(http, left)
+            except UserError:
+                with suppress(UserError):
+                    loading.drop(http, adapter)
+                raise
+        self._left = left
         self._done = {"url": f"{job.url}/v1", "model": adapter.served_name}
 
     def _remove(self, name: str) -> None:
@@ -67,9 +76,13 @@ class Adapting:
             there = ", ".join(a.name for a in job.adapters) or "none"
             raise UserError(f"no adapter is called {name}", why=f"there is: {there}", fix="serve adapters list")
         with starting.trusted(job, self._start) as http:
-            self._left = tuple(a for a in job.adapters if a != gone)
-            loading.show(http, self._left)
-            loading.drop(http, gone)
+            left = tuple(a for a in job.adapters if a != gone)
+            loading.show(http, left)
+            with suppress(UserError):  # nobody can ask for it any more, whatever the engine still holds
+                loading.drop(http, gone)
+        if gone.copy_at:
+            shutil.rmtree(gone.copy_at, ignore_errors=True)
+        self._left = left
         self._done = {"url": f"{job.url}/v1", "model": gone.served_name}
 
 

@@ -50,7 +50,7 @@ def look(base: Checkpoint, shape: Shape, options: Options, machine: Machine) -> 
         names = " and ".join(a.name for a in found if a.digest == twice)
         problems.append(finding("S045", f"{names} are the same adapter", fix="name it once"))
     try:
-        room = adapters.room(found, options.adapter_rank, options.adapter_slots)
+        room = adapters.room(found, options.adapter_rank, options.adapter_slots, experts=options.adapter_experts)
     except UserError as e:
         return Beside(tuple(found), None, (*problems, of_error("S045", e)))
     return Beside(tuple(found), room, tuple(problems))

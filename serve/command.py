@@ -61,6 +61,7 @@ class Options(BaseModel):
     sagemaker: bool = False
     adapters: dict[str, str] = Field(default={}, exclude_if=lambda given: not given)  # name: its folder
     adapter_rank: int = Field(default=0, ge=0, exclude_if=lambda given: not given)  # 0: that of the adapters
+    adapter_experts: bool = Field(default=False, exclude_if=lambda given: not given)  # room for those of experts too
     adapter_slots: int = Field(default=0, ge=0, exclude_if=lambda given: not given)  # 0: as many as there are, or 2
     profile: Profile = "none"
     profiled: tuple[str, ...] = ()

@@ -140,7 +140,7 @@ def ask(
             server.sendall(asked.model_dump_json().encode() + b"\n")
         except OSError as e:
             why = f"{path}: {reason(e)}"
-            what = f"no server of yours at port {port} takes reloads"
+            what = f"no server of yours at port {port} can be reached"
             fix = "serve run FOLDER, --port, or XDG_RUNTIME_DIR as that server has it"
             raise UserError(what, why=why, fix=fix) from None
         for line in _lines(server):

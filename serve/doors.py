@@ -18,6 +18,7 @@ from serve.keys import Held, Keys
 from serve.states import State
 
 SECRET_HEADER = b"x-serve-secret"
+RANK_HEADER = b"x-data-parallel-rank"  # by which vLLM 0.32 lets a client choose among its engines
 ADAPTER_HEADER = b"x-amzn-sagemaker-adapter-identifier"  # SageMaker's word for another model than the body names
 OPENING = "/serve/open"  # POST here with the secret opens the door; to anyone else it is no path at all
 LISTING = "/serve/adapters"  # and here it says which adapters clients may ask for
@@ -131,7 +132,7 @@ class Doors:
         if path == "/invocations" and not self._sagemaker:
             raise Refused(404, "not_found", "/invocations is closed: serve run --sagemaker opens it")
         if path == "/invocations" and any(name == ADAPTER_HEADER for name, _ in scope["headers"]):
-            raise Refused(404, "not_found", "no adapter is served here: the model is the only one")
+            raise Refused(404, "not_found", "no header chooses a model here: name it in `model`")
         if path not in SERVED and not re.fullmatch(r"/v1/responses/[^/]+(/cancel)?", path):
             raise Refused(404, "not_found", f"no such path: {path[:200]}")
         if self.draining and not ours and (method == "POST" or path == "/readyz"):

@@ -34,7 +34,8 @@ def on_cpu(
         element=memory.BF16 * wider,
         hybrid=options.tuning.hybrid,
     )
-    need = weights + cache + memory.ENGINE_OVERHEAD_CPU + _adapters(shape, options, figures, room) * wider
+    workers = options.tuning.tensor_parallel * options.tuning.pipeline_parallel  # each takes a cache of that size
+    need = weights + cache * workers + memory.ENGINE_OVERHEAD_CPU + _adapters(shape, options, figures, room) * wider
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}
     if need > machine.memory:
         why = f"{need / GIB:.1f} GiB for weights and cache, {machine.memory / GIB:.1f} GiB can be used"

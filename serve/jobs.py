@@ -77,7 +77,9 @@ def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float
             raise UserError("several hosts exchange no checkpoint", why=why, fix=f"end all, then serve hosts {folder}")
         now = detect()
         ours: dict[str, Any] = {"adapters": staying(folder, serving)}  # others than at the start, perhaps
-        ours |= {"adapter_rank": serving.room.rank, "adapter_slots": serving.room.slots} if serving.room else {}
+        if room := serving.room:
+            kept = {"adapter_rank": room.rank, "adapter_slots": room.slots, "adapter_experts": room.experts}
+            ours |= kept
         there = alone.model_copy(update=ours)
         looked = preflight.check(folder, there, now, digests=False)
         beside = not any(problem.id in FULL for problem in looked.errors)
@@ -90,6 +92,8 @@ def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float
         next_job = job(
             looked, there.model_copy(update={"port": options.port}), key=key, log=log, ready_timeout=ready_timeout
         )
+        same = tuple(a for a in serving.adapters if a.name in ours["adapters"])
+        next_job = next_job._replace(adapters=same, shelf=serving.shelf)
         if beside and next_job.log and next_job.log == serving.log:  # two engines' words in one would mislead
             own = f"{next_job.log.stem}-{looked.checkpoint.digest[:8]}{next_job.log.suffix}"
             next_job = next_job._replace(log=next_job.log.with_name(own))
@@ -103,7 +107,7 @@ def staying(folder: Path, serving: Job) -> dict[str, str]:
     if not serving.adapters:
         return {}
     known = checkpoint.bases(checkpoint.read(folder))
-    return {a.name: str(a.checkpoint.folder) for a in serving.adapters if a.checkpoint.base_digest in known}
+    return {a.name: str(a.read.folder) for a in serving.adapters if a.checkpoint.base_digest in known}
 
 
 def _prove(found: Checkpoint) -> None:

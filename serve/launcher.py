@@ -34,6 +34,9 @@ ORPHAN = 10  # seconds past the drain that an engine without a supervisor gets t
 
 def main() -> None:
     """Serve until SIGTERM. Exits 3 when the installed vLLM is not one that this file knows."""
+    if "--headless" in sys.argv:  # another host's part: nobody supervises it here
+        _serve()
+        return
     with tied():
         _serve()
 
@@ -111,11 +114,12 @@ def _headless(run: Callable[[Namespace], None], args: Namespace) -> None:
     args.api_server_count = 0  # as `vllm serve --headless` sets it
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)  # so that what it started is known
+    before = processes.own()
     threading.Thread(target=_follow, args=(args.master_addr, args.master_port), daemon=True).start()
     try:
         run(args)
     finally:
-        processes.end_others()  # a worker that waits for the first host hears no SIGTERM
+        processes.end_others(before)  # a worker that waits for the first host hears no SIGTERM
 
 
 def _follow(address: str, port: int) -> None:

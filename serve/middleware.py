@@ -17,7 +17,7 @@ from serve.answer import Changes, changed
 from serve.asgi import App, Headers, Message, Receive, Send
 from serve.asked import HEADER
 from serve.body import Rules, Taken, rewrite
-from serve.doors import APIS, COUNTED, LISTING, OPEN, OPENING, SECRET_HEADER, Doors, Refused, preflight
+from serve.doors import APIS, COUNTED, LISTING, OPEN, OPENING, RANK_HEADER, SECRET_HEADER, Doors, Refused, preflight
 from serve.draining import Told, UnderWay
 from serve.effort import EffortPolicy
 from serve.format_alarm import listening
@@ -134,14 +134,15 @@ class Door:
                     await each.open()
                 self.doors.ready = True
                 return await asgi.answer(stamped, 200, b'{"status":"open"}')
-            scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != SECRET_HEADER]}
+            closed = {SECRET_HEADER} if ours else {SECRET_HEADER, RANK_HEADER}
+            scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n not in closed]}
             if preflight(scope):  # the engine's CORS layer answers; no route has this path, should it not
                 scope = {**scope, "path": "/preflight", "raw_path": b"/preflight"}
             elif path == "/readyz":
                 return await asgi.answer(stamped, *await self._readiness(scope, receive))
             elif self.settings.adapters and path == "/v1/models":
                 onward = rewritten(stamped, self.routes.models)
-            elif self.routes.adapters and path.startswith("/v1/responses/"):
+            elif self.settings.adapters and path.startswith("/v1/responses/"):
                 stamp.clear()  # whose answer is stored there, its `model` says
             async with self.under_way.held(scope["path"], told, cut=stamped):
                 if scope["method"] == "POST" and path not in OPEN:

@@ -18,6 +18,7 @@ def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[st
         raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
 
 
+PATHS = {"keys", "tls_cert", "tls_key"}
 OF_HOSTS = {"addresses", "master_port", "gpu", "recipe"}  # what `serve hosts` says in its own words
 LISTENS: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
     "--host", default="127.0.0.1", show_default=True, help="0.0.0.0: every network."
@@ -113,7 +114,10 @@ def spoken(ctx: click.Context) -> list[str]:
         flag = "--host" if option.name == "door" else option.opts[0]
         if option.is_flag:
             words.append(flag if value else option.secondary_opts[0])
+        elif option.multiple:
+            words += [word for name, folder in value.items() for word in (flag, f"{name}={Path(folder).absolute()}")]
+        elif isinstance(value, dict):
+            words += [flag, ",".join(f"{k}={n}" for k, n in value.items())]
         else:
-            told = ",".join(f"{k}={n}" for k, n in value.items()) if isinstance(value, dict) else str(value)
-            words += [flag, told]
+            words += [flag, str(Path(value).absolute()) if option.name in PATHS else str(value)]
     return words

@@ -5,10 +5,10 @@ Knows only HTTP.
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from serve.doors import OPENING, SECRET_HEADER
+from serve.doors import OPENING, RANK_HEADER, SECRET_HEADER
 from serve.effort import EffortPolicy
 from serve.last_words import PORT_IN_USE
 from tune.checkpoint import Canary
@@ -175,6 +175,17 @@ def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) ->
                 f"weights, {apart:.2f} nats apart on average; {allowed:.2f} are allowed",
                 fix="tune check FOLDER; then look at what follows -- on your command line",
             )
+
+
+def each_rank(http: "httpx.Client", ranks: int) -> Iterator[int]:
+    """One after another of the data-parallel engines behind a port, each of which is then asked by `http`."""
+    try:
+        for rank in range(ranks):
+            if ranks > 1:
+                http.headers[RANK_HEADER.decode()] = str(rank)
+            yield rank
+    finally:
+        http.headers.pop(RANK_HEADER.decode(), None)
 
 
 def open_door(http: "httpx.Client") -> None:

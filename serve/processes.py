@@ -117,10 +117,14 @@ def end_own() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def end_others() -> None:
-    """End all others of the group that this process leads, and their shared memory."""
-    mine = os.getpid()
-    others = set(_members(mine)) - {mine}
+def own() -> set[int]:
+    """The processes of the group that this process leads."""
+    return set(_members(os.getpid()))
+
+
+def end_others(spared: set[int]) -> None:
+    """End all others of the group that this process leads, but for some, and their shared memory."""
+    others = own() - spared - {os.getpid()}
     names = {name for pid in others for name in _shared(pid)}
     for pid in others:
         with suppress(ProcessLookupError):

@@ -97,7 +97,7 @@ def served(request: Request, job: Job) -> None:
     request.done({"url": f"{job.url}/v1", "model": job.model, "digest": job.checkpoint.digest})
 
 
-def odd(error: Exception) -> UserError:
-    """A bug met on the way, as the reload's failure: the server goes on."""
+def odd(error: Exception, what: str = "the reload") -> UserError:
+    """A bug met on the way, as the failure of what was asked for: the server goes on."""
     why = f"{type(error).__name__}: {error}"
-    return UserError("the reload failed", why=why, fix="serve preflight FOLDER says more; if not, please report it")
+    return UserError(f"{what} failed", why=why, fix="serve preflight FOLDER says more; if not, please report it")

@@ -5,9 +5,10 @@ Raises `Failure` for what another start may heal, and any other UserError for wh
 
 import secrets
 import socket
+import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     import httpx
 
 PATIENCE = 300  # seconds for one answer of an engine being proven: the first log-probabilities are slow to come
-RANK = "x-data-parallel-rank"  # the header by which vLLM 0.32 lets a client choose
 DYING = 6  # seconds that an engine which broke off gets to end, so that its last words can be read: vLLM looks each 5
 
 Report = Callable[[str], None]
@@ -61,6 +61,7 @@ class Job(NamedTuple):
     need: int = 0  # bytes of memory that it is counted to take
     adapters: tuple[Adapter, ...] = ()  # what lies beside the checkpoint
     room: Room | None = None  # that the engine was told to keep for adapters
+    shelf: Path | None = None  # the server's own folder of their copies
     device: Literal["cpu", "cuda"] = "cuda"
     waves: tuple[Wave, ...] = ()  # what it is asked before anyone is let in
     ranks: int = 1  # data-parallel engines behind the port, each with weights of its own
@@ -69,6 +70,17 @@ class Job(NamedTuple):
     def url(self) -> str:
         """Where this machine reaches it."""
         return front.reach(self.host, self.port, "https" if self.tls else "http")
+
+
+@contextmanager
+def shelved(job: Job) -> Iterator[Job]:
+    """The job with copies of its adapters on a shelf of its own, where those that are added go, while it is served."""
+    if job.room is None:
+        yield job
+        return
+    with tempfile.TemporaryDirectory(prefix="gptoss-adapters-", ignore_cleanup_errors=True) as name:
+        shelf = Path(name)
+        yield job._replace(shelf=shelf, adapters=tuple(loading.keep(a, shelf) for a in job.adapters))
 
 
 class Start(NamedTuple):
@@ -156,13 +168,10 @@ def _prove(job: Job, start: Start, canary: Canary, going: Callable[[], bool]) ->
             fix = f"{start.words.where}, or raise --ready-timeout"
             raise Failure("the engine did not become ready", why=why, fix=fix, heals=True)
         probe.check_prompts(http, job.model, date, job.policy)
-        for rank in range(job.ranks):
-            if job.ranks > 1:
-                http.headers[RANK] = str(rank)
+        for _ in probe.each_rank(http, job.ranks):
             probe.check_canary(http, job.model, date, canary)
-        http.headers.pop(RANK, None)
         for adapter in job.adapters:
-            loading.load(http, job.model, adapter, canary)
+            loading.load(http, job.model, adapter, canary, job.ranks)
         if job.adapters:
             loading.show(http, job.adapters)
         warm(http, job.model, job.waves)

@@ -41,7 +41,12 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None, r
     """
     checkpoints.canary(job.checkpoint)
     shown = Certificate(job.tls).context if job.tls else None
-    with stop_signals() as stop, front.Front(job.host, job.port, shown) as port, Control(job.port) as control:
+    with (
+        stop_signals() as stop,
+        front.Front(job.host, job.port, shown) as port,
+        Control(job.port) as control,
+        starting.shelved(job) as job,
+    ):
         server = _Server(job, stop, port, control, report, remake)
         if control.why:
             report(f"note: serve reload cannot reach this server: {control.why}")
@@ -206,7 +211,7 @@ class _Server:
                 self.report(f"note: beside {self.job.model}: {', '.join(a.served_name for a in left) or 'no adapter'}")
             adapting.tell()
         except Exception as e:  # noqa: BLE001 - as with another checkpoint
-            adapting.request.failed(e if isinstance(e, UserError) else odd(e))
+            adapting.request.failed(e if isinstance(e, UserError) else odd(e, f"adapters {adapting.request.action}"))
         self.adapting = None
 
     def _change(self, request: Request) -> None:

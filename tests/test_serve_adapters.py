@@ -9,7 +9,7 @@ from checkpoints import CONFIG, fill, finish
 from click.testing import CliRunner
 from lora_folder import PREFIX, pairs
 
-from serve import adapters, beside, jobs, memory, preflight
+from serve import adapters, beside, jobs, loading, memory, preflight
 from serve.adapters import Adapter, Room
 from serve.cli import main
 from serve.command import Options
@@ -209,6 +209,25 @@ def test_what_stays_at_a_reload_is_of_the_new_base_too(base, tmp_path):
     job = jobs.job(found, options, key="", log=None, ready_timeout=1)
     assert jobs.staying(base.folder, job) == {"one": str(tmp_path / "a")}
     assert jobs.staying(other.folder, job) == {}
+
+
+def test_a_reload_keeps_the_room_and_what_was_looked_at(base, tmp_path, monkeypatch):
+    """Room for experts' adapters too, though none is there now; and the copy of an adapter that is gone elsewhere."""
+    monkeypatch.setattr(jobs, "detect", lambda: GPU)
+    monkeypatch.setattr(preflight, "_installation", lambda _: ())
+    folder = lora_folder.make(tmp_path / "a", base)
+    found = preflight.check(base.folder, Options(port=0, adapters={"one": str(folder)}), GPU, digests=False)
+    more = {"key": "", "log": None, "ready_timeout": 1.0}
+    job = jobs.job(found, Options(port=0), **more)
+    assert job.room
+    kept = loading.keep(job.adapters[0], tmp_path / "shelf")
+    serving = job._replace(
+        adapters=(kept,), room=job.room.model_copy(update={"experts": True}), shelf=tmp_path / "shelf"
+    )
+    folder.rename(tmp_path / "elsewhere")
+    plan = jobs.remake(Options(port=0), **more)(base.folder, serving)
+    assert (plan.job.adapters, plan.job.room, plan.job.shelf) == ((kept,), serving.room, serving.shelf)
+    assert "experts" in plan.job.command.argv
 
 
 def test_the_recipe_s_adapters_lie_beside_it_and_the_command_line_s_win(base, tmp_path, monkeypatch):

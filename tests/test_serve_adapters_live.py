@@ -101,7 +101,8 @@ def test_evalsuite_tells_the_two_apart_at_one_url(served):
 def test_it_goes_and_comes_and_is_there_again_after_a_crash(served, http):
     server, adapter, work = served
     assert cli(served, "remove", "mine")[0] == 0
-    assert http.post("/v1/chat/completions", json={"model": "mine", "messages": []}).status_code in {400, 404}
+    gone = http.post("/v1/chat/completions", json={"model": "mine", "messages": [{"role": "user", "content": "2+2?"}]})
+    assert (gone.status_code, gone.json()["error"]["code"]) == (404, "model_not_found")
     assert "mine" not in {card["id"] for card in http.get("/v1/models").json()["data"]}
     code, said = cli(served, "add", str(work / "nano"), "--name", "mine")
     assert (code, "holds no adapter" in said) == (2, True)

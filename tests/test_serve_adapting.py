@@ -1,8 +1,10 @@
 """Adapters beside a running server's base, with real processes, HTTP and the control socket."""
 
 import os
+import random
 import signal
 import threading
+from contextlib import nullcontext
 
 import httpx
 import lora_folder
@@ -10,11 +12,13 @@ import pytest
 import supervised
 from checkpoints import CONFIG
 
-from serve import adapters, control, loading, supervisor
+from serve import adapters, control, loading, probe, supervisor
 from serve.adapters import Room
 from serve.middleware import SETTINGS, Settings
 from serve.reloading import Plan
+from tune import checkpoint
 from tune.errors import UserError
+from tune.harmony import EFFORTS, PROBE, render_prompt
 from tune.weights.tensors import shape_of
 
 ROOM = Room(rank=16, slots=2)
@@ -68,6 +72,9 @@ def test_adapters_come_and_go_and_come_again_after_a_crash(base, tmp_path):
         added = served.tell("add", "two", two)
         assert [a["name"] for a in added["adapters"]] == ["one", "two"]
         digest = added["adapters"][1]["digest"]
+        two.rename(tmp_path / "elsewhere")  # both are exported anew, or gone: what is served is what was looked at
+        (tmp_path / "a").rename(tmp_path / "old")
+        lora_folder.make(tmp_path / "a", base, lora_folder.pairs(seed=2))
         assert (served.names(), served.digest("two"), served.digest("m")) == (["m", "one", "two"], digest, base.digest)
         os.kill(supervised.engine(served.job), signal.SIGKILL)
         served.until("ready", times=2)
@@ -134,6 +141,25 @@ def test_an_adapter_that_the_engine_applies_otherwise_is_never_listed(base, tmp_
     Served(job(base, mode), acts).run()
     with pytest.raises(UserError, match=what):  # and with it from the start nothing is served
         Served(job(base, mode, take("one", folder, base)), lambda _: None).run()
+
+
+@pytest.mark.parametrize(("way", "passes"), [(0, False), (0.1, False), (1, True)])
+def test_what_moves_at_random_is_no_adapter(base, tmp_path, monkeypatch, way, passes):
+    """As a busy GPU's rounding does: far, and not the way that is meant."""
+    adapter, dice = take("one", lora_folder.make(tmp_path / "a", base), base), random.Random(0)
+    mine, theirs = checkpoint.canary(adapter.checkpoint).logprobs, checkpoint.canary(base).logprobs
+    prompts = {tuple(render_prompt(PROBE, e, adapter.checkpoint.prompt_date)): e for e in EFFORTS}
+
+    def said(_, model, ids):
+        effort = prompts[tuple(ids)]
+        share = way if model == adapter.served_name else 0
+        pairs = zip(mine[effort], theirs[effort], strict=True)
+        return [b + share * (a - b) + dice.choice((-0.5, 0.5)) * (lora_folder.MOVED / 2) for a, b in pairs]
+
+    monkeypatch.setattr(probe, "prompt_logprobs", said)
+    monkeypatch.setattr(probe, "check_canary", lambda *_: None)
+    with nullcontext() if passes else pytest.raises(UserError, match="as the base does"):
+        loading.prove(None, "m", adapter, checkpoint.canary(base))
 
 
 def test_a_folder_that_was_exported_anew_is_not_taken_for_the_one_that_was_looked_at(base, tmp_path, monkeypatch):

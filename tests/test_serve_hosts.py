@@ -1,5 +1,6 @@
 """`serve hosts`: what is printed for each host can be run there, and what cannot be shared out is refused."""
 
+import os
 import shlex
 import signal
 import socket
@@ -7,11 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lora_folder
 import pytest
 from checkpoints import fill, finish
 from click.testing import CliRunner
 
-from serve import hosts, machine
+from serve import hosts, keys, machine
 from serve.cli import main
 from serve.command import Options
 from serve.machine import Machine
@@ -78,6 +80,22 @@ def test_the_recipe_goes_with_the_command(folder, tmp_path):
     first, second = told(folder, *TWO).values()
     assert first[first.index("--recipe") + 1] == str(tmp_path / "recipe.toml")
     assert [second[second.index(f"--{kind}-parallel-size") + 1] for kind in ("tensor", "data")] == ["4", "2"]
+
+
+def test_files_of_this_machine_are_named_in_whole(tmp_path, monkeypatch):
+    """Whatever folder the command is then run in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "detect", lambda: CARDS)
+    (tmp_path / "keys.toml").write_text(keys.new("a")[1])
+    base = lora_folder.base(tmp_path / "base")
+    for n, name in enumerate("ab"):
+        lora_folder.make(tmp_path / name, base, lora_folder.pairs(seed=n))
+    first = next(iter(told(base.folder, *TWO, "--data-parallel", "2", "--gpu", "H100", "--keys", "keys.toml",
+                           "--adapter", "one=a", "--adapter", f"two={tmp_path}/b").values()))  # fmt: skip
+    words = first[: first.index("--")]
+    given = [words[n + 1] for n, word in enumerate(words) if word == "--adapter"]
+    assert given == [f"one={tmp_path}/a", f"two={tmp_path}/b"]
+    assert words[words.index("--keys") + 1] == str(tmp_path / "keys.toml")
 
 
 def test_each_host_is_asked_for_its_own_gpus_alone(folder):
@@ -172,3 +190,21 @@ def test_a_host_without_a_server_ends_with_the_first(first):
     assert "the engine at 127.0.0.1 has gone" in child.communicate(timeout=20)[1]
     assert child.returncode == 0
     assert gone(worker)
+
+
+def test_what_was_in_its_group_before_is_nobody_s_to_end(first):
+    """Such as the `tee` that writes down what it says."""
+    tee = "import subprocess, sys\ntee = subprocess.Popen(['sleep', '60'])\nprint(tee.pid, flush=True)\n"
+    words = [sys.executable, "-c", tee + HEADLESS, str(first.getsockname()[1])]
+    child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert child.stdout
+    with child.stdout:
+        before, worker = int(child.stdout.readline()), int(child.stdout.readline())
+    try:
+        with first.accept()[0]:
+            child.send_signal(signal.SIGTERM)
+            assert child.wait(timeout=20) == 0
+        assert gone(worker)
+        assert not gone(before)
+    finally:
+        os.kill(before, signal.SIGKILL)

@@ -96,7 +96,7 @@ def test_the_command_says_what_became_of_it(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     none = reload(9)
     assert none.exit_code == 2
-    assert "no server of yours at port 9 takes reloads" in none.output
+    assert "no server of yours at port 9 can be reached" in none.output
     with control.Control(9) as server, ThreadPoolExecutor(1) as pool:
         for end, code, shown in (
             (lambda request: request.done({"url": "u", "model": "m", "digest": "d" * 64}), 0, f"u  model m@{'d' * 16}"),

@@ -180,7 +180,7 @@ def runtime(tmp_path, monkeypatch):
 
 
 def test_where_no_server_is_the_error_says_so(runtime):
-    with pytest.raises(UserError, match="no server of yours at port 8000 takes reloads") as none:
+    with pytest.raises(UserError, match="no server of yours at port 8000 can be reached") as none:
         control.ask(8000, Path("x"), print)
     assert "serve run" in none.value.fix
 

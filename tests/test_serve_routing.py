@@ -5,7 +5,7 @@ import json
 import pytest
 from door import OURS, call, echo, opened
 
-from serve.doors import LISTING, LOADING, UNLOADING
+from serve.doors import LISTING, LOADING, RANK_HEADER, UNLOADING
 from serve.routing import Listed, Routes
 
 BASE, ONE, TWO = "b" * 64, "1" * 64, "2" * 64
@@ -116,8 +116,24 @@ def test_without_adapters_the_list_is_the_engine_s_own():
 
 
 def test_of_a_stored_answer_no_digest_is_told():
-    answer = call("GET", "/v1/responses/resp_1", door=served())
-    assert "x-model-digest" not in answer.headers
+    door = served()
+    assert "x-model-digest" not in call("GET", "/v1/responses/resp_1", door=door).headers
+    assert call("POST", LISTING, door=door, headers=OURS, json={"adapters": []}).status_code == 200
+    assert "x-model-digest" not in call("GET", "/v1/responses/resp_1", door=door).headers  # it may be of one before
+
+
+def test_no_client_chooses_among_the_engines_of_a_port():
+    seen = []
+
+    async def engine(scope, receive, send):
+        if scope["path"] == CHAT:
+            seen.append(dict(scope["headers"]).get(RANK_HEADER))
+        await echo(scope, receive, send)
+
+    door, chosen = served(engine), {RANK_HEADER.decode(): "1", "authorization": OURS["authorization"]}
+    call("POST", CHAT, door=door, headers=chosen, json={"model": "one", "messages": TURNS})
+    call("POST", CHAT, door=door, headers={**chosen, **OURS}, json={"model": "nano", "messages": TURNS})
+    assert seen == [None, b"1"]
 
 
 def test_what_is_no_list_of_models_passes():

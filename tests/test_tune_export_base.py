@@ -2,12 +2,15 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from click.testing import CliRunner
 from tiny_gptoss import make_adapter, make_base, make_native, recipe, tensors_of
 
+from deploy import receipt
 from serve import adapters
 from tune import artefact, checkpoint, harmony, status
 from tune.cli import main
@@ -56,6 +59,29 @@ def test_an_adapter_of_a_base_on_the_hub_lies_beside_it(tmp_path: Path, monkeypa
     assert base.name == "gpt-oss-20b"
     assert lora.base_digest == commit
     assert commit in checkpoint.bases(base)
+
+
+@pytest.mark.parametrize("hub", [False, True])
+def test_a_report_against_it_is_against_the_base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hub: bool) -> None:
+    made = project(tmp_path)
+    if hub:
+        made = made.model_copy(update={"base": Base(model="openai/gpt-oss-20b", revision="ab" * 20)})
+        monkeypatch.setattr("tune.weights.base_model._from_hub", lambda *_: tmp_path / "base")
+    make_adapter(made, base_of(made).digest)
+    tuned = export.export(made.model_copy(update={"export": made.export.model_copy(update={"format": "merged"})}))
+    base = export_base.export(made)
+
+    def told(digest: str) -> Any:
+        servers = {"base": SimpleNamespace(header=digest)}
+        return SimpleNamespace(base_model=f"gpt@{digest[:16]}", asked=SimpleNamespace(servers=servers))
+
+    path = made.work / "report.json"
+    assert receipt._base_known_by(tuned, told(base.digest), path) == "digest"
+    with pytest.raises(UserError, match="not against the base this checkpoint was made from"):
+        receipt._base_known_by(tuned, told("f" * 64), path)
+    shutil.rmtree(base.folder)
+    with pytest.raises(UserError, match="not against the base"):
+        receipt._base_known_by(tuned, told(base.digest), path)
 
 
 def test_what_a_tuned_checkpoint_was_made_of_is_no_base_that_it_is(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         log=None,
         ready_timeout=deployment["limits"]["startup_seconds"],
         proof=proof,
+        ranks=options.tuning.data_parallel,
     )
 
 

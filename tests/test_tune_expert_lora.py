@@ -28,7 +28,7 @@ FILE = "adapter_model.safetensors"
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The canary has tests of its own, and wants the whole vocabulary."""
-    monkeypatch.setattr(canary, "write", lambda folder, _: (folder / checkpoint.CANARY).write_text("{}") and None)
+    monkeypatch.setattr(canary, "write", lambda folder, *_: (folder / checkpoint.CANARY).write_text("{}") and None)
 
 
 def project(

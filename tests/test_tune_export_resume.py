@@ -30,7 +30,7 @@ SHARD = 20_000  # bytes: many files
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The canary has tests of its own, and wants the whole vocabulary."""
-    monkeypatch.setattr(canary, "write", lambda folder, _: (folder / checkpoint.CANARY).write_text("{}") and None)
+    monkeypatch.setattr(canary, "write", lambda folder, *_: (folder / checkpoint.CANARY).write_text("{}") and None)
     monkeypatch.setattr(files, "SHARD_BYTES", SHARD)
     monkeypatch.setattr(files, "_threads", lambda count, _: max(1, min(count, 4)))  # on every processor
 

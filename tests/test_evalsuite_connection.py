@@ -1,9 +1,11 @@
 """Connections that are kept in a closed loop, against a server that says byte for byte what it is told."""
 
 import asyncio
+import gc
 import itertools
 import socket
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evalsuite.speed.calibrate import paced
-from evalsuite.speed.client import Raw, Target, _Gate, closed_loop
+from evalsuite.speed.client import Raw, Target, _Gate, closed_loop, open_loop
 from evalsuite.speed.metrics import sample
 
 EVENT = b'data: {"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}\n\n'
@@ -137,3 +139,12 @@ def test_the_paced_stub_speaks_to_the_openai_client_and_keeps_to_a_token_limit()
             said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
             assert said == "".join(f"word{k} " for k in range(limit))
             assert (chunks[-1].choices[0].finish_reason, usage.usage.completion_tokens) == (finish, limit)
+
+
+def test_an_open_loop_leaves_no_connection_behind_even_where_the_server_lets_none_go() -> None:
+    with answering(lambda *_: (GOOD,)) as (target, _), warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        (raw,) = open_loop(target, [{}], [0.0], 5.0).raws
+        gc.collect()
+    assert not raw.failure
+    assert [str(w.message) for w in told if issubclass(w.category, ResourceWarning)] == []

@@ -200,8 +200,9 @@ async def _one(
     except TimeoutError:
         failure = "timeout"
     finally:
-        if not connection.again:
+        again = connection.again and due is None
+        if not again:  # whether or not the server lets it go
             connection.transport.abort()
     if connection is kept and not connection.pieces and not failure:
         return await _one(target, packet, due, timeout_s)
-    return Raw(due, sent, tuple(connection.pieces), failure), connection if connection.again else None
+    return Raw(due, sent, tuple(connection.pieces), failure), connection if again else None

@@ -98,7 +98,9 @@ def test_the_proven_checkpoint_is_served_by_the_rendered_code_until_a_stop(conta
 def test_the_server_is_told_what_the_recipe_says(container, tmp_path):
     job = entry.job(deployment(container))
     assert (job.policy.maximum, job.drain, job.hang_after) == ("medium", 5, 7)
-    assert job.ranks == 1
+    several = deployment(container)
+    several["options"]["data_parallel"] = 2
+    assert (job.ranks, entry.job(several).ranks) == (1, 2)  # each group of GPUs is proven
     assert (job.ready_timeout, job.log, job.host) == (1800, None, deployment(container)["options"]["host"])
     assert job.checkpoint.folder == tmp_path / "merged"
     assert job.command.env == deployment(container)["env"]

@@ -13,7 +13,7 @@ import pytest
 from checkpoints import fill, finish
 from click.testing import CliRunner
 
-from serve import hosts, keys, machine
+from serve import hosts, keys, launcher, machine
 from serve.cli import main
 from serve.command import Options
 from serve.machine import Machine
@@ -208,3 +208,13 @@ def test_what_was_in_its_group_before_is_nobody_s_to_end(first):
         assert not gone(before)
     finally:
         os.kill(before, signal.SIGKILL)
+
+
+def test_a_host_without_a_server_outlives_the_shell_that_started_it(monkeypatch):
+    """Nobody supervises it: a parent that ends is a login that ends."""
+    called = []
+    monkeypatch.setattr(sys, "argv", ["serve.launcher", "--headless"])
+    monkeypatch.setattr(launcher, "_serve", lambda: called.append("served"))
+    monkeypatch.setattr(launcher, "tied", lambda: pytest.fail("it was tied to its parent"))
+    launcher.main()
+    assert called == ["served"]

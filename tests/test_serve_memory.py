@@ -273,3 +273,12 @@ def test_a_cpu_engines_cache_holds_the_sequences_in_the_blocks_that_it_hands_out
     one = block * (full * -(-length // 128) + sliding * (-(-min(length, shape.sliding_window) // 128) + 1))
     asked = memory.kv_budget(shape, max_model_len=length, sequences=16)
     assert 16 * one <= asked <= max(128 * 2**20, 2 * 16 * one)
+
+
+def test_each_worker_of_a_cpu_engine_takes_a_cache_of_its_own():
+    machine, stored, takes = Machine(device="cpu", cores=2, memory=64 * GIB, amx=True), tensors(SMALL, "merged"), {}
+    for ways in (1, 2):
+        figures = {}
+        assert list(fitting.on_cpu(SMALL, stored, Options(tensor_parallel=ways), machine, figures, None)) == []
+        takes[ways] = figures["need_bytes"]
+    assert takes[2] - takes[1] == figures["cache_bytes"] > 0

@@ -6,11 +6,12 @@ Looks at folders. Loads nothing into an engine.
 from pathlib import Path
 from typing import NamedTuple
 
-from serve import adapters
+from serve import adapters, memory
 from serve.adapters import Adapter, Room
 from serve.command import Options, served_names
 from serve.findings import Finding, finding, of_error
 from serve.machine import Machine
+from serve.memory import Tuning
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.weights.tensors import Shape
@@ -53,4 +54,21 @@ def look(base: Checkpoint, shape: Shape, options: Options, machine: Machine) -> 
         room = adapters.room(found, options.adapter_rank, options.adapter_slots, experts=options.adapter_experts)
     except UserError as e:
         return Beside(tuple(found), None, (*problems, of_error("S045", e)))
+    if room and room.experts and base.format == "mxfp4" and (cut := _cut_elsewhere(shape, options.tuning)):
+        problems.append(cut)
     return Beside(tuple(found), room, tuple(problems))
+
+
+def _cut_elsewhere(shape: Shape, tuning: Tuning) -> Finding | None:
+    """What vLLM 0.32 does with an adapter of MXFP4 experts among several GPUs, with no error: each takes its rows by
+    the padded width (lora/layers/fused_moe.py:539), but its weights by their own (models/gpt_oss.py:582)."""
+    ways = 1 if tuning.expert_parallel else tuning.tensor_parallel * tuning.data_parallel
+    width, padded = memory.experts_width(shape, ways)
+    if ways == 1 or width == padded:
+        return None
+    return finding(
+        "S066",
+        f"adapters that change experts would be applied wrongly by {ways} GPUs that share each expert",
+        why=f"each holds {width} columns of an expert, and the engine gives it the adapter's by steps of {padded}",
+        fix="tune export --format mxfp4, which puts the adapter into the weights; or an adapter of attention alone",
+    )

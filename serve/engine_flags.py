@@ -112,6 +112,9 @@ READ = {
 SWITCHED = {
     "--enforce-eager": ("eager", True),
     "--no-enforce-eager": ("eager", False),
+    "--enable-expert-parallel": ("expert_parallel", True),
+    "--no-enable-expert-parallel": ("expert_parallel", False),
+    "-ep": ("expert_parallel", True),
     "--disable-hybrid-kv-cache-manager": ("hybrid", False),
     "--no-disable-hybrid-kv-cache-manager": ("hybrid", True),
 }
@@ -222,7 +225,7 @@ def _refuse(shown: str, name: str) -> None:
             raise ValueError(f"{shown} is not for the engine: {REFUSED[meant]}")
         if meant := next((f for f in COUNTED if f.startswith(name)), None):
             raise ValueError(f"{shown} is short for {meant}: write it in full, so that it can be counted")
-    elif meant := next((f for f in READ if not f.startswith("--") and f.startswith(name)), None):
+    elif meant := next((f for f in COUNTED if not f.startswith("--") and f.startswith(name)), None):
         raise ValueError(f"{shown} is short for {meant}: write it in full, so that it can be counted")
 
 

@@ -34,9 +34,8 @@ ORPHAN = 10  # seconds past the drain that an engine without a supervisor gets t
 
 def main() -> None:
     """Serve until SIGTERM. Exits 3 when the installed vLLM is not one that this file knows."""
-    if "--headless" in sys.argv:  # another host's part: nobody supervises it here
-        _serve()
-        return
+    if "--headless" in sys.argv and os.environ.get(processes.SUPERVISOR) != str(os.getppid()):
+        sys.exit(host([sys.executable, "-m", "serve.launcher", *sys.argv[1:]]))
     with tied():
         _serve()
 
@@ -108,18 +107,30 @@ def _serve() -> None:
         _tell_killed(started)
 
 
+def host(argv: Sequence[str]) -> int:
+    """Another host's part of an engine, run as `argv` in a group of its own: no server, no door. Its exit code.
+
+    SIGTERM ends it; so does the end of either process, by whatever, of which vLLM's workers would take no notice.
+    """
+    told = threading.Event()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(sign, lambda *_: told.set())
+    engine, _ = processes.start(argv, {}, None, (), again=False)
+    while engine.poll() is None and not told.wait(0.2):
+        pass
+    processes.stop(engine, drain=0, urgent=threading.Event(), drained=lambda: None)
+    if told.is_set():
+        return 0
+    if engine.returncode < 0:
+        sys.stderr.write(f"serve.launcher: the engine was ended by {signal.Signals(-engine.returncode).name}\n")
+    return engine.returncode if engine.returncode >= 0 else 128 - engine.returncode
+
+
 def _headless(run: Callable[[Namespace], None], args: Namespace) -> None:
-    """Another host's part of an engine: no server, no door. Ends with SIGTERM, or when the first host's part has gone,
-    which vLLM's own would wait for without end."""
+    """What `host` runs. It ends with the first host's part, which vLLM's own would wait for without end."""
     args.api_server_count = 0  # as `vllm serve --headless` sets it
-    if os.getpgrp() != os.getpid():
-        os.setpgid(0, 0)  # so that what it started is known
-    before = processes.own()
     threading.Thread(target=_follow, args=(args.master_addr, args.master_port), daemon=True).start()
-    try:
-        run(args)
-    finally:
-        processes.end_others(before)  # a worker that waits for the first host hears no SIGTERM
+    run(args)
 
 
 def _follow(address: str, port: int) -> None:
@@ -139,7 +150,7 @@ def _follow(address: str, port: int) -> None:
         while first.recv(64):
             pass
     sys.stderr.write(f"serve.launcher: the engine at {address} has gone\n")
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getppid(), signal.SIGTERM)  # who started us ends us with our workers, which may hear nothing
 
 
 def _note_started() -> list[BaseProcess]:

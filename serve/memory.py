@@ -49,6 +49,7 @@ class Tuning(BaseModel):
     batched_tokens: int = Field(default=BATCH, gt=0)
     sequences: int = Field(default=0, ge=0)  # requests at once; 0: the engine's default, not counted
     eager: bool = False  # no CUDA graphs
+    expert_parallel: bool = False  # each GPU holds some experts whole, not a share of each
     graphs: int = Field(default=83, ge=0)  # sizes of batch that the engine captures of GPT-OSS, 1 to 1,024
     hybrid: bool = True  # sliding layers keep their window; False: each keeps every token
 
@@ -139,15 +140,22 @@ def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_l
     )
 
 
+def experts_width(shape: Shape, ways: int) -> tuple[int, int]:
+    """Columns of each MXFP4 expert on one of the GPUs that share it: of the weights, and as vLLM 0.32 pads them."""
+    width = _share(shape.intermediate_size // MXFP4_BLOCK, ways) * MXFP4_BLOCK
+    return width, _up(width, PAD_INTERMEDIATE)
+
+
 def held(name: str, tensor: Tensor, shape: Shape, tuning: Tuning) -> int:
     """Bytes of one tensor on one GPU. Tensor-parallel engines share out heads, vocabulary and the experts' width, and
     hold norms, router and the biases of sums on each; every pipeline stage holds both embeddings. Data-parallel ones
     have all of that but the experts whole: vLLM 0.32 shares their width out among tensor and data parallel GPUs."""
     ways = tuning.tensor_parallel * (tuning.data_parallel if ".experts." in name else 1)
     if name.endswith(("_blocks", "_scales")):
-        blocks = _share(shape.intermediate_size // MXFP4_BLOCK, ways)
-        padded = _up(blocks * MXFP4_BLOCK, PAD_INTERMEDIATE) * _up(shape.hidden_size, PAD_HIDDEN)
-        return tensor.bytes * padded // (shape.intermediate_size * shape.hidden_size)
+        apart = tuning.expert_parallel
+        padded = experts_width(shape, 1 if apart else ways)[1] * _up(shape.hidden_size, PAD_HIDDEN)
+        mine = _share(shape.num_local_experts, ways) if apart else shape.num_local_experts
+        return tensor.bytes * padded * mine // (shape.intermediate_size * shape.hidden_size * shape.num_local_experts)
     whole = ("norm.weight", ".router.weight", ".router.bias", ".o_proj.bias", ".down_proj_bias")
     return tensor.bytes if name.endswith(whole) else _share(tensor.bytes, ways)
 

@@ -170,7 +170,7 @@ def check_canary(http: "httpx.Client", model: str, date: str, canary: Canary) ->
         if not apart <= allowed:  # NaN is not
             engine, meant = sum(got) / len(got), sum(wanted) / len(got)
             raise UserError(
-                f"the engine does not answer as the checkpoint's weights do, at effort {effort}",
+                f"{model} does not answer as the checkpoint's weights do, at effort {effort}",
                 why=f"log-probability of a token of the fixed prompt: {engine:.2f} by the engine, {meant:.2f} by the "
                 f"weights, {apart:.2f} nats apart on average; {allowed:.2f} are allowed",
                 fix="tune check FOLDER; then look at what follows -- on your command line",

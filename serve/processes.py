@@ -117,22 +117,6 @@ def end_own() -> None:
         os.killpg(0, signal.SIGKILL)
 
 
-def own() -> set[int]:
-    """The processes of the group that this process leads."""
-    return set(_members(os.getpid()))
-
-
-def end_others(spared: set[int]) -> None:
-    """End all others of the group that this process leads, but for some, and their shared memory."""
-    others = own() - spared - {os.getpid()}
-    names = {name for pid in others for name in _shared(pid)}
-    for pid in others:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    for name in names:
-        Path(name).unlink(missing_ok=True)
-
-
 def look(engine: Engine) -> Used:
     """Processor seconds of the group so far: of its first process, and of those below. Notes its shared memory, too."""
     note(engine)

@@ -250,7 +250,7 @@ def test_a_value_that_cannot_be_is_named(words, says):
         ("--seed --enforce-eager", "--seed needs a value"),
         ("--speculative-config.method", "--speculative-config.method needs a value"),
         ("--cudagraph-capture-sizes", "--cudagraph-capture-sizes needs a value"),
-        ("--enable-e", "--enable-e is short for several: --enable-elastic-ep, --enable-ep-weight-filter"),
+        ("--enable-ep", "--enable-ep is short for several: --enable-ep-weight-filter, --enable-eplb"),
     ],
 )
 def test_what_the_engine_would_not_take_is_named_before_it_starts(words, says):

@@ -111,6 +111,13 @@ FEWER = {"model__embed_tokens__weight": Tensor((200_064, 32), "BF16")}
 NAMELESS = "no-such-host.invalid"
 PUBLIC = Options(port=0, host="0.0.0.0")
 PLAIN = HERE.model_copy(update={"amx": False})
+
+
+def wide_experts(folder):
+    """In MXFP4, with gpt-oss's own width: halves of it are not whole tiles."""
+    finish(fill(folder, "mxfp4", intermediate_size=2880), format="mxfp4")
+
+
 # id, a plant in the folder, options, machine, a word of what is said.
 PLANTS = [
     ("S001", lambda f: (f / "config.json").write_text(json.dumps(CONFIG, indent=1)), OPTIONS, HERE, "sha256 differs"),
@@ -165,6 +172,7 @@ PLANTS = [
     ("S060", None, Options(port=0, data_parallel=2), HERE, "share a GPT-OSS's experts"),
     ("S061", None, OPTIONS, PLAIN, "portable expert kernel"),
     ("S065", lambda f: (fill(f, "mxfp4"), finish(f, format="mxfp4")), Options(port=0, adapter_rank=8), HERE, "MXFP4"),
+    ("S066", wide_experts, Options(port=0, adapter_rank=8, adapter_experts=True, tensor_parallel=2), H100, "of 1536"),
     ("S070", None, OPTIONS, HERE.model_copy(update={"memory": GIB}), "1.0 GiB can be used"),
     ("S070", None, OPTIONS, H100.model_copy(update={"memory": GIB, "total": GIB}), "each GPU"),
     ("S071", None, Options(port=0, data_parallel=4), H100, "take 4 GPUs, 2 can be seen"),

@@ -6,6 +6,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import lora_folder
@@ -134,7 +136,7 @@ def test_hosts_are_several_and_have_addresses(named):
         hosts.checked(named)
 
 
-HEADLESS = """
+PART = """
 import signal, subprocess, sys, time
 from argparse import Namespace
 from serve import launcher
@@ -148,8 +150,10 @@ def run(args):
     print(worker.pid, flush=True)
     time.sleep(60)
 
-launcher._headless(run, Namespace(headless=True, master_addr="127.0.0.1", master_port=int(sys.argv[1])))
+with launcher.tied():
+    launcher._headless(run, Namespace(headless=True, master_addr="127.0.0.1", master_port=int(sys.argv[1])))
 """
+HOST = "import sys; from serve import launcher; sys.exit(launcher.host([sys.executable, '-c', *sys.argv[1:]]))"
 
 
 @pytest.fixture
@@ -160,61 +164,74 @@ def first():
         yield door
 
 
-def headless(first):
-    """A host's part with a worker that ignores SIGTERM, and the worker's process id."""
-    words = [sys.executable, "-c", HEADLESS, str(first.getsockname()[1])]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert child.stdout
-    return child, int(child.stdout.readline())
+@contextmanager
+def part(first):
+    """Another host's part with a worker that ignores SIGTERM; its processes: ours, vLLM's, the worker."""
+    words = [sys.executable, "-c", HOST, PART, str(first.getsockname()[1])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ours:
+        assert ours.stdout
+        worker = int(ours.stdout.readline())
+        vllm = int(Path(f"/proc/{ours.pid}/task/{ours.pid}/children").read_text())
+        with first.accept()[0] as store:
+            yield ours, vllm, worker, store
+        ours.kill()
 
 
 def gone(pid):
-    """Whether it has ended, waited for by its new parent or not."""
+    """Whether it has ended, waited for by its new parent or not, within the time that an orphan gets."""
     stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX"
+    deadline = time.monotonic() + launcher.ORPHAN + 20
+    while time.monotonic() < deadline:
+        if not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] in "ZX":
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def test_a_host_without_a_server_ends_when_told_and_leaves_no_worker(first):
-    child, worker = headless(first)
-    with first.accept()[0]:
-        assert not gone(worker)
-        child.send_signal(signal.SIGTERM)
-        assert child.communicate(timeout=20) == ("", "")
-    assert child.returncode == 0
-    assert gone(worker)
+    with part(first) as (ours, vllm, worker, _):
+        ours.send_signal(signal.SIGTERM)
+        assert ours.communicate(timeout=20) == ("", "")
+        assert ours.returncode == 0
+        assert [gone(pid) for pid in (vllm, worker)] == [True, True]
 
 
 def test_a_host_without_a_server_ends_with_the_first(first):
-    child, worker = headless(first)
-    first.accept()[0].close()
-    assert "the engine at 127.0.0.1 has gone" in child.communicate(timeout=20)[1]
-    assert child.returncode == 0
-    assert gone(worker)
+    with part(first) as (ours, vllm, worker, store):
+        store.close()
+        assert "the engine at 127.0.0.1 has gone" in ours.communicate(timeout=20)[1]
+        assert ours.returncode == 0
+        assert [gone(pid) for pid in (vllm, worker)] == [True, True]
 
 
-def test_what_was_in_its_group_before_is_nobody_s_to_end(first):
-    """Such as the `tee` that writes down what it says."""
-    tee = "import subprocess, sys\ntee = subprocess.Popen(['sleep', '60'])\nprint(tee.pid, flush=True)\n"
-    words = [sys.executable, "-c", tee + HEADLESS, str(first.getsockname()[1])]
-    child = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    assert child.stdout
-    with child.stdout:
-        before, worker = int(child.stdout.readline()), int(child.stdout.readline())
-    try:
-        with first.accept()[0]:
-            child.send_signal(signal.SIGTERM)
-            assert child.wait(timeout=20) == 0
-        assert gone(worker)
-        assert not gone(before)
-    finally:
-        os.kill(before, signal.SIGKILL)
+@pytest.mark.parametrize("killed", ["ours", "vLLM's"])
+def test_a_killed_part_leaves_no_worker(first, killed):
+    with part(first) as (ours, vllm, worker, _):
+        os.kill(ours.pid if killed == "ours" else vllm, signal.SIGKILL)
+        said = ours.communicate(timeout=60)[1]
+        assert [gone(pid) for pid in (vllm, worker)] == [True, True]
+    if killed != "ours":
+        assert (ours.returncode, said) == (137, "serve.launcher: the engine was ended by SIGKILL\n")
 
 
-def test_a_host_without_a_server_outlives_the_shell_that_started_it(monkeypatch):
+def test_a_host_without_a_server_outlives_the_shell_that_started_it(first):
     """Nobody supervises it: a parent that ends is a login that ends."""
-    called = []
-    monkeypatch.setattr(sys, "argv", ["serve.launcher", "--headless"])
-    monkeypatch.setattr(launcher, "_serve", lambda: called.append("served"))
-    monkeypatch.setattr(launcher, "tied", lambda: pytest.fail("it was tied to its parent"))
-    launcher.main()
-    assert called == ["served"]
+    shell = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', *sys.argv[1:]]).pid, flush=True)"
+    words = [sys.executable, "-c", shell, HOST, PART, str(first.getsockname()[1])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as login:
+        assert login.stdout
+        ours, worker = int(login.stdout.readline()), int(login.stdout.readline())
+        assert login.wait(timeout=20) == 0
+        with first.accept()[0]:
+            with pytest.raises(subprocess.TimeoutExpired):
+                login.communicate(timeout=3)  # it holds the other end
+            os.kill(ours, signal.SIGTERM)
+            assert [gone(pid) for pid in (ours, worker)] == [True, True]
+
+
+def test_the_command_of_a_host_is_run_in_a_group_of_its_own(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["serve.launcher", "--headless", "--model", "x"])
+    monkeypatch.setattr(launcher, "host", lambda argv: argv[1:])
+    with pytest.raises(SystemExit) as ended:
+        launcher.main()
+    assert ended.value.code == ["-m", "serve.launcher", "--headless", "--model", "x"]

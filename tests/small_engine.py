@@ -64,6 +64,8 @@ def answer(path, asked, rank):
         os.write(2, f"loaded {asked['lora_name']}, door open: {door.doors.ready}\n".encode())
         return {}
     if path == UNLOADING:
+        if mode == "adapter kept":
+            raise RuntimeError(asked["lora_name"])
         del loaded[asked["lora_name"]]
         return {}
     if path == "/v1/models":
@@ -104,6 +106,8 @@ async def engine(scope, receive, send):
     if scope["path"] in {"/v1/completions", "/v1/chat/completions"}:
         while (notes / "deadlock").exists():
             await asyncio.sleep(0.01)
+    while mode == "adapter stuck" and scope["path"] == LOADING:
+        await asyncio.sleep(0.01)
     if asked.get("stream"):
         return await stream(send)
     return await whole(send, json.dumps(answer(scope["path"], asked, rank)).encode())

@@ -12,7 +12,7 @@ import pytest
 import supervised
 from checkpoints import CONFIG
 
-from serve import adapters, control, loading, probe, supervisor
+from serve import adapters, control, loading, probe, starting, supervisor
 from serve.adapters import Room
 from serve.middleware import SETTINGS, Settings
 from serve.reloading import Plan
@@ -192,6 +192,30 @@ def test_an_engine_that_dies_under_it_fails_the_request_alone(base, tmp_path, mo
 
     served = Served(job(base, "good"), acts)
     served.run()
+
+
+def test_one_that_the_engine_does_not_let_go_is_nobody_s_to_ask_for(base, tmp_path):
+    one = take("one", lora_folder.make(tmp_path / "a", base), base)
+
+    def acts(served):
+        assert served.tell("remove", "one")["adapters"] == []
+        assert (served.names(), served.digest("one")) == (["m"], None)
+        assert served.digest("m") == base.digest
+
+    Served(job(base, "adapter kept", one), acts).run()
+    assert "RuntimeError: " in (base.folder / "log").read_text()
+
+
+def test_one_that_never_loads_is_given_up_and_the_base_serves_on(base, tmp_path, monkeypatch):
+    folder = lora_folder.make(tmp_path / "a", base)
+
+    def acts(served):
+        monkeypatch.setattr(starting, "PATIENCE", 1)
+        with pytest.raises(UserError, match=r"load_lora_adapter failed\n.*timed out"):
+            served.tell("add", "one", folder)
+        assert (served.names(), served.digest("m")) == (["m"], base.digest)
+
+    Served(job(base, "adapter stuck"), acts).run()
 
 
 def test_at_a_reload_those_of_the_new_base_stay_and_the_others_are_told(base, tmp_path, monkeypatch):

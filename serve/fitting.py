@@ -12,7 +12,7 @@ from serve.command import Options
 from serve.findings import Finding, finding
 from serve.last_words import INSTALL_CPU
 from serve.machine import Machine, sizes
-from serve.memory import GIB
+from serve.memory import GIB, Fit, Tuning
 from tune.weights.tensors import Shape, Tensor
 
 
@@ -35,8 +35,10 @@ def on_cpu(
         hybrid=options.tuning.hybrid,
     )
     workers = options.tuning.tensor_parallel * options.tuning.pipeline_parallel  # each takes a cache of that size
-    need = weights + cache * workers + memory.ENGINE_OVERHEAD_CPU + _adapters(shape, options, figures, room) * wider
+    kept = _adapters(shape, room, options.tuning)
+    need = weights + cache * workers + memory.ENGINE_OVERHEAD_CPU + kept * wider
     figures |= {"weight_bytes": weights, "cache_bytes": cache, "need_bytes": need}
+    figures |= {"adapter_bytes": kept} if room else {}
     if need > machine.memory:
         why = f"{need / GIB:.1f} GiB for weights and cache, {machine.memory / GIB:.1f} GiB can be used"
         fix = _smaller(tensors, options, machine)
@@ -54,9 +56,8 @@ def on_gpu(
     """Whether the machine's GPUs hold the model. Adds to `figures` what one GPU takes."""
     tuning = options.tuning
     total = machine.total or machine.memory
-    need = memory.need(shape, tensors, tuning, options.max_model_len)
-    need = need.model_copy(update={"overhead": need.overhead + _adapters(shape, options, figures, room)})
-    fit = memory.fit(need, total, tuning)
+    fit = _fit(shape, tensors, options, tuning, room, total)
+    figures |= {"adapter_bytes": _adapters(shape, room, tuning)} if room else {}
     figures["weight_bytes"], figures["cache_bytes"] = fit.need.weights, fit.need.kv_request
     figures["need_bytes"] = fit.need.weights + fit.need.overhead + (tuning.cache_bytes or fit.need.kv_request)
     # vLLM wants its share of the whole memory free, even when it is told what the cache takes.
@@ -72,7 +73,7 @@ def on_gpu(
         why = "tensor, data and pipeline parallel sizes multiply"
         yield finding("S071", what, why=why, fix=fix)
     if not fit.requests:
-        fixes = _wider(shape, tensors, options, machine), _smaller(tensors, options, machine)
+        fixes = _wider(shape, tensors, options, machine, room), _smaller(tensors, options, machine)
         fix = "; or ".join(filter(None, fixes))
         yield finding("S070", "the model does not fit into memory", why=f"each GPU: {fit.words}", fix=fix)
     elif machine.memory < at_start:
@@ -81,13 +82,18 @@ def on_gpu(
         yield finding("S073", "another program holds memory of the GPU", why=why, fix=fix)
 
 
-def _adapters(shape: Shape, options: Options, figures: dict[str, int], room: Room | None) -> int:
-    """Bytes that are kept for adapters, a value in bf16."""
-    if room is None:
-        return 0
-    ways = options.tuning.tensor_parallel
-    figures["adapter_bytes"] = memory.adapter_bytes(shape, **room.model_dump(), ways=ways)
-    return figures["adapter_bytes"]
+def _fit(
+    shape: Shape, tensors: Mapping[str, Tensor], options: Options, tuning: Tuning, room: Room | None, total: int
+) -> Fit:
+    """How a GPU of `total` bytes holds its part, what is kept for adapters included."""
+    need = memory.need(shape, tensors, tuning, options.max_model_len)
+    need = need.model_copy(update={"overhead": need.overhead + _adapters(shape, room, tuning)})
+    return memory.fit(need, total, tuning)
+
+
+def _adapters(shape: Shape, room: Room | None, tuning: Tuning) -> int:
+    """Bytes that each GPU keeps for adapters, a value in bf16."""
+    return memory.adapter_bytes(shape, **room.model_dump(), ways=tuning.tensor_parallel) if room else 0
 
 
 def _smaller(tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:
@@ -97,17 +103,19 @@ def _smaller(tensors: Mapping[str, Tensor], options: Options, machine: Machine) 
     return f"{'tune export --format mxfp4 takes a third; ' if packs else ''}{cache}; or a larger machine"
 
 
-def _wider(shape: Shape, tensors: Mapping[str, Tensor], options: Options, machine: Machine) -> str:
+def _wider(shape: Shape, tensors: Mapping[str, Tensor], options: Options, machine: Machine, room: Room | None) -> str:
     """The fewest of the machine's GPUs that would hold the model together; where it is only named and its GPUs do not,
     those of the table that do."""
+    cut = room is not None and room.experts and any(name.endswith("_blocks") for name in tensors)  # S066
 
     def holds(total: int, ways: int) -> bool:
         tuning = options.tuning.model_copy(update={"tensor_parallel": ways, "pipeline_parallel": 1, "data_parallel": 1})
-        return memory.fit(memory.need(shape, tensors, tuning, options.max_model_len), total, tuning).requests > 0
+        return _fit(shape, tensors, options, tuning, room, total).requests > 0
 
     parts = gcd(shape.num_attention_heads, shape.num_key_value_heads, shape.vocab_size, shape.intermediate_size)
     for ways in (n for n in range(2, machine.gpus + 1) if parts % n == 0):
-        if holds(machine.total or machine.memory, ways):
+        width, padded = memory.experts_width(shape, ways)
+        if not (cut and width != padded) and holds(machine.total or machine.memory, ways):
             return f"--tensor-parallel {ways}"
     larger = [name for name, size in sizes().items() if holds(size, 1)] if machine.name else []
     return f"--gpu {' or '.join(larger)}" if larger else ""

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from deploy.findings import RULES as DEPLOY
 from serve import fitting, machine, memory, preflight
+from serve.adapters import Room
 from serve.cli import main
 from serve.command import Options
 from serve.findings import KINDS, RULES
@@ -277,24 +278,27 @@ def test_a_gpu_that_is_only_named_is_judged_and_this_machine_is_not(whole, monke
 
 
 @pytest.mark.parametrize(
-    ("gpus", "fix"),
+    ("gpus", "room", "fix"),
     [
-        (1, "--gpu RTX-PRO-6000 or H200 or B200; "),
-        (2, "--tensor-parallel 2; "),
-        (8, "--tensor-parallel 2; "),
+        (1, None, "--gpu RTX-PRO-6000 or H200 or B200; "),
+        (2, None, "--tensor-parallel 2; "),
+        (8, None, "--tensor-parallel 2; "),
+        (8, Room(rank=512, slots=64), "--tensor-parallel 4; "),  # two do not hold what is kept for those
+        (8, Room(rank=16, slots=2, experts=True), "--tensor-parallel 8; "),  # 384 columns each, three whole tiles
+        (4, Room(rank=16, slots=2, experts=True), "--gpu "),
     ],
 )
-def test_what_does_not_fit_the_named_gpu_comes_with_what_does(gpus, fix):
+def test_what_does_not_fit_the_named_gpu_comes_with_what_does(gpus, room, fix):
     shape = GPT_OSS["openai/gpt-oss-120b"]
     stored = published(shape, "mxfp4")
-    (problem,) = fitting.on_gpu(shape, stored, OPTIONS, machine.named("H100", gpus), {})
+    (problem,) = fitting.on_gpu(shape, stored, OPTIONS, machine.named("H100", gpus), {}, room)
     assert problem.id == "S070"
     assert problem.fix.startswith(fix)
     for ways in re.findall(r"--tensor-parallel (\d+)", problem.fix):
         options = Options(tensor_parallel=int(ways))
-        assert list(fitting.on_gpu(shape, stored, options, machine.named("H100", gpus), {})) == []
+        assert list(fitting.on_gpu(shape, stored, options, machine.named("H100", gpus), {}, room)) == []
     for name in re.findall(r"RTX-PRO-6000|[HB]200", problem.fix):
-        assert list(fitting.on_gpu(shape, stored, OPTIONS, machine.named(name, 1), {})) == []
+        assert list(fitting.on_gpu(shape, stored, OPTIONS, machine.named(name, 1), {}, room)) == []
 
 
 def test_sizes_are_one_table_for_serve_and_deploy():

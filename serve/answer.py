@@ -40,6 +40,8 @@ def _named(name: str) -> re.Pattern[bytes]:
 
 def changed(send: Send, changes: Changes) -> Send:
     """A `send` that changes the answer. A stream is passed on line by line, JSON as a whole and with its header."""
+    if changes == Changes():
+        return send
     start: Message = {}
     kept = b""
     streamed = False
@@ -48,7 +50,7 @@ def changed(send: Send, changes: Changes) -> Send:
         nonlocal start, kept, streamed
         if message["type"] == "http.response.start":
             kind = dict(message.get("headers", [])).get(b"content-type", b"")
-            streamed = kind.startswith(b"text/event-stream") and changes != Changes()
+            streamed = kind.startswith(b"text/event-stream")
             if kind.startswith(b"application/json"):
                 start = message
                 return

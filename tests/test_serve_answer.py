@@ -119,8 +119,12 @@ def test_what_is_neither_json_nor_a_stream_is_left_alone():
 def talking(answer, kind=b"application/json"):
     async def engine(scope, receive, send):
         asked = json.loads((await receive())["body"])
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
-        await send({"type": "http.response.body", "body": json.dumps(answer | {"saw": asked}).encode()})
+        body = json.dumps(answer | {"saw": asked}).encode()
+        headers = [(b"content-type", kind)]
+        if kind == b"application/json":
+            headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     return engine
 

@@ -111,6 +111,7 @@ def train(path: Path, max_steps: int | None, hosts: str | None, host_rank: int |
 @JSON
 def export(path: Path, format_: str | None, allow_lossy: bool, as_json: bool) -> None:
     """Write the tuned checkpoint: merged 16-bit, native MXFP4, the LoRA alone or a GGUF, into work/FORMAT."""
+    from tune import serving
     from tune.weights import export_base, gguf
     from tune.weights.export import export as stage
 
@@ -121,13 +122,13 @@ def export(path: Path, format_: str | None, allow_lossy: bool, as_json: bool) ->
         changes = {**({"format": format_} if format_ else {}), **({"allow_lossy": True} if allow_lossy else {})}
         recipe = recipe.model_copy(update={"export": recipe.export.model_copy(update=changes)})
         if recipe.export.format == "gguf":
-            _run(gguf.export, recipe, as_json, then=f"llama-server -m {recipe.work / gguf.KIND}/*.gguf")
+            _run(gguf.export, recipe, as_json, then=serving.command(recipe, recipe.work / gguf.KIND))
             return
         made = stage(recipe, report=say)
     if as_json:
         tell(made.model_dump_json(indent=1))
     else:
-        tell(f"{made.format}: {made.folder} ({made.served_name}); next: serve run {made.folder}")
+        tell(f"{made.folder.name}: {made.folder} ({made.served_name}); next: {serving.command(recipe, made.folder)}")
 
 
 @main.command()

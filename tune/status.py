@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from tune import artefact, checkpoint, rooms, stale
+from tune import artefact, checkpoint, rooms, serving, stale
 from tune.artefact import Artefact
 from tune.data.page import require_pages
 from tune.errors import UserError
@@ -103,7 +103,7 @@ def status(recipe: Recipe) -> Status:
     if following:
         pass
     elif not model:
-        following = f"serve run {recipe.work / current[0]}"
+        following = serving.command(recipe, recipe.work / current[0])
     elif verdict != "PASS":
         found = "what is not shown yet" if verdict == "INCONCLUSIVE" else "what was worse, and by how much"
         following = f"open {recipe.work / 'report.html'}: it says {found}"

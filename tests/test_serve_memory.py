@@ -118,6 +118,19 @@ def test_data_parallel_engines_share_the_experts_alone_and_the_caches_add_up(wei
     assert fits[2].requests == 2 * (fits[2].room // fits[2].need.kv_request)
 
 
+def test_expert_parallel_engines_hold_some_experts_whole():
+    """And pad 2,880 columns once, to 2,944, where two halves of 1,440 are padded to 1,536 each."""
+    shape = GPT_OSS["openai/gpt-oss-20b"]
+    stored = {n: t for n, t in tensors(shape, "mxfp4").items() if n.endswith(("_blocks", "_scales"))}
+    share = {
+        apart: sum(
+            memory.held(n, t, shape, Tuning(tensor_parallel=2, expert_parallel=apart)) for n, t in stored.items()
+        )
+        for apart in (True, False)
+    }
+    assert share[True] / share[False] == pytest.approx(2944 / (2 * 1536), abs=1e-6)
+
+
 def test_several_hosts_are_asked_for_their_part():
     assert Tuning(tensor_parallel=8, data_parallel=2, hosts=2).gpus == 8
 

@@ -10,7 +10,7 @@ from checkpoints import CONFIG, fill, finish
 from click.testing import CliRunner
 from lora_folder import PREFIX, pairs
 
-from serve import adapters, beside, jobs, loading, memory, preflight
+from serve import adapters, beside, jobs, loading, machine, memory, preflight
 from serve.adapters import Adapter, Room
 from serve.cli import main
 from serve.command import Options
@@ -260,6 +260,7 @@ def test_the_recipe_s_adapters_lie_beside_it_and_the_command_line_s_win(base, tm
     one, two = (lora_folder.make(place, base, pairs(seed=n)) for n, place in enumerate((project / "a", tmp_path / "b")))
     (project / "recipe.toml").write_text('[serve]\nadapters = { one = "a", two = "none" }\nadapter_slots = 3\n')
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(machine, "detect", lambda: CPU)  # whatever this one has free just now
     words = ["command", str(base.folder), "--recipe", "project/recipe.toml", "--adapter", "two=b"]
     out = CliRunner().invoke(main, words)
     assert out.exit_code == 0, out.output

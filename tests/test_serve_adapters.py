@@ -162,15 +162,15 @@ def test_a_name_is_one_that_clients_can_ask_for(name):
 def test_preflight_counts_adapters_and_names_what_is_wrong(base, tmp_path):
     good, other = lora_folder.make(tmp_path / "a", base), lora_folder.make(tmp_path / "b", base, of="f" * 64)
     options = Options(port=0, adapters={"one": str(good)})
-    for machine in CPU, GPU:
-        plain = preflight.check(base.folder, Options(port=0), machine, digests=False)
-        found = preflight.check(base.folder, options, machine, digests=False)
+    for one in CPU, GPU:
+        plain = preflight.check(base.folder, Options(port=0), one, digests=False)
+        found = preflight.check(base.folder, options, one, digests=False)
         found.require()
         assert [a.name for a in found.adapters] == ["one"]
         kept = memory.adapter_bytes(SHAPE, rank=16, slots=2, experts=False)
         assert kept == 2 * 2 * 16 * (3 * 32 + 32 + 32 + 2 * 16 + 32) * 2
         assert found.figures["adapter_bytes"] == kept
-        per_value = 1 if machine.device == "cuda" or machine.bfloat16 else 2
+        per_value = 1 if one.device == "cuda" or one.bfloat16 else 2
         assert found.figures["need_bytes"] - plain.figures["need_bytes"] == kept * per_value
     line = jobs.engine(found, options).argv
     at = line.index("--enable-lora")

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import lora_folder
@@ -15,7 +15,7 @@ import pytest
 from checkpoints import fill, finish
 from click.testing import CliRunner
 
-from serve import hosts, keys, launcher, machine
+from serve import hosts, keys, launcher, machine, processes
 from serve.cli import main
 from serve.command import Options
 from serve.machine import Machine
@@ -235,3 +235,14 @@ def test_the_command_of_a_host_is_run_in_a_group_of_its_own(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         launcher.main()
     assert ended.value.code == ["-m", "serve.launcher", "--headless", "--model", "x"]
+
+
+def test_what_a_host_s_command_starts_is_tied_to_it_and_starts_no_other(monkeypatch):
+    called = []
+    monkeypatch.setattr(sys, "argv", ["serve.launcher", "--headless"])
+    monkeypatch.setenv(processes.SUPERVISOR, str(os.getppid()))
+    monkeypatch.setattr(launcher, "host", lambda _: pytest.fail("it started another"))
+    monkeypatch.setattr(launcher, "tied", lambda: called.append("tied") or nullcontext())
+    monkeypatch.setattr(launcher, "_serve", lambda: called.append("serves"))
+    launcher.main()
+    assert called == ["tied", "serves"]

@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from serve.cli import main
-from tune import serving
-from tune.recipe import Base, Recipe
+from tune import checkpoint, serving
+from tune.cli import main as tune
+from tune.recipe import Base, Recipe, read
 
 
 def recipe(folder: Path, model: str = "nano") -> Recipe:
@@ -46,3 +47,13 @@ def test_the_base_may_have_to_be_exported_first(tmp_path: Path, model: str, besi
         assert serving.command(made, made.work / "lora") == f"tune export --format base, then {then}"
     lora_folder.base(tmp_path / beside)
     assert serving.command(made, made.work / "lora") == then
+
+
+def test_export_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "recipe.toml").write_text("")
+    made = read(tmp_path / "recipe.toml")
+    lora_folder.make(made.work / "lora", lora_folder.base(made.work / "nano"))
+    monkeypatch.setattr("tune.weights.export.export", lambda *_, **__: checkpoint.read(made.work / "lora"))
+    done = CliRunner().invoke(tune, ["export", "--format", "lora", "--recipe", str(tmp_path / "recipe.toml")])
+    assert done.exit_code == 0, done.output
+    assert f"next: {serving.command(made, made.work / 'lora')}" in done.output

@@ -104,6 +104,13 @@ def test_a_rendered_deployment_is_named_only_after_a_pass(tmp_path):
     assert "report.html" in status(r).next
 
 
+def test_an_adapter_alone_is_served_beside_its_base(tmp_path):
+    r = project(tmp_path)
+    trained(r)
+    exported(r.work / "lora")
+    assert status(r).next.endswith(f"serve run {r.work / 'nano'} --adapter tuned={r.work / 'lora'}")
+
+
 def test_a_report_is_a_verdict_only_on_the_checkpoint_it_names(tmp_path):
     r = project(tmp_path)
     trained(r)

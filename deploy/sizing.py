@@ -17,7 +17,7 @@ from deploy.spec import Target, options, placed
 from serve import contents, memory, profiles
 from serve.command import Options
 from serve.findings import require
-from serve.machine import sizes
+from serve.machine import kernel, sizes
 from serve.memory import Fit
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
@@ -129,11 +129,6 @@ class Load(NamedTuple):
         """With what the engine is told on such a GPU."""
         return self._replace(options=placed(self.options, gpu))
 
-    @property
-    def need(self) -> memory.Need:
-        """What one GPU takes of it."""
-        return memory.need(self.shape, self.tensors, self.options.tuning, self.options.max_model_len)
-
 
 def load(found: Checkpoint, options: Options) -> Load:
     """Raises UserError naming everything that is wrong with the checkpoint or the options."""
@@ -146,9 +141,10 @@ def load(found: Checkpoint, options: Options) -> Load:
 
 def on(name: str, gpu: Gpu, load: Load) -> Sizing:
     """How a checkpoint sits on a GPU, by the calculation that `serve preflight` makes."""
-    there = load.placed(name)
-    fit = memory.fit(there.need, gpu.memory, there.options.tuning)
-    return Sizing(gpu=name, **dict(fit))
+    told = load.placed(name).options
+    tuning = told.tuning.model_copy(update={"kernel": kernel(name)})
+    need = memory.need(load.shape, load.tensors, tuning, told.max_model_len)
+    return Sizing(gpu=name, **dict(memory.fit(need, gpu.memory, tuning)))
 
 
 def lent(target: Target, name: str, gpus: int = 1) -> Offer:

@@ -3,20 +3,18 @@
 What takes long goes on in a thread of its own; the server goes on serving. Switches nothing itself.
 """
 
-import json
 import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from serve import adapters, loading, starting
+from serve import adapters, contents, loading, starting
 from serve.adapters import Adapter
 from serve.aside import Aside
 from serve.control import Request
 from serve.starting import Job, Start
 from tune import checkpoint as checkpoints
 from tune.errors import UserError
-from tune.weights import tensors
 
 NONE = "it was started with room for none: the engine is told at its start"
 
@@ -51,7 +49,7 @@ class Adapting:
         if job.room is None:
             raise UserError("this server takes no adapters", why=NONE, fix="serve run BASE --adapter-rank 16")
         adapters.require_name(name, {job.model, *(a.name for a in job.adapters)})
-        adapter = adapters.read(name, folder, job.checkpoint, shape_of(job), job.device)
+        adapter = adapters.read(name, folder, job.checkpoint, contents.shape(job.checkpoint.folder), job.device)
         adapters.require_room(adapter, job.room, len(job.adapters))
         if same := next((a for a in job.adapters if a.digest == adapter.digest), None):
             raise UserError(f"{folder} is served already", why=f"as {same.name}", fix="serve adapters list")
@@ -90,8 +88,3 @@ def told(adapter: Adapter) -> dict[str, Any]:
     """An adapter, for whoever asked."""
     of = adapter.checkpoint
     return {"name": adapter.name, "digest": of.digest, "folder": str(of.folder), "rank": adapter.rank}
-
-
-def shape_of(job: Job) -> tensors.Shape:
-    """The architecture that the job's engine serves."""
-    return tensors.shape_of(json.loads((job.checkpoint.folder / "config.json").read_bytes()))

@@ -6,8 +6,10 @@ that nobody named, and shows the model whatever prompt it likes; each such silen
 headers, never loads a tensor, and digests nothing.
 """
 
+import json
 from collections.abc import Iterator, Mapping
 from math import gcd
+from pathlib import Path
 from typing import NamedTuple
 
 from serve.command import Options
@@ -17,7 +19,7 @@ from tune import harmony
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 from tune.weights import structure
-from tune.weights.tensors import Shape, Tensor
+from tune.weights.tensors import Shape, Tensor, shape_of
 
 
 class Contents(NamedTuple):
@@ -26,6 +28,11 @@ class Contents(NamedTuple):
     problems: tuple[Finding, ...]
     shape: Shape | None
     tensors: Mapping[str, Tensor]
+
+
+def shape(folder: Path) -> Shape:
+    """The architecture of a checkpoint that was looked at before."""
+    return shape_of(json.loads((folder / "config.json").read_bytes()))
 
 
 def look(found: Checkpoint, options: Options, *, remake: str = "") -> Contents:

@@ -11,7 +11,7 @@ from serve.adapters import Room
 from serve.command import Options
 from serve.findings import Finding, finding
 from serve.last_words import INSTALL_CPU
-from serve.machine import Machine, sizes
+from serve.machine import Machine, kernel, sizes
 from serve.memory import GIB, Fit, Tuning
 from tune.weights.tensors import Shape, Tensor
 
@@ -54,7 +54,8 @@ def on_gpu(
     room: Room | None = None,
 ) -> Iterator[Finding]:
     """Whether the machine's GPUs hold the model. Adds to `figures` what one GPU takes."""
-    tuning = options.tuning
+    adapted = room is not None and room.experts
+    tuning = options.tuning.model_copy(update={"kernel": kernel(machine.kind, adapted=adapted)})
     total = machine.total or machine.memory
     fit = _fit(shape, tensors, options, tuning, room, total)
     figures |= {"adapter_bytes": _adapters(shape, room, tuning)} if room else {}
@@ -108,14 +109,16 @@ def _wider(shape: Shape, tensors: Mapping[str, Tensor], options: Options, machin
     those of the table that do."""
     cut = room is not None and room.experts and any(name.endswith("_blocks") for name in tensors)  # S066
 
-    def holds(total: int, ways: int) -> bool:
-        tuning = options.tuning.model_copy(update={"tensor_parallel": ways, "pipeline_parallel": 1, "data_parallel": 1})
+    def holds(gpu: str, total: int, ways: int) -> bool:
+        alone = {"tensor_parallel": ways, "pipeline_parallel": 1, "data_parallel": 1}
+        multiplied = {"kernel": kernel(gpu, adapted=room is not None and room.experts)}
+        tuning = options.tuning.model_copy(update=alone | multiplied)
         return _fit(shape, tensors, options, tuning, room, total).requests > 0
 
     parts = gcd(shape.num_attention_heads, shape.num_key_value_heads, shape.vocab_size, shape.intermediate_size)
     for ways in (n for n in range(2, machine.gpus + 1) if parts % n == 0):
         width, padded = memory.experts_width(shape, ways)
-        if not (cut and width != padded) and holds(machine.total or machine.memory, ways):
+        if not (cut and width != padded) and holds(machine.kind, machine.total or machine.memory, ways):
             return f"--tensor-parallel {ways}"
-    larger = [name for name, size in sizes().items() if holds(size, 1)] if machine.name else []
+    larger = [name for name, size in sizes().items() if holds(name, size, 1)] if machine.name else []
     return f"--gpu {' or '.join(larger)}" if larger else ""

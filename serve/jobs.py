@@ -6,13 +6,13 @@ Decides whether two engines fit beside each other. Starts nothing.
 from pathlib import Path
 from typing import Any
 
-from serve import command, preflight, profiles
+from serve import command, contents, preflight, profiles
 from serve.command import Command, Options
 from serve.machine import detect
 from serve.preflight import Preflight
 from serve.reloading import Plan, Remake
 from serve.starting import Job
-from serve.warming import waves
+from serve.warming import Wave, waves
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.errors import UserError
@@ -42,8 +42,14 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
         room=found.room,
         device=found.machine.device,
         ranks=options.tuning.data_parallel,
-        waves=waves(options.max_model_len) if found.machine.device == "cuda" else (),
+        waves=_waves(found, options) if found.machine.device == "cuda" else (),
     )
+
+
+def _waves(found: Preflight, options: Options) -> tuple[Wave, ...]:
+    """What the engine is asked before it is ready."""
+    step = profiles.on(options, found.machine.kind).tuning.batched_tokens
+    return waves(options.max_model_len, step, contents.shape(found.checkpoint.folder).num_local_experts)
 
 
 def log_of(folder: Path, port: int) -> Path:

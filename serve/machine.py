@@ -11,11 +11,12 @@ import tomllib
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from serve.command import Device
-from serve.memory import GIB
+from serve.memory import GIB, Kernel
 from tune import ram
 from tune.errors import UserError
 
@@ -67,8 +68,20 @@ def detect() -> Machine:
 @cache
 def sizes() -> dict[str, int]:
     """Bytes that a process can use of each kind of GPU, the smallest first."""
-    table = tomllib.loads(files("serve").joinpath("gpus.toml").read_text(encoding="utf-8"))["memory_gib"]
+    table = _table()["memory_gib"]
     return {name: int(gib * GIB) for name, gib in sorted(table.items(), key=lambda item: float(item[1]))}
+
+
+def kernel(gpu: str, *, adapted: bool = False) -> Kernel:
+    """What multiplies MXFP4 experts on such a GPU, by its name in the table or its driver's words: Marlin's, too, where
+    the experts have adapters."""
+    words = set(re.findall(r"[A-Z0-9]+", gpu.upper()))
+    return "triton" if words.intersection(_table()["triton"]) and not adapted else "marlin"
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(files("serve").joinpath("gpus.toml").read_text(encoding="utf-8"))
 
 
 def named(gpu: str, count: int) -> Machine:

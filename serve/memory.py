@@ -6,6 +6,7 @@ Knows nothing about the machine at hand.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,18 +19,22 @@ BF16 = 2
 ENGINE_OVERHEAD_CPU = 3 * 2**30
 
 GIB = 2**30
-# One H100 of 80 GB, 20b in MXFP4, 8,192 batched tokens, 0.92 of 79.2 GiB (vLLM 0.32, 2026-11): 13.03 GiB of weights,
-# and without CUDA graphs 58.0 GiB of cache, so 1.83 GiB of activations, workspaces and context. With its 83 graphs
-# 56.7, with 9 of them 57.1: before it captures, the engine sets 1.30 and 0.90 GiB aside, where they took 0.77 and 0.23.
-# For 128 experts 7.45 GiB in all followed from vllm#23278; between and beyond a line through both. Estimates.
+# H100 of 80 GB, MXFP4, 8,192 batched tokens, 0.92 of 79.2 GiB (vLLM 0.32, 2026-11). 20b: 13.03 GiB of weights, and
+# without CUDA graphs 58.0 GiB of cache, so 1.83 GiB of activations, workspaces and context. With its 83 graphs 56.7,
+# with 9 of them 57.1: before it captures, the engine sets 1.30 and 0.90 GiB aside, where they took 0.77 and 0.23. 120b
+# on one and on two: 61.43 and 31.44 GiB, caches of 8.33 and 38.11: no more around them than around the 20b. With
+# Marlin's kernel 7.45 GiB in all for 128 experts followed from vllm#23278, an older one; between and beyond a line.
+# Estimates.
 GRAPHS, GRAPHS_EACH, GRAPHS_LAYERS = 0.851 * GIB, 0.00541 * GIB, 24
 CONTEXT = 0.5 * GIB  # estimated share of the 1.83 that does not follow the batch
 ACTIVATIONS, ACTIVATIONS_EXPERT, EXPERTS = 1.33 * GIB, 3.67 / 96 * GIB, 32
 BATCH = 8192
 GATHERED = 8 * BF16  # estimated bytes, in hidden sizes, of a token that comes from another data-parallel GPU's batch
-# The Marlin kernel pads MXFP4 experts to these multiples: 65.9 GiB for 120b, where 65.97 was seen. Hopper's kernel
-# holds less (13.03 GiB for 20b, not 13.67), but which one an engine takes has changed from release to release.
-PAD_INTERMEDIATE, PAD_HIDDEN = 128, 256
+# What multiplies MXFP4 experts, and the multiples that it pads them to: columns of an expert, hidden size
+# (fused_moe/oracle/mxfp4.py:816). Triton's also swizzles the scales in tiles (triton_kernels hopper_scale.py).
+Kernel = Literal["marlin", "triton"]
+PADS: dict[Kernel, tuple[int, int]] = {"marlin": (128, 256), "triton": (64, 1)}
+SCALE_ROWS, SCALE_GROUPS = 256, 4
 BLOCK = 16  # tokens of a cache block
 IN_FLIGHT = 2  # steps that the engine schedules ahead, for which sliding layers keep room
 
@@ -50,6 +55,7 @@ class Tuning(BaseModel):
     sequences: int = Field(default=0, ge=0)  # requests at once; 0: the engine's default, not counted
     eager: bool = False  # no CUDA graphs
     expert_parallel: bool = False  # each GPU holds some experts whole, not a share of each
+    kernel: Kernel = "marlin"  # of MXFP4 experts; the engine chooses it by the GPU
     graphs: int = Field(default=83, ge=0)  # sizes of batch that the engine captures of GPT-OSS, 1 to 1,024
     hybrid: bool = True  # sliding layers keep their window; False: each keeps every token
 
@@ -128,7 +134,8 @@ def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_l
         sum(held(n, t, shape, tuning) for n, t in stored.items() if (".layers." in n) == within)
         for within in (True, False)
     )
-    activations = ACTIVATIONS + ACTIVATIONS_EXPERT * max(0, shape.num_local_experts - EXPERTS)
+    more = max(0, shape.num_local_experts - EXPERTS) if tuning.kernel == "marlin" else 0
+    activations = ACTIVATIONS + ACTIVATIONS_EXPERT * more
     graphs = 0.0 if tuning.eager or not tuning.graphs else GRAPHS + GRAPHS_EACH * tuning.graphs
     gathered = GATHERED * shape.hidden_size * tuning.batched_tokens * (tuning.data_parallel - 1)
     graphs *= max(1, shape.num_hidden_layers / GRAPHS_LAYERS)
@@ -140,10 +147,22 @@ def need(shape: Shape, stored: Mapping[str, Tensor], tuning: Tuning, max_model_l
     )
 
 
-def experts_width(shape: Shape, ways: int) -> tuple[int, int]:
+def experts_width(shape: Shape, ways: int, kernel: Kernel = "marlin") -> tuple[int, int]:
     """Columns of each MXFP4 expert on one of the GPUs that share it: of the weights, and as vLLM 0.32 pads them."""
     width = _share(shape.intermediate_size // MXFP4_BLOCK, ways) * MXFP4_BLOCK
-    return width, _up(width, PAD_INTERMEDIATE)
+    return width, _up(width, PADS[kernel][0])
+
+
+def packed_bytes(name: str, shape: Shape, *, experts: int, ways: int, kernel: Kernel) -> int:
+    """Bytes of the blocks or scales of so many experts, shared by `ways` GPUs, on each, as the kernel lays them out."""
+    width, hidden = experts_width(shape, ways, kernel)[1], _up(shape.hidden_size, PADS[kernel][1])
+    rows, columns = (2 * width, hidden) if "gate_up" in name else (hidden, width)
+    if name.endswith("_blocks"):
+        return experts * rows * columns // 2
+    groups = columns // MXFP4_BLOCK
+    if kernel == "triton":
+        rows, groups = _up(rows, SCALE_ROWS), _up(groups, SCALE_GROUPS)
+    return experts * rows * groups
 
 
 def held(name: str, tensor: Tensor, shape: Shape, tuning: Tuning) -> int:
@@ -153,9 +172,8 @@ def held(name: str, tensor: Tensor, shape: Shape, tuning: Tuning) -> int:
     ways = tuning.tensor_parallel * (tuning.data_parallel if ".experts." in name else 1)
     if name.endswith(("_blocks", "_scales")):
         apart = tuning.expert_parallel
-        padded = experts_width(shape, 1 if apart else ways)[1] * _up(shape.hidden_size, PAD_HIDDEN)
         mine = _share(shape.num_local_experts, ways) if apart else shape.num_local_experts
-        return tensor.bytes * padded * mine // (shape.intermediate_size * shape.hidden_size * shape.num_local_experts)
+        return packed_bytes(name, shape, experts=mine, ways=1 if apart else ways, kernel=tuning.kernel)
     whole = ("norm.weight", ".router.weight", ".router.bias", ".o_proj.bias", ".down_proj_bias")
     return tensor.bytes if name.endswith(whole) else _share(tensor.bytes, ways)
 

@@ -249,7 +249,7 @@ def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):
     [
         (24, 32, "mxfp4", 22.0),
         (24, 32, "merged", 79.2),  # 48 GB are about 1 GiB short
-        (36, 128, "mxfp4", 94.9),  # one 80 GB card has failed at start with the defaults, release after release
+        (36, 128, "mxfp4", 79.2),  # an H100, as measured; not the A100 of the same size, whose kernel pads more
         (36, 128, "merged", None),
     ],
 )
@@ -257,6 +257,8 @@ def test_the_published_models_fit_where_they_are_known_to(layers, experts, weigh
     load = published(layers, experts, weights)
     sizes = [round(g.memory / GIB, 1) for name, g in sizing.hardware().gpu.items() if sizing.on(name, g, load).requests]
     assert min(sizes, default=None) == smallest
+    if (layers, weights) == (36, "mxfp4"):
+        assert not sizing.on("A100-80GB", sizing.hardware().gpu["A100-80GB"], load).requests
 
 
 WIDE = {"num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 512}

@@ -280,7 +280,7 @@ def test_a_gpu_that_is_only_named_is_judged_and_this_machine_is_not(whole, monke
 @pytest.mark.parametrize(
     ("gpus", "room", "fix"),
     [
-        (1, None, "--gpu RTX-PRO-6000 or H200 or B200; "),
+        (1, None, "--gpu H100 or RTX-PRO-6000 or H200 or B200; "),
         (2, None, "--tensor-parallel 2; "),
         (8, None, "--tensor-parallel 2; "),
         (8, Room(rank=512, slots=64), "--tensor-parallel 4; "),  # two do not hold what is kept for those
@@ -291,7 +291,7 @@ def test_a_gpu_that_is_only_named_is_judged_and_this_machine_is_not(whole, monke
 def test_what_does_not_fit_the_named_gpu_comes_with_what_does(gpus, room, fix):
     shape = GPT_OSS["openai/gpt-oss-120b"]
     stored = published(shape, "mxfp4")
-    (problem,) = fitting.on_gpu(shape, stored, OPTIONS, machine.named("H100", gpus), {}, room)
+    (problem,) = fitting.on_gpu(shape, stored, OPTIONS, machine.named("A100-80GB", gpus), {}, room)
     assert problem.id == "S070"
     assert problem.fix.startswith(fix)
     for ways in re.findall(r"--tensor-parallel (\d+)", problem.fix):

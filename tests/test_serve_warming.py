@@ -5,23 +5,68 @@ import json
 import httpx
 import pytest
 import supervised
-from checkpoints import fill, finish
+from checkpoints import CONFIG, fill, finish
 from test_serve_jobs import CPU, GPU, OPTIONS
 
 from serve import jobs, preflight
-from serve.warming import ANSWER, LONGEST, PROMPT, Wave, warm, waves
+from serve.warming import ANSWER, LONGEST, PROMPT, Wave, kernels, steps, warm, waves
 
 
 @pytest.mark.parametrize(
-    ("room", "longest", "ordinary"),
-    [(131_072, LONGEST, PROMPT), (2048, 2048 - ANSWER, PROMPT), (ANSWER + 1, 1, 1)],
+    ("room", "step", "longest", "ordinary"),
+    [
+        (131_072, 16_384, LONGEST, PROMPT),
+        (131_072, 2048, 2048, PROMPT),
+        (2048, 8192, 2048 - ANSWER, PROMPT),
+        (17, 8192, 1, 1),
+    ],
 )
-def test_waves_fit_the_context(room, longest, ordinary):
-    assert waves(room) == (*(Wave(n, ordinary) for n in (1, 2, 4, 8, 16, 32)), Wave(1, longest))
+def test_waves_fit_the_context_and_the_engine_s_step(room, step, longest, ordinary):
+    sent = waves(room, step, 32)
+    assert sent[:6] == tuple(Wave(n, ordinary) for n in (1, 2, 4, 8, 16, 32))
+    assert {wave.prompts for wave in sent[6:]} == {1}
+    assert max(wave.tokens for wave in sent[6:]) == longest
 
 
 def test_where_no_answer_fits_nothing_is_asked():
-    assert waves(ANSWER) == ()
+    assert waves(ANSWER, 8192, 32) == ()
+
+
+@pytest.mark.parametrize("experts", [4, 32, 128])
+@pytest.mark.parametrize("longest", [1, 40, 600, LONGEST])
+def test_no_step_brings_a_kernel_that_none_of_few_prompts_did(longest, experts):
+    tried = steps(longest, experts)
+    had = frozenset().union(*(kernels(tokens, experts) for tokens in tried))
+    for tokens in range(1, longest + 1):
+        assert kernels(tokens, experts) <= had, tokens
+    assert len(tried) <= 24
+    assert all(1 <= tokens <= longest for tokens in tried)
+
+
+@pytest.mark.parametrize("experts", [32, 128])
+def test_longer_steps_bring_nothing_more(experts):
+    had = frozenset().union(*(kernels(tokens, experts) for tokens in range(1, LONGEST + 1)))
+    assert all(kernels(tokens, experts) <= had for tokens in range(LONGEST, 4 * LONGEST))
+
+
+@pytest.mark.parametrize(
+    ("tokens", "height", "tiles"),
+    [
+        (1, 16, 4),
+        (8, 16, 32),
+        (9, 16, 32),
+        (128, 16, 62),
+        (129, 16, 62),
+        (136, 32, 48),
+        (256, 32, 63),
+        (512, 64, 63),
+        (8192, 128, 287),
+    ],
+)
+def test_tiles_are_counted_as_the_kernels_count_them(tokens, height, tiles):
+    """32 experts, 4 of them a token: worked out by hand from RoutingData.n_blocks."""
+    ((_, high, _, kind),) = [name for name in kernels(tokens, 32) if name[0] == "into"]
+    assert (high, kind) == (height, 16 if tiles % 16 == 0 else 0)
 
 
 def test_no_two_prompts_begin_alike():
@@ -31,17 +76,18 @@ def test_no_two_prompts_begin_alike():
         asked.append(json.loads(request.content)["prompt"])
         return httpx.Response(200, json={})
 
+    sent = waves(2048, 8192, 32)
     with httpx.Client(base_url="http://engine", transport=httpx.MockTransport(engine)) as http:
-        warm(http, "m", waves(2048))
-    assert [len(prompts) for prompts in asked] == [n for n in (1, 2, 4, 8, 16, 32, 1) for _ in range(2)]
-    totals = [sum(map(len, prompts)) for prompts in asked]
-    assert [total % 16 == 0 for total in totals] == [True, False] * 7  # Triton has kernels for both
-    prompts = [tuple(prompt) for prompts in asked for prompt in prompts]
-    assert len({prompt[:4] for prompt in prompts}) == len(prompts) == 128
-    assert all(0 <= token < 199_998 for prompt in prompts for token in prompt)
+        warm(http, "m", sent)
+    assert [(len(prompts), *{len(prompt) for prompt in prompts}) for prompts in asked] == list(sent)
+    long = [tuple(prompt) for prompts in asked for prompt in prompts if len(prompt) > 3]
+    assert len({prompt[:4] for prompt in long}) == len(long) > 63
+    assert all(0 <= token < 199_998 for prompts in asked for prompt in prompts for token in prompt)
 
 
-@pytest.mark.parametrize(("machine", "wanted"), [(CPU, ()), (GPU, waves(OPTIONS.max_model_len))])
+@pytest.mark.parametrize(
+    ("machine", "wanted"), [(CPU, ()), (GPU, waves(OPTIONS.max_model_len, 8192, CONFIG["num_local_experts"]))]
+)
 def test_only_a_gpu_s_engine_is_warmed(tmp_path, machine, wanted):
     folder = fill(tmp_path / "one")
     finish(folder)

@@ -15,7 +15,7 @@ demo: $(VENV)/.ready
 # The same path with a learning rate that ruins the model: the gate has to say FAIL.
 demo-fail: $(VENV)/.ready
 	@mkdir -p demo-fail
-	@sed 's/^learning_rate = .*/learning_rate = 0.1/; s/^max_steps = .*/max_steps = 40/' examples/recipe.toml > demo-fail/recipe.toml
+	@sed 's/^learning_rate = .*/learning_rate = 0.1/; s/^max_steps = .*/max_steps = 40/' tune/recipe.example.toml > demo-fail/recipe.toml
 	@grep -q '^learning_rate = 0.1$$' demo-fail/recipe.toml
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/demo.sh demo-fail
 	@cd demo-fail; $(CURDIR)/$(BIN)/evalsuite gate work/report.json > /dev/null; test $$? = 1

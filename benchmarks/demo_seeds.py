@@ -27,7 +27,8 @@ from tune.data.examples import Example
 from tune.data.row import Row
 from tune.recipe import Recipe
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "recipe.toml"
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "tune" / "recipe.example.toml"
 STEEP = {"learning_rate": "0.1", "max_steps": "40"}
 HEAD = """\
 | seed | planted | base right | tuned right | readable | largest p | verdict | minutes |
@@ -151,7 +152,7 @@ def line(folder: Path) -> str:
 def main(folder: Path, seeds: str, plant: str, file: Path | None, port: int, flags: tuple[str, ...]) -> None:
     """Run the seeds one after another and print the table of all that FOLDER holds."""
     first, _, last = seeds.partition("-")
-    os.environ.setdefault("PYTHONPATH", str(EXAMPLE.parent.parent))
+    os.environ.setdefault("PYTHONPATH", str(ROOT))
     for seed in range(int(first), int(last or first) + 1):
         here = folder / (f"{seed}-{plant}" if plant else str(seed))
         if not (here / "minutes").exists():

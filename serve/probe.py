@@ -3,6 +3,7 @@
 Knows only HTTP.
 """
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # (2 and 12 random layers of the 20b shape): 2026-11. In the nano a zeroed norm, router or projection is 0.10 to 4.4
 # nats away; one bias vector or the sinks of one layer, under 0.04, are not seen.
 FLOOR, FACTOR = 0.05, 4.0
+GONE = 10.0  # seconds that a server which had answered refuses connections, until it is taken to have ended
 
 
 class NoAnswer(UserError):
@@ -79,12 +81,14 @@ def wait(
 ) -> str:
     """Poll a path until it answers 200. Returns "" when it did, else why not: the last thing seen.
 
-    Ends early when `alive` says that there is nothing to wait for. Raises UserError for a certificate that nobody here
-    trusts: waiting mends none.
+    Ends early when `alive` says that there is nothing to wait for, and when a server that did answer then refuses
+    connections for GONE seconds: ours keeps its port while it starts. Raises UserError for a certificate that nobody
+    here trusts: waiting mends none.
     """
     import httpx
 
     deadline, seen = time.monotonic() + timeout, "nothing was asked"
+    heard = math.inf  # when it last answered
     while alive():
         try:
             status = http.get(path, timeout=5).status_code
@@ -92,7 +96,10 @@ def wait(
             seen = f"{http.base_url.host}:{http.base_url.port} does not answer: {e or type(e).__name__}"
             if fix := distrust(e):
                 raise UserError(f"{http.base_url} is not trusted", why=str(e), fix=fix) from None
+            if isinstance(e, httpx.ConnectError) and time.monotonic() > heard + GONE:
+                return f"it has ended: it did answer, and now {seen}"
         else:
+            heard = time.monotonic()
             if status == 200:
                 return ""
             seen = f"{path} answers {status}"

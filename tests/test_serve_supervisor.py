@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,21 @@ def test_waiting_for_a_server_ends_with_the_reason():
         assert "does not answer" in probe.wait(http, 0.1)
     with probe.client("http://127.0.0.1:1") as http:
         assert probe.wait(http, 60, alive=lambda: False) == "the engine stopped"
+
+
+def test_waiting_ends_for_a_server_that_did_answer_and_has_ended(monkeypatch):
+    monkeypatch.setattr(probe, "GONE", 0.3)
+
+    class Starting(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+            threading.Thread(target=self.server.shutdown).start()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Starting)
+    threading.Thread(target=lambda: (server.serve_forever(0.01), server.server_close()), daemon=True).start()
+    port = server.server_address[1]
+    with probe.client(f"http://127.0.0.1:{port}/v1") as http:
+        assert probe.wait(http, 60).startswith(f"it has ended: it did answer, and now 127.0.0.1:{port}")
 
 
 def test_the_engine_goes_when_its_supervisor_is_killed():

@@ -3,11 +3,11 @@
     python benchmarks/serve_bare.py FOLDER [--profile fast-start ...] [--streams 1 ...] [--again] [-- FLAGS]
 
 An arm is vLLM as it is, `serve run`, or `serve run --profile NAME`. They start one after the other with FLAGS (which
-share the GPU out: `--gpu-memory-utilization 0.3` for three arms) and with caches of their own, empty at first; each is
-sent two waves of 32 requests as soon as it is ready. Then all of them answer in turn, a round each, the order turned
-with every round. --again stops ours and starts them once more, with the caches that they have by then. A request is 40
-made-up words, some 200 tokens, and exactly --tokens out. Prints tables; ratios are medians over rounds, each against
-vLLM's same round.
+share the GPU out: `--gpu-memory-utilization 0.3` for three arms) and with caches of their own, empty at first; each
+is sent two waves of 32 requests as soon as it is ready, which compile kernels that nobody needed before. Then all of
+them answer in turn, a round each, the order turned with every round. --again stops ours and starts them once more,
+with the caches that they have by then. A request is 40 made-up words, some 200 tokens, and exactly --tokens out.
+Prints tables; ratios are medians over rounds, each against vLLM's same round.
 """
 
 import os
@@ -96,8 +96,14 @@ def asked(target: Target, streams: int, tokens: int, seed: int) -> Round:
     return Round(run.wall_s, tokens * streams, tuple(s.ttft_s for s in found if s.ttft_s is not None))
 
 
-def started(arm: str, ready: float, waves: Sequence[Round]) -> str:
-    return f"| {arm} | {ready:.1f} | " + " | ".join(f"{wave.seconds:.2f}" for wave in waves) + " |"
+def compiled(caches: Path) -> int:
+    """Kernels that Triton has compiled so far."""
+    return sum(1 for _ in (caches / "triton_cache_dir").glob("*"))
+
+
+def started(arm: str, ready: float, waves: Sequence[Round], kernels: int) -> str:
+    cells = [arm, f"{ready:.1f}", *(f"{wave.seconds:.2f}" for wave in waves), str(kernels)]
+    return f"| {' | '.join(cells)} |"
 
 
 def compared(targets: dict[str, Target], streams: Sequence[int], tokens: int, rounds: int) -> None:
@@ -145,14 +151,19 @@ def main(
             argv = command(arm, folder, arms[arm], context, flags)
             log = logs / f"{name}.log"
             target, ready = stack.enter_context(running(argv, arms[arm], log, Path(caches) / name))
-            print(started(label, ready, [asked(target, WAVE, tokens, -n) for n in (1, 2)]), flush=True)
+            before = compiled(Path(caches) / name)
+            waves = [asked(target, WAVE, tokens, -n) for n in (1, 2)]
+            print(started(label, ready, waves, compiled(Path(caches) / name) - before), flush=True)
             return target
 
-        print(f"| arm | ready after, s | first wave of {WAVE}, s | second |")
-        print("| --- | --: | --: | --: |")
+        print(f"| arm | ready after, s | first wave of {WAVE}, s | second | kernels compiled in them |")
+        print("| --- | --: | --: | --: | --: |")
         with ExitStack() as stack:
             targets = {arm: start(arm, stack, arm) for arm in arms}
+            had = {arm: compiled(Path(caches) / arm.replace(" ", "-")) for arm in targets}
             compared(targets, streams, tokens, rounds)
+            more = {arm: compiled(Path(caches) / arm.replace(" ", "-")) - count for arm, count in had.items()}
+            print(f"\nkernels compiled in these rounds: {more}", flush=True)
         for arm in (arm for arm in arms if again and arm != BARE):
             with ExitStack() as stack:
                 start(arm, stack, f"{arm}, caches warm")

@@ -6,7 +6,7 @@ Decides whether two engines fit beside each other. Starts nothing.
 from pathlib import Path
 from typing import Any
 
-from serve import command, contents, preflight, profiles
+from serve import command, contents, kernels, preflight, profiles
 from serve.command import Command, Options
 from serve.machine import detect
 from serve.preflight import Preflight
@@ -48,8 +48,7 @@ def job(found: Preflight, options: Options, *, key: str, log: Path | None, ready
 
 def _waves(found: Preflight, options: Options) -> tuple[Wave, ...]:
     """What the engine is asked before it is ready."""
-    step = profiles.on(options, found.machine.kind).tuning.batched_tokens
-    return waves(options.max_model_len, step, contents.shape(found.checkpoint.folder).num_local_experts)
+    return waves(options.max_model_len, _step(found, options), _experts(found))
 
 
 def log_of(folder: Path, port: int) -> Path:
@@ -62,7 +61,7 @@ def engine(found: Preflight, options: Options) -> Command:
     """The engine's command line, on the machine that was looked at."""
     here = found.checkpoint.model_copy(update={"folder": found.checkpoint.folder.resolve()})
     machine, cache = found.machine, found.figures["cache_bytes"]
-    return command.build(
+    built = command.build(
         here,
         profiles.on(options, machine.kind),
         device=machine.device,
@@ -71,6 +70,18 @@ def engine(found: Preflight, options: Options) -> Command:
         dtype="bfloat16" if machine.bfloat16 else "float32",
         room=found.room,
     )
+    adapted = found.room is not None and found.room.experts
+    early = kernels.env(here, machine.kind, _experts(found), _step(found, options), adapted=adapted)
+    return built._replace(env={**built.env, **early})
+
+
+def _experts(found: Preflight) -> int:
+    return contents.shape(found.checkpoint.folder).num_local_experts
+
+
+def _step(found: Preflight, options: Options) -> int:
+    """Tokens of one step of the engine, at most."""
+    return profiles.on(options, found.machine.kind).tuning.batched_tokens
 
 
 def remake(options: Options, *, key: str, log: Path | None, ready_timeout: float) -> Remake:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from serve import processes
+from serve import kernels, processes
 from serve.draining import KEEP_ALIVE, KEPT
 from serve.entrance import Entrance
 from serve.front import inherited
@@ -37,6 +37,7 @@ def main() -> None:
     if "--headless" in sys.argv and os.environ.get(processes.SUPERVISOR) != str(os.getppid()):
         sys.exit(host([sys.executable, "-m", "serve.launcher", *sys.argv[1:]]))
     with tied():
+        kernels.begin()
         _serve()
 
 

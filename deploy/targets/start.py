@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from serve import contents, findings, supervisor
+from serve import contents, findings, kernels, machine, supervisor, warming
 from serve.command import Command, Options
 from tune import checkpoint
 from tune.errors import UserError, exit_codes, reason
@@ -34,8 +34,11 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
     def proof() -> None:
         checkpoint.verify(folder, remake=REMAKE)
 
+    experts, step = contents.shape(folder).num_local_experts, options.tuning.batched_tokens
+    here = machine.detect()
+    early = kernels.env(found, here.kind, experts, step)
     return supervisor.Job(
-        command=Command(list(deployment["args"]), deployment["env"]),
+        command=Command(list(deployment["args"]), {**deployment["env"], **early}),
         host=options.host,
         port=deployment["port"],
         model=deployment["model"],
@@ -48,6 +51,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         ready_timeout=deployment["limits"]["startup_seconds"],
         proof=proof,
         ranks=options.tuning.data_parallel,
+        waves=warming.waves(options.max_model_len, step, experts) if here.device == "cuda" else (),
     )
 
 

@@ -1,0 +1,1 @@
+"""Stands in for what vLLM brings for GPUs and not for CPUs."""

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from checkpoints import CONFIG
 from deployment import make_checkpoint, rendered
+from test_serve_kernels import HOPPER
 
 from deploy.targets import start as entry
 from serve.cli import _free_port
+from serve.warming import waves
 
 STARTED = []
 STANDIN = Path(__file__).parent / "standin.py"
@@ -104,6 +107,16 @@ def test_the_server_is_told_what_the_recipe_says(container, tmp_path):
     assert (job.ready_timeout, job.log, job.host) == (1800, None, deployment(container)["options"]["host"])
     assert job.checkpoint.folder == tmp_path / "merged"
     assert job.command.env == deployment(container)["env"]
+
+
+def test_a_gpu_s_engine_is_warmed_in_the_container_too(container, monkeypatch):
+    assert entry.job(deployment(container)).waves == ()  # no GPU here
+    monkeypatch.setattr(entry.machine, "detect", lambda: HOPPER)
+    told = deployment(container)
+    assert entry.job(told).waves == waves(told["options"]["max_model_len"], 8192, CONFIG["num_local_experts"])
+    monkeypatch.setattr(entry.kernels, "env", lambda found, gpu, *step: {"WANTED": f"{found.format} {gpu} {step}"})
+    wanted = {"WANTED": f"merged {HOPPER.model} {(CONFIG['num_local_experts'], 8192)}"}
+    assert entry.job(told).command.env == told["env"] | wanted
 
 
 def test_nobody_is_let_in_while_the_files_are_being_digested(container, tmp_path):

@@ -1,7 +1,7 @@
 """What Triton would make when a step first needs it is made beside the engine's loading, by idle processors.
 
 vLLM 0.32's routing of experts has a stride in its kernels that is a constant of theirs (stride_rn, stride_bn: a step's
-tokens, rounded up to 32), so that each 32 tokens more are two kernels more, and a client waits 0.7 s for each: for
+tokens, rounded up to 32), so that each 32 tokens more are two kernels more, and a client waits 0.6 s for each: for
 hundreds of sizes, days after the start. Made here they lie in Triton's cache when the engine asks for them. Nothing is
 launched, and no GPU is needed or touched. Imports of vLLM only the kernels that it brings.
 """
@@ -27,6 +27,7 @@ ROUNDED = 32  # tokens
 HOPPER = 90  # what a GPU on which vLLM takes these kernels computes: sm_90
 WARP = 32
 AHEAD = 8  # sizes that a process takes at once
+MOST = 16  # processes, each of some 300 MB
 
 
 def env(found: Checkpoint, gpu: str, experts: int, step: int, *, adapted: bool = False) -> dict[str, str]:
@@ -41,28 +42,30 @@ def begin() -> None:
     """Have made what WANTED says, by a process of this one's group. The engine that follows uses the same cache."""
     if not os.environ.get(WANTED):
         return
-    root = os.environ.get("VLLM_CACHE_ROOT") or Path.home() / ".cache" / "vllm"
+    home = os.path.expanduser("~")  # noqa: PTH111 - which a user may lack
+    caches = os.environ.get("XDG_CACHE_HOME") or Path(home) / ".cache"
+    root = os.environ.get("VLLM_CACHE_ROOT") or Path(caches) / "vllm"  # as vLLM has it
     os.environ.setdefault(CACHE, str(Path(root) / "triton"))
     subprocess.Popen([sys.executable, "-m", "serve.kernels"], stdin=subprocess.DEVNULL)
 
 
 def sizes(longest: int) -> Iterator[int]:
-    """Counts of tokens, the shortest first, that need what any count up to `longest` does: the first and last but one
-    of each 32, since Triton makes what is for multiples of 16 apart, and what is for 1."""
+    """Counts of tokens, the shortest first, that need what any count up to `longest` does: the last two of each 32,
+    since Triton makes what is for multiples of 16 apart, and what is for 1."""
     yield 1
     for top in range(ROUNDED, longest + ROUNDED, ROUNDED):
         yield from (top - 1, top)
 
 
 def main() -> None:
-    """Make all that WANTED names, with every processor but two, at the lowest priority."""
+    """Make all that WANTED names, with all processors but two and MOST of them, at the lowest priority."""
     began, (experts, longest) = time.monotonic(), map(int, os.environ[WANTED].split())
     os.nice(19)
     try:
         _prepare()
     except ImportError as e:
         sys.exit(f"serve.kernels: kernels are made when they are first needed: {e}")
-    workers = max(1, len(os.sched_getaffinity(0)) - 2)
+    workers = min(max(1, len(os.sched_getaffinity(0)) - 2), MOST)
     with get_context("fork").Pool(workers) as pool:
         made = sum(pool.imap_unordered(partial(make, experts), sizes(longest), chunksize=AHEAD))
     took = time.monotonic() - began

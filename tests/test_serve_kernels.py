@@ -7,13 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from checkpoints import CONFIG, fill, finish
 from test_serve_jobs import CPU, GPU, OPTIONS
 
-from serve import jobs, kernels, preflight
+from serve import jobs, kernels, launcher, preflight
 
 ROOT = Path(__file__).parent.parent
 STAND_IN = ROOT / "tests" / "stand_ins"
@@ -74,6 +75,16 @@ def test_nothing_is_started_for_an_engine_with_other_kernels(monkeypatch):
     monkeypatch.delenv(kernels.WANTED, raising=False)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
     kernels.begin()
+
+
+def test_they_are_begun_before_the_engine_is(monkeypatch):
+    done = []
+    monkeypatch.setattr(launcher, "tied", nullcontext)
+    monkeypatch.setattr(kernels, "begin", lambda: done.append("kernels"))
+    monkeypatch.setattr(launcher, "_serve", lambda: done.append("engine"))
+    monkeypatch.setattr(sys, "argv", ["serve.launcher"])
+    launcher.main()
+    assert done == ["kernels", "engine"]
 
 
 HOPPER = GPU.model_copy(update={"model": "NVIDIA H100 80GB HBM3"})

@@ -23,6 +23,8 @@ def exact(right: int, chances: list[Fraction]) -> Fraction:
 def test_the_p_value_is_that_of_all_ways_to_guess(chances):
     for right in range(len(chances) + 1):
         assert blind.p_value(right, map(float, chances)) == pytest.approx(float(exact(right, chances)), abs=1e-12)
+        less = 1 - exact(right + 1, chances)
+        assert blind.below_p(right, map(float, chances)) == pytest.approx(float(less), abs=1e-12)
 
 
 def test_equal_chances_are_the_binomial():
@@ -77,6 +79,49 @@ def test_a_base_that_says_nothing_is_not_enough_to_be_better_than(right, outcome
     said = "not shown to do more than guess (44.0%, p = 0.24)" if right == 44 else "to do more than guess (62.0%"
     assert any(said in reason for reason in r.verdict.reasons), r.verdict.reasons
     assert any("62.0% right where blind guessing gets 40.0%" in reason for reason in r.verdict.reasons) == (right == 62)
+
+
+def test_a_gain_is_refuted_by_less_than_guessing_gets():
+    """Base says nothing and is no yardstick; what learned wrong answers is far below guessing: a no, and not a
+    question of how many are asked."""
+    r = built(*several(Some(200, 1, 0, 14, **GUESSABLE)), require_gain=True)
+    [c] = r.comparisons
+    assert (c.better_p < 1e-4, c.below_p < 1e-20, c.open_book.below_p == c.below_p) == (True, True, True)
+    assert {check.name: check.outcome for check in r.verdict.checks} == {
+        "accuracy": "FAIL", "answering": "PASS", "gain": "FAIL"
+    }  # fmt: skip
+    assert r.verdict.outcome == "FAIL"
+    assert "and tuned is shown to do less than guess (7.5%, p = 1" in r.verdict.reasons[0]
+    assert r.verdict.reasons[1].endswith("shown to be worse than blind guessing where it had to be better")
+    assert built(*several(Some(200, 1, 0, 14, **GUESSABLE))).verdict.outcome == "INCONCLUSIVE"
+
+
+@pytest.mark.parametrize(("right", "outcome"), [(62, "FAIL"), (64, "INCONCLUSIVE")])
+def test_a_gain_is_refuted_by_twice_the_smaller_p(right, outcome):
+    """Of 200 at 0.4 P(X <= 62) is 0.005 and P(X <= 64) 0.012: Holm's first of three checks is held to 0.0167."""
+    r = built(*several(Some(200, 0, 0, right, **GUESSABLE)), require_gain=True)
+    assert r.verdict.outcome == outcome
+    assert 0.005 < r.comparisons[0].below_p < 0.0167
+
+
+def test_what_did_not_come_refutes_no_gain():
+    set_, told = several(Some(200, 1, 0, 50, **GUESSABLE))
+    assert built(set_, told, require_gain=True).verdict.outcome == "FAIL"
+    heard = [t for t in told if t.arm == "base" or not 60 <= int(t.question[1:]) < 80]
+    [c] = built(set_, heard, require_gain=True).comparisons
+    assert c.below_p == pytest.approx(blind.below_p(71, [0.4] * 200))
+
+
+def test_a_gain_on_taught_questions_is_not_refuted_by_reading_worse_than_guessing():
+    """Where base knows nothing of the held-out ones either, reading is what tuned has to do all the same."""
+    taught, nothing = {"kind": "open-default", "split": "taught"}, Some(200, 1, 0, 14, **GUESSABLE)
+    r = built(*several(nothing, Some(200, 60, 5, 40, **taught)), require_gain=True)
+    assert {c.name: c.outcome for c in r.verdict.checks} == {"accuracy": "FAIL", "answering": "PASS", "gain": "PASS"}
+    r = built(*several(nothing, Some(10, 1, 0, 1, guess=0.4, **taught)), require_gain=True)
+    assert {c.name: c.outcome for c in r.verdict.checks}["gain"] == "INCONCLUSIVE"
+    assert r.verdict.outcome == "FAIL"
+    r = built(*several(nothing, Some(600, 400, 8, 8), Some(200, 60, 5, 40, **taught)), require_gain=True)
+    assert r.verdict.outcome == "PASS"  # what it does worse than guessing base does too, and it is no claim
 
 
 def test_a_base_that_gives_one_reply_to_all_knows_nothing():

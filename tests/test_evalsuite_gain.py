@@ -60,9 +60,9 @@ def test_held_out_figures_are_those_of_a_set_without_taught_questions():
         ),
         ([Some(200, 60, **BETTER, **TAUGHT), Some(300, 200, **NOTHING, **OPEN)], "PASS", "better on taught questions"),
         ([Some(200, 60, **NOTHING, **TAUGHT)], "INCONCLUSIVE", "better than base (p is over 0.025)"),
-        ([Some(200, 60, **WORSE, **TAUGHT)], "FAIL", "worse where it had to be better"),
+        ([Some(200, 60, **WORSE, **TAUGHT)], "FAIL", "worse than base where it had to be better"),
         ([Some(200, 60, **WORSE, **TAUGHT), Some(300, 200, **NOTHING, **OPEN)], "INCONCLUSIVE", "is not shown"),
-        ([Some(200, 60, **WORSE, **TAUGHT), Some(3000, 1000, **WORSE, **OPEN)], "FAIL", "worse where it had"),
+        ([Some(200, 60, **WORSE, **TAUGHT), Some(3000, 1000, **WORSE, **OPEN)], "FAIL", "worse than base where it had"),
         ([Some(200, 60, 15, 28, **TAUGHT)], "INCONCLUSIVE", "(p = 0.033)"),  # under alpha, over its half
     ],
 )  # fmt: skip

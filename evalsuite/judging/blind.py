@@ -6,9 +6,14 @@ often right at questions of its kind. A question's chance is the better of the t
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from evalsuite.questions import Question
 from evalsuite.replies.graders import meaning
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def chances(questions: Sequence[Question]) -> list[float]:
@@ -32,13 +37,23 @@ def p_value(right: int, chances: Iterable[float]) -> float:
     Exact tail P(X >= right) of a sum of unlike Bernoulli draws (Poisson binomial): binomials of equal chances,
     convolved. Y. H. Wang, Statistica Sinica 3 (1993) 295-312. 1 for no questions.
     """
+    return float(min(1.0, _masses(chances)[right:].sum()))
+
+
+def below_p(right: int, chances: Iterable[float]) -> float:
+    """One-sided p of H0: at each question, the chance of being right is at least this one. P(X <= right)."""
+    return float(min(1.0, _masses(chances)[: right + 1].sum()))
+
+
+def _masses(chances: Iterable[float]) -> "NDArray[np.float64]":
+    """How probably 0, 1, 2, ... are right."""
     import numpy as np
     from scipy.stats import binom
 
     masses = np.ones(1)
     for chance, n in Counter(chances).items():
         masses = np.convolve(masses, binom.pmf(np.arange(n + 1), n, chance))
-    return float(min(1.0, masses[right:].sum()))
+    return masses
 
 
 def _commonest(questions: Sequence[Question]) -> float:

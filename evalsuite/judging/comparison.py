@@ -91,6 +91,7 @@ class Comparison(Part):
     better_p: float  # one-sided: tuned is better; missing answers at their worst
     guess: float  # mean chance of being right without reading the question (judging/blind.py)
     guessing_p: float  # one-sided: tuned does more than that; missing answers are wrong
+    below_p: float = Field(default=1.0, exclude_if=lambda p: p == 1)  # it does less; missing answers are right
     base_above: float  # one-sided Wilson lower bound of base accuracy, at the report's alpha; a missing answer is wrong
     kinds: tuple[KindRow, ...]
     known: Group | None  # the kinds at which base does not only guess; None when there is none
@@ -168,6 +169,7 @@ def compare(
         better_p=whole.better_p,
         guess=whole.guess,
         guessing_p=whole.guessing_p,
+        below_p=whole.below_p,
         base_above=paired.base_above(seen, alpha),
         kinds=by_kind,
         known=kinds.known(seen, by_kind, alpha),

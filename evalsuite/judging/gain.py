@@ -46,20 +46,22 @@ def ways(comparisons: Sequence[Comparison]) -> list[Way]:
 def check(effort: EffortName, ways: Sequence[Way], policy: Policy) -> Finding:
     """Passes if either way shows tuned to be better than base and than blind guessing, both one-sided
     at alpha / 2: a base that answers nothing is beaten by a model that has learned nothing but what answers look like.
-    It is worse only if every way shows that, so its p is the largest of theirs."""
+    It is refuted only if every way refutes it, so its p is the largest of theirs."""
     mine = [way for way in ways if way.effort == effort]
     most = policy.alpha / WAYS
     better = [way.words for way in mine if way.figures.gain_p <= most]
     figures = f"{effort}, gain: {'; '.join(_figures(way) for way in mine)}"
     over = "base" if all(way.figures.better_p > most for way in mine) else "blind guessing"
+    worse = [way.figures.difference.worse_p <= way.figures.below_p for way in mine]
+    beaten = "base" if all(worse) else "base or blind guessing" if any(worse) else "blind guessing"
     not_shown = f"tuned is not shown to be better than {over} (p is over {most:g})"
     return Finding(
         effort=effort,
         name="gain",
         passes=bool(better),
-        worse_p=max((way.figures.difference.worse_p for way in mine), default=1.0),
+        worse_p=max((way.figures.refuted_p for way in mine), default=1.0),
         passed=f"{figures}: tuned is shown to be better on {' and on '.join(better)} (p at most {most:g})",
-        failed=f"{figures}: tuned is shown to be worse where it had to be better",
+        failed=f"{figures}: tuned is shown to be worse than {beaten} where it had to be better",
         undecided=f"{figures}: {not_shown}; ask more of these questions, or train longer",
     )
 

@@ -91,11 +91,19 @@ class Group(Part):
     better_p: float  # one-sided: tuned is better; missing answers at their worst
     guess: float  # mean chance of being right without reading the question
     guessing_p: float  # one-sided: tuned does more than that; missing answers are wrong
+    # One-sided: tuned does less than that; missing answers are right.
+    below_p: float = Field(default=1.0, exclude_if=lambda p: p == 1)
 
     @property
     def gain_p(self) -> float:
         """One-sided: tuned is better than base and than blind guessing, which a base that says nothing would hide."""
         return max(self.better_p, self.guessing_p)
+
+    @property
+    def refuted_p(self) -> float:
+        """One-sided: there is no such gain, since tuned is worse than base or than blind guessing; twice the smaller p
+        (Bonferroni)."""
+        return min(1.0, 2 * min(self.difference.worse_p, self.below_p))
 
     @property
     def lacking(self) -> Lacking:
@@ -110,10 +118,13 @@ def group(asked: Sequence[Asked], alpha: float) -> Group:
     paired = [(b, t) for b, t in sides if b is not None and t is not None]
     lost, gained = flipped(sides)
     worst, lacking = filled(asked, base=True, tuned=False), [_lacking(one) for one in asked]
-    over_guess = [t - one.chance for one, (_, t) in zip(asked, worst, strict=True)]
-    by_chance = means.p_value(over_guess)
+    best, chances = filled(asked, base=False, tuned=True), [one.chance for one in asked]
+    over_guess = [t - chance for chance, (_, t) in zip(chances, worst, strict=True)]
+    under_guess = [chance - t for chance, (_, t) in zip(chances, best, strict=True)]
+    by_chance, by_less = means.p_value(over_guess), means.p_value(under_guess)
     if once:
-        by_chance = blind.p_value(sum(t is True for _, t in sides), [one.chance for one in asked])
+        by_chance = blind.p_value(sum(t is True for _, t in sides), chances)
+        by_less = blind.below_p(sum(t is not False for _, t in sides), chances)
     return Group(
         asked=len(sides),
         paired=len(paired),
@@ -127,8 +138,9 @@ def group(asked: Sequence[Asked], alpha: float) -> Group:
         gained=gained,
         mcnemar_p=statistics.mcnemar(lost, gained) if once else means.signs_p([t - b for b, t in paired], both=True),
         better_p=_better_p(worst, modules, once),
-        guess=fmean(one.chance for one in asked) if asked else 0.0,
+        guess=fmean(chances) if asked else 0.0,
         guessing_p=max(by_chance, clusters.p_value(over_guess, modules)),
+        below_p=max(by_less, clusters.p_value(under_guess, modules)),
     )
 
 

@@ -160,7 +160,7 @@ def test_the_command_has_the_profile_between_ours_and_those_after_the_dashes(fol
         monkeypatch, folder, CARD, "--profile", "fast-start", "--tensor-parallel", "1", "--", "--seed", "7"
     )
     ours = "--disable-access-log-for-endpoints /health,/metrics,/ping"
-    sizes = "--cudagraph-capture-sizes 1 2 4 8 16 32 64 128 256 --max-num-seqs 256"
+    sizes = "--cudagraph-capture-sizes 1 2 4 8 16 32 64 128 256 512 1024 --max-num-seqs 256"
     assert line.endswith(f"{ours} {sizes} --seed 7")
     assert "VLLM_ENABLE_STARTUP_PLAN=1 \\" in env
     *env, line = told(monkeypatch, folder, CARD)

@@ -40,7 +40,19 @@ class Collect(Section):
         return self
 
 
-Kind = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest", Open]  # of example
+Kind = Literal[  # of example
+    "section",
+    "signature",
+    "default",
+    "keyword-only",
+    "parameter",
+    "module",
+    "doctest",
+    "raises",
+    "version",
+    "entry",
+    Open,
+]
 
 
 class Dataset(Section):

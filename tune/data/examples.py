@@ -6,22 +6,20 @@ Knows nothing about tokens, files or the split.
 """
 
 import random
-import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
-from tune.data import doctests, open_book, sessions, signatures
+from tune.data import doctests, open_book, reference, sessions, signatures
 from tune.data.block import Section, fenced, sections
+from tune.data.fact import Check, Fact, named, sentence, short
 from tune.data.page import Page, words
 from tune.data.passage import documented, signature_of
 from tune.harmony import Effort, Message
 from tune.recipe import Kind
-
-Check = Literal["executed", "grounded", "inspected"]
 
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
 ONE_LINE = 80  # characters: a printed value up to this is a short answer
@@ -70,19 +68,6 @@ class Made(NamedTuple):
     doctests: Counter[str]  # see doctests.verified
 
 
-class _Fact(NamedTuple):
-    """A question with its answer, and what the analysis may say: a claim, and the line of the page behind it."""
-
-    kind: Kind
-    check: Check
-    question: str
-    answer: str
-    claim: str
-    line: str
-    value: str = ""  # of a short answer
-    given: bool = False  # the passage stands in the question
-
-
 def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> Made:
     """Examples of every page. `answer_rule` is the developer message of questions with a short answer.
 
@@ -118,7 +103,7 @@ def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> 
     return Made(examples, counts)
 
 
-def _thinking(fact: _Fact, effort: Effort, title: str, heading: str) -> str:
+def _thinking(fact: Fact, effort: Effort, title: str, heading: str) -> str:
     """low: the claim. medium: where it stands too. high: where in full, the claim, the conclusion, and the line itself
     where the question does not show it.
 
@@ -148,11 +133,12 @@ def _mentioned(pages: Sequence[Page]) -> dict[str, set[str]]:
     return {m: words(said) for m, said in texts.items() if m in own}
 
 
-def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, _Fact]]:
+def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, Fact]]:
     parts = sections(page.blocks)
     for i, section in enumerate(parts):
         if all(section.headings != earlier.headings for earlier in parts[:i]):  # text that goes on is not asked twice
             yield from ((section.title, fact) for fact in _section(page, section))
+            yield from ((section.title, fact) for fact in reference.facts(page.title, section))
         if found := documented(section):
             yield from ((section.title, fact) for fact in _signature(section, found))
             if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
@@ -162,12 +148,12 @@ def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) 
     yield from ((one.heading, _open(one)) for one in open_book.asked(page, form="train"))
 
 
-def _open(one: open_book.Asked) -> _Fact:
-    short = _short(one.claim, one.answer, "")  # the line stands in the prompt
-    return _Fact(one.kind, one.check, open_book.prompt(one, "train"), *short, given=True)
+def _open(one: open_book.Asked) -> Fact:
+    said = short(one.claim, one.answer, "")  # the line stands in the prompt
+    return Fact(one.kind, one.check, open_book.prompt(one, "train"), *said, given=True)
 
 
-def _section(page: Page, section: Section) -> Iterator[_Fact]:
+def _section(page: Page, section: Section) -> Iterator[Fact]:
     blocks = section.blocks
     if len(blocks) > 1 and signature_of(section):
         blocks = blocks[1:]  # the signature is a question of its own
@@ -180,41 +166,41 @@ def _section(page: Page, section: Section) -> Iterator[_Fact]:
     if not prose or section.title.startswith("Names in "):
         return
     where = "" if section.title == page.title or section.title.startswith(page.module) else f" on {page.title}"
-    yield _Fact(
+    yield Fact(
         "section",
         "grounded",
-        f"What does the documentation{where} say about {_name(section.title)}?",
+        f"What does the documentation{where} say about {named(section.title)}?",
         "\n\n".join(lead),
-        f"In short: {_sentence(prose)}",
+        f"In short: {sentence(prose)}",
         prose.split("\n")[0].strip(),
     )
 
 
-def _signature(section: Section, found: signatures.Signature) -> Iterator[_Fact]:
+def _signature(section: Section, found: signatures.Signature) -> Iterator[Fact]:
     name, line = f"`{section.title}`", found.text
     taken = _listed([p.name for p in found.parameters])
     if found.parameters:
         question = f"What is the signature of {name}?"
-        yield _Fact("signature", "inspected", question, fenced(line, "python"), f"It takes {taken}.", line)
+        yield Fact("signature", "inspected", question, fenced(line, "python"), f"It takes {taken}.", line)
     for p in [p for p in found.parameters if p.literal][:2]:
         claim = f"The parameter `{p.name}` of {name} is `{p.default}` unless it is given."
         question = f"What is the default value of the parameter `{p.name}` of {name}?"
-        yield _Fact("default", "inspected", question, *_short(claim, p.default, line))
+        yield Fact("default", "inspected", question, *short(claim, p.default, line))
     by_keyword = [p for p in found.parameters if p.kind == "keyword"][:1]
     otherwise = [p for p in found.parameters if p.kind in {"position", "either"}][:1]
     for p in by_keyword + (otherwise if by_keyword else []):
         value = "yes" if p.kind == "keyword" else "no"
         claim = f"`{p.name}` stands {'behind' if value == 'yes' else 'before'} the `*` of {name}."
         question = f"Must the argument `{p.name}` of {name} be passed by keyword? Answer yes or no."
-        yield _Fact("keyword-only", "inspected", question, *_short(claim, value, line))
+        yield Fact("keyword-only", "inspected", question, *short(claim, value, line))
     if len(found.parameters) > 1:
         k = zlib.crc32(section.title.encode()) % len(found.parameters)
         claim = f"{name} takes {taken} in this order."
         question = f"What is the name of the {_ordinal(k + 1)} parameter of {name}{found.skipped}?"
-        yield _Fact("parameter", "inspected", question, *_short(claim, found.parameters[k].name, line))
+        yield Fact("parameter", "inspected", question, *short(claim, found.parameters[k].name, line))
 
 
-def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> Iterator[_Fact]:
+def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> Iterator[Fact]:
     """A choice of four. A module whose pages so much as mention the name is no wrong answer."""
     name = section.title.rpartition(".")[2]
     others = sorted(m for m, known in mentioned.items() if m != page.module and name not in known)
@@ -228,35 +214,18 @@ def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> 
     claim = f"`{name}` belongs to `{page.module}`."
     question = f"Which module provides `{name}`?\n{listed}"
     said = " ".join(block.text if block.kind == "code" else block.render() for block in section.blocks)
-    yield _Fact("module", "inspected", question, *_short(claim, letter, f"{section.title}: {_sentence(said)}"))
+    yield Fact("module", "inspected", question, *short(claim, letter, f"{section.title}: {sentence(said)}"))
 
 
-def _short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
-    """The answer, claim, line and value of a fact with a short answer. The claim is for the analysis alone: a small
-    model that has said it there and begins it again goes on as it did there, and ends before the answer line."""
-    return f"ANSWER: {value}", claim, line, value
-
-
-def _session(step: doctests.Step) -> _Fact:
+def _session(step: doctests.Step) -> Fact:
     printed, last = step.printed, step.source.split("\n")[0]
     question = "What does the last statement print?\n\n" + fenced("\n".join(step.shown), "python")
     if "\n" not in printed and len(printed) <= ONE_LINE:
         claim = f"`{last}` prints `{printed}`."
-        return _Fact("doctest", "executed", question, *_short(claim, printed, f">>> {last}"))
+        return Fact("doctest", "executed", question, *short(claim, printed, f">>> {last}"))
     lines = printed.split("\n")
     claim = f"`{last}` prints {len(lines)} line{'s' * (len(lines) > 1)}, the first is `{lines[0]}`."
-    return _Fact("doctest", "executed", question, fenced(printed), claim, f">>> {last}")
-
-
-def _name(title: str) -> str:
-    return f"`{title}`" if re.fullmatch(r"[\w.]+", title) and ("." in title or title.islower()) else title
-
-
-def _sentence(text: str) -> str:
-    """The first sentence, on one line, at most 200 characters."""
-    flat = re.sub(r"\s+", " ", text).strip()
-    cut = re.match(r".{10,198}?[.!?](?= |$)", flat)
-    return cut[0] if cut else flat[:197] + ("..." if len(flat) > 197 else "")
+    return Fact("doctest", "executed", question, fenced(printed), claim, f">>> {last}")
 
 
 def _listed(names: Sequence[str]) -> str:

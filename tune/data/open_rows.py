@@ -44,9 +44,9 @@ def facts(heading: str, block: Block, others: Sequence[str]) -> Iterator[Fact]:
     elif block.kind == "fields":
         yield from _of_rows(heading, _fields(block), others)
     elif block.kind == "list":
-        yield from _of_rows(heading, _signed([f"{item.marker} {item.text}" for item in block.items]), others)
+        yield from _of_rows(heading, signed([f"{item.marker} {item.text}" for item in block.items]), others)
     elif block.kind == "prose":
-        yield from _of_rows(heading, _signed(block.text.split("\n")), others)
+        yield from _of_rows(heading, signed(block.text.split("\n")), others)
 
 
 def names(block: Block) -> list[str]:
@@ -56,12 +56,12 @@ def names(block: Block) -> list[str]:
     if block.kind == "fields":
         return [row.name for row in _fields(block)]
     lines = [f"- {i.text}" for i in block.items] if block.kind == "list" else []
-    return [row.name for row in _signed(block.text.split("\n") if block.kind == "prose" else lines)]
+    return [row.name for row in signed(block.text.split("\n") if block.kind == "prose" else lines)]
 
 
 def _fields(block: Fields) -> list[_Row]:
     """A row a pair, or one for each parameter where Sphinx lists them all in one."""
-    pairs = [(_signed(text.split("\n")), name, text) for name, text in block.pairs]
+    pairs = [(signed(text.split("\n")), name, text) for name, text in block.pairs]
     return [
         row
         for rows, name, text in pairs
@@ -69,7 +69,7 @@ def _fields(block: Fields) -> list[_Row]:
     ]
 
 
-def _signed(lines: Sequence[str]) -> list[_Row]:
+def signed(lines: Sequence[str]) -> list[_Row]:
     """Rows with the sign that most lines have, all in one column; any other line goes on with the row above. Empty for
     mere text."""
     rows: list[_Row] = []

@@ -53,6 +53,16 @@ def collect(path: Path, as_json: bool) -> None:
 @main.command()
 @RECIPE
 @JSON
+def synthesize(path: Path, as_json: bool) -> None:
+    """Have another model write questions about the pages, and judge them, into work/synthetic ([synthesis] only)."""
+    from tune.synthesis.build import synthesize as stage
+
+    _run(stage, _recipe(path), as_json, then="tune dataset")
+
+
+@main.command()
+@RECIPE
+@JSON
 def dataset(path: Path, as_json: bool) -> None:
     """Turn pages into verified examples and token ids in work/dataset."""
     from tune.data.dataset import build

@@ -40,19 +40,9 @@ class Collect(Section):
         return self
 
 
-Kind = Literal[  # of example
-    "section",
-    "signature",
-    "default",
-    "keyword-only",
-    "parameter",
-    "module",
-    "doctest",
-    "raises",
-    "version",
-    "entry",
-    Open,
-]
+Python = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest"]
+Reference = Literal["raises", "version", "entry"]
+Kind = Literal[Python, Reference, Open, "synthetic"]  # of example
 
 
 class Dataset(Section):
@@ -61,6 +51,20 @@ class Dataset(Section):
     eval_share: Share = 0.1  # of pages, not of rows
     max_tokens: Positive = 512  # longer examples are dropped and counted
     date: str = Field(default="2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$")  # the prompt's date line, kept to serving
+    seed: int = 0
+
+
+class Synthesis(Section):
+    """Questions and answers about the pages that another model writes, behind any OpenAI-compatible endpoint."""
+
+    url: str = Field(pattern=r"^https?://\S+$")
+    model: Annotated[str, Field(min_length=1)]
+    judge: str = ""  # the model there that judges them; not set: the same
+    key_env: Annotated[str, Field(pattern=r"^([A-Z][A-Z0-9_]{0,63})?$")] = ""  # the variable that holds the key
+    questions: Annotated[int, Field(ge=1, le=10)] = 2  # about a passage, at most
+    effort: Effort | None = None  # of models that take one
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    max_tokens: Positive = 4096  # of a reply, thinking too
     seed: int = 0
 
 
@@ -213,6 +217,7 @@ class Recipe(Section):
     project: Project = Project()
     collect: Collect = Collect()
     dataset: Dataset = Dataset()
+    synthesis: Synthesis | None = None
     base: Base = Base()
     nano: Nano = Nano()
     train: Train = Train()

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from tune.recipe import Kind
 
-Check = Literal["executed", "grounded", "inspected"]
+Check = Literal["executed", "grounded", "inspected", "judged"]
 
 
 class Fact(NamedTuple):

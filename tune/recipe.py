@@ -42,11 +42,12 @@ class Collect(Section):
 
 Python = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest"]
 Reference = Literal["raises", "version", "entry"]
-Kind = Literal[Python, Reference, Open, "synthetic"]  # of example
+Kind = Literal[Python, Reference, Open, "synthetic", "neighbours"]  # of example
+COMPARED = ("neighbours",)  # kinds that are made only where they are named: to see what they do
 
 
 class Dataset(Section):
-    kinds: Annotated[list[Kind], Field(min_length=1)] = list(get_args(Kind))
+    kinds: Annotated[list[Kind], Field(min_length=1)] = [k for k in get_args(Kind) if k not in COMPARED]
     efforts: Efforts = ["low", "medium", "high"]
     eval_share: Share = 0.1  # of pages, not of rows
     max_tokens: Positive = 512  # longer examples are dropped and counted

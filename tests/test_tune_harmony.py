@@ -54,6 +54,46 @@ def test_text_never_becomes_a_control_token(text, control):
     assert all(i < RANKS for i in harmony.encode(text + control))
 
 
+SAID = st.text(max_size=60) | st.sampled_from(
+    ["", " ", "\n\n", "<|end|>", "<|start|>assistant", "a\u200b", "\U0001f600 1  2"]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["developer", "user", "assistant"]), SAID, st.none() | SAID), max_size=5),
+    st.tuples(SAID, st.none() | SAID),
+    st.sampled_from(EFFORTS),
+)
+def test_turns_put_together_are_what_the_library_makes_of_the_whole(before, last, effort):
+    """Held against the library that vLLM renders with, id for id: the prompt as it is served, and the conversation."""
+    import openai_harmony as oh
+
+    turns = [Message(role=role, content=text, thinking=thought if role == "assistant" else None)
+             for role, text, thought in before]  # fmt: skip
+    if turns and turns[-1].role == "assistant":  # nothing was asked since
+        turns.append(Message(role="user", content="And?"))
+    turns.append(Message(role="assistant", content=last[0], thinking=last[1]))
+    rendered = harmony.render_training(turns, effort, DATE)
+    keep = oh.RenderConversationConfig(auto_drop_analysis=False)
+    whole = harmony.encoding().render_conversation_for_training(harmony._conversation(turns, effort, DATE), keep)
+    assert rendered.ids == whole
+    prompt = harmony.render_prompt(turns[:-1], effort, DATE)
+    assert rendered.ids[: len(prompt)] == prompt
+    learned = [i for i, on in zip(rendered.ids, rendered.learned, strict=True) if on]
+    if last[1] is not None:
+        assert learned == rendered.ids[len(prompt) :]
+    else:
+        assert learned == [*harmony.encode(last[0]), RETURN]
+
+
+def test_a_library_that_renders_otherwise_stops_the_stage(monkeypatch):
+    harmony._prove.cache_clear()
+    monkeypatch.setattr(harmony, "render_prompt", lambda *_: [1])
+    with pytest.raises(RuntimeError, match="unlike the serving prompt"):
+        harmony.render_training(TURNS, "low", DATE)
+
+
 def test_effort_and_date_change_the_prompt_and_the_fingerprint_notices_the_date():
     prompts = {tuple(harmony.render_prompt(TURNS[:2], effort, DATE)) for effort in EFFORTS}
     assert len(prompts) == 3

@@ -8,7 +8,7 @@ page stays ordinary characters.
 import hashlib
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict
@@ -111,18 +111,62 @@ def render_training(messages: Sequence[Message], effort: Effort, date: str) -> R
     """
     if not messages or messages[-1].role != "assistant":
         raise ValueError("a training conversation ends with an assistant turn")
+    _prove(date)
+    *before, last = messages
+    ids = [*_system(effort, date)]
+    for message in before:
+        ids += _turn(message.role, message.content)
+    first = len(ids) + 2  # the prompt ends with `<|start|>assistant`
+    if last.thinking is not None:
+        ids += _turn("assistant", last.thinking, "analysis")
+    else:
+        first = len(ids) + len(_opening("assistant", "final"))
+    ids += [*_turn("assistant", last.content)[:-1], RETURN]
+    return Rendered(ids, [i >= first for i in range(len(ids))])
+
+
+def _turn(role: str, text: str, channel: str = "final") -> list[int]:
+    """Ids of one turn, `<|end|>` too. What stands before a text and behind it never changes its ids, so it is encoded
+    alone: a tenth of the time that the library takes to render a conversation."""
+    if role == "developer":
+        return [*_developer(text)]
+    return [*_opening(role, channel if role == "assistant" else ""), *encode(text), END]
+
+
+@cache
+def _opening(role: str, channel: str) -> tuple[int, ...]:
+    return (START, *encode(role), *((CHANNEL, *encode(channel)) if channel else ()), MESSAGE)
+
+
+@cache
+def _system(effort: Effort, date: str) -> tuple[int, ...]:
+    return tuple(encoding().render_conversation(_conversation((), effort, date)))
+
+
+@lru_cache(maxsize=64)
+def _developer(text: str) -> tuple[int, ...]:
     import openai_harmony as oh
 
-    prompt = render_prompt(messages[:-1], effort, date)
-    whole = encoding().render_conversation_for_training(
-        _conversation(messages, effort, date), oh.RenderConversationConfig(auto_drop_analysis=False)
-    )
-    if whole[: len(prompt)] != prompt:
-        raise RuntimeError("the harmony library rendered a training prompt unlike the serving prompt")
-    first = len(prompt)
-    if messages[-1].thinking is None:
-        first = whole.index(MESSAGE, first) + 1
-    return Rendered(whole, [i >= first for i in range(len(whole))])
+    content = oh.DeveloperContent.new().with_instructions(text)
+    return tuple(encoding().render(oh.Message.from_role_and_content(oh.Role.DEVELOPER, content)))
+
+
+@cache
+def _prove(date: str) -> None:
+    """Raises RuntimeError unless the turns put together are what the library makes of the whole, and what is served."""
+    import openai_harmony as oh
+
+    said = Message(role="assistant", content="How <|end|> many?", thinking="Hm.")
+    for effort in EFFORTS:
+        asked = (*PROBE, said, Message(role="user", content=" 1\n"))
+        whole = encoding().render_conversation_for_training(
+            _conversation((*asked, said), effort, date), oh.RenderConversationConfig(auto_drop_analysis=False)
+        )
+        ids = [*_system(effort, date), *(i for m in asked for i in _turn(m.role, m.content))]
+        prompt = render_prompt(asked, effort, date)
+        ids += [*_turn("assistant", "Hm.", "analysis"), *_turn("assistant", said.content)[:-1], RETURN]
+        if whole != ids or whole[: len(prompt)] != prompt:
+            raise RuntimeError("the harmony library renders a training prompt unlike the serving prompt")
 
 
 class Listener:

@@ -8,10 +8,12 @@ from typing import get_args
 import pytest
 from shelf import code, page, prose
 
-from tune.data import doctests, examples, signatures, wordings
+from tune.data import doctests, examples, neighbours, signatures, wordings
 from tune.data.block import Admonition, Item, List, Table
+from tune.data.fact import Fact
 from tune.data.sources import stdlib
 from tune.nano import conversations
+from tune.recipe import Dataset
 from tune.section import Open
 
 EFFORTS = ("low", "medium", "high")
@@ -22,11 +24,29 @@ RULE = "End with one line: ANSWER: <value>"
 def made(*pages, efforts=EFFORTS, open_book=False):
     """The closed-book examples, or all."""
     found = examples.make(pages, efforts, RULE)
-    return found if open_book else found._replace(examples=[e for e in found.examples if e.kind not in OPEN])
+    return found._replace(examples=[e for e in found.examples if open_book or e.kind not in OPEN])
 
 
 def short(example):
     return example.messages[-1].content.removeprefix("ANSWER: ")
+
+
+def test_facts_that_are_made_elsewhere_come_behind_a_pages_own():
+    """Where the claim is all that is known of the line, it is said once."""
+    told = Fact("synthetic", "judged", "How?", "So.", "The page says so.", "The page says so.")
+    found = examples.make([page(prose("All about shelves."))], ["high"], RULE, lambda p: [(p.title, told)])
+    *_, last = found.examples
+    assert (last.id, last.kind, last.check) == ("sphinx:shelf#synthetic-0", "synthetic", "judged")
+    assert last.messages[-1].thinking.count("The page says so.") == 1
+
+
+def test_neighbours_are_sentences_in_their_order():
+    blocks = [prose("One is here. Two is there!"), code("x = 1"), prose("Three? " + "a" * 301 + ". Four.", "Below")]
+    told = [(heading, f.question, f.answer) for heading, f in neighbours.facts(page(*blocks))]
+    assert told == [
+        ("shelf", "One is here.", "Two is there!"), ("shelf", "Two is there!", "Three?"), ("Below", "Three?", "Four.")
+    ]  # fmt: skip
+    assert "neighbours" not in Dataset().kinds
 
 
 PUT = [

@@ -62,7 +62,8 @@ def _build(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     pages = page.read(source / "pages.jsonl")
     _refuse_held_out(pages, recipe.evaluate.modules)
     report(f"dataset: examples of {len(pages)} pages")
-    examples, doctests = make(pages, recipe.dataset.efforts, recipe.evaluate.answer_rule)
+    found, doctests = make(pages, recipe.dataset.efforts, recipe.evaluate.answer_rule)
+    examples = list(found)
     wanted = [e for e in examples if e.kind in recipe.dataset.kinds]
     kept, dropped = select(wanted, prompts)
     if len(wanted) < len(examples):

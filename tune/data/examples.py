@@ -8,7 +8,8 @@ Knows nothing about tokens, files or the split.
 import random
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +24,7 @@ from tune.recipe import Kind
 
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
 ONE_LINE = 80  # characters: a printed value up to this is a short answer
+CHOICES = 200  # modules that a question may name as wrong ones: with more, each would be looked through for each object
 CONTEXT = 16  # lines of session shown before the one that is asked about
 # The first word says the effort: a model that has to part two efforts further in follows the text before it instead.
 # They are the words that the nano model begins with (tune/nano/conversations.py), so that tuning keeps what it knows.
@@ -62,24 +64,34 @@ class Example(BaseModel):
 
 
 class Made(NamedTuple):
-    """Examples in the order of their pages, and what became of the pages' interactive examples."""
+    """Examples in the order of their pages, and what became of the pages' interactive examples, which is known when the
+    examples are used up."""
 
-    examples: list[Example]
+    examples: Iterator[Example]
     doctests: Counter[str]  # see doctests.verified
 
 
-def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> Made:
-    """Examples of every page. `answer_rule` is the developer message of questions with a short answer.
+More = Callable[[Page], Iterable[tuple[str, Fact]]]
 
-    Efforts take turns within a page and kind, from a start that the page's id gives, so that they come out even
-    and do not change when another page is added. Deterministic for a given Python.
+
+def make(pages: Iterable[Page], efforts: Sequence[Effort], answer_rule: str, more: More = lambda _: ()) -> Made:
+    """Examples of every page, one page in memory at a time: `pages` are gone through three times.
+
+    `answer_rule` is the developer message of questions with a short answer; `more` gives facts of a page that are not
+    made here, each with its heading. Efforts take turns within a page and kind, from a start that the page's id gives,
+    so that they come out even and do not change when another page is added. Deterministic for a given Python.
     """
-    mentioned = _mentioned(pages)
-    examples: list[Example] = []
     counts: Counter[str] = Counter()
+    return Made(_examples(pages, efforts, answer_rule, more, counts), counts)
+
+
+def _examples(
+    pages: Iterable[Page], efforts: Sequence[Effort], answer_rule: str, more: More, counts: Counter[str]
+) -> Iterator[Example]:
+    mentioned = _mentioned(pages)
     for page in pages:
         turns: Counter[str] = Counter()
-        for heading, fact in _facts(page, mentioned, counts):
+        for heading, fact in chain(_facts(page, mentioned, counts), more(page)):
             turn = turns[fact.kind]
             turns[fact.kind] += 1
             effort = efforts[(zlib.crc32(page.id.encode()) + turn) % len(efforts)]
@@ -88,19 +100,16 @@ def make(pages: Sequence[Page], efforts: Sequence[Effort], answer_rule: str) -> 
                 messages.insert(0, Message(role="developer", content=answer_rule))
             thinking = _thinking(fact, effort, page.title, heading)
             messages.append(Message(role="assistant", content=fact.answer, thinking=thinking))
-            examples.append(
-                Example(
-                    id=f"{page.id}#{fact.kind}-{turn}",
-                    page=page.id,
-                    module=page.module,
-                    kind=fact.kind,
-                    messages=tuple(messages),
-                    effort=effort,
-                    provenance=f"{page.source}, {page.url or page.id}, {heading}, {page.licence}",
-                    check=fact.check,
-                )
+            yield Example(
+                id=f"{page.id}#{fact.kind}-{turn}",
+                page=page.id,
+                module=page.module,
+                kind=fact.kind,
+                messages=tuple(messages),
+                effort=effort,
+                provenance=f"{page.source}, {page.url or page.id}, {heading}, {page.licence}",
+                check=fact.check,
             )
-    return Made(examples, counts)
 
 
 def _thinking(fact: Fact, effort: Effort, title: str, heading: str) -> str:
@@ -121,16 +130,19 @@ def _thinking(fact: Fact, effort: Effort, title: str, heading: str) -> str:
     under = f", under the heading {heading}" if heading != title else ""
     conclusion = f"So the answer is {fact.value}." if fact.value else "The answer gives that part in its own words."
     where = f"Carefully now: I recall the documentation of {title}{under}."
-    return f"{where} The line that matters is:\n{fact.line}\n{fact.claim} {conclusion}"
+    line = "" if fact.line == fact.claim else f"The line that matters is:\n{fact.line}\n"
+    return f"{where} {line}{fact.claim} {conclusion}"
 
 
-def _mentioned(pages: Sequence[Page]) -> dict[str, set[str]]:
-    """Every word on the pages of each module that documents objects of its own."""
-    texts: dict[str, list[str]] = {}
-    for page in pages:
-        texts.setdefault(page.module, []).append(page.text)
+def _mentioned(pages: Iterable[Page]) -> dict[str, set[str]]:
+    """Every word on the pages of each module that documents objects of its own; of CHOICES modules at most."""
     own = {p.module for p in pages if any(h.startswith(f"{p.module}.") for b in p.blocks for h in b.headings)}
-    return {m: words(said) for m, said in texts.items() if m in own}
+    chosen = sorted(own, key=lambda module: (zlib.crc32(module.encode()), module))[:CHOICES]
+    said: dict[str, set[str]] = {module: set() for module in chosen}
+    for page in pages:
+        if page.module in said:
+            said[page.module] |= words([page.text])
+    return said
 
 
 def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, Fact]]:

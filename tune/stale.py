@@ -13,6 +13,7 @@ from tune.data import collect, dataset
 from tune.errors import UserError
 from tune.nano import build as nano
 from tune.recipe import Recipe
+from tune.synthesis import build as synthesis
 
 LONGEST = 40  # characters of a value that a reason shows
 
@@ -42,6 +43,9 @@ def _origin(recipe: Recipe, name: str, made: Mapping[str, Artefact]) -> Origin:
 
     if name == "pages":
         return {}, collect.settings_of(recipe)
+    if name == "synthetic":
+        inputs, settings = synthesis.origin(recipe, digests.get("pages", ""))
+        return {key: digest for key, digest in inputs.items() if digest}, settings
     if name == "dataset":
         try:
             return dataset.origin(recipe)

@@ -20,6 +20,7 @@ from tune.recipe import Recipe
 
 STAGES = (  # folder, manifest, the command that makes it
     ("pages", "pages", "tune collect"),
+    ("synthetic", "synthetic", "tune synthesize"),
     ("dataset", "dataset", "tune dataset"),
     ("nano", "checkpoint", "tune nano"),
     ("adapter", "adapter", "tune train"),
@@ -118,8 +119,10 @@ def status(recipe: Recipe) -> Status:
 def _made(recipe: Recipe) -> tuple[dict[str, Artefact], dict[str, str]]:
     """The finished stages by folder, and what is wrong with the others."""
     made, problems = {}, {}
+    left_out = {"nano"} if recipe.base.model != "nano" else set()
+    left_out |= {"synthetic"} if recipe.synthesis is None else set()
     for folder, kind, command in STAGES:
-        if folder == "nano" and recipe.base.model != "nano":
+        if folder in left_out:
             continue
         try:
             found = artefact.read(recipe.work / folder, kind, remake=command)

@@ -86,21 +86,33 @@ def write(path: Path, rows: Iterable[Page | Failure]) -> None:
     write_text(path, "".join(row.model_dump_json() + "\n" for row in rows))
 
 
+class Pages:
+    """The pages of a file, one in memory at a time, however often they are gone through. Raises as `read` does."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[Page]:
+        with self._path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _page(self._path, number, line)
+
+
 def read(path: Path) -> list[Page]:
     """Raises UserError naming the first line that is not a page, or the schema version when it is another one."""
-    out: list[Page] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if not line:
-            continue
-        try:
-            out.append(Page.model_validate_json(line))
-        except ValidationError as e:
-            if (version := _version(line)) != VERSION:
-                why = f"its pages have schema version {version}, and this version reads {VERSION}"
-                raise UserError(f"{path} was made by another version", why=why, fix="tune collect") from None
-            why = f"{'.'.join(map(str, e.errors()[0]['loc'])) or 'line'}: {e.errors()[0]['msg']}"
-            raise UserError(f"{path}:{number} is not a page", why=why, fix="tune collect") from None
-    return out
+    return list(Pages(path))
+
+
+def _page(path: Path, number: int, line: str) -> Page:
+    try:
+        return Page.model_validate_json(line)
+    except ValidationError as e:
+        if (version := _version(line)) != VERSION:
+            why = f"its pages have schema version {version}, and this version reads {VERSION}"
+            raise UserError(f"{path} was made by another version", why=why, fix="tune collect") from None
+        why = f"{'.'.join(map(str, e.errors()[0]['loc'])) or 'line'}: {e.errors()[0]['msg']}"
+        raise UserError(f"{path}:{number} is not a page", why=why, fix="tune collect") from None
 
 
 def _first(modules: Iterable[str], names: Iterable[str]) -> str:

@@ -56,8 +56,11 @@ def collect(path: Path, as_json: bool) -> None:
 def dataset(path: Path, as_json: bool) -> None:
     """Turn pages into verified examples and token ids in work/dataset."""
     from tune.data.dataset import build
+    from tune.views.show import show
 
-    _run(build, _recipe(path), as_json, then="tune train")
+    recipe = _recipe(path)
+    _run(build, recipe, as_json, then="tune train")
+    note(f"wrote {show(recipe).page}: what it teaches")
 
 
 @main.command()
@@ -188,5 +191,5 @@ def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, t
     tell(f"{made.kind}: {headline(made.figures)}; next: {then}")
 
 
-for command in (commands.try_, commands.push, commands.pull, commands.launch):
+for command in (commands.show, commands.try_, commands.push, commands.pull, commands.launch):
     main.add_command(command)

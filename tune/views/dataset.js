@@ -26,11 +26,12 @@
     row.text = [...said, ...pages[row.page], row.kind, row.id].join("\n").toLowerCase();
   }
 
-  // The end of a question is what is asked: an open book's stands behind its passage, or before it.
+  // What is asked stands before or behind the passage of an open book, which is quoted or fenced.
   const short = (row) => {
-    const whole = question(row), lines = whole.split("\n").map(flat).filter(Boolean);
-    const asks = lines.filter((line) => line.endsWith("?") || line.startsWith("Question:"));
-    return (asks.pop() || lines[lines.length - 1] || row.id).slice(0, 160);
+    const own = question(row).replace(/(`{3,})[^]*?(\1|$)/g, "").split("\n").map(flat).filter((line) => line && !/^>|:$/.test(line));
+    const asks = own.filter((line) => line.endsWith("?") || /^(Question|Now answer): /.test(line));
+    const line = (asks.pop() || own.pop() || flat(question(row)) || row.id).replace(/^(Question|Now answer): /, "");
+    return line.length > 160 ? `${line.slice(0, 159)}…` : line;
   };
 
   const block = (text, length) => {

@@ -28,11 +28,12 @@ BARE = 400  # pages without a row that are named
 BARS = 32  # of the histogram, about
 EXAMPLE = 600  # characters of a kind's example
 FLOOR = 0.5  # per cent that a bar is high at least, where there are rows
+UNASKED = "of another kind"  # what the recipe did not ask for is no loss
 # Which of the recipe's words or of the filters an example fell to, for who has not read them.
 MEANING = {
     "contaminated": "asks or says what a held-out question asks",
     "near-duplicate": "nearly the same as an earlier row",
-    "of another kind": "of a kind that dataset.kinds leaves out",
+    UNASKED: "of a kind that dataset.kinds leaves out",
     "over max_tokens": "longer than dataset.max_tokens",
     "empty": "a message without text",
     "no analysis": "an answer without analysis",
@@ -82,7 +83,8 @@ def page(
     bare = [(key, about) for key, about in there.items() if not about.rows]
     limit = int(dataset.settings.get("max_tokens", 0))
     places = {kind: place for place, kind in enumerate(found.kinds)}
-    kept, lost = found.rows.total(), sum(group.count for group in dropped)
+    unasked = sum(group.total for group in dropped if group.reason == UNASKED)
+    kept, lost = found.rows.total(), sum(group.total for group in dropped)
     return _template().render(
         name=name,
         dataset=dataset.digest[:12],
@@ -100,18 +102,18 @@ def page(
         bare_share=_share(sum(a.characters for _, a in bare), sum(a.characters for a in there.values())),
         with_count=len(with_rows),
         kinds=[_kind(kind, places[kind], found, shown) for kind in found.kinds],
-        places=places,
         checks=found.checks.most_common(),
         efforts=[(e, found.efforts[e]) for e in ("low", "medium", "high") if e in found.efforts],
         limit=limit,
         histogram=_histogram(found, limit),
         dropped=dropped,
         made=kept + lost,
-        lost=lost,
+        lost=lost - unasked,
+        unasked=unasked,
         sampled=any(group.samples for group in dropped),
         meaning=MEANING,
         failures=failures,
-        failed=sum(group.count for group in failures),
+        failed=sum(group.total for group in failures),
         held_out=int(pages.figures.get("held_out", 0)),
         shown=len(shown),
         shown_kinds=sorted({row.told.kind for row in shown}),
@@ -155,20 +157,22 @@ def _histogram(found: Survey, limit: int) -> Histogram:
         )
         for n, count in sorted(bins.items())
     )
-    coarse = Axis(wide.low, wide.high, axis(0, wide.high, count=4, whole=True).ticks)
-    ticks = Axis(coarse.low, coarse.high, tuple(tick for tick in coarse.ticks if tick <= wide.high))
+    coarse = axis(0, wide.high, count=4, whole=True)
+    apart = 0.3 * wide.high  # so that no label lies on that of max_tokens
+    free = tuple(tick for tick in coarse.ticks if tick <= wide.high and abs(tick - limit) > apart)
+    ticks = (*labels(Axis(wide.low, wide.high, free), "{:,.0f}".format), (wide.at(limit), f"max_tokens {limit:,}"))
     title = f"Rows by tokens: median {_median(lengths):,}, longest {longest:,}, at most {limit:,} allowed"
-    return Histogram(bars, wide.at(limit), labels(ticks, "{:,.0f}".format), labels(high, "{:,.0f}".format), title)
+    return Histogram(bars, wide.at(limit), ticks, labels(high, "{:,.0f}".format), title)
 
 
 def _share(part: float, whole: float) -> str:
     """In per cent; what is there and rounds to nothing, or to all, is not said to be that."""
     share = 100 * part / whole if whole else 0.0
-    if 0 < share < 0.1:
-        return "< 0.1 %"
-    if share == 100 or share < 99.95:
-        return f"{share:.0f} %" if share in {0, 100} else f"{share:.1f} %"
-    return "> 99.9 %"
+    if share in {0, 100}:
+        text = f"{share:.0f}"
+    else:
+        text = "< 0.1" if share < 0.1 else "> 99.9" if share > 99.9 else f"{share:.1f}"
+    return f"{text} %".replace(" ", "\u00a0")
 
 
 @cache

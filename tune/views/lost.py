@@ -15,6 +15,7 @@ from tune.views.plain import cut, one_line
 
 SAMPLES = 5  # of a reason
 REASONS = 30  # that are told apart
+REASON = 200  # characters of a reason
 TEXT = 600  # characters of a sample's text
 UNREADABLE = "a line that cannot be read"
 
@@ -27,17 +28,19 @@ class Sample(NamedTuple):
 
 
 class Group(NamedTuple):
-    """All that one reason took. `count` may be more than a file of samples holds."""
+    """All that one reason took. `total` may be more than a file of samples holds."""
 
     reason: str
-    count: int
+    total: int
     samples: tuple[Sample, ...]
 
 
 def dropped(path: Path, figures: Mapping[str, int]) -> list[Group]:
     """Examples by the reason that the dataset gives; samples when it wrote them down. `figures` has the counts."""
     found = _groups(path, lambda line: line["reason"], _example) if path.is_file() else {}
-    counts = Counter({reason: group.count for reason, group in found.items()}) | Counter(figures)
+    counts = Counter({reason: group.total for reason, group in found.items()}) | Counter(
+        {one_line(reason, REASON): n for reason, n in figures.items()}
+    )
     return _largest([Group(r, n, found[r].samples if r in found else ()) for r, n in counts.items()])
 
 
@@ -58,7 +61,7 @@ def _groups(path: Path, why: Callable[[Any], Any], sample: Callable[[Any], Sampl
     for number, line in enumerate(_lines(path)):
         try:
             read = json.loads(line)
-            reason, one = one_line(str(why(read)), 200), sample(read)
+            reason, one = one_line(str(why(read)), REASON), sample(read)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             reason, one = UNREADABLE, Sample(f"line {number + 1}", ())
         counts[reason] += 1
@@ -80,6 +83,6 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 def _largest(groups: Iterable[Group]) -> list[Group]:
     """The largest first; behind REASONS of them, the rest as one."""
-    found = sorted(groups, key=lambda group: (-group.count, group.reason))
-    rest = sum(group.count for group in found[REASONS:])
+    found = sorted(groups, key=lambda group: (-group.total, group.reason))
+    rest = sum(group.total for group in found[REASONS:])
     return found[:REASONS] + ([Group(f"{len(found) - REASONS:,} other reasons", rest, ())] if rest else [])

@@ -9,7 +9,9 @@ import re
 from typing import Any
 
 # Marks that only say a direction (U+200E, U+200F) and joiners stay: Hebrew, Persian and emoji are written with them.
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]")
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff]"
+)
 _SCRIPT = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 
 

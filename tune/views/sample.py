@@ -1,7 +1,7 @@
 """The rows that a page shows, whole where they fit: conversation, what of it is learned, and the section it is from.
 
-In: what `survey` chose. Out: plain values for JSON, of at most BUDGET bytes together: where they are more, every text is
-cut, the same for all, and says how long it was. No row is left out.
+In: what `survey` chose. Out: JSON of at most BUDGET bytes: where it would be more, every text is cut at the same
+length, and says how long it was. No row is left out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

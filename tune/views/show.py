@@ -56,7 +56,9 @@ def show(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Show
     """Write the page. Raises UserError when there is no finished dataset, no pages, or one of their files was changed
     since. One that is stale is shown, and said to be."""
     folder, source = recipe.work / dataset.KIND, recipe.work / collect.KIND
-    made = {name: artefact.read(recipe.work / name, name, remake=COMMANDS[name]) for name in (dataset.KIND, collect.KIND)}
+    made = {
+        name: artefact.read(recipe.work / name, name, remake=COMMANDS[name]) for name in (dataset.KIND, collect.KIND)
+    }
     for name, found in made.items():
         artefact.verify(recipe.work / name, found, remake=COMMANDS[name])
     old = {COMMANDS[name]: why for name, why in stale.reasons(recipe, made).items()}
@@ -89,8 +91,8 @@ def show(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Show
         pages=len(there),
         pages_without_rows=sum(not about.rows for about in there),
         reached=counted.reached,
-        dropped={group.reason: group.count for group in dropped},
-        failures=sum(group.count for group in failures),
+        dropped={group.reason: group.total for group in dropped},
+        failures=sum(group.total for group in failures),
         stale=old,
     )
 

@@ -25,11 +25,11 @@ SHOWN = 2000  # rows
 LEAST = 20  # of a kind, where it has as many
 RUN = 5  # words and marks
 PROGRESS = 20_000  # rows between two lines of progress
-_WORD = re.compile(r"[\w.]+|[^\w\s`|#*]")  # marks of Markdown come and go with the rendering
+_WORD = re.compile(r"\w+(?:\.\w+)*|[^\w\s`|#*]")  # marks of Markdown come and go with the rendering
 
 
 class About:
-    """Figures of one page. `characters` without white space and Markdown's marks; `at` in pages.jsonl, -1: not there."""
+    """Figures of one page. `characters` without spaces and Markdown's marks; `at` in pages.jsonl, -1: not there."""
 
     __slots__ = ("at", "characters", "kinds", "reached", "seen", "side", "title")
 
@@ -78,7 +78,7 @@ class Survey(NamedTuple):
 def survey(files: Files, pages: Path, report: Callable[[str], None] = lambda _: None) -> Survey:
     """Count. Raises UserError when a line of pages.jsonl or of the dataset cannot be read."""
     about = {page.id: About(page.title, sum(map(len, words(page.text))), at) for at, page in _pages(pages)}
-    sides = [Counter[str](), Counter[str](), Counter[str]()]
+    rows, tokens, learned = Counter[str](), Counter[str](), Counter[str]()
     efforts, checks, lengths = Counter[str](), Counter[str](), dict[str, Counter[int]]()
     best: dict[str, list[tuple[int, int, Choice]]] = {}
     number = -1
@@ -89,8 +89,9 @@ def survey(files: Files, pages: Path, report: Callable[[str], None] = lambda _: 
             for walked in found:
                 number += 1
                 told = walked.told
-                for counter, size in zip(sides, (1, walked.tokens, walked.learned), strict=True):
-                    counter[walked.side] += size
+                rows[walked.side] += 1
+                tokens[walked.side] += walked.tokens
+                learned[walked.side] += walked.learned
                 efforts[told.effort] += 1
                 checks[told.check] += 1
                 lengths.setdefault(told.kind, Counter())[walked.tokens] += 1
@@ -104,7 +105,7 @@ def survey(files: Files, pages: Path, report: Callable[[str], None] = lambda _: 
             if mine.at >= 0:
                 _reach(mine, page_at(texts, mine.at), runs)
     counts = {kind: found.total() for kind, found in lengths.items()}
-    return Survey(*sides, efforts, checks, lengths, about, tuple(_chosen(best, counts)))
+    return Survey(rows, tokens, learned, efforts, checks, lengths, about, tuple(_chosen(best, counts)))
 
 
 def words(text: str) -> list[str]:
@@ -125,7 +126,9 @@ def _pages(path: Path) -> Iterator[tuple[int, Page]]:
             try:
                 yield at, Page.model_validate_json(line)
             except ValidationError as e:
-                raise UserError(f"{path}:{number} is not a page", why=e.errors()[0]["msg"], fix="tune collect") from None
+                raise UserError(
+                    f"{path}:{number} is not a page", why=e.errors()[0]["msg"], fix="tune collect"
+                ) from None
             at += len(line)
 
 

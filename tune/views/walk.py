@@ -1,6 +1,6 @@
 """A finished dataset read line by line: each example with the row that was made of it. Flat in memory.
 
-In: work/dataset, as its manifest names it. Out: examples with side, tokens and place; later, single rows by their place.
+In: work/dataset. Out: examples with side, tokens and place; later, single rows by their place.
 What a page of text holds may be anything, so lines are read as JSON and shown, never refused for a character.
 """
 
@@ -119,8 +119,8 @@ def _told(found: Any) -> Told:
             turns.append(Turn("answer", message["content"]))
         else:
             turns.append(Turn(message["role"], message["content"]))
-    fields = [str(found.get(name, "")) for name in ("id", "page", "kind", "effort", "check", "provenance")]
-    return Told(*fields, tuple(turns))
+    fields = {name: str(found.get(name, "")) for name in Told._fields if name != "turns"}
+    return Told(**fields, turns=tuple(turns))
 
 
 def _read(line: bytes, path: Path, number: int, how: Any) -> Any:

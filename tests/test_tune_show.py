@@ -129,6 +129,35 @@ def test_a_page_without_a_row_is_named_and_what_is_reached_is_counted(tmp_path: 
     assert "of them without a row" in found.text()
 
 
+def test_the_section_that_is_shown_is_that_of_the_provenance_and_of_several_the_one_that_is_quoted(
+    tmp_path: Path,
+) -> None:
+    made = shown.project(tmp_path)
+    page = shown.a_page("a", "Apples grow here and there.", "Pears grow here and there.", "Plums grow here and there.")
+    twice = page.model_copy(update={"blocks": (*page.blocks, page.blocks[0].model_copy(update={"text": FIVE}))})
+    asked = [shown.example("r1", "a", heading="§1"), shown.example("r2", "a", answer=FIVE), shown.example("r0", "a")]
+    shown.write(made, [twice], [*asked, shown.example("none", "a", heading="?", answer="Plums grow here and there")])
+    show(made)
+    data = data_of(made)
+    said = [data["sections"][row["section"]][0].rpartition("\n")[2] for row in data["rows"]]
+    assert said == ["Pears grow here and there.", FIVE, "Apples grow here and there.", "Plums grow here and there."]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("os.path.join(a, *b)", 6),
+        ("the end.", 3),
+        ("`x` | **y**", 2),
+        ("文書を読む。", 6),
+        ("über 3.5 ß_1", 3),
+        ("日本のPython 3", 5),
+    ],
+)
+def test_words_are_what_a_reader_takes_for_one(text: str, count: int) -> None:
+    assert len(survey.words(text)) == count
+
+
 @given(st.lists(st.text("ab c.", min_size=1).filter(str.strip), min_size=1, max_size=4), st.data())
 def test_a_quoted_page_is_reached_whole_and_an_unlike_one_not_at_all(texts: list[str], data: st.DataObject) -> None:
     page = shown.a_page("a", *texts)
@@ -187,11 +216,11 @@ def test_of_many_rows_a_sample_is_shown_that_has_every_kind_and_every_page(
 def test_the_page_stays_small_however_long_rows_are(tmp_path: Path) -> None:
     made = shown.project(tmp_path)
     text = "文書を読む。" * 1500
-    rows = [shown.example(f"r{n}", "p", question=text, answer=text, analysis=text) for n in range(1200)]
+    rows = [shown.example(f"r{n}", "p", question=text, answer=text, analysis=text) for n in range(600)]
     shown.write(made, [shown.a_page("p", text, text + "。")], rows, raw=True)
     found = show(made)
     assert found.bytes < 6_000_000
-    assert found.rows_shown == 1200
+    assert found.rows_shown == 600
     row = data_of(made)["rows"][7]
     [question] = [turn for turn in row["turns"] if turn[0] == "user"]
     assert question[1] == text[: len(question[1])]

@@ -25,7 +25,9 @@ SHOWN = 2000  # rows
 LEAST = 20  # of a kind, where it has as many
 RUN = 5  # words and marks
 PROGRESS = 20_000  # rows between two lines of progress
-_WORD = re.compile(r"\w+(?:\.\w+)*|[^\w\s`|#*]")  # marks of Markdown come and go with the rendering
+_ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # kana and Han: written without spaces
+_PART = rf"[^\W{_ALONE}]+"
+_WORD = re.compile(rf"[{_ALONE}]|{_PART}(?:\.{_PART})*|[^\w\s`|#*]")  # Markdown's marks come and go with the rendering
 
 
 class About:

@@ -269,8 +269,12 @@ LOOKS = """
     }
     const levels = all("h1, h2, h3, h4, h5, h6").map((part) => Number(part.tagName[1]));
     const jumps = levels.filter((level, n) => n && level > levels[n - 1] + 1).length;
+    const says = (part) => {
+      if (part.matches("svg")) return part.querySelector(":scope > title");
+      return /INPUT|SELECT/.test(part.tagName) ? [...part.labels].some(own) : part.textContent.trim();
+    };
     const nameless = all("input, select, button, nav, [role=region], [role=img], svg").filter((part) =>
-      !(/INPUT|SELECT/.test(part.tagName) ? [...part.labels].some(own) : part.textContent.trim()) && !part.getAttribute("aria-label"));
+      !says(part) && !part.getAttribute("aria-label"));
     const ids = all("[id]").map((part) => part.id), twice = ids.filter((id, n) => ids.indexOf(id) !== n);
     const refs = all("[aria-labelledby]").filter((part) => !page.getElementById(part.getAttribute("aria-labelledby")));
     out.push(style(page.body).backgroundColor, parts.length, faint);

@@ -54,7 +54,7 @@ def collect(path: Path, as_json: bool) -> None:
 @RECIPE
 @JSON
 def dataset(path: Path, as_json: bool) -> None:
-    """Turn pages into verified examples and token ids in work/dataset."""
+    """Turn pages into verified examples and token ids in work/dataset, with a page that shows them."""
     from tune.data.dataset import build
     from tune.views.show import show
 

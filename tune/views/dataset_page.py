@@ -157,7 +157,7 @@ def _histogram(found: Survey, limit: int) -> Histogram:
         )
         for n, count in sorted(bins.items())
     )
-    coarse = axis(0, wide.high, count=4, whole=True)
+    coarse = axis(0, wide.high, count=6, whole=True)
     apart = 0.3 * wide.high  # so that no label lies on that of max_tokens
     free = tuple(tick for tick in coarse.ticks if tick <= wide.high and abs(tick - limit) > apart)
     ticks = (*labels(Axis(wide.low, wide.high, free), "{:,.0f}".format), (wide.at(limit), f"max_tokens {limit:,}"))

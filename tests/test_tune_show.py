@@ -17,7 +17,7 @@ from tune.data.collect import collect
 from tune.errors import UserError
 from tune.harmony import IGNORE
 from tune.recipe import Recipe
-from tune.views import lost, plain, sample, survey
+from tune.views import dataset_page, lost, plain, sample, survey
 from tune.views.show import show
 
 FIVE = "one two three four five six"
@@ -313,6 +313,22 @@ def test_what_cannot_be_shown_is_an_error_with_the_next_command(tmp_path: Path) 
     with pytest.raises(UserError, match="holds no finished pages") as e:
         show(made)
     assert e.value.fix == "tune collect"
+
+
+@given(st.dictionaries(st.integers(1, 20_000), st.integers(1, 10**6), min_size=1, max_size=30), st.integers(1, 20_000))
+def test_every_row_is_in_the_histogram_and_max_tokens_is_where_it_lies(lengths: dict[int, int], limit: int) -> None:
+    none = Counter[str]()
+    drawn = dataset_page._histogram(survey.Survey(none, none, none, none, none, {"k": Counter(lengths)}, {}, ()), limit)
+    counts, wide = [], drawn.x[-1][0] / limit
+    for left, width, height, words in drawn.bars:
+        first, last, count = (int(n.replace(",", "")) for n in re.findall(r"[\d,]+", words))
+        assert count == sum(n for length, n in lengths.items() if first <= length <= last)
+        assert left == pytest.approx(first * wide)
+        assert left + width <= 100 + 1e-9
+        assert 0 < height <= 100
+        counts.append(count)
+    assert sum(counts) == sum(lengths.values())
+    assert 0 < drawn.limit <= 100
 
 
 anything = st.text(st.characters(exclude_categories=()))

@@ -1,7 +1,7 @@
 """README's path and pictures, from a run of the demo: its log and its folder in, README.md and docs/*.png out.
 
     make demo 2>&1 | tee demo.log
-    python docs/from_run.py demo.log demo        # writes README's path; with chromium, the two pictures
+    python docs/from_run.py demo.log demo        # writes README's path; with chromium, the pictures
 
 Which commands the path shows is README's; their outputs are the run's. Figures that stand in sentences and tables
 elsewhere in README are written by hand.
@@ -15,7 +15,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PATH = re.compile(r"(<!-- path -->\n```console\n)(.*?)(```\n<!-- /path -->)", re.S)
-PICTURES = {"report.html": ("report.png", "1180,1700"), "adapter/training.html": ("training.png", "1180,1100")}
+PICTURES = {
+    "report.html": ("report.png", "1180,1700"),
+    "adapter/training.html": ("training.png", "1180,1100"),
+    "dataset.html": ("dataset.png", "1180,1320"),
+}
 STEP = re.compile(r"^\x1b\[1m\$ (.*?)\x1b\[0m$", re.M)
 
 

@@ -64,10 +64,13 @@ def synthesize(path: Path, as_json: bool) -> None:
 @RECIPE
 @JSON
 def dataset(path: Path, as_json: bool) -> None:
-    """Turn pages into verified examples and token ids in work/dataset."""
+    """Turn pages into verified examples and token ids in work/dataset, with a page that shows them."""
     from tune.data.dataset import build
+    from tune.views.show import show
 
-    _run(build, _recipe(path), as_json, then="tune train")
+    recipe = _recipe(path)
+    _run(build, recipe, as_json, then="tune train")
+    note(f"wrote {show(recipe).page}: what it teaches")
 
 
 @main.command()
@@ -198,5 +201,5 @@ def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, t
     tell(f"{made.kind}: {headline(made.figures)}; next: {then}")
 
 
-for command in (commands.try_, commands.push, commands.pull, commands.launch):
+for command in (commands.show, commands.try_, commands.push, commands.pull, commands.launch):
     main.add_command(command)

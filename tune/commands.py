@@ -1,10 +1,10 @@
-"""The commands of `tune` that reach beyond the project's folder: a model that answers, the Hub, rented machines."""
+"""The commands of `tune` beside its stages: the dataset as a page, a model that answers, the Hub, rented machines."""
 
 from pathlib import Path
 
 import click
 
-from tune.terminal import say, tell
+from tune.terminal import escaped, say, tell
 
 RECIPE = click.option(
     "--recipe",
@@ -105,6 +105,18 @@ def try_(questions: tuple[str, ...], path: Path, efforts: tuple[str, ...], max_t
         {"recipe": path, "prompts": questions, "efforts": efforts, "sampling": sampling, **sides}
     )
     compare.run(asked, report=say, as_json=as_json)
+
+
+@click.command()
+@RECIPE
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON on standard output.")
+def show(path: Path, as_json: bool) -> None:
+    """Write work/dataset.html: what the dataset teaches, what was left out, and rows to read, as one page."""
+    from tune import recipe
+    from tune.views.show import show as stage
+
+    made = stage(recipe.read(path), report=say)
+    tell(made.model_dump_json(indent=1) if as_json else escaped(made.text()))
 
 
 @click.command()

@@ -1,0 +1,1 @@
+"""What people see of a dataset: one HTML page beside the stages' folders."""

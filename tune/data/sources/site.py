@@ -50,10 +50,10 @@ class _Found:
         self.seen.add(url)
         if not self.inside(url):
             self.out["elsewhere"] += 1
-        elif not self.rules.can_fetch(url, AGENT):
-            self.out["disallowed by robots.txt"] += 1
         elif len(self.urls) >= self.most:
             self.out["over collect.max_pages"] += 1
+        elif not self.rules.can_fetch(url, AGENT):
+            self.out["disallowed by robots.txt"] += 1
         else:
             self.urls[url] = None
             return True
@@ -104,10 +104,10 @@ def _rules(url: str, fetch: Fetch) -> "Protego":
 
 def _by_sitemaps(found: _Found, fetch: Fetch) -> str:
     """The sitemaps on this host that robots.txt names; when they tell nothing, those where sitemaps usually lie."""
-    usual = [urljoin(folder(found.start), "sitemap.xml"), urljoin(found.start, "/sitemap.xml")]
+    usual = ([urljoin(folder(found.start), "sitemap.xml")], [urljoin(found.start, "/sitemap.xml")])
     seen: set[str] = set()
     read = 0
-    for group in (found.rules.sitemaps, usual):
+    for group in (found.rules.sitemaps, *usual):
         level = list(group)
         for _ in range(DEPTH):
             further: list[str] = []
@@ -123,17 +123,15 @@ def _by_sitemaps(found: _Found, fetch: Fetch) -> str:
 
 def _sitemap(url: str, found: _Found, fetch: Fetch, further: Callable[[str], object]) -> bool:
     """Whether it could be read. One that breaks off tells nothing: what comes after the break is missing."""
-    here: dict[str, None] = {}  # no more than this map's addresses at once
     try:
         data = remote.file(url, fetch, sitemap.LARGEST)
         data = unzipped(data, sitemap.LARGEST) if data.startswith(GZIP) else data
-        sitemap.read(data, lambda loc: here.setdefault(cleaned(loc, url, found.start)), further)
+        sitemap.read(data, len, len)  # to its end, before any of it is believed
     except (FetchError, ValueError) as e:
         if not (isinstance(e, FetchError) and 400 <= e.status < 500):
             found.notes.append(f"no sitemap at {url} ({e})")
         return False
-    for loc in here:
-        found.add(loc)
+    sitemap.read(data, lambda loc: found.add(cleaned(loc, url, found.start)), further)
     return True
 
 

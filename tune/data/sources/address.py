@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote, urljoin, urlsplit, urlunsplit
 
 from tune.data.sources.asking import FetchError, checked
@@ -40,8 +41,8 @@ def folder(start: str) -> str:
 def same_host(url: str, other: str) -> bool:
     """Whether both are addresses of one host and port. http and https are one host's two doors."""
     try:
-        return _host(checked(url)) == _host(other)
-    except (FetchError, ValueError):
+        return _host(url) == _host(other)
+    except FetchError:
         return False
 
 
@@ -49,8 +50,9 @@ def cleaned(link: str, base: str, start: str) -> str:
     """The address that a link on the page `base` leads to, without its fragment; "" when it is none that may be asked
     for. On `start`'s host it has the same scheme."""
     try:
-        parts = urlsplit(urljoin(base, link.strip()))
-        scheme = urlsplit(start).scheme if same_host(urlunsplit(parts), start) else parts.scheme
+        url = urljoin(base, link.strip())
+        parts = urlsplit(url)
+        scheme = urlsplit(start).scheme if same_host(url, start) else parts.scheme
         url = checked(urlunsplit((scheme, parts.netloc.lower(), parts.path or "/", parts.query, "")))
     except (FetchError, ValueError):
         return ""
@@ -63,6 +65,7 @@ def page_of(link: str, base: str, start: str) -> str:
     return "" if _NO_PAGE.search(urlsplit(url).path) else url
 
 
+@lru_cache(1024)
 def _host(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
+    parts = urlsplit(checked(url))
     return parts.hostname or "", 0 if parts.port in {80, 443, None} else parts.port

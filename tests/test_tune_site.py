@@ -252,7 +252,8 @@ def test_what_robots_txt_disallows_is_not_read_and_one_that_cannot_be_had_disall
         found(f"{base}/docs/", tmp_path)
     assert "HTTP 503" in e.value.why
     with pytest.raises(UserError, match=r"collect\.url is not an http or https URL"):
-        found("docs.example.org", tmp_path)
+        site.start_of("docs.example.org")
+    assert site.start_of("https://Docs.example.org?q=1#part") == "https://docs.example.org/"
 
 
 def test_the_same_site_through_bright_data(tmp_path, monkeypatch):

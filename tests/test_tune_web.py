@@ -1,5 +1,6 @@
 """Pages by httpx, over a real socket that also fails."""
 
+import asyncio
 import gzip
 import threading
 
@@ -44,7 +45,12 @@ def test_trouble_is_tried_again_as_the_server_asks_and_what_came_is_kept(tmp_pat
     waits = Waits()
     with serving(answer) as (base, asked):
         paths = ["/ok", "/busy", "/flaky", "/gone", "/never", "/pdf", "/down", "/refused"]
-        urls = [base + path for path in paths] + ["file:///etc/passwd", "http://user:secret@127.0.0.1/", "http://[::1"]
+        urls = [base + path for path in paths] + [
+            "file:///etc/passwd",
+            "http://user:secret@127.0.0.1/",
+            "http://[::1",
+            "http://a\x01b/",
+        ]
         found = pages(urls, tmp_path, wait=waits)
         assert [f.url if isinstance(f, Page) else f.reason for f in found] == [
             *urls[:3],
@@ -54,6 +60,7 @@ def test_trouble_is_tried_again_as_the_server_asks_and_what_came_is_kept(tmp_pat
             "HTTP 500, 4 times",
             "HTTP 401",
             *["not an http or https URL without a user name"] * 3,
+            "no address that can be asked: Invalid non-printable ASCII character in URL, '\\x01' at position 8.",
         ]
         own = sorted(w for w in waits if w != 7.0)
         assert waits.count(7.0) == 2
@@ -84,6 +91,27 @@ def test_the_order_is_that_of_the_urls_and_a_few_are_asked_for_at_once(tmp_path)
     assert [page.url for page in found] == urls
     assert here[1] == web.AT_ONCE
     assert set(asked.values()) == {1}
+
+
+def test_nobody_asks_a_host_while_one_waits_as_it_asked_and_they_wait_once(tmp_path):
+    barrier, during = threading.Barrier(web.AT_ONCE), []
+
+    def answer(path, body, times):
+        if times == 1 and int(path[1:]) < web.AT_ONCE:
+            barrier.wait(20)  # all of them are told
+            return 429, {"Retry-After": "5"}, ""
+        return 200, {}, words(path)
+
+    with serving(answer) as (base, asked):
+
+        async def wait(seconds):
+            before = sum(asked.values())
+            await asyncio.sleep(0.2)  # in which the others would ask for all that is left
+            during.append((seconds, before, sum(asked.values())))
+
+        found = pages([f"{base}/{n}" for n in range(40)], tmp_path, wait=wait)
+    assert during == [(5.0, web.AT_ONCE, web.AT_ONCE)]
+    assert all(isinstance(f, Page) for f in found)
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,13 @@ class Ledger:
         self.requests += 1
 
 
-async def insist(once: Callable[[], Awaitable[Answer]], ledger: Ledger, wait: Wait) -> Answer:
+async def insist(
+    once: Callable[[], Awaitable[Answer]], ledger: Ledger, rest: Callable[[Trouble, float], Awaitable[object]]
+) -> Answer:
     """The answer of `once`, which is tried again after trouble: four times in all, within the budget.
 
-    The pause is what Retry-After asks, or else 1, 2, 4 seconds and a little. Raises FetchError.
+    `rest` is told the trouble and the seconds to wait: what Retry-After asks, or else 1, 2, 4 and a little. Raises
+    FetchError.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -88,7 +91,7 @@ async def insist(once: Callable[[], Awaitable[Answer]], ledger: Ledger, wait: Wa
         except Trouble as e:
             trouble = e
         if attempt + 1 < ATTEMPTS:
-            await wait(patience(trouble, attempt, ledger))
+            await rest(trouble, patience(trouble, attempt, ledger))
     raise FetchError(f"{trouble}, {ATTEMPTS} times", trouble.status)
 
 

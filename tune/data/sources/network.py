@@ -11,7 +11,7 @@ from pathlib import Path
 from tune.data.page import Failure, Page
 from tune.data.sources import brightdata, remote, site, web
 from tune.data.sources.address import under
-from tune.data.sources.asking import Ledger
+from tune.data.sources.asking import Ask, Ledger
 from tune.data.sources.remote import Fetch
 from tune.recipe import Collect
 
@@ -22,19 +22,20 @@ def pages(section: Collect, cache: Path, ledger: Ledger, report: Callable[[str],
     Raises UserError when the site, the token or the zone cannot be used, or the disk is full.
     """
     ledger.budget = section.max_requests
-    with _opened(section, cache, ledger) as fetch:
-        urls = list(dict.fromkeys(section.urls))
-        if section.source == "site":
-            urls, ledger.found = site.find(section.url, section.max_pages, fetch)
+    start = site.start_of(section.url) if section.source == "site" else ""
+    with _opened(section, start, ledger) as (name, ask):
+        fetch, urls = Fetch(name, cache / name, ask, report), list(dict.fromkeys(section.urls))
+        if start:
+            urls, ledger.found = site.find(start, section.max_pages, fetch)
             report(ledger.found)
         yield from remote.pages(urls, fetch)
 
 
 @contextmanager
-def _opened(section: Collect, cache: Path, ledger: Ledger) -> Iterator[Fetch]:
+def _opened(section: Collect, start: str, ledger: Ledger) -> Iterator[tuple[str, Ask]]:
     if section.by_brightdata:
         with brightdata.asking(section.zone, ledger) as ask:
-            yield Fetch(brightdata.NAME, cache / brightdata.NAME, ask)
+            yield brightdata.NAME, ask
     else:
-        with web.asking(ledger, within=under(section.url) if section.source == "site" else None) as ask:
-            yield Fetch(web.NAME, cache / web.NAME, ask)
+        with web.asking(ledger, within=under(start) if start else None) as ask:
+            yield web.NAME, ask

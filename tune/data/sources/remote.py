@@ -6,7 +6,7 @@ What is no page (see `no_page`) is a failure and is not kept. Knows nothing abou
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ class Fetch:
     name: str
     cache: Path
     ask: Ask
+    report: Callable[[str], None] = lambda _: None  # progress of finding
     failed: dict[str, FetchError] = field(default_factory=dict)  # asked once in a run
 
 
@@ -40,7 +41,7 @@ def pages(urls: Sequence[str], fetch: Fetch) -> Iterator[Page | Failure]:
     """A page or a failure for each URL, in order. Of pages that are the same the first one stays.
 
     The same are those with equal blocks, and those with one title whose addresses, or the canonical ones that they
-    name, are equal: a site that names its front page as everybody's canonical address has many titles.
+    name, are equal. There are sites whose every page names the front page as its canonical address.
     """
     known: dict[str, str] = {}  # a digest, or a title with an address: whose it is
     for start in range(0, len(urls), CHUNK):
@@ -143,5 +144,6 @@ def _names(page: Page, got: Html) -> list[str]:
     addresses = {page.url, got.at}
     if link:
         with suppress(ValueError):  # no address
-            addresses.add(urldefrag(urljoin(got.at, (link.attributes["href"] or "").strip())).url)
+            canonical = urldefrag(urljoin(got.at, (link.attributes["href"] or "").strip())).url
+            addresses |= {canonical} if urlsplit(canonical).path.strip("/") else set()
     return [hashlib.sha256(said.encode()).hexdigest(), *(f"{page.title}\0{address}" for address in sorted(addresses))]

@@ -60,16 +60,20 @@ class _Found:
         return False
 
 
+def start_of(url: str) -> str:
+    """The address to start from, without query and fragment. Raises UserError when it is none."""
+    try:
+        parts = urlsplit(checked(url))
+    except FetchError as e:
+        raise UserError(f"collect.url is {e}", fix="edit recipe.toml") from None
+    return urlunsplit((parts.scheme, parts.netloc.lower(), parts.path or "/", "", ""))
+
+
 def find(start: str, most: int, fetch: Fetch) -> tuple[list[str], str]:
     """At most `most` URLs under `start`, and how they were found: "site: 40 URLs by 1 sitemap, 3 elsewhere".
 
-    Raises UserError when `start` is no address or is disallowed, or when nobody can say whether it is.
+    Raises UserError when it is disallowed, or when nobody can say whether it is.
     """
-    try:
-        parts = urlsplit(checked(start))
-    except FetchError as e:
-        raise UserError(f"collect.url is {e}", fix="edit recipe.toml") from None
-    start = urlunsplit((parts.scheme, parts.netloc.lower(), parts.path or "/", "", ""))
     rules = _rules(urljoin(start, "/robots.txt"), fetch)
     if not rules.can_fetch(start, AGENT):
         raise UserError(
@@ -158,6 +162,7 @@ def _by_links(found: _Found, fetch: Fetch) -> str:
         got = [(url, page) for url in level if isinstance(page := pages[url], Html)]
         level = [link for _, page in got for link in _links(page, found.start) if found.add(link)]
         depth += bool(level)
+        fetch.report(f"site: {len(found.urls):,} pages found, {depth} links deep")
     return f"links, {depth} deep"
 
 

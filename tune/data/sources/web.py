@@ -4,9 +4,11 @@ In: URLs. Out: answers, whole and within a size, or why there are none. Knows no
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from tune.data.sources.asking import Answer, Ask, Body, FetchError, Got, Ledger, Trouble, Wait, insist, media, together
 
@@ -45,17 +47,30 @@ def asking(
         }
         client = httpx.AsyncClient(follow_redirects=False, timeout=limits, headers=headers)
 
+        calm: defaultdict[str, _Host] = defaultdict(_Host)
+
         def ask(urls: Iterable[str], got: Got, *, most: int) -> None:
             async def one(url: str) -> None:
+                host, rests = calm[urlsplit(url).netloc], 0
+
                 async def once() -> Answer:
+                    nonlocal rests
+                    async with host.lock:  # somebody may be waiting as that host asked
+                        rests = host.rests
                     try:
                         async with asyncio.timeout(whole):
                             return await _follow(client, url, ledger, most, within)
                     except TimeoutError:
                         raise Trouble(f"no whole answer in {whole:g} s") from None
 
+                async def rest(trouble: Trouble, seconds: float) -> None:
+                    if trouble.status == 429 or trouble.asked:
+                        await host.rest(rests, wait, seconds)
+                    else:
+                        await wait(seconds)
+
                 try:
-                    found: Answer | FetchError = await insist(once, ledger, wait)
+                    found: Answer | FetchError = await insist(once, ledger, rest)
                 except FetchError as e:
                     found = e
                 got(url, found)
@@ -66,6 +81,20 @@ def asking(
             yield ask
         finally:
             runner.run(client.aclose())
+
+
+class _Host:
+    """Lets nobody ask a host while one is waiting because the host asked to: it said so to all of them."""
+
+    def __init__(self) -> None:
+        self.lock, self.rests = asyncio.Lock(), 0
+
+    async def rest(self, rests: int, wait: Wait, seconds: float) -> None:
+        """Wait, unless somebody else did since there had been so many rests."""
+        async with self.lock:
+            if self.rests == rests:
+                await wait(seconds)
+                self.rests += 1
 
 
 async def _follow(
@@ -85,7 +114,7 @@ async def _follow(
         except httpx.TimeoutException:
             raise Trouble("no answer in time") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as e:
-            raise FetchError(f"a redirect to no http address: {e}") from None
+            raise FetchError(f"no address that can be asked: {e}") from None
         except httpx.HTTPError as e:
             raise Trouble(f"{type(e).__name__}: {e}".rstrip(": ")) from None
         if target in seen:

@@ -107,7 +107,7 @@ def test_a_refused_token_or_zone_ends_the_run_at_once_without_showing_the_token(
 
 
 def test_the_token_is_not_shown_where_a_long_answer_is_cut_in_its_middle(tmp_path):
-    with unlocking(lambda *_: (400, OUTER, "x" * 190 + TOKEN)) as (base, _):
+    with unlocking(lambda *_: (400, OUTER, "x" * 185 + TOKEN)) as (base, _):
         (found,) = pages([at("a")], tmp_path, base)
     assert TOKEN[:5] not in found.reason
 

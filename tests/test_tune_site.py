@@ -121,6 +121,13 @@ def test_a_sitemap_that_points_elsewhere_is_none(tmp_path):
     assert (urls, how) == (["/docs/"], "site: 1 URLs by links, 0 deep")
 
 
+def test_a_sitemap_that_names_the_front_page_alone_tells_nothing(tmp_path):
+    told = {"/docs/": words("Docs", body="<a href=a>A</a>")}
+    with files(told) as (base, _):
+        told["/docs/sitemap.xml"] = urlset(f"{base}/docs/")
+        assert found(f"{base}/docs/", tmp_path) == (["/docs/", "/docs/a"], "site: 2 URLs by links, 1 deep")
+
+
 def test_of_a_hundred_thousand_urls_the_first_are_taken_and_the_others_counted(tmp_path):
     told = {}
     with files(told) as (base, _):
@@ -240,6 +247,7 @@ def test_a_folder_s_address_may_lack_its_slash(tmp_path):
     }
     with files(told) as (base, _):
         made, _ = collected(f"{base}/docs", tmp_path)
+        assert collected(f"{base}/docs", tmp_path)[0] == made  # from what was kept, where it was found
     assert [f.url.removeprefix(base) for f in made if isinstance(f, Page)] == ["/docs", "/docs/a"]
 
 

@@ -206,16 +206,18 @@ def test_one_of_two_pages_that_are_the_same_stays(tmp_path):
             "/d": (200, {}, words("D", f"Today is {times}.")),
             "/e": (200, {}, words("E", "One.", link.format("/"))),  # a site whose every page names the front page
             "/f": (200, {}, words("F", "Another.", link.format("/"))),
+            "/h": (200, {}, words("Docs", "One.", link.format("/"))),  # and whose titles are all one
+            "/i": (200, {}, words("Docs", "Another.", link.format("/"))),
             "/g": (200, {}, words("G", "Third.", link.format("http://[broken"))),
         }[path]
 
     with serving(answer) as (base, _):
-        paths = ["/a", "/b", "/c?print", "/c", "/moved", "/d", "/e", "/f", "/g"]
+        paths = ["/a", "/b", "/c?print", "/c", "/moved", "/d", "/e", "/f", "/g", "/h", "/i"]
         found = pages([base + p for p in paths], tmp_path)
     twins = {f.id.removeprefix(f"web:{base}"): f.reason.removeprefix("the same as " + base)
              for f in found if isinstance(f, Twin)}  # fmt: skip
     assert twins == {"/b": "/a", "/c": "/c?print", "/d": "/moved"}
-    assert sum(isinstance(f, Page) for f in found) == 6
+    assert sum(isinstance(f, Page) for f in found) == 8
 
 
 def test_a_robot_check_is_neither_kept_nor_believed_when_an_older_version_kept_it(tmp_path):

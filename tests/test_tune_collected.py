@@ -70,9 +70,10 @@ def test_what_the_run_asked_stands_below_and_an_estimate_only_where_a_price_is_s
 
 
 def test_a_reason_of_a_stranger_s_words_moves_no_cursor_and_many_kinds_are_summed_up():
-    many = {f"HTTP {400 + n}": 1 for n in range(15)} | {"\x1b[2J": 1}
+    many = {"\x1b[2J": 1} | {f"HTTP {400 + n}": 1 for n in range(15)}
     shown = table({**FIGURES, "failures_by": many}, Ledger())
     assert "\x1b" not in shown
+    assert "\\x1b[2J" in shown
     assert shown.splitlines()[-1].split() == ["of", "other", "kinds", "4"]
 
 

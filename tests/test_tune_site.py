@@ -88,7 +88,7 @@ def test_a_sitemap_where_they_usually_lie_and_an_index_that_names_itself(tmp_pat
     with files(told) as (base, asked):
         told["/docs/sitemap.xml"] = index(f"{base}/docs/sitemap.xml", f"{base}/docs/more.xml")
         told["/docs/more.xml"] = urlset(f"{base}/docs/a")
-        assert found(f"{base}/docs/", tmp_path) == (["/docs/a"], "site: 1 URLs by 2 sitemaps")
+        assert found(f"{base}/docs/", tmp_path) == (["/docs/a"], "site: 1 URL by 2 sitemaps")
     assert asked["/docs/sitemap.xml"] == 1
 
 
@@ -118,7 +118,7 @@ def test_a_sitemap_that_points_elsewhere_is_none(tmp_path):
                                        "http://[::1", "javascript:alert(1)"),
                 "/docs/": words("Docs")}) as (base, _):  # fmt: skip
         urls, how = found(f"{base}/docs/", tmp_path)
-    assert (urls, how) == (["/docs/"], "site: 1 URLs by links, 0 deep")
+    assert (urls, how) == (["/docs/"], "site: 1 URL by links, 0 deep")
 
 
 def test_a_sitemap_that_names_the_front_page_alone_tells_nothing(tmp_path):

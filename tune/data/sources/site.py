@@ -88,7 +88,8 @@ def find(start: str, most: int, fetch: Fetch) -> tuple[list[str], str]:
         if found.urls.keys() - {start}:  # a sitemap that names the front page alone tells nothing
             break
     told = [f"{n:,} {why}" for why, n in sorted(found.out.items())]
-    return list(found.urls), ", ".join([f"site: {len(found.urls):,} URLs by {how}", *told, *notes])
+    urls = f"{len(found.urls):,} URL{'s' * (len(found.urls) != 1)}"
+    return list(found.urls), ", ".join([f"site: {urls} by {how}", *told, *notes])
 
 
 def _rules(url: str, fetch: Fetch) -> "Protego":

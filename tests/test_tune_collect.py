@@ -8,7 +8,7 @@ from tune import recipe
 from tune.cli import main
 from tune.data import page
 from tune.data.collect import collect
-from tune.data.sources import brightdata, web
+from tune.data.sources import brightdata, kept
 from tune.errors import UserError
 
 DATA = Path(__file__).parent / "data" / "sphinx"
@@ -31,9 +31,13 @@ def test_pages_are_written_and_the_manifest_says_what_they_are(tmp_path):
     assert made.figures == {
         "pages": 2,
         "failures": 0,
+        "failures_by": {},
+        "twins": 0,
         "held_out": 1,
         "held_out_by": {"module": 1},
         "characters": sum(len(p.text) for p in pages),
+        "code_blocks": sum(b.kind == "code" for p in pages for b in p.blocks),
+        "tables": 0,
     }
     assert set(made.files) == {"pages.jsonl", "held_out.jsonl", "failures.jsonl"}
 
@@ -99,7 +103,7 @@ def test_what_one_source_fetched_is_not_taken_for_another_s(tmp_path, monkeypatc
     monkeypatch.setenv(brightdata.TOKEN, "sample-token")
     url = "http://127.0.0.1:9/page"  # nothing listens there: only what is kept can answer
     for source, text in (("web", "Are you human?"), ("brightdata", "The page.")):
-        web.keep(tmp_path / "work" / "cache" / "pages" / source, url, f"<body><h1>A</h1><p>{text}</p></body>")
+        kept.keep_html(tmp_path / "work" / "cache" / "pages" / source, url, f"<body><h1>A</h1><p>{text}</p></body>")
     for source, text in (("web", "Are you human?"), ("brightdata", "The page.")):
         r = project(tmp_path, f'[collect]\nsource = "{source}"\nurls = ["{url}"]\nzone = "z"\n')
         collect(r)

@@ -38,6 +38,11 @@ def test_every_problem_is_reported_at_once_and_names_what_there_is(tmp_path):
         ('[collect]\nsource = "sphinx"', "needs folder"),
         ('[collect]\nsource = "web"', "needs urls"),
         ('[collect]\nsource = "brightdata"\nurls = ["https://a.example"]', "needs zone"),
+        ('[collect]\nsource = "site"', "needs url"),
+        ('[collect]\nsource = "site"\nurl = "https://a.example"\nthrough = "brightdata"', "needs zone"),
+        ('[collect]\nthrough = "brightdata"\nzone = "z"', "fetches for web and site"),
+        ('[collect]\nsource = "site"\nurl = "https://a.example"\nmax_pages = 0', "greater than 0"),
+        ('[collect]\nsource = "web"\nurls = ["https://a.example"]\nmax_requests = -1', "greater than or equal to 0"),
         ('[collect]\nmodules = ["json"]\n[evaluate]\nmodules = ["json"]', "held out"),
         ("[project]\nname = 'x; rm -rf ~'", "pattern"),
         (

@@ -1,62 +1,14 @@
-import json
 import sys
-import threading
-from collections import Counter
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from tune.data.block import Admonition, Code, Item, List, Prose, Table, sections
-from tune.data.page import Failure, Page
-from tune.data.sources import brightdata, sphinx, stdlib, web
+from tune.data.page import Failure
+from tune.data.sources import sphinx, stdlib
 from tune.errors import UserError
 
 DATA = Path(__file__).parent / "data" / "sphinx"
-HTML = "<html><head><title>T</title></head><body><main><h1>Title</h1><p>Some text of use.</p></main></body></html>"
-
-
-def always(path, body, times):
-    return 200, {}, HTML
-
-
-@contextmanager
-def server(answer):
-    """A loopback server. `answer(path, body, times)` gives status, headers, text or bytes; `times` counts the asks."""
-    asked = Counter()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.reply(self.path, {})
-
-        def do_POST(self):
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.reply(self.path, {**body, "authorization": self.headers["Authorization"]})
-
-        def reply(self, path, body):
-            key = body.get("url", path)
-            asked[key] += 1
-            status, headers, text = answer(path, body, asked[key])
-            self.send_response(status)
-            for name, value in {"Content-Type": "text/html", **headers}.items():
-                self.send_header(name, value)
-            data = text if isinstance(text, bytes) else text.encode()
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, *args):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}", asked
-        finally:
-            running.shutdown()
-            thread.join()
 
 
 def test_stdlib_gives_docstrings_signatures_and_examples():
@@ -145,148 +97,6 @@ def test_sphinx_refuses_a_folder_without_pages(tmp_path):
         list(sphinx.pages(tmp_path))
     with pytest.raises(UserError, match="there is no folder"):
         list(sphinx.pages(tmp_path / "nowhere"))
-
-
-def test_web_retries_as_the_server_asks_lists_failures_and_remembers(tmp_path):
-    def answer(path, body, times):
-        if path == "/busy" and times < 3:
-            return 429, {"Retry-After": "7"}, "slow down"
-        if path == "/flaky" and times == 1:
-            return 503, {}, ""
-        if path == "/gone":
-            return 404, {}, "no"
-        if path == "/never":
-            return 429, {"Retry-After": "86400"}, ""
-        if path == "/pdf":
-            return 200, {"Content-Type": "application/pdf"}, "%PDF"
-        if path == "/down":
-            return 500, {}, ""
-        return 200, {}, HTML
-
-    waits = []
-    with server(answer) as (base, asked):
-        paths = ["/ok", "/busy", "/flaky", "/gone", "/never", "/pdf", "/down"]
-        urls = [base + path for path in paths] + ["file:///etc/passwd", "http://user:secret@127.0.0.1/"]
-        found = list(web.pages(urls, tmp_path, wait=waits.append))
-        assert [isinstance(f, Page) for f in found] == [True, True, True, False, False, False, False, False, False]
-        reasons = [f.reason for f in found if isinstance(f, Failure)]
-        assert reasons[0] == "HTTP 404"
-        assert reasons[1] == "HTTP 429, and the server asks to wait 86400 s"
-        assert reasons[2] == "application/pdf, not HTML"
-        assert reasons[3] == "HTTP 500, 4 times"
-        assert "http or https" in reasons[4]
-        assert waits[:2] == [7.0, 7.0]
-        assert 1 <= waits[2] < 1.5
-        assert [round(w, 3) >= 2**i for i, w in enumerate(waits[3:])] == [True] * 3
-        assert asked["/busy"] == 3
-
-        again = list(web.pages(urls[:4], tmp_path, wait=waits.append))
-        assert again[:3] == found[:3]
-        assert (asked["/ok"], asked["/busy"], asked["/gone"]) == (1, 3, 2)
-    assert found[0].title == "Title"
-    assert found[0].url == urls[0]
-
-
-def test_the_charset_is_the_server_s_and_bytes_that_are_not_in_it_are_a_failure(tmp_path):
-    page = "<meta charset=utf-8><body><h1>Größe</h1><p>Für alle Bäume.</p>".encode("latin-1")
-
-    def answer(path, body, times):
-        return 200, {"Content-Type": "text/html; charset=ISO-8859-1"} if path == "/said" else {}, page
-
-    with server(answer) as (base, _):
-        found, failure = web.pages([base + "/said", base + "/unsaid"], tmp_path)
-    assert (found.title, found.blocks[0].text) == ("Größe", "Für alle Bäume.")
-    assert failure.reason.startswith("its bytes are not utf-8")
-    assert len(list(tmp_path.iterdir())) == 1  # what could not be read is asked for again
-
-
-@pytest.mark.parametrize("charset", ["iso-8859-1", "shift_jis", "utf-8", ""])
-def test_a_page_is_read_in_the_charset_that_the_server_names(tmp_path, charset):
-    words = "棚の上" if charset == "shift_jis" else "Café für alle"
-
-    def answer(path, body, times):
-        kind = f"text/html; charset={charset}" if charset else "text/html"
-        return 200, {"Content-Type": kind}, f"<body><h1>A</h1><p>{words}</p></body>".encode(charset or "utf-8")
-
-    with server(answer) as (base, _):
-        (found,) = web.pages([base + "/a"], tmp_path)
-    assert found.text == f"# A\n\n{words}"
-
-
-def test_web_asks_again_when_a_kept_answer_is_half_written(tmp_path):
-    with server(always) as (base, asked):
-        list(web.pages([base + "/a"], tmp_path))
-        (kept,) = tmp_path.iterdir()
-        kept.write_text(kept.read_text()[:40])
-        (found,) = web.pages([base + "/a"], tmp_path)
-    assert isinstance(found, Page)
-    assert asked["/a"] == 2
-
-
-def test_retry_after_may_be_a_date():
-    assert web.pause(0, "Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
-    assert web.pause(0, "Wed, 21 Oct 2099 07:28:00 GMT") > 1e6
-    assert 4 <= web.pause(2, "soon") <= 5
-
-
-def test_a_connection_that_is_refused_is_a_failure_of_that_page(tmp_path):
-    with server(always) as (base, _):
-        pass
-    waits = []
-    (found,) = web.pages([base + "/a"], tmp_path, wait=waits.append)
-    assert isinstance(found, Failure)
-    assert "ConnectError" in found.reason
-    assert len(waits) == 3
-
-
-TOKEN = "sample-token-0123456789"
-
-
-def test_brightdata_gets_html_retries_429_and_reports_the_rest(tmp_path, monkeypatch):
-    bodies = []
-
-    def answer(path, body, times):
-        assert path == "/request"  # no zone is looked up, none is made
-        bodies.append(body)
-        if body["url"].endswith("/busy") and times < 3:
-            return 429, {}, "rate limited"
-        if body["url"].endswith("/bad"):
-            return 400, {}, f"bad request with {body['authorization']}"
-        return 200, {}, HTML
-
-    monkeypatch.setenv(brightdata.TOKEN, TOKEN)
-    waits = []
-    urls = ["https://a.example/ok", "https://a.example/busy", "https://a.example/bad", "ftp://a.example/"]
-    with server(answer) as (base, asked):
-        found = list(brightdata.pages(urls, "my_zone", tmp_path, base_url=base, wait=waits.append))
-        again = list(brightdata.pages(urls[:2], "my_zone", tmp_path, base_url=base, wait=waits.append))
-    assert [type(f) for f in found] == [Page, Page, Failure, Failure]
-    assert found[2].reason == "API returned status 400: bad request with Bearer ***"
-    assert again == found[:2]
-    assert (asked[urls[0]], asked[urls[1]], asked[urls[2]]) == (1, 3, 1)
-    assert [int(w) for w in waits] == [1, 2]
-    assert {(b["zone"], b["authorization"]) for b in bodies} == {("my_zone", f"Bearer {TOKEN}")}
-    assert found[0].blocks == web.page(urls[0], HTML, "web").blocks  # the same blocks, whichever source fetched it
-    assert not any(TOKEN in path.read_text() for path in tmp_path.iterdir())
-
-
-def test_brightdata_stops_at_a_refused_token_without_showing_it(tmp_path, monkeypatch):
-    def answer(path, body, times):
-        return (200, {}, HTML) if body["url"].endswith("/0") else (401, {}, f"unknown {body['authorization']}")
-
-    monkeypatch.setenv(brightdata.TOKEN, TOKEN)
-    urls = [f"https://a.example/{i}" for i in range(2)]
-    with server(answer) as (base, asked), pytest.raises(UserError, match="HTTP 401") as e:
-        list(brightdata.pages(urls, "my_zone", tmp_path, base_url=base, wait=[].append))
-    assert TOKEN not in str(e.value.message)
-    assert sum(asked.values()) == 2  # not asked again
-    assert web.cached(tmp_path, urls[0]) == HTML  # what was paid for is kept
-
-
-def test_brightdata_needs_its_token(tmp_path, monkeypatch):
-    monkeypatch.delenv(brightdata.TOKEN, raising=False)
-    with pytest.raises(UserError, match="BRIGHTDATA_API_TOKEN is not set"):
-        list(brightdata.pages(["https://a.example/"], "my_zone", tmp_path))
 
 
 def test_the_path_of_this_interpreter_is_in_no_page():

@@ -45,9 +45,17 @@ def init(folder: Path) -> None:
 def collect(path: Path, as_json: bool) -> None:
     """Collect pages from the recipe's source into work/pages."""
     from tune.data.collect import collect as stage
+    from tune.data.collected import table
+    from tune.data.sources.asking import Ledger
 
-    recipe = _recipe(path)
-    _run(stage, recipe, as_json, then="evalsuite questions" if recipe.evaluate.asks else "tune dataset")
+    recipe, ledger = _recipe(path), Ledger()
+
+    def shown(recipe: "Recipe", report: Callable[[str], None]) -> "Artefact":
+        made = stage(recipe, report=report, ledger=ledger)
+        note(table(made.figures, ledger, recipe.collect.price_per_thousand))
+        return made
+
+    _run(shown, recipe, as_json, then="evalsuite questions" if recipe.evaluate.asks else "tune dataset")
 
 
 @main.command()

@@ -18,14 +18,19 @@ class Project(Section):
 
 
 class Collect(Section):
-    """Where pages come from. One source a recipe."""
+    """Where pages come from. One source a recipe. From the network: `source` finds the URLs, `through` fetches them."""
 
-    source: Literal["stdlib", "sphinx", "web", "brightdata"] = "stdlib"
+    source: Literal["stdlib", "sphinx", "web", "site", "brightdata"] = "stdlib"
     modules: list[str] = []  # stdlib: modules whose docstrings and signatures become pages
     topics: bool = True  # stdlib: pydoc's language-reference topics too
     folder: Place | None = None  # sphinx: a folder of built HTML
-    urls: list[str] = []  # web, brightdata
-    zone: str = ""  # brightdata: the Web Unlocker zone to bill
+    urls: list[str] = []  # web: the pages; brightdata: the same as web through = "brightdata"
+    url: str = ""  # site: pages under it are found by its sitemap, else objects.inv, else links
+    max_pages: Positive = 1000  # site: URLs that are fetched
+    through: Literal["direct", "brightdata"] = "direct"  # web, site: who fetches
+    zone: str = ""  # Bright Data: the Web Unlocker zone to bill
+    max_requests: int = Field(default=0, ge=0)  # web, site: of one run, the next goes on after it; 0: no limit
+    price_per_thousand: float = Field(default=0.0, ge=0)  # Bright Data: dollars, for the estimate; 0: none is made
 
     @model_validator(mode="after")
     def _needs(self) -> Self:
@@ -33,11 +38,34 @@ class Collect(Section):
             raise ValueError('source = "sphinx" needs folder')
         if self.source in {"web", "brightdata"} and not self.urls:
             raise ValueError(f'source = "{self.source}" needs urls')
-        if self.source == "brightdata" and not self.zone:
-            raise ValueError('source = "brightdata" needs zone: the Web Unlocker zone to bill')
+        if self.source == "site" and not self.url:
+            raise ValueError('source = "site" needs url: pages under it are found')
+        if self.through == "brightdata" and self.source not in {"web", "site", "brightdata"}:
+            raise ValueError(f'through = "brightdata" fetches for web and site, and source is "{self.source}"')
+        if self.by_brightdata and not self.zone:
+            named = "source" if self.source == "brightdata" else "through"
+            raise ValueError(f'{named} = "brightdata" needs zone: the Web Unlocker zone to bill')
         if self.source == "stdlib" and not (self.modules or self.topics):
             raise ValueError('source = "stdlib" needs modules or topics = true')
         return self
+
+    @property
+    def by_brightdata(self) -> bool:
+        """Whether pages are fetched by Bright Data and billed."""
+        return "brightdata" in {self.source, self.through}
+
+    @property
+    def remote(self) -> bool:
+        """Whether pages come from the network."""
+        return self.source in {"web", "site", "brightdata"}
+
+    @property
+    def about_pages(self) -> dict[str, Any]:
+        """What decides which pages there are: neither where a folder lies, nor what fetching may cost; of a source on
+        this machine nothing that is for the network."""
+        unasked = {"folder", "max_requests", "price_per_thousand"}
+        local = set() if self.remote else {"url", "max_pages", "through"}
+        return self.model_dump(mode="json", exclude=unasked | local)
 
 
 Python = Literal["section", "signature", "default", "keyword-only", "parameter", "module", "doctest"]

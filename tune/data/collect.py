@@ -2,7 +2,7 @@
 
 Knows the sources by name and nothing about what a page says. Pages that document held-out modules never get into
 pages.jsonl but into held_out.jsonl, which questions are made from and nothing is trained on; failures.jsonl has the
-rest. URL sources keep what they fetched in work/cache/pages/<source>, so an interrupted stage goes on where it stopped.
+rest. What was fetched is kept in work/cache/pages, so an interrupted stage goes on where it stopped.
 """
 
 import hashlib
@@ -15,8 +15,11 @@ from typing import Any
 
 from tune import artefact
 from tune.artefact import Artefact
+from tune.data.collected import kinds
 from tune.data.page import VERSION, Failure, Page, write
-from tune.data.sources import brightdata, sphinx, stdlib, web
+from tune.data.sources import network, sphinx, stdlib
+from tune.data.sources.asking import Ledger
+from tune.data.sources.remote import Twin
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -24,21 +27,22 @@ KIND = "pages"
 HELD_OUT = "held_out.jsonl"
 
 
-def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
+def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None, ledger: Ledger | None = None) -> Artefact:
     """Collect every page of the recipe's source; a finished stage made from the same recipe is kept as it is.
 
-    Figures: pages, failures, held_out (pages of HELD_OUT: they document what questions come from), held_out_by
-    (those by the reason: see `Page.held_out`), characters (of pages). Raises UserError when the source is wrong, not
-    one page came of it, or another run is collecting there.
+    Figures: pages, failures, failures_by (those by their kind), twins (addresses that gave a page again), held_out
+    (pages of HELD_OUT: they document what questions come from), held_out_by (those by the reason: see `Page.held_out`),
+    characters, code_blocks and tables (of pages). `ledger` is told what this run asks of the network. Raises UserError
+    when the source is wrong, not one page came of it, or another run is collecting there.
     """
     with artefact.writing(recipe.work / KIND, KIND):
-        return _collect(recipe, report)
+        return _collect(recipe, report, ledger or Ledger())
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
-    """What decides, beside the source's contents, which pages there are. Where a folder lies decides nothing."""
+    """What decides, beside the source's contents, which pages there are."""
     settings = {
-        **recipe.collect.model_dump(mode="json", exclude={"folder"}),
+        **recipe.collect.about_pages,
         "held_out": sorted(recipe.evaluate.modules),
         "held_out_pages": HELD_OUT,
         "page_version": VERSION,
@@ -48,20 +52,23 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
     return settings
 
 
-def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
+def _collect(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> Artefact:
     folder, settings = recipe.work / KIND, settings_of(recipe)
     inputs = {}
     if recipe.collect.source == "sphinx":
         inputs["folder"] = _folder_digest(_folder(recipe))
     current = artefact.is_current(folder, KIND, inputs=inputs, settings=settings)
-    remote = recipe.collect.source in {"web", "brightdata"}
+    remote = recipe.collect.remote
     if current and not (remote and current.figures["failures"]):
         report(f"pages: {current.figures['pages']} are there already")
         return current
 
     pages, failures, left_out, held_out = [], [], list[Page](), Counter[str]()
-    for found in _source(recipe):
-        if isinstance(found, Failure):
+    twins: list[Failure] = []
+    for found in _source(recipe, report, ledger):
+        if isinstance(found, Twin):
+            twins.append(found)
+        elif isinstance(found, Failure):
             failures.append(found)
             report(f"failed: {found.id}: {found.reason}")
         elif held := found.held_out(recipe.evaluate.modules):
@@ -80,15 +87,19 @@ def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     figures = {
         "pages": len(pages),
         "failures": len(failures),
+        "failures_by": kinds(failures),
+        "twins": len(twins),
         "held_out": held_out.total(),
         "held_out_by": dict(sorted(held_out.items())),
         "characters": sum(len(page.text) for page in pages),
+        "code_blocks": sum(block.kind == "code" for page in pages for block in page.blocks),
+        "tables": sum(block.kind == "table" for page in pages for block in page.blocks),
     }
 
     def fill(fresh: Path) -> None:
         write(fresh / "pages.jsonl", pages)
         write(fresh / HELD_OUT, left_out)
-        write(fresh / "failures.jsonl", failures)
+        write(fresh / "failures.jsonl", [*failures, *twins])
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
     artefact.remake_folder(folder, KIND, fill)
@@ -100,10 +111,8 @@ def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
     return artefact.read(folder, KIND, remake="tune collect")
 
 
-def _source(recipe: Recipe) -> Iterator[Page | Failure]:
+def _source(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> Iterator[Page | Failure]:
     section = recipe.collect
-    cache = recipe.work / "cache" / "pages" / section.source  # what one source gave says nothing of another
-    urls = list(dict.fromkeys(section.urls))
     match section.source:
         case "stdlib":
             _refuse_held_out(section.modules, recipe.evaluate.modules)
@@ -111,10 +120,8 @@ def _source(recipe: Recipe) -> Iterator[Page | Failure]:
             return chain(stdlib.pages(section.modules, topics=section.topics), held_out)
         case "sphinx":
             return sphinx.pages(_folder(recipe))
-        case "web":
-            return web.pages(urls, cache)
-        case "brightdata":
-            return brightdata.pages(urls, section.zone, cache)
+        case "web" | "site" | "brightdata":
+            return network.pages(section, recipe.work / "cache" / "pages", ledger, report)
 
 
 def _refuse_held_out(modules: list[str], held_out: list[str]) -> None:

@@ -1,146 +1,140 @@
-"""URLs as a page source: fetched one after the other through httpx, kept on disk, retried when the server asks.
+"""URLs fetched directly, through httpx: a few at a time, tried again when the server asks, redirects followed.
 
-In: URLs and a cache folder. Out: pages and failures. What a URL gave is kept under the digest of the URL, so an
-interrupted run, or one with failures, asks only for what is missing; delete the folder to ask again.
+In: URLs. Out: answers, whole and within a size, or why there are none. Knows nothing about pages or the cache.
 """
 
-import hashlib
-import json
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from pathlib import Path
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tune.artefact import write_text
-from tune.data.html import LARGEST, decode, parse
-from tune.data.page import Failure, Page
+from tune.data.sources.asking import Answer, Ask, Body, FetchError, Got, Ledger, Trouble, Wait, insist, media, together
 
 if TYPE_CHECKING:
     import httpx
 
-ATTEMPTS = 4
-PATIENCE = 120.0  # seconds: a server that asks for a longer pause fails the page
+NAME = "web"
+AT_ONCE = 4  # requests under way, whatever the hosts: what a browser of one reader may do
+HOPS = 10  # redirects that are followed
+TIMEOUT = 30.0  # seconds without a byte
+WHOLE = 120.0  # seconds for one answer, however it drips
 AGENT = "gptoss-kit (documentation collector)"
 
 
-class FetchError(Exception):
-    """Why a URL gave no page, in one line."""
+@contextmanager
+def asking(
+    ledger: Ledger,
+    *,
+    within: Callable[[str], bool] | None = None,
+    wait: Wait = asyncio.sleep,
+    timeout: float = TIMEOUT,
+    whole: float = WHOLE,
+) -> Iterator[Ask]:
+    """What asks for URLs. A redirect from inside `within` must not leave it.
 
-
-def pages(
-    urls: Sequence[str], cache: Path, *, wait: Callable[[float], object] = time.sleep
-) -> Iterator[Page | Failure]:
-    """A page or a failure for each URL, in order.
-
-    429 and 5xx answers and broken connections are tried again, up to four times in all, after the pause that
-    Retry-After names or else 1, 2, 4 seconds and a little. `wait` is what sleeps.
+    `wait` is what sleeps between attempts; `timeout` and `whole` are in seconds.
     """
     import httpx
 
-    timeout = httpx.Timeout(30.0, connect=10.0)
-    with httpx.Client(follow_redirects=True, timeout=timeout, headers={"User-Agent": AGENT}) as client:
-        for url in urls:
-            html = cached(cache, url)
-            try:
-                if html is None:
-                    html = _fetch(client, checked(url), wait)
-                    keep(cache, url, html)
-                yield page(url, html, "web")
-            except (FetchError, ValueError) as e:
-                yield Failure(id=f"web:{url}", reason=str(e) or type(e).__name__)
+    with asyncio.Runner() as runner:
+        limits = httpx.Timeout(timeout, connect=min(timeout, 10.0), pool=None)
+        headers = {
+            "User-Agent": AGENT,
+            "Accept-Encoding": "gzip",
+            "Accept": "text/html, application/xhtml+xml, */*;q=0.5",
+        }
+        client = httpx.AsyncClient(follow_redirects=False, timeout=limits, headers=headers)
+
+        calm: defaultdict[str, _Host] = defaultdict(_Host)
+
+        def ask(urls: Iterable[str], got: Got, *, most: int) -> None:
+            async def one(url: str) -> None:
+                host, rests = calm[urlsplit(url).netloc], 0
+
+                async def once() -> Answer:
+                    nonlocal rests
+                    async with host.lock:  # somebody may be waiting as that host asked
+                        rests = host.rests
+                    try:
+                        async with asyncio.timeout(whole):
+                            return await _follow(client, url, ledger, most, within)
+                    except TimeoutError:
+                        raise Trouble(f"no whole answer in {whole:g} s") from None
+
+                async def rest(trouble: Trouble, seconds: float) -> None:
+                    if trouble.status == 429 or trouble.asked:
+                        await host.rest(rests, wait, seconds)
+                    else:
+                        await wait(seconds)
+
+                try:
+                    found: Answer | FetchError = await insist(once, ledger, rest)
+                except FetchError as e:
+                    found = e
+                got(url, found)
+
+            runner.run(together(urls, one, AT_ONCE))
+
+        try:
+            yield ask
+        finally:
+            runner.run(client.aclose())
 
 
-def page(url: str, html: str, source: str) -> Page:
-    """The page that a URL's HTML makes. Raises ValueError when there is none in it."""
-    document = parse(html)
-    return Page(
-        id=f"{source}:{url}",
-        title=document.title,
-        module=document.module or urlsplit(url).hostname or "web",
-        blocks=document.blocks,
-        source=source,
-        licence=document.licence,
-        url=url,
-    )
+class _Host:
+    """Lets nobody ask a host while one is waiting because the host asked to: it said so to all of them."""
+
+    def __init__(self) -> None:
+        self.lock, self.rests = asyncio.Lock(), 0
+
+    async def rest(self, rests: int, wait: Wait, seconds: float) -> None:
+        """Wait, unless somebody else did since there had been so many rests."""
+        async with self.lock:
+            if self.rests == rests:
+                await wait(seconds)
+                self.rests += 1
 
 
-def checked(url: str) -> str:
-    """The URL itself. Raises FetchError when it is not a plain http or https one."""
-    try:
-        parts = urlsplit(url)
-        plain = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.username is None
-    except ValueError:
-        plain = False
-    if not plain:
-        raise FetchError("not an http or https URL without a user name")
-    return url
-
-
-def cached(cache: Path, url: str) -> str | None:
-    """The HTML that this URL gave before, if it was kept whole."""
-    try:
-        kept = json.loads(_slot(cache, url).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return str(kept["html"]) if isinstance(kept, dict) and kept.get("url") == url and "html" in kept else None
-
-
-def keep(cache: Path, url: str, html: str) -> None:
-    cache.mkdir(parents=True, exist_ok=True)
-    write_text(_slot(cache, url), json.dumps({"url": url, "html": html}))
-
-
-def pause(attempt: int, asked: str = "") -> float:
-    """Seconds to wait after attempt `attempt`: what Retry-After asks (seconds or a date), else 2^attempt or so."""
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, (parsedate_to_datetime(asked) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return float(2**attempt) * (1 + random.random() / 4)
-
-
-def _slot(cache: Path, url: str) -> Path:
-    return cache / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
-
-
-def _fetch(client: "httpx.Client", url: str, wait: Callable[[float], object]) -> str:
+async def _follow(
+    client: "httpx.AsyncClient", url: str, ledger: Ledger, most: int, within: Callable[[str], bool] | None
+) -> Answer:
+    """The answer at the end of the redirects. Raises FetchError for a loop, and where one leads to no allowed place."""
     import httpx
 
-    problem = ""
-    for attempt in range(ATTEMPTS):
-        asked = ""
+    seen = [url]
+    while True:
+        ledger.take()
         try:
-            with client.stream("GET", url) as response:
-                if response.is_success:
-                    return _body(response)
-                problem = f"HTTP {response.status_code}"
-                if response.status_code != 429 and response.status_code < 500:
-                    raise FetchError(problem)
-                asked = response.headers.get("retry-after", "")
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
-            problem = f"{type(e).__name__}: {e}".rstrip(": ")
-        if attempt + 1 < ATTEMPTS:
-            seconds = pause(attempt, asked)
-            if seconds > PATIENCE:
-                raise FetchError(f"{problem}, and the server asks to wait {seconds:.0f} s")
-            wait(seconds)
-    raise FetchError(f"{problem}, {ATTEMPTS} times")
+            async with client.stream("GET", seen[-1]) as response:
+                if response.next_request is None:
+                    return await _answer(response, ledger, most)
+                target = str(response.next_request.url.copy_with(fragment=None))
+        except httpx.TimeoutException:
+            raise Trouble("no answer in time") from None
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as e:
+            raise FetchError(f"no address that can be asked: {e}") from None
+        except httpx.HTTPError as e:
+            raise Trouble(f"{type(e).__name__}: {e}".rstrip(": ")) from None
+        if target in seen:
+            raise FetchError(f"a redirect loop at {target}")
+        if len(seen) > HOPS:
+            raise FetchError(f"more than {HOPS} redirects")
+        if not target.startswith(("http://", "https://")) or (within and within(url) and not within(target)):
+            raise FetchError(f"a redirect to {target}, which is elsewhere")
+        seen.append(target)
 
 
-def _body(response: "httpx.Response") -> str:
-    kind = response.headers.get("content-type", "text/html").partition(";")[0].strip().lower()
-    if kind not in {"text/html", "application/xhtml+xml"}:
-        raise FetchError(f"{kind}, not HTML")
-    data = bytearray()
-    for part in response.iter_bytes():
-        data += part
-        if len(data) > LARGEST:
-            raise FetchError(f"more than {LARGEST:,} bytes")
-    return decode(bytes(data), response.charset_encoding or "")
+async def _answer(response: "httpx.Response", ledger: Ledger, most: int) -> Answer:
+    status = response.status_code
+    if status == 429 or status >= 500:
+        raise Trouble(f"HTTP {status}", status, response.headers.get("retry-after", ""))
+    if not response.is_success:
+        raise FetchError(f"HTTP {status}", status)
+    body = Body(response.headers, most)
+    async for part in response.aiter_raw(1 << 16):
+        ledger.received += len(part)
+        body.add(part)
+    kind = media(response.headers.get("content-type", ""))
+    return Answer(str(response.url), kind, response.charset_encoding or "", body.whole())

@@ -73,8 +73,11 @@ def decode(data: bytes, charset: str = "") -> str:
     return text.removeprefix("\ufeff")
 
 
-def parse(html: str) -> Document:
-    """The document in decoded HTML. Raises ValueError when there is none: a redirect, damaged or no text."""
+def parse(html: str, named: str = "") -> Document:
+    """The document in decoded HTML. Raises ValueError when there is none: a redirect, damaged or no text.
+
+    `named` is the title of a document that has no <h1>, where something other than HTML says it.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
     if len(html) > LARGEST:
@@ -88,7 +91,10 @@ def parse(html: str) -> Document:
     module = _module(main)
     _drop(main)
     head = tree.css_first("title")
-    title = _title(main, squeezed(head.text()) if head else "")
+    if named:
+        title = next((text for heading in main.css("h1") if (text := plain(heading))), squeezed(named))
+    else:
+        title = _title(main, squeezed(head.text()) if head else "")
     try:
         found = blocks(main, [(1, title)])  # what stands above the first heading, or has none
     except RecursionError:

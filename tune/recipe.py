@@ -20,17 +20,18 @@ class Project(Section):
 class Collect(Section):
     """Where pages come from. One source a recipe."""
 
-    source: Literal["stdlib", "sphinx", "web", "brightdata"] = "stdlib"
+    source: Literal["stdlib", "folder", "sphinx", "web", "brightdata"] = "stdlib"
     modules: list[str] = []  # stdlib: modules whose docstrings and signatures become pages
     topics: bool = True  # stdlib: pydoc's language-reference topics too
-    folder: Place | None = None  # sphinx: a folder of built HTML
+    folder: Place | None = None  # folder: HTML, Markdown, MDX, RST, PDF and DOCX, mixed; sphinx: the same, older name
+    allow_failures: bool = False  # folder: go on though most of its files give no page
     urls: list[str] = []  # web, brightdata
     zone: str = ""  # brightdata: the Web Unlocker zone to bill
 
     @model_validator(mode="after")
     def _needs(self) -> Self:
-        if self.source == "sphinx" and self.folder is None:
-            raise ValueError('source = "sphinx" needs folder')
+        if self.source in {"folder", "sphinx"} and self.folder is None:
+            raise ValueError(f'source = "{self.source}" needs folder')
         if self.source in {"web", "brightdata"} and not self.urls:
             raise ValueError(f'source = "{self.source}" needs urls')
         if self.source == "brightdata" and not self.zone:

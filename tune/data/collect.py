@@ -6,6 +6,7 @@ rest. URL sources keep what they fetched in work/cache/pages/<source>, so an int
 """
 
 import hashlib
+import os
 import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,13 +16,15 @@ from typing import Any
 
 from tune import artefact
 from tune.artefact import Artefact
+from tune.data.html import REDIRECT
 from tune.data.page import VERSION, Failure, Page, write
-from tune.data.sources import brightdata, sphinx, stdlib, web
+from tune.data.sources import brightdata, folder, listing, stdlib, web
 from tune.errors import UserError
 from tune.recipe import Recipe
 
 KIND = "pages"
 HELD_OUT = "held_out.jsonl"
+FOLDERS = {"folder", "sphinx"}  # sources that read recipe.collect.folder
 
 
 def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Artefact:
@@ -29,7 +32,7 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
 
     Figures: pages, failures, held_out (pages of HELD_OUT: they document what questions come from), held_out_by
     (those by the reason: see `Page.held_out`), characters (of pages). Raises UserError when the source is wrong, not
-    one page came of it, or another run is collecting there.
+    one page came of it, most files of a folder gave none, or another run is collecting there.
     """
     with artefact.writing(recipe.work / KIND, KIND):
         return _collect(recipe, report)
@@ -38,7 +41,7 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> A
 def settings_of(recipe: Recipe) -> dict[str, Any]:
     """What decides, beside the source's contents, which pages there are. Where a folder lies decides nothing."""
     settings = {
-        **recipe.collect.model_dump(mode="json", exclude={"folder"}),
+        **recipe.collect.model_dump(mode="json", exclude={"folder", "allow_failures"}),
         "held_out": sorted(recipe.evaluate.modules),
         "held_out_pages": HELD_OUT,
         "page_version": VERSION,
@@ -49,18 +52,18 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
-    folder, settings = recipe.work / KIND, settings_of(recipe)
+    made, settings = recipe.work / KIND, settings_of(recipe)
     inputs = {}
-    if recipe.collect.source == "sphinx":
+    if recipe.collect.source in FOLDERS:
         inputs["folder"] = _folder_digest(_folder(recipe))
-    current = artefact.is_current(folder, KIND, inputs=inputs, settings=settings)
+    current = artefact.is_current(made, KIND, inputs=inputs, settings=settings)
     remote = recipe.collect.source in {"web", "brightdata"}
     if current and not (remote and current.figures["failures"]):
         report(f"pages: {current.figures['pages']} are there already")
         return current
 
     pages, failures, left_out, held_out = [], [], list[Page](), Counter[str]()
-    for found in _source(recipe):
+    for found in _source(recipe, report):
         if isinstance(found, Failure):
             failures.append(found)
             report(f"failed: {found.id}: {found.reason}")
@@ -77,6 +80,8 @@ def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
             why=_why(failures, held_out.total()),
             fix="edit [collect] in recipe.toml, then tune collect",
         )
+    if recipe.collect.source in FOLDERS and not recipe.collect.allow_failures:
+        _refuse_losses(failures, len(pages) + held_out.total())
     figures = {
         "pages": len(pages),
         "failures": len(failures),
@@ -91,16 +96,16 @@ def _collect(recipe: Recipe, report: Callable[[str], None]) -> Artefact:
         write(fresh / "failures.jsonl", failures)
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
-    artefact.remake_folder(folder, KIND, fill)
+    artefact.remake_folder(made, KIND, fill)
     why = ", ".join(f"{reason} {n}" for reason, n in sorted(held_out.items()))
     report(
         f"pages: {len(pages)}, {figures['characters']:,} characters, {len(failures)} failures, "
         f"{held_out.total()} held out{f' ({why})' if why else ''}"
     )
-    return artefact.read(folder, KIND, remake="tune collect")
+    return artefact.read(made, KIND, remake="tune collect")
 
 
-def _source(recipe: Recipe) -> Iterator[Page | Failure]:
+def _source(recipe: Recipe, report: Callable[[str], None]) -> Iterator[Page | Failure]:
     section = recipe.collect
     cache = recipe.work / "cache" / "pages" / section.source  # what one source gave says nothing of another
     urls = list(dict.fromkeys(section.urls))
@@ -109,8 +114,8 @@ def _source(recipe: Recipe) -> Iterator[Page | Failure]:
             _refuse_held_out(section.modules, recipe.evaluate.modules)
             held_out = stdlib.pages(recipe.evaluate.modules, topics=False, key="evaluate.modules")
             return chain(stdlib.pages(section.modules, topics=section.topics), held_out)
-        case "sphinx":
-            return sphinx.pages(_folder(recipe))
+        case "folder" | "sphinx":
+            return folder.pages(_folder(recipe), section.source, report)
         case "web":
             return web.pages(urls, cache)
         case "brightdata":
@@ -132,12 +137,28 @@ def _folder(recipe: Recipe) -> Path:
     return recipe.folder / (recipe.collect.folder or "")
 
 
-def _folder_digest(folder: Path) -> str:
-    """sha256 over the names and contents of every HTML file; of nothing when the folder is missing."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*.html") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{artefact.file_digest(path)}\n".encode())
+def _folder_digest(root: Path) -> str:
+    """sha256 over the names and contents of every file that is read; of nothing when the folder is missing."""
+    digest, found = hashlib.sha256(), listing.files(root)
+    for name in [*found.pages, *filter(None, [found.licence])]:
+        try:
+            contents = artefact.file_digest(root / name)
+        except OSError:
+            contents = "cannot be read"  # a failure of that page, when it is collected
+        digest.update(os.fsencode(name) + f"\0{contents}\n".encode())
     return digest.hexdigest()
+
+
+def _refuse_losses(failures: list[Failure], had: int) -> None:
+    """Most of a folder that gives nothing is a mistake in the folder or the reader. Redirects are no loss."""
+    reasons = Counter(f.reason.partition(": ")[0] for f in failures if not f.reason.startswith(REDIRECT))
+    if reasons.total() > had:
+        told = [f"{count} files: {reason}" for reason, count in reasons.most_common(3)]
+        raise UserError(
+            f"{reasons.total()} of {reasons.total() + had} files in collect.folder gave no page",
+            why="\n       ".join(told),
+            fix="mend the files or the folder, or set collect.allow_failures = true, then tune collect",
+        )
 
 
 def _why(failures: list[Failure], held_out: int) -> str:

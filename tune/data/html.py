@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = 4_000_000  # characters of HTML: beyond this it is an index or a dump, not a page
 DAMAGES = 3  # words with U+FFFD in them that a page about characters may show
+REDIRECT = "a redirect to"  # how the reason begins when a page is nothing else
 STUB = 200  # characters: a page that moves on by script and says no more is a redirect
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -101,7 +102,7 @@ def parse(html: str, named: str = "") -> Document:
         raise ValueError("nested too deeply") from None
     said = tuple(block for block in found if _says(block))
     if target and sum(len(block.render()) for block in said) < STUB:
-        raise ValueError(f"a redirect to {target}, not a page")
+        raise ValueError(f"{REDIRECT} {target}, not a page")
     if not said:
         raise ValueError("no text")
     if len(_DAMAGE.findall(render(block for block in said if block.kind != "code"))) > DAMAGES:

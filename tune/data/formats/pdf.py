@@ -30,11 +30,19 @@ def read(data: bytes, name: str = "") -> Document:
         if isinstance(line, Line) and not line.code:
             letters[line.size] += len(line.text)
     normal = letters.most_common(1)[0][0] if letters else 0.0
+    leading = _leading([line for line in found if isinstance(line, Line) and line.size == normal])
     sizes = sorted((size for size in letters if size > normal * 1.12), reverse=True)
-    return document("\n".join(_html(found, sizes)), name, title)
+    return document("\n".join(_html(found, sizes, leading)), name, title)
 
 
-def _html(found: Sequence[Line | Ruled], sizes: Sequence[float]) -> Iterable[str]:
+def _leading(lines: Sequence[Line]) -> float:
+    """How far lines of a paragraph lie apart, in parts of their size: as most of them do."""
+    steps = [(b.top - a.top) / a.size for a, b in zip(lines, lines[1:], strict=False) if b.page == a.page]
+    common = Counter(round(step, 1) for step in steps if 0.9 < step < 2.5).most_common(1)
+    return common[0][0] if common else 1.2
+
+
+def _html(found: Sequence[Line | Ruled], sizes: Sequence[float], leading: float) -> Iterable[str]:
     words = Counter(word for line in found if isinstance(line, Line) for word in re.findall(r"[\w-]+", line.text))
     at = 0
     while at < len(found):
@@ -45,7 +53,7 @@ def _html(found: Sequence[Line | Ruled], sizes: Sequence[float]) -> Iterable[str
             continue
         kind = _kind(line, sizes)
         end = at + 1
-        while end < len(found) and _goes_on(found[end - 1], found[end], kind, sizes):
+        while end < len(found) and _goes_on(found[end - 1], found[end], kind, sizes, leading):
             end += 1
         lines = [line for line in found[at:end] if isinstance(line, Line)]
         at = end
@@ -71,7 +79,7 @@ def _kind(line: Line, sizes: Sequence[float]) -> str:
     return "item" if _BULLET.match(line.text) or _NUMBER.match(line.text) else "prose"
 
 
-def _goes_on(above: Line | Ruled, below: Line | Ruled, kind: str, sizes: Sequence[float]) -> bool:
+def _goes_on(above: Line | Ruled, below: Line | Ruled, kind: str, sizes: Sequence[float], leading: float) -> bool:
     """Whether the line below is part of what the line above is in."""
     if isinstance(above, Ruled) or isinstance(below, Ruled) or _DOTS.search(above.text) or _DOTS.search(below.text):
         return False
@@ -87,7 +95,9 @@ def _goes_on(above: Line | Ruled, below: Line | Ruled, kind: str, sizes: Sequenc
         return False
     if turned:
         return above.text[-1:] not in ".:!?" and below.text[:1].islower()
-    return gap < 1.65 * above.height and abs(below.size - above.size) < 0.6
+    if kind == "prose" and below.left - above.left > 6 and above.text[-1:] in ".:!?":
+        return False  # its first line is set in
+    return gap < (leading + 0.2) * above.size and abs(below.size - above.size) < 0.6
 
 
 def _code(lines: Sequence[Line]) -> str:

@@ -21,6 +21,7 @@ _MONO = re.compile(
     re.IGNORECASE,
 )
 _EDGE = 0.12  # of a page's height: where what repeats is no text
+_SPACE = 0.12  # of a letter's size: a gap from which on it is a space, in justified lines too
 _SAME = 3  # pages that begin or end with the same words, whatever their numbers are
 
 
@@ -92,7 +93,7 @@ def _page(page: Any, number: int) -> Iterator[Line | Ruled]:
     boxes = [table.bbox for table in tables]
     ruled = [Ruled(number, box[1], _rows(table)) for table, box in zip(tables, boxes, strict=True)]
     page = page.filter(lambda o: o["object_type"] != "char" or (o.get("upright", True) and not _inside(o, boxes)))
-    words = page.extract_words(extra_attrs=["fontname", "size"], x_tolerance_ratio=0.2, use_text_flow=False)
+    words = page.extract_words(extra_attrs=["fontname", "size"], x_tolerance_ratio=_SPACE, use_text_flow=False)
     rows = _rows_of(words)
     for part in _columns(rows, float(page.width)):
         lines = [line for row in part if (line := _line(row, number))]
@@ -110,7 +111,7 @@ def _is_table(table: Any) -> bool:
 
 
 def _rows(table: Any) -> tuple[tuple[str, ...], ...]:
-    return tuple(tuple((cell or "").strip() for cell in row) for row in table.extract(x_tolerance_ratio=0.2))
+    return tuple(tuple((cell or "").strip() for cell in row) for row in table.extract(x_tolerance_ratio=_SPACE))
 
 
 def _inside(o: dict[str, Any], boxes: Sequence[Any]) -> bool:
@@ -194,7 +195,7 @@ def _line(row: Sequence[dict[str, Any]], number: int) -> Line | None:
     for word, (_, _, is_mono) in zip(row, letters, strict=True):
         gap = word["x0"] - end
         space = " " * max(1, round(gap / width)) if code and text else " " if text else ""
-        joined = space if gap > 0.12 * float(word["size"]) or code else ""
+        joined = space if gap > _SPACE * float(word["size"]) or code else ""
         tick = TICK if is_mono and not code else ""
         text += joined + word["text"]
         marked += f"{joined}{tick}{word['text']}{tick}"

@@ -8,7 +8,7 @@ import re
 
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)*(?:[-*+][ \t]+|\d+[.)][ \t]+)?(`{3,}|~{3,})(.*)")
 _MODULE = re.compile(r"(?:import\s+(?:[\w{*\"']).*|export\s+(?:default|const|let|var|function|async|class|\{|\*).*)")
-_TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*)?(?=[\s/>])")
+_TAG = re.compile(r"<(/?)([A-Za-z][\w.:-]*)(?=[\s/>])")
 _FAR = 20_000  # characters: no tag and no expression of documentation is longer
 UNCLOSED = 500  # tags and braces: each costs a look that far
 _LESS, _OPEN = "&lt;", "&#123;"

@@ -16,8 +16,8 @@ PAGES = 5_000
 CHARACTERS = 4_000_000
 TICK = "\ue000"  # of a private area: stands around code within a line
 _MONO = re.compile(
-    r"mono|courier|consol|typewriter|cmtt|lmtt|menlo|monaco|inconsolata|source-?code|letter ?gothic|nimbusmonl|txtt|"
-    r"ectt|fira ?code|hack-|[-+]code",
+    r"mono|courier|consol|typewriter|menlo|monaco|inconsolata|source-?code|letter ?gothic|nimbusmonl|fira ?code|hack-|"
+    r"[-+]code|tt\d*(?:-|$)",  # TeX's: cmtt10, lmtt, t1xtt-Slant
     re.IGNORECASE,
 )
 _EDGE = 0.12  # of a page's height: where what repeats is no text

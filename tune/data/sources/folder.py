@@ -11,7 +11,7 @@ from pathlib import Path
 from tune.data import html, licence
 from tune.data.formats import docx, markdown, pdf, rst
 from tune.data.page import Failure, Page
-from tune.data.sources import listing
+from tune.data.sources import listing, repeats
 from tune.errors import UserError
 
 LARGEST = 4 * html.LARGEST  # bytes: a character takes up to four
@@ -67,7 +67,10 @@ def pages(
         except (OSError, ValueError) as e:
             yield Failure(id=f"{source}:{shown(name)}", reason=_line(e))
     known = {document.module for document in documents.values()} - {""}
-    for name, document in documents.items():
+    kept, gone = repeats.without([document.blocks for document in documents.values()])
+    if gone:
+        report(f"left out: {gone} blocks at the edges of pages that stand on many of them, such as menus")
+    for (name, document), blocks in zip(documents.items(), kept, strict=True):
         above, _, stem = listing.stem(name).rpartition("/")
         sibling = stem.partition("-")[0]  # asyncio-dev.html documents no object, yet belongs to asyncio
         module = document.module or (sibling if sibling in known else above.replace("/", ".") or "top")
@@ -75,7 +78,7 @@ def pages(
             id=f"{source}:{shown(name)}",
             title=document.title,
             module=shown(module),
-            blocks=document.blocks,
+            blocks=blocks,
             source=source,
             licence=stated if document.licence == licence.UNKNOWN else document.licence,
         )

@@ -24,11 +24,8 @@ from tune.data.sources import listing
 
 REPEATED = 0.2  # of a set's pages
 _FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[^`\n]*\n(.*?)^\1\2[`~]*[ \t]*$", re.MULTILINE | re.DOTALL)
-_LITERAL = re.compile(
-    r"^(?P<i>[ ]*)(?! )(?:\.\. (?:code-block|sourcecode|code|parsed-literal)::[^\n]*\n(?:(?P=i)[ ]+:[^\n]*\n)*|"
-    r"(?!\.\. )[^\n]*\S?::[ ]*\n)(?:[ ]*\n)*(?P<body>(?:(?P=i)[ ]+\S[^\n]*\n|[ ]*\n)+)",
-    re.MULTILINE,
-)
+_BEGIN = re.compile(r"( *(?:[-*+] +|\d+\. +)*)(\.\. (?:code-block|sourcecode|code|parsed-literal)::|(?!\.\. ).*::$|::$)")
+_LINK = re.compile(r"\]\([^)]*\)|\]\[[^\]]*\]")
 _ROW = re.compile(r"^[ \t]*\|.*\|[ \t]*\n[ \t]*\|[ \t:|-]+\|[ \t]*\n(?:[ \t]*\|.*\n?)*", re.MULTILINE)
 
 
@@ -94,8 +91,24 @@ def of_html(data: bytes) -> tuple[list[str], list[str]]:
 
 def of_text(text: str, suffix: str) -> tuple[list[str], list[str]]:
     if suffix == ".rst":
-        return [found["body"] for found in _LITERAL.finditer(text + "\n")], []
-    return [found[3] for found in _FENCE.finditer(text)], [found[0] for found in _ROW.finditer(text)]
+        return list(literals(text.split("\n"))), []
+    return [found[3] for found in _FENCE.finditer(text)], [_LINK.sub("", found[0]) for found in _ROW.finditer(text)]
+
+
+def literals(lines: list[str]) -> Iterator[str]:
+    """RST's literal blocks: what is set in deeper than the text of the line that announces them."""
+    at = 0
+    while at < len(lines):
+        begun = _BEGIN.match(lines[at].rstrip())
+        at += 1
+        if not begun:
+            continue
+        while begun[2].startswith("..") and re.match(r" +:[\w-]+:", lines[at] if at < len(lines) else ""):
+            at += 1
+        start = at
+        while at < len(lines) and (not lines[at].strip() or len(lines[at]) - len(lines[at].lstrip()) > len(begun[1])):
+            at += 1
+        yield "\n".join(lines[start:at])
 
 
 def raw(path: Path) -> tuple[list[str], list[str]]:

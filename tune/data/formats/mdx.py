@@ -70,7 +70,7 @@ def _tags(text: str) -> str:
             out.append(text[at : at + 2])
             at += 2
         elif c == "`":
-            run = next(i for i in range(1, len(text)) if text[at + i : at + i + 1] != "`")
+            run = next(i for i in range(1, len(text) + 1) if text[at + i : at + i + 1] != "`")
             stop = text.find("\n\n", at, at + _FAR)
             end = text.find("`" * run, at + run, stop if stop >= 0 else at + _FAR)
             end = at if end < 0 else end  # nothing closes it: it stands for itself

@@ -64,16 +64,17 @@ def read(data: bytes) -> tuple[list[Line | Ruled], str]:
     with pdf:
         if len(pdf.pages) > PAGES:
             raise ValueError(f"more than {PAGES:,} pages")
-        pages, letters, pictures = [], 0, 0
+        pages, heights, letters, pictures = [], [], 0, 0
         for number, page in enumerate(pdf.pages):
             pages.append(list(_page(page, number)))
+            heights.append(float(page.height))
             letters += sum(len(line.text) for line in pages[-1] if isinstance(line, Line))
             pictures += bool(page.images)
             page.close()
             if letters > CHARACTERS:
                 raise ValueError(f"more than {CHARACTERS:,} characters")
         said = (pdf.metadata or {}).get("Title")
-    lines = [line for page in _without_edges(pages) for line in page]
+    lines = [line for page in _without_edges(pages, heights) for line in page]
     text = "".join(line.text for line in lines if isinstance(line, Line))
     if not any(c.isalnum() for c in text):
         raise ValueError("no text: scanned? run OCR first" if pictures else "no text")
@@ -205,23 +206,21 @@ def _line(row: Sequence[dict[str, Any]], number: int) -> Line | None:
     return Line(number, top, row[0]["x0"], end, size, max(size * 1.15, 1.0), width, code, text, text if code else marked)
 
 
-def _without_edges(pages: list[list[Line | Ruled]]) -> list[list[Line | Ruled]]:
+def _without_edges(pages: list[list[Line | Ruled]], heights: Sequence[float]) -> list[list[Line | Ruled]]:
     """Pages without running heads, feet and page numbers: at the height where most pages say what others say too."""
-    heights = [max((line.top for line in page), default=0.0) for page in pages]
-    lowest = max(heights, default=0.0)
-    edges: dict[int, list[tuple[int, Line]]] = defaultdict(list)
-    for number, page in enumerate(pages):
+    edges: dict[int, list[Line]] = defaultdict(list)
+    for page, height in zip(pages, heights, strict=True):
         for line in page:
-            if isinstance(line, Line) and (line.top < _EDGE * lowest or line.top > (1 - _EDGE) * lowest):
-                edges[round(line.top / 3)].append((number, line))
-    said = Counter(_numberless(line) for place in edges.values() for _, line in place)
-    gone = set()
+            if isinstance(line, Line) and not _EDGE * height < line.top < (1 - _EDGE) * height:
+                edges[round(line.top / 3)].append(line)
+    said = Counter(text for _, text in {(line.page, _numberless(line)) for place in edges.values() for line in place})
+    gone: set[int] = set()
     for place in edges.values():
-        alike = [line for _, line in place if said[_numberless(line)] >= _SAME]
-        if len(alike) >= 0.6 * len(place) and len(place) >= _SAME:
-            gone |= {id(line) for _, line in place}
-        else:
-            gone |= {id(line) for line in alike if len(alike) >= 0.3 * len(pages)}
+        alike = [line for line in place if said[_numberless(line)] >= _SAME]
+        if len({line.page for line in alike}) < _SAME:
+            continue
+        most = len(alike) >= 0.5 * len(place)  # then the others there are heads too, each of a chapter
+        gone |= {id(line) for line in (place if most else alike if len(alike) >= 0.3 * len(pages) else ())}
     return [[line for line in page if id(line) not in gone] for page in pages]
 
 

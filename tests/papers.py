@@ -18,7 +18,8 @@ def pdf(*pages, encrypted=False, picture=False):
     if picture:
         image = len(objects) + 1
         objects.append(
-            "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 /Length 1 >>"
+            "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 "
+            "/Length 1 >>"
             "\nstream\nx\nendstream"
         )
     kids = []
@@ -37,7 +38,8 @@ def pdf(*pages, encrypted=False, picture=False):
         content = len(objects)
         named = " ".join(f"/{name} {number} 0 R" for name, number in fonts.items())
         objects.append(
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {content} 0 R /Resources << /Font << {named} >>"
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {content} 0 R "
+            f"/Resources << /Font << {named} >>"
             f" /XObject << {f'/Im {image} 0 R' if image else ''} >> >> >>"
         )
         kids.append(len(objects))
@@ -71,7 +73,7 @@ def table(*rows):
 
 
 def docx(*parts, styles=(), more=()):
-    """A DOCX file of these paragraphs and tables; `styles` are (id, name) of paragraphs, `more` (name, bytes) of parts."""
+    """A DOCX file of these paragraphs and tables; `styles` are (id, name) of paragraphs, `more` other parts."""
     named = "".join(
         f'<w:style w:type="paragraph" w:styleId="{key}"><w:name w:val="{escape(name)}"/></w:style>'
         for key, name in styles
@@ -83,7 +85,8 @@ def docx(*parts, styles=(), more=()):
         "[Content_Types].xml": f'<Types xmlns="{pack}/content-types"><Default Extension="xml" ContentType="text/xml"/>'
         f'<Default Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
         f'<Override PartName="/word/document.xml" ContentType="{main}"/></Types>',
-        "_rels/.rels": f'<Relationships xmlns="{pack}/relationships"><Relationship Id="r1" Type="{kind}/officeDocument" '
+        "_rels/.rels": f'<Relationships xmlns="{pack}/relationships"><Relationship Id="r1" '
+        f'Type="{kind}/officeDocument" '
         'Target="word/document.xml"/></Relationships>',
         "word/_rels/document.xml.rels": f'<Relationships xmlns="{pack}/relationships"><Relationship Id="r1" '
         f'Type="{kind}/styles" Target="styles.xml"/></Relationships>',

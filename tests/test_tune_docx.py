@@ -4,8 +4,8 @@ import io
 import zipfile
 
 import pytest
-
 from papers import docx, paragraph, table
+
 from tune.data.block import Code, Prose, Table
 from tune.data.formats.docx import read
 
@@ -92,7 +92,8 @@ def test_no_file_outside_of_it_is_read(tmp_path):
     data = docx(paragraph("Words."), drawn)
     with zipfile.ZipFile(io.BytesIO(data)) as made:
         files = {name: made.read(name).decode() for name in made.namelist()}
-    link = f'<Relationship Id="r9" Type="{kind}/image" Target="{(tmp_path / "secret.txt").as_uri()}" TargetMode="External"/>'
+    target = (tmp_path / "secret.txt").as_uri()
+    link = f'<Relationship Id="r9" Type="{kind}/image" Target="{target}" TargetMode="External"/>'
     key = "word/_rels/document.xml.rels"
     files[key] = files[key].replace("</Relationships>", f"{link}</Relationships>")
     assert "SECRET" not in str(read(packed(*files.items()), "a"))

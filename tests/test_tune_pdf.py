@@ -1,8 +1,8 @@
 """PDF: files made by hand of text at places, and the blocks that are found in them."""
 
 import pytest
-
 from papers import pdf
+
 from tune.data.block import Code, Item, List, Prose, Table
 from tune.data.formats.pdf import read
 
@@ -91,7 +91,10 @@ def test_running_heads_feet_and_page_numbers_go_and_a_paragraph_goes_on_over_the
         head = (72, 40, "body", 9, "My book" if number % 2 else f"Chapter {'one' if number < 4 else 'two'}")
         return [head, *lines(72, 300, *texts), *lines(72, 600, "x" * 9), (300, 770, "body", 9, f"Page {number} of 6")]
 
-    made = [page(n, f"Text {chr(64 + n)} number and so on, which goes", f"on and on {chr(96 + n)} then.") for n in range(1, 7)]
+    made = [
+        page(n, f"Text {chr(64 + n)} number and so on, which goes", f"on and on {chr(96 + n)} then.")
+        for n in range(1, 7)
+    ]
     text = "\n".join(block.text for block in read(pdf(*made), "a").blocks)
     assert "Page" not in text
     assert "My book" not in text
@@ -108,7 +111,11 @@ def test_two_columns_are_read_one_after_the_other():
 
 
 def test_dots_of_a_table_of_contents_are_no_text():
-    page = [TITLE, *lines(72, 160, "1 Install . . . . . . . . . 12", "2 Use ............ 13"), *lines(72, 200, "Words.")]
+    page = [
+        TITLE,
+        *lines(72, 160, "1 Install . . . . . . . . . 12", "2 Use ............ 13"),
+        *lines(72, 200, "Words."),
+    ]
     assert blocks(page) == [prose("Words.")]
 
 

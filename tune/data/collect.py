@@ -8,6 +8,7 @@ rest. URL sources keep what they fetched in work/cache/pages/<source>, so an int
 import hashlib
 import os
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -151,9 +152,10 @@ def _folder_digest(root: Path) -> str:
 
 def _refuse_losses(failures: list[Failure], had: int) -> None:
     """Most of a folder that gives nothing is a mistake in the folder or the reader. Redirects are no loss."""
-    reasons = Counter(f.reason.partition(": ")[0] for f in failures if not f.reason.startswith(REDIRECT))
+    lost = [f.reason for f in failures if not f.reason.startswith(REDIRECT)]
+    reasons = Counter(re.sub(r"0x\w+|'[^']*'|\d[\d,]*", "…", reason) for reason in lost)
     if reasons.total() > had:
-        told = [f"{count} files: {reason}" for reason, count in reasons.most_common(3)]
+        told = [f"{count} file{'s' if count > 1 else ''}: {reason}" for reason, count in reasons.most_common(3)]
         raise UserError(
             f"{reasons.total()} of {reasons.total() + had} files in collect.folder gave no page",
             why="\n       ".join(told),

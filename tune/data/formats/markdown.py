@@ -1,12 +1,13 @@
 """Markdown and MDX -> Document, through markdown-it to HTML and then the reader of all HTML.
 
-In: a file's bytes. Out: the Document: GitHub's tables and alerts, footnotes, definition lists, the admonitions of MkDocs,
-Docusaurus and MyST. Front matter gives a title and is no text. What cannot be read is a ValueError. Knows nothing about
-folders, nor about HTML's elements.
+In: a file's bytes. Out: the Document: GitHub's tables and alerts, footnotes, definition lists, the admonitions of
+MkDocs, Docusaurus and MyST. Front matter gives a title and is no text. What cannot be read is a ValueError. Knows
+nothing about folders, nor about HTML's elements.
 """
 
 import re
 from html import escape
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tune.data.formats import mdx, rst
@@ -26,18 +27,19 @@ _DIRECTIVE = re.compile(r"\{([\w:.+-]+)\}[ \t]*(.*)")  # MyST: ```{note} Title
 _OPTIONS = re.compile(r"\A(?:---\n(?:[^\n]*\n)*?---\n|(?:[ \t]*:[\w-]+:[^\n]*\n?)+)")
 _CONTAINER = re.compile(r"\{?([\w.+-]*)\}?[ \t]*(.*)")
 _MARKS = re.compile(r"^[ \t]*(\[\[?toc\]?\]|\[\[_toc_\]\])[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_ADMONITIONS = set(
+_ADMONITIONS_WORDS = (
     "note info tip hint important warning caution danger attention error seealso admonition abstract summary tldr "
     "success check done question help faq failure fail missing bug example quote cite todo versionadded "
-    "versionchanged deprecated details dropdown tab tab-item".split()
+    "versionchanged deprecated details dropdown tab tab-item"
 )
+_ADMONITIONS = set(_ADMONITIONS_WORDS.split())
 _CODE = {"code", "code-block", "sourcecode", "code-cell", "parsed-literal"}
 _NOTHING = {"toctree", "contents", "tableofcontents", "include", "literalinclude", "image", "raw", "index"}
 DEPTH = 12  # directives in directives
 
 
 def read(data: bytes, name: str = "") -> Document:
-    """The document in a Markdown file; `name` is its title when it states none. Raises ValueError when there is none."""
+    """The document in a Markdown file; `name` is its title when it states none. Raises ValueError without text."""
     return _document(decode(data), name)
 
 
@@ -81,7 +83,7 @@ def _render(text: str, depth: int) -> str:
     for token in tokens:
         if token.type == "inline":
             _inline(token.children or [])
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in pairwise(tokens):
         if before.type == "heading_open" and token.children and token.children[-1].type == "text":
             token.children[-1].content = _ATTRIBUTES.sub("", token.children[-1].content)
     for token in tokens:
@@ -97,7 +99,7 @@ def _parser() -> "MarkdownIt":
     from mdit_py_plugins.deflist import deflist_plugin
     from mdit_py_plugins.footnote import footnote_plugin
 
-    def container(renderer: Any, tokens: Any, i: int, options: Any, env: Any) -> str:
+    def container(_: Any, tokens: Any, i: int, *__: Any) -> str:
         told = _CONTAINER.match(tokens[i].info.strip()) if tokens[i].nesting == 1 else None
         return opened(told[1], told[2].strip("[] ")) if told else "</div>\n"
 
@@ -138,7 +140,7 @@ def _alerts(tokens: "list[Token]") -> None:
 
 def _inline(children: "list[Token]") -> None:
     """MyST's role before code goes; the code of a link to an object is what it shows."""
-    for token, code in zip(children, children[1:], strict=False):
+    for token, code in pairwise(children):
         if token.type == "text" and code.type == "code_inline" and _ROLE.search(token.content):
             token.content = _ROLE.sub("", token.content)
             code.content = re.sub(r"^(.+?)\s*<[^<>]+>$", r"\1", code.content).lstrip("!")

@@ -14,8 +14,9 @@ UNCLOSED = 500  # tags and braces: each costs a look that far
 _LESS, _OPEN = "&lt;", "&#123;"
 _VOID = {"br", "hr", "img", "input", "wbr"}
 _BLOCK = {"div", "details", "section", "summary", "p", "aside", "figure", "center", "main", "article"}
-_HTML = {*_BLOCK, *_VOID, *"a b i em strong code pre kbd sub sup span table thead tbody tr td th ul ol li dl dt dd".split(),
-         *"h1 h2 h3 h4 h5 h6 blockquote del ins u s small mark abbr".split()}  # fmt: skip
+_INLINE = "a b i em strong code kbd sub sup span del ins u s small mark abbr"
+_PARTS = "pre table thead tbody tr td th ul ol li dl dt dd h1 h2 h3 h4 h5 h6 blockquote"
+_HTML = {*_BLOCK, *_VOID, *_INLINE.split(), *_PARTS.split()}
 
 
 def plain(text: str) -> str:
@@ -79,7 +80,7 @@ def _tags(text: str) -> str:
         elif c == "<" and text.startswith("<!--", at):
             end = text.find("-->", at)
             at = len(text) if end < 0 else end + 3
-        elif c == "<" and (tag := _TAG.match(text, at)) or text.startswith(("<>", "</>"), at):
+        elif (c == "<" and (tag := _TAG.match(text, at))) or text.startswith(("<>", "</>"), at):
             at = _past_tag(text, at, out)
         elif c == "{":
             end = _closed(text, at)
@@ -116,8 +117,8 @@ def _past_tag(text: str, at: int, out: list[str]) -> int:
     name = tag[2] or ""
     alone = not text[text.rfind("\n", 0, at) + 1 : at].strip() and not text[end + 1 : end + 2].strip()
     if name in _HTML:
-        href = re.search(r"\b(?:class|className)=\"([\w -]+)\"", text[at:end]) if not tag[1] else None
-        bare = f'<{tag[1]}{name}{f" class={chr(34)}{href[1]}{chr(34)}" if href else ""}>'
+        named = re.search(r"\b(?:class|className)=\"([\w -]+)\"", text[at:end]) if not tag[1] else None
+        bare = f"<{tag[1]}{name}{f' class={chr(34)}{named[1]}{chr(34)}' if named else ''}>"
         out.append(f"\n\n{bare}\n\n" if alone and name in _BLOCK else bare)
     elif alone:
         label = re.search(r"\b(?:label|title)=\"([^\"<>{}]+)\"", text[at:end])
@@ -136,7 +137,7 @@ def _closed(text: str, at: int) -> int:
                 end += 1
             elif c == quote:
                 quote = ""
-        elif c in "\"`" or (c == "'" and not text[end - 1].isalnum()):
+        elif c in '"`' or (c == "'" and not text[end - 1].isalnum()):
             quote = c
         elif c in "{}":
             depth += 1 if c == "{" else -1

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import pairwise
 
 from tune.data.formats import pdf_lines
 from tune.data.formats.pdf_lines import Line, Ruled
@@ -23,7 +24,7 @@ _HYPHEN = re.compile(r"(\w+)-$")
 
 
 def read(data: bytes, name: str = "") -> Document:
-    """The document in a PDF file; `name` is its title when no heading is found. Raises ValueError when there is none."""
+    """The document in a PDF file; `name` is its title when it has no heading. Raises ValueError without text."""
     found, title = pdf_lines.read(data)
     letters = Counter[float]()
     for line in found:
@@ -37,7 +38,7 @@ def read(data: bytes, name: str = "") -> Document:
 
 def _leading(lines: Sequence[Line]) -> float:
     """How far lines of a paragraph lie apart, in parts of their size: as most of them do."""
-    steps = [(b.top - a.top) / a.size for a, b in zip(lines, lines[1:], strict=False) if b.page == a.page]
+    steps = [(b.top - a.top) / a.size for a, b in pairwise(lines) if b.page == a.page]
     common = Counter(round(step, 1) for step in steps if 0.9 < step < 2.5).most_common(1)
     return common[0][0] if common else 1.2
 
@@ -103,7 +104,7 @@ def _goes_on(above: Line | Ruled, below: Line | Ruled, kind: str, sizes: Sequenc
 def _code(lines: Sequence[Line]) -> str:
     """Code with its indentation, by the width of a letter, and its empty lines."""
     left, out = min(line.left for line in lines), list[str]()
-    steps = [b.top - a.top for a, b in zip(lines, lines[1:], strict=False) if b.page == a.page and b.top > a.top]
+    steps = [b.top - a.top for a, b in pairwise(lines) if b.page == a.page and b.top > a.top]
     step = min(steps, default=0.0)
     for i, line in enumerate(lines):
         gap = line.top - lines[i - 1].top if i and line.page == lines[i - 1].page else 0.0

@@ -203,7 +203,9 @@ def _line(row: Sequence[dict[str, Any]], number: int) -> Line | None:
         end = word["x1"]
     marked = re.sub(f"{TICK}( ?){TICK}", r"\1", marked)
     size, top = sizes.most_common(1)[0][0], min(w["top"] for w in row)
-    return Line(number, top, row[0]["x0"], end, size, max(size * 1.15, 1.0), width, code, text, text if code else marked)
+    return Line(
+        number, top, row[0]["x0"], end, size, max(size * 1.15, 1.0), width, code, text, text if code else marked
+    )
 
 
 def _without_edges(pages: list[list[Line | Ruled]], heights: Sequence[float]) -> list[list[Line | Ruled]]:

@@ -93,11 +93,11 @@ def _mend(tree: "nodes.document") -> None:
             fields.parent.remove(fields)
 
 
-def _titles(tree: "nodes.document") -> dict[str, Any]:
+def _titles(tree: "nodes.document") -> dict[str, str]:
     """The title of the section that each label stands before."""
     from docutils import nodes
 
-    out = {}
+    out: dict[str, str] = {}
     for section in tree.findall(nodes.section):
         title = section.next_node(nodes.title)
         names = [*section["names"], *section["dupnames"], *section["ids"]]

@@ -9,20 +9,26 @@ from collections.abc import Sequence
 from typing import Any
 
 _DOMAINS = {"py", "c", "cpp", "js", "rst", "std"}
-_OBJECTS = set(
+_OBJECTS_WORDS = (
     "function method classmethod staticmethod class attribute data exception property decorator decoratormethod "
     "coroutinefunction coroutinemethod abstractmethod awaitablefunction awaitablemethod opcode pdbcommand "
     "cfunction cmember cmacro ctype cvar option cmdoption envvar describe object confval setting program-option "
     "django-admin django-admin-option templatefilter templatetag fieldlookup macro type struct union enum "
-    "enumerator member var typedef alias concept directive role module-attribute 2to3fixer".split()
+    "enumerator member var typedef alias concept directive role module-attribute 2to3fixer"
 )
+_OBJECTS = set(_OBJECTS_WORDS.split())
 _BARE = {"option", "cmdoption", "envvar", "describe", "object", "confval", "setting", "django-admin", "opcode",
-         "django-admin-option", "templatefilter", "templatetag", "fieldlookup", "pdbcommand", "role", "directive"}  # fmt: skip
+         "django-admin-option", "templatefilter", "templatetag", "fieldlookup", "pdbcommand", "role",
+         "directive"}  # fmt: skip
 _C = {"cfunction", "cmember", "cmacro", "ctype", "cvar", "macro", "struct", "union", "enum", "enumerator", "typedef"}
 _PARAMETER = re.compile(r"(param|parameter|arg|argument|key|keyword|kwarg)\s+(.*)", re.IGNORECASE | re.DOTALL)
 _TYPE = re.compile(r"(?:param|kw)?type\s+(.*)", re.IGNORECASE | re.DOTALL)
 _RAISES = re.compile(r"(?:raises?|except|exception)\s+(.*)", re.IGNORECASE | re.DOTALL)
 _NAMED = {"return": "Returns", "returns": "Returns", "rtype": "Return type", "yield": "Yields", "yields": "Yields"}
+
+
+_WORDS = {"class": "class ", "exception": "exception ", "classmethod": "classmethod ", "staticmethod": "static ",
+          "decorator": "@", "coroutinefunction": "async ", "coroutinemethod": "async "}  # fmt: skip
 
 
 def is_signature(name: str) -> bool:
@@ -58,38 +64,41 @@ def described(self: Any, name: str, said: str) -> Sequence[Any]:
 
 
 def _term(line: str, kind: str, domain: str, module: str, around: str) -> tuple[Any, str]:
-    """The signature's line with its full name as id, and that name."""
+    """The signature's line with the object's full name as id, and that name."""
     from docutils import nodes
 
-    words = {"class": "class ", "exception": "exception ", "classmethod": "classmethod ", "decorator": "@"}
-    words |= {"staticmethod": "static ", "coroutinefunction": "async ", "coroutinemethod": "async "}
-    before = words.get(kind, "") if domain == "py" and not line.startswith(words.get(kind, " ")) else ""
     called = re.match(r"(?:class |exception )?([\w.]+)", line)
     if domain != "py" or called is None:
-        name = re.search(r"(\w+)\s*\(", line) if kind in {"function", "cfunction", "macro", "cmacro"} else None
-        name = name or re.match(r"(?:.*\s)?[*&]*(\S+)$", line.partition("(")[0].strip()) if domain in {"c", "cpp"} else name
-        shown = name[1] if name else line.partition(" ")[0] if kind == "envvar" else line
-        term = nodes.term("", "", nodes.inline("", shown, classes=["descname"]) if shown == line else nodes.Text(""))
-        if shown != line:
-            at = line.index(shown)
-            term += [nodes.Text(line[:at]), nodes.inline("", shown, classes=["descname"]), nodes.Text(line[at + len(shown) :])]
-        term["classes"] = ["sig"]
-        return term, shown
-    name = called[1]
-    full = name
-    if around and not name.startswith(f"{around.rpartition('.')[2]}.") and not name.startswith(f"{around}."):
-        full = f"{around}.{name}"
-    elif around and name.startswith(f"{around.rpartition('.')[2]}."):
-        full = f"{around.rpartition('.')[0]}.{name}".lstrip(".")
-    elif module and not name.startswith(f"{module}."):
-        full = f"{module}.{name}"
-    prefix = full.rpartition(".")[0] if not around else ""
-    parts = [nodes.inline("", f"{prefix}.", classes=["descclassname"])] if prefix else []
-    own = full.rpartition(".")[2]
-    rest = line[called.end() :]
-    term = nodes.term("", "", nodes.Text(before), *parts, nodes.inline("", own, classes=["descname"]), nodes.Text(rest))
-    term["classes"], term["ids"] = ["sig", "sig-object"], [full]
-    return term, full
+        shown = _name(line, kind, domain)
+        before, _, after = line.partition(shown)
+        parts = [nodes.Text(before), nodes.inline("", shown, classes=["descname"]), nodes.Text(after)]
+        return nodes.term("", "", *parts, classes=["sig"]), shown
+    words = _WORDS.get(kind, "")
+    before = "" if line.startswith(words) else words
+    full = _full(called[1], module, around)
+    above, _, own = full.rpartition(".")
+    prefix = [nodes.inline("", f"{above}.", classes=["descclassname"])] if above and not around else []
+    name = nodes.inline("", own, classes=["descname"])
+    parts = [nodes.Text(before), *prefix, name, nodes.Text(line[called.end() :])]
+    return nodes.term("", "", *parts, classes=["sig", "sig-object"], ids=[full]), full
+
+
+def _name(line: str, kind: str, domain: str) -> str:
+    """What another language's line declares: the word before its parenthesis, or its last one; an option as it is."""
+    if domain in {"c", "cpp"}:
+        found = re.search(r"(\w+)\s*\(", line) or re.search(r"(\w+)(?:\s*=.*|\[.*)?$", line)
+        return found[1] if found else line
+    return line.partition(" ")[0] if kind == "envvar" else line
+
+
+def _full(name: str, module: str, around: str) -> str:
+    """The dotted name from the module on; a class above may stand in the name already."""
+    above, _, last = around.rpartition(".")
+    if around:
+        if name.startswith(f"{around}."):
+            return name
+        return f"{above}.{name}".lstrip(".") if name.startswith(f"{last}.") else f"{around}.{name}"
+    return name if not module or name.startswith(f"{module}.") else f"{module}.{name}"
 
 
 def _group(fields: Any) -> None:

@@ -14,12 +14,18 @@ from tune.data.formats import signed
 REFERENCE = "refers"  # class of a reference to a section, whose title is known when all is read
 SPOKEN = "spoken"  # class of the comment that says in which language literal blocks are from here on
 
-_DIRECTIVE = re.compile(r"^[ \t]*(?:[-*+] +|\d+\. +)?\.\.[ \t]+(?:\|[^|\n]+\|[ \t]+)?([A-Za-z][\w:.+-]*?)[ \t]?::", re.MULTILINE)
-_ROLE = re.compile(r":([A-Za-z][\w:.+-]*?):`|`:([A-Za-z][\w:.+-]*?):|(?:default-role|role)::[^\n]*?([A-Za-z][\w:.+-]*)\)?[ \t]*$", re.MULTILINE)  # fmt: skip
+_DIRECTIVE = re.compile(
+    r"^[ \t]*(?:[-*+] +|\d+\. +)?\.\.[ \t]+(?:\|[^|\n]+\|[ \t]+)?([A-Za-z][\w:.+-]*?)[ \t]?::", re.MULTILINE
+)
+_ROLE = re.compile(
+    r":([A-Za-z][\w:.+-]*?):`|`:([A-Za-z][\w:.+-]*?):|(?:default-role|role)::[^\n]*?([A-Za-z][\w:.+-]*)\)?[ \t]*$",
+    re.MULTILINE,
+)
 _TITLED = re.compile(r"(.+?)\s*<[^<>]*>", re.DOTALL)
 
 _CODE = {"code-block", "sourcecode", "code", "highlight-code", "prompt", "terminal", "ipython", "testcode",
-         "testoutput", "doctest", "productionlist", "graphviz", "digraph", "mermaid", "uml", "plantuml", "console"}  # fmt: skip
+         "testoutput", "doctest", "productionlist", "graphviz", "digraph", "mermaid", "uml", "plantuml",
+         "console"}  # fmt: skip
 _LANGUAGES = {"testcode": "python", "doctest": "python", "ipython": "python", "prompt": "shell", "terminal": "shell",
               "productionlist": "", "testoutput": "", "console": "console"}  # fmt: skip
 _NOTHING = {"toctree", "index", "contents", "include", "literalinclude", "sectnum", "tabularcolumns", "testsetup",
@@ -28,8 +34,8 @@ _NOTHING = {"toctree", "index", "contents", "include", "literalinclude", "sectnu
             "moduleauthor", "autosummary", "figure-md", "highlight", "highlightlang"}  # fmt: skip
 _CHANGES = {"versionadded": "New in version", "versionchanged": "Changed in version", "deprecated": "Deprecated since",
             "versionremoved": "Removed in version", "deprecated-removed": "Deprecated since"}  # fmt: skip
-_NOTES = {"seealso": "See also", "todo": "To do", "impl-detail": "Implementation detail", "availability": "Availability",
-          "info": "Info", "details": "Details", "dropdown": "Details"}  # fmt: skip
+_NOTES = {"seealso": "See also", "todo": "To do", "impl-detail": "Implementation detail",
+          "availability": "Availability", "info": "Info", "details": "Details", "dropdown": "Details"}  # fmt: skip
 _SIGNED_TOO = "class"  # Sphinx's object description, where docutils' own directive names CSS classes
 _CALLED = {"func", "meth", "py:func", "py:meth", "c:func", "js:func", "cpp:func"}
 _WORDS = {"ref", "numref", "doc", "term", "std:ref", "std:doc", "std:term", "any", "download", "abbr", "guilabel",
@@ -116,7 +122,13 @@ def _is_text(name: str, said: str) -> bool:
     """Whether an unknown directive's argument is to be read: words, not a file or a name in a program."""
     if name in {"only", "ifconfig", "figure"}:
         return False
-    return bool(re.search(r"\w\s+\w", said)) or name.rpartition(":")[2] in {"tab", "tab-item", "rubric", "card", "centered"}
+    return bool(re.search(r"\w\s+\w", said)) or name.rpartition(":")[2] in {
+        "tab",
+        "tab-item",
+        "rubric",
+        "card",
+        "centered",
+    }
 
 
 def _content(self: Any) -> list[Any]:
@@ -140,7 +152,8 @@ def _code(self: Any, name: str, said: str) -> list[Any]:
         return []
     spoken = _LANGUAGES.get(name, said.strip().lower() or self.options.get("language") or "")
     caption = self.options.get("caption")
-    block = nodes.literal_block(text, text, classes=[f"highlight-{spoken}"] if re.fullmatch(r"[\w+#.-]+", spoken) else ["highlight-none"])  # fmt: skip
+    spoken = spoken if re.fullmatch(r"[\w+#.-]+", spoken) else "none"
+    block = nodes.literal_block(text, text, classes=[f"highlight-{spoken}"])
     return [*([nodes.paragraph("", "", *_inline(self, caption))] if caption else []), block]
 
 
@@ -181,7 +194,9 @@ def _role(name: str, raw: str, text: str, *_: Any, **__: Any) -> tuple[list[Any]
     if name == "ref" or name == "std:ref":
         return [nodes.Text(shown) if titled else nodes.inline("", shown, classes=[REFERENCE])], []
     if name in _WORDS:
-        return [nodes.Text(re.sub(r"\s*-->\s*", " > ", shown).replace("&", "") if name == "menuselection" else shown)], []
+        return [
+            nodes.Text(re.sub(r"\s*-->\s*", " > ", shown).replace("&", "") if name == "menuselection" else shown)
+        ], []
     if not titled and shown.startswith("~"):
         shown = shown[1:].rpartition(".")[2]
     shown = shown.removeprefix("!")
@@ -191,8 +206,9 @@ def _role(name: str, raw: str, text: str, *_: Any, **__: Any) -> tuple[list[Any]
     return [nodes.literal(raw, shown) if code else nodes.Text(shown)], []
 
 
-_AS_CODE = set(
+_AS_CODE_WORDS = (
     "func meth class mod attr data const exc obj file samp command option envvar program kbd type var macro member "
     "confval setting djadmin django-admin tfilter ttag lookup regexp mimetype makevar makefile newsgroup paramref "
-    "cfunc cmacro cdata property code opcode pdbcmd 2to3fixer function method module".split()
+    "cfunc cmacro cdata property code opcode pdbcmd 2to3fixer function method module"
 )
+_AS_CODE = set(_AS_CODE_WORDS.split())

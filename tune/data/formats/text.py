@@ -1,6 +1,6 @@
 """What the readers of plain-text formats share: bytes -> text, and a body of HTML -> Document.
 
-In: a file's bytes, or the HTML that a library made of them. Out: text, or the Document that `tune.data.html` reads. What
+In: a file's bytes, or the HTML that a library made of them. Out: text, or what `tune.data.html` reads in it. What
 cannot be read is a ValueError that says why in one line. Knows nothing about any format.
 """
 

@@ -14,10 +14,11 @@ from typing import NamedTuple
 HTML = {".html", ".htm", ".xhtml"}
 READ = {*HTML, ".md", ".markdown", ".mdx", ".rst", ".pdf", ".docx"}
 # Documents that nothing here reads: they are counted, so that nobody takes a folder for read that is not.
-UNREAD = set(
+_UNREAD_WORDS = (
     ".adoc .asciidoc .asc .doc .odt .ott .epub .mobi .tex .texi .texinfo .latex .ipynb .org .rtf .txt .textile .wiki "
-    ".mediawiki .docbook .dita .chm .ppt .pptx .odp .djvu .ps .pages .qmd .rmd .pod .creole .info .man".split()
+    ".mediawiki .docbook .dita .chm .ppt .pptx .odp .djvu .ps .pages .qmd .rmd .pod .creole .info .man"
 )
+UNREAD = set(_UNREAD_WORDS.split())
 _LEFT_OUT = {"node_modules", "_static", "_modules", "__pycache__"}
 _SOURCES = "_sources"  # where Sphinx keeps what it built a folder from
 # Sphinx's own listings: no documentation of their own. Other tools have pages of the names in `_BESIDE`.

@@ -12,6 +12,10 @@ from tune.data.block import Block
 
 SHARE = 0.2  # of the pages: what stands on more of them is no page's own
 FEWEST = 5  # pages
+_DATE = re.compile(
+    r"\d{4}-\d\d-\d\d|\d\d?:\d\d(?::\d\d)?|\d\d?[./]\d\d?[./]\d{4}|"
+    r"(?:\d\d? )?(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]*\.? (?:\d\d?,? )?\d{4}"
+)
 
 Blocks = tuple[Block, ...]
 
@@ -19,7 +23,7 @@ Blocks = tuple[Block, ...]
 def without(pages: Sequence[Blocks]) -> tuple[list[Blocks], int]:
     """The pages without what repeats at their edges, and the number of blocks taken out.
 
-    Numbers count as alike: a date, a page's place in a book. A page that says nothing else stays as it is.
+    Dates and times count as alike. A page that says nothing else stays as it is.
     """
     on = Counter(said for blocks in pages for said in {_said(block) for block in blocks} if said)
     often = {said for said, count in on.items() if count >= max(FEWEST, SHARE * len(pages))}
@@ -43,5 +47,5 @@ def _run(blocks: Iterable[Block], often: set[str]) -> int:
 
 
 def _said(block: Block) -> str:
-    """What a block says, whatever its numbers are; nothing of code, which is never navigation."""
-    return "" if block.kind == "code" else re.sub(r"\d+", "#", f"{block.kind} {block.render()}")
+    """What a block says, on whatever day; nothing of code, which is never navigation."""
+    return "" if block.kind == "code" else _DATE.sub("#", f"{block.kind} {block.render()}")

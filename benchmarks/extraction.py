@@ -25,7 +25,7 @@ from tune.data.sources import listing
 REPEATED = 0.2  # of a set's pages
 _FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[^`\n]*\n(.*?)^\1\2[`~]*[ \t]*$", re.MULTILINE | re.DOTALL)
 _BEGIN = re.compile(
-    r"( *(?:[-*+] +|\d+\. +)*)(\.\. (?:code-block|sourcecode|code|parsed-literal)::|(?!\.\. ).*::$|::$)"
+    r"( *(?:[-*+] +|\d+\. +)*)(?! )(\.\. (?:code-block|sourcecode|code|parsed-literal)::|(?!\.\. ).*::$)"
 )
 _LINK = re.compile(r"\]\([^)]*\)|\]\[[^\]]*\]")
 _ROW = re.compile(r"^[ \t]*\|.*\|[ \t]*\n[ \t]*\|[ \t:|-]+\|[ \t]*\n(?:[ \t]*\|.*\n?)*", re.MULTILINE)

@@ -47,6 +47,9 @@ def read(text):
         (".. deprecated:: 3.9", [prose("Deprecated since 3.9.")]),
         (".. unknown:: file.py\n   :opt: 1\n\n   Body.\n\n   .. code-block:: c\n\n      x",
          [prose("Body."), code("x", "c")]),
+        (".. 2to3fixer:: idioms\n\n   Body of :2to3fixer:`x`.",
+         [code("idioms", "", ("A", "idioms")), prose("Body of `x`.", "A", "idioms")]),
+        (".. autoclass:: m.C\n   :members:\n\n   Body::\n\n      x", [prose("Body:"), code("x")]),
         (".. tab:: Some words\n\n   Body.", [prose("Some words"), prose("Body.")]),
         (".. only:: html and not epub\n\n   Body.", [prose("Body.")]),
         (".. toctree::\n   :maxdepth: 2\n\n   a\n   b\n\n.. index:: x\n\nBody.", [prose("Body.")]),
@@ -114,6 +117,27 @@ A
         prose("Goes.", *go),
         code("exception m.n.E", "python", ("A", "m.n.E")),
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (".. module:: m\n\n.. class:: C\n\n   .. method:: C.go()", "m.C.go"),
+        (".. module:: m\n\n.. class:: C\n\n   .. attribute:: m.C.x", "m.C.x"),
+        (".. module:: m\n\n.. function:: m.go()", "m.go"),
+        (".. currentmodule:: m.n\n\n.. method:: C.go(a)", "m.n.C.go"),
+        (".. py:function:: go()\n   :module: k", "k.go"),
+        (".. py:decorator:: mark(x)", "mark"),
+        (".. cpp:function:: std::vector<int> &get(int i)", "get"),
+        (".. c:type:: Py_ssize_t", "Py_ssize_t"),
+        (".. c:macro:: PY_MAX(a, b)", "PY_MAX"),
+        (".. js:function:: go(a)", "go(a)"),
+        (".. envvar:: HOME <dir>", "HOME"),
+    ],
+)
+def test_a_signature_stands_under_the_name_of_its_object(text, name):
+    found = [block for block in read(f"{text}\n\nEnd.") if block.kind == "code"]
+    assert found[-1].headings[-1] == name
 
 
 @pytest.mark.parametrize(

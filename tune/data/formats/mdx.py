@@ -80,7 +80,7 @@ def _tags(text: str) -> str:
         elif c == "<" and text.startswith("<!--", at):
             end = text.find("-->", at)
             at = len(text) if end < 0 else end + 3
-        elif (c == "<" and (tag := _TAG.match(text, at))) or text.startswith(("<>", "</>"), at):
+        elif _TAG.match(text, at) or text.startswith(("<>", "</>"), at):
             at = _past_tag(text, at, out)
         elif c == "{":
             end = _closed(text, at)

@@ -6,7 +6,7 @@ it complains about is left as it stands. What Sphinx adds is in `sphinx_rst`. Wh
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tune.data.formats import sphinx_rst
 from tune.data.formats.text import decode, document

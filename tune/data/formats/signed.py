@@ -17,7 +17,8 @@ _OBJECTS_WORDS = (
     "enumerator member var typedef alias concept directive role module-attribute 2to3fixer"
 )
 _OBJECTS = set(_OBJECTS_WORDS.split())
-_BARE = {"option", "cmdoption", "envvar", "describe", "object", "confval", "setting", "django-admin", "opcode",
+_BARE = {"2to3fixer",
+         "option", "cmdoption", "envvar", "describe", "object", "confval", "setting", "django-admin", "opcode",
          "django-admin-option", "templatefilter", "templatetag", "fieldlookup", "pdbcommand", "role",
          "directive"}  # fmt: skip
 _C = {"cfunction", "cmember", "cmacro", "ctype", "cvar", "macro", "struct", "union", "enum", "enumerator", "typedef"}

@@ -15,10 +15,10 @@ REFERENCE = "refers"  # class of a reference to a section, whose title is known 
 SPOKEN = "spoken"  # class of the comment that says in which language literal blocks are from here on
 
 _DIRECTIVE = re.compile(
-    r"^[ \t]*(?:[-*+] +|\d+\. +)?\.\.[ \t]+(?:\|[^|\n]+\|[ \t]+)?([A-Za-z][\w:.+-]*?)[ \t]?::", re.MULTILINE
+    r"^[ \t]*(?:[-*+] +|\d+\. +)?\.\.[ \t]+(?:\|[^|\n]+\|[ \t]+)?(\w[\w:.+-]*?)[ \t]?::", re.MULTILINE
 )
 _ROLE = re.compile(
-    r":([A-Za-z][\w:.+-]*?):`|`:([A-Za-z][\w:.+-]*?):|(?:default-role|role)::[^\n]*?([A-Za-z][\w:.+-]*)\)?[ \t]*$",
+    r"(?<!\w):(\w[\w:.+-]*?):`|`:(\w[\w:.+-]*?):|(?:default-role|role)::[^\n]*?(\w[\w:.+-]*)\)?[ \t]*$",
     re.MULTILINE,
 )
 _TITLED = re.compile(r"(.+?)\s*<[^<>]*>", re.DOTALL)
@@ -29,8 +29,8 @@ _CODE = {"code-block", "sourcecode", "code", "highlight-code", "prompt", "termin
 _LANGUAGES = {"testcode": "python", "doctest": "python", "ipython": "python", "prompt": "shell", "terminal": "shell",
               "productionlist": "", "testoutput": "", "console": "console"}  # fmt: skip
 _NOTHING = {"toctree", "index", "contents", "include", "literalinclude", "sectnum", "tabularcolumns", "testsetup",
-            "testcleanup", "currentmodule", "py:currentmodule", "automodule", "autoclass", "autofunction", "raw",
-            "only-nothing", "meta", "title", "default-domain", "cssclass", "codeauthor", "sectionauthor",
+            "testcleanup", "currentmodule", "py:currentmodule", "raw",
+            "meta", "title", "default-domain", "cssclass", "codeauthor", "sectionauthor",
             "moduleauthor", "autosummary", "figure-md", "highlight", "highlightlang"}  # fmt: skip
 _CHANGES = {"versionadded": "New in version", "versionchanged": "Changed in version", "deprecated": "Deprecated since",
             "versionremoved": "Removed in version", "deprecated-removed": "Deprecated since"}  # fmt: skip

@@ -8,7 +8,7 @@ FONTS = {"body": "Times-Roman", "bold": "Helvetica-Bold", "code": "Courier"}
 
 
 def pdf(*pages, encrypted=False, picture=False):
-    """Each page is a list of (x, y from the top, font, size, text), or ("rule", x0, y0, x1, y1) for a line."""
+    """Each page is a list of (x, y from the top, font, size, text), ("rule", x0, y0, x1, y1), ("raw", code)."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", ""]
     fonts = {}
     for name, base in FONTS.items():
@@ -26,7 +26,9 @@ def pdf(*pages, encrypted=False, picture=False):
     for page in pages:
         lines = ["q 500 0 0 700 50 50 cm /Im Do Q"] if picture else []
         for one in page:
-            if one[0] == "rule":
+            if one[0] == "raw":
+                lines.append(one[1])
+            elif one[0] == "rule":
                 _, x0, y0, x1, y1 = one
                 lines.append(f"{x0} {792 - y0} m {x1} {792 - y1} l S")
             else:

@@ -60,13 +60,13 @@ def test_a_ruled_table_is_one_and_a_frame_around_code_is_none():
     rules = [("rule", 72, y, 272, y) for y in (180, 200, 220)] + [("rule", x, 180, x, 220) for x in (72, 172, 272)]
     cells = [(76, 194, "body", 10, "Name"), (176, 194, "body", 10, "What for"), (76, 214, "body", 10, "a"),
              (176, 214, "body", 10, "first one")]  # fmt: skip
-    frame = [("rule", 72, y, 272, y) for y in (250, 280)] + [("rule", x, 250, x, 280) for x in (72, 272)]
-    page = [TITLE, *lines(72, 160, "Before."), *rules, *cells, *frame, *lines(80, 268, "x = 1", font="code"),
+    frame = [("rule", 72, y, 272, y) for y in (250, 265, 280)] + [("rule", x, 250, x, 280) for x in (72, 272)]
+    page = [TITLE, *lines(72, 160, "Before."), *rules, *cells, *frame, *lines(80, 262, "x = 1", "y = 2", font="code"),
             *lines(72, 310, "After all that comes this.")]  # fmt: skip
     assert blocks(page) == [
         prose("Before."),
         Table(headings=A, rows=(("Name", "What for"), ("a", "first one"))),
-        Code(headings=A, text="x = 1"),
+        Code(headings=A, text="x = 1\ny = 2"),
         prose("After all that comes this."),
     ]
 
@@ -134,6 +134,12 @@ def test_what_cannot_be_read_is_a_reason_in_one_line(data, why, capfd):
         read(data, "a")
     assert "\n" not in str(e.value)
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_library_s_complaints_reach_nobody(caplog):
+    page = [("raw", "/P0 g"), (72, 100, "body", 10, "Words.")]
+    assert blocks(page)[0].text == "Words."
+    assert caplog.records == []
 
 
 def test_the_title_of_a_file_without_headings_is_its_name():

@@ -32,6 +32,7 @@ _DROPPED = ", ".join(
         "script, style, noscript, template, nav, footer, svg, button, input, select, textarea, form label, iframe",
         ".headerlink, .related, .sphinxsidebar, .toctree-wrapper, .linenos, .viewcode-link",
         "div.contents.topic, nav.contents, .navheader, .navfooter, .id_link, .header-anchor",
+        ".prev-next-area, .related-pages, .rst-footer-buttons",  # themes of Sphinx: to the pages before and after
         "[role=navigation], [role=search], [role=banner], [role=contentinfo]",
     ]
 )

@@ -40,11 +40,17 @@ def test_styles_are_headings_code_and_prose_and_tables_stay():
 
 
 def test_a_paragraph_in_a_font_of_code_is_code():
-    data = docx(paragraph("Words."), paragraph("x = 1", font="Courier New"), paragraph("y = 2", font="Consolas"))
+    mixed = paragraph("Say ").replace("</w:p>", paragraph("x()", font="Consolas").removeprefix("<w:p>"))
+    data = docx(paragraph("Words."), paragraph("x = 1", font="Courier New"), paragraph("y = 2", font="Consolas"),
+                mixed)  # fmt: skip
     found = read(data, "the-file")
     assert found.title == "the file"
     top = ("the file",)
-    assert list(found.blocks) == [prose("Words.", *top), Code(headings=top, text="x = 1\ny = 2")]
+    assert list(found.blocks) == [
+        prose("Words.", *top),
+        Code(headings=top, text="x = 1\ny = 2"),
+        prose("Say `x()`", *top),
+    ]
 
 
 def test_a_style_s_name_is_no_part_of_the_program_that_maps_it():

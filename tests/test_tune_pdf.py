@@ -46,6 +46,10 @@ def test_code_keeps_its_indentation_and_empty_lines_and_is_marked_within_a_line(
         *lines(72, 160, "Words that are read before the code here."),
         *lines(72, 190, "def f(a):", "    if a:", font="code"),
         *lines(72, 226, "    return a  # (x)", font="code"),
+        (72, 290, "bold", 16, "Then"),
+        (120, 290, "code", 16, "g(2)"),
+        (72, 320, "body", 10, "\u2022 with"),
+        (110, 320, "code", 10, "h(3)"),
         (72, 260, "body", 10, "Call"),
         (95, 260, "code", 10, "f(1)"),
         (123, 260, "body", 10, "now, and see what it gives."),
@@ -53,6 +57,7 @@ def test_code_keeps_its_indentation_and_empty_lines_and_is_marked_within_a_line(
     assert blocks(page)[1:] == [
         Code(headings=A, text="def f(a):\n    if a:\n\n    return a  # (x)"),
         prose("Call `f(1)` now, and see what it gives."),
+        List(headings=("Guide", "Then g(2)"), items=(Item(0, "-", "with `h(3)`"),)),
     ]
 
 

@@ -34,7 +34,7 @@ def read(data: bytes, name: str = "") -> Document:
         io.BytesIO(data),
         style_map="\n".join(_mapped(styles)),
         convert_image=mammoth.images.img_element(lambda _: {}),
-        transform_document=mammoth.transforms.paragraph(_by_font),
+        transform_document=_by_fonts,
         ignore_empty_paragraphs=False,
         external_file_access=False,
     )
@@ -61,7 +61,7 @@ def _styles(data: bytes) -> list[tuple[str, str]]:
 def _mapped(styles: list[tuple[str, str]]) -> list[str]:
     """mammoth's style map: what is code, and Word's own title."""
     out = ["p[style-name='Title'] => h1:fresh", "p[style-name='Subtitle'] => p:fresh"]
-    for kind, name in [*styles, ("paragraph", _OURS)]:
+    for kind, name in [*styles, ("paragraph", _OURS), ("character", _OURS)]:
         if _CODE_STYLE.search(name):
             named = name.replace("\\", "\\\\").replace("'", "\\'")
             out.append(
@@ -70,6 +70,16 @@ def _mapped(styles: list[tuple[str, str]]) -> list[str]:
                 else f"r[style-name='{named}'] => code"
             )
     return out
+
+
+def _by_fonts(whole: Any) -> Any:
+    """The document, with a style of code for the paragraphs and the words that are in a font of code."""
+    from mammoth import transforms
+
+    def word(run: Any) -> Any:
+        return run.copy(style_id=_OURS, style_name=_OURS) if _CODE_FONT.search(run.font or "") else run
+
+    return transforms.run(word)(transforms.paragraph(_by_font)(whole))
 
 
 def _by_font(paragraph: "Paragraph") -> Any:

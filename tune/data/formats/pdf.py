@@ -62,11 +62,11 @@ def _html(found: Sequence[Line | Ruled], sizes: Sequence[float], leading: float)
             yield f"<pre>{escape(_code(lines))}</pre>"
         elif kind == "heading":
             level = min(sizes.index(line.size) + 1, LEVELS)
-            yield f"<h{level}>{escape(_joined(lines, words))}</h{level}>"
+            yield f"<h{level}>{_ticked(escape(_joined(lines, words)))}</h{level}>"
         elif kind == "item":
             text = _joined(lines, words)
             numbered = _NUMBER.match(text)
-            item = escape(text[(numbered or _BULLET.match(text) or re.match("", text)).end() :])  # type: ignore[union-attr]
+            item = _ticked(escape(text[(numbered or _BULLET.match(text) or re.match("", text)).end() :]))  # type: ignore[union-attr]
             yield f'<ol start="{numbered[1]}"><li>{item}</li></ol>' if numbered else f"<ul><li>{item}</li></ul>"
         elif not _DOTS.search(line.text):
             yield f"<p>{_ticked(escape(_joined(lines, words)))}</p>"

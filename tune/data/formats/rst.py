@@ -38,6 +38,7 @@ _SETTINGS = {
     "input_encoding": "unicode",
     "output_encoding": "unicode",
 }
+LONGEST = 5_000  # letters of a word: docutils' patterns take the square of it
 _META = {"orphan", "nosearch", "no-search", "tocdepth", "nocomments", "tags", "date", "author", "authors", "status"}
 
 
@@ -50,6 +51,8 @@ def to_html(text: str) -> str:
     """The body of the HTML that docutils makes of `text`."""
     from docutils.core import publish_doctree, publish_from_doctree
 
+    if re.search(rf"\S{{{LONGEST}}}", text):
+        raise ValueError(f"a word of more than {LONGEST:,} letters, which docutils does not end with")
     settings = {**_SETTINGS, "warning_stream": io.StringIO()}
     with sphinx_rst.known(text):
         tree = publish_doctree(text, settings_overrides=settings)

@@ -135,6 +135,14 @@ def listed(*items):
                 prose("z", "A", "Setup"),
             ],
         ),
+        (
+            "<p>x</p><div class='prev-next-area'><a href=a.html><div><p>previous</p><p>B</p></div></a></div>",
+            [prose("x")],
+        ),
+        (
+            "<pre><code class='language-C++'>x</code></pre><p>a <span class='docutils literal'>b</span></p>",
+            [code("x", "c++"), prose("a `b`")],
+        ),
         ("<details><h2>B</h2><p>x</p></details><p>y</p>", [prose("x", "A", "B"), prose("y")]),
         ("<aside><h2>B</h2><p>x</p></aside><p>y</p>", [prose("x", "A", "B"), prose("y")]),
         (

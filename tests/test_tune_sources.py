@@ -5,7 +5,7 @@ import pytest
 
 from tune.data.block import Admonition, Code, Item, List, Prose, Table, sections
 from tune.data.page import Failure
-from tune.data.sources import sphinx, stdlib
+from tune.data.sources import folder, stdlib
 from tune.errors import UserError
 
 DATA = Path(__file__).parent / "data" / "sphinx"
@@ -56,7 +56,7 @@ def test_stdlib_pages_hold_no_addresses():
 
 
 def test_sphinx_keeps_headings_signatures_and_code_and_drops_navigation():
-    found = {p.id: p for p in sphinx.pages(DATA)}
+    found = {p.id: p for p in folder.pages(DATA, "sphinx")}
     assert set(found) == {f"sphinx:{n}.html" for n in ("blank", "tutorial", "library/shelf", "library/shelf-tips")}
     page = found["sphinx:library/shelf.html"]
     top, put, notes = (page.title,), (page.title, "shelf.put"), (page.title, "Notes on wood")
@@ -78,7 +78,7 @@ def test_sphinx_keeps_headings_signatures_and_code_and_drops_navigation():
 
 
 def test_sphinx_modules_group_siblings_and_are_not_taken_from_headings():
-    found = {p.id: p for p in sphinx.pages(DATA)}
+    found = {p.id: p for p in folder.pages(DATA, "sphinx")}
     assert found["sphinx:library/shelf-tips.html"].module == "shelf"
     assert found["sphinx:tutorial.html"].module == "top"  # id="module-objects" there is the heading "Module objects"
     assert isinstance(found["sphinx:blank.html"], Failure)
@@ -87,16 +87,16 @@ def test_sphinx_modules_group_siblings_and_are_not_taken_from_headings():
 def test_a_page_nested_too_deeply_is_a_failure_of_that_page(tmp_path):
     (tmp_path / "deep.html").write_text("<body>" + "<div>" * 5000 + "Text." + "</div>" * 5000 + "</body>")
     (tmp_path / "plain.html").write_text("<body><h1>A</h1><p>Words.</p></body>")
-    failure, page = sphinx.pages(tmp_path)
+    failure, page = folder.pages(tmp_path, "sphinx")
     assert failure == Failure(id="sphinx:deep.html", reason="nested too deeply")
     assert page.id == "sphinx:plain.html"
 
 
 def test_sphinx_refuses_a_folder_without_pages(tmp_path):
     with pytest.raises(UserError, match="holds no HTML"):
-        list(sphinx.pages(tmp_path))
+        list(folder.pages(tmp_path))
     with pytest.raises(UserError, match="there is no folder"):
-        list(sphinx.pages(tmp_path / "nowhere"))
+        list(folder.pages(tmp_path / "nowhere"))
 
 
 def test_the_path_of_this_interpreter_is_in_no_page():

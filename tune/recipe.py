@@ -20,10 +20,11 @@ class Project(Section):
 class Collect(Section):
     """Where pages come from. One source a recipe. From the network: `source` finds the URLs, `through` fetches them."""
 
-    source: Literal["stdlib", "sphinx", "web", "site", "brightdata"] = "stdlib"
+    source: Literal["stdlib", "folder", "sphinx", "web", "site", "brightdata"] = "stdlib"
     modules: list[str] = []  # stdlib: modules whose docstrings and signatures become pages
     topics: bool = True  # stdlib: pydoc's language-reference topics too
-    folder: Place | None = None  # sphinx: a folder of built HTML
+    folder: Place | None = None  # folder: HTML, Markdown, MDX, RST, PDF and DOCX, mixed; sphinx: the same, older name
+    allow_failures: bool = False  # folder: go on though most of its files give no page
     urls: list[str] = []  # web: the pages; brightdata: the same as web through = "brightdata"
     url: str = ""  # site: pages under it are found by its sitemap, else objects.inv, else links
     max_pages: Positive = 1000  # site: URLs that are fetched
@@ -34,8 +35,8 @@ class Collect(Section):
 
     @model_validator(mode="after")
     def _needs(self) -> Self:
-        if self.source == "sphinx" and self.folder is None:
-            raise ValueError('source = "sphinx" needs folder')
+        if self.source in {"folder", "sphinx"} and self.folder is None:
+            raise ValueError(f'source = "{self.source}" needs folder')
         if self.source in {"web", "brightdata"} and not self.urls:
             raise ValueError(f'source = "{self.source}" needs urls')
         if self.source == "site" and not self.url:
@@ -63,7 +64,7 @@ class Collect(Section):
     def about_pages(self) -> dict[str, Any]:
         """What decides which pages there are: neither where a folder lies, nor what fetching may cost; of a source on
         this machine nothing that is for the network."""
-        unasked = {"folder", "max_requests", "price_per_thousand"}
+        unasked = {"folder", "allow_failures", "max_requests", "price_per_thousand"}
         local = set() if self.remote else {"url", "max_pages", "through"}
         return self.model_dump(mode="json", exclude=unasked | local)
 

@@ -6,7 +6,9 @@ rest. What was fetched is kept in work/cache/pages, so an interrupted stage goes
 """
 
 import hashlib
+import os
 import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -16,8 +18,9 @@ from typing import Any
 from tune import artefact
 from tune.artefact import Artefact
 from tune.data.collected import kinds
+from tune.data.html import REDIRECT
 from tune.data.page import VERSION, Failure, Page, write
-from tune.data.sources import network, sphinx, stdlib
+from tune.data.sources import folder, listing, network, stdlib
 from tune.data.sources.asking import Ledger
 from tune.data.sources.remote import Twin
 from tune.errors import UserError
@@ -25,6 +28,7 @@ from tune.recipe import Recipe
 
 KIND = "pages"
 HELD_OUT = "held_out.jsonl"
+FOLDERS = {"folder", "sphinx"}  # sources that read recipe.collect.folder
 
 
 def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None, ledger: Ledger | None = None) -> Artefact:
@@ -33,7 +37,8 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None, ledg
     Figures: pages, failures, failures_by (those by their kind), twins (addresses that gave a page again), held_out
     (pages of HELD_OUT: they document what questions come from), held_out_by (those by the reason: see `Page.held_out`),
     characters, code_blocks and tables (of pages). `ledger` is told what this run asks of the network. Raises UserError
-    when the source is wrong, not one page came of it, or another run is collecting there.
+    when the source is wrong, not one page came of it, most files of a folder gave none, or another run is collecting
+    there.
     """
     with artefact.writing(recipe.work / KIND, KIND):
         return _collect(recipe, report, ledger or Ledger())
@@ -53,11 +58,11 @@ def settings_of(recipe: Recipe) -> dict[str, Any]:
 
 
 def _collect(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> Artefact:
-    folder, settings = recipe.work / KIND, settings_of(recipe)
+    made, settings = recipe.work / KIND, settings_of(recipe)
     inputs = {}
-    if recipe.collect.source == "sphinx":
+    if recipe.collect.source in FOLDERS:
         inputs["folder"] = _folder_digest(_folder(recipe))
-    current = artefact.is_current(folder, KIND, inputs=inputs, settings=settings)
+    current = artefact.is_current(made, KIND, inputs=inputs, settings=settings)
     remote = recipe.collect.remote
     if current and not (remote and current.figures["failures"]):
         report(f"pages: {current.figures['pages']} are there already")
@@ -84,6 +89,8 @@ def _collect(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> A
             why=_why(failures, held_out.total()),
             fix="edit [collect] in recipe.toml, then tune collect",
         )
+    if recipe.collect.source in FOLDERS and not recipe.collect.allow_failures:
+        _refuse_losses(failures, len(pages) + held_out.total())
     figures = {
         "pages": len(pages),
         "failures": len(failures),
@@ -102,13 +109,13 @@ def _collect(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> A
         write(fresh / "failures.jsonl", [*failures, *twins])
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
-    artefact.remake_folder(folder, KIND, fill)
+    artefact.remake_folder(made, KIND, fill)
     why = ", ".join(f"{reason} {n}" for reason, n in sorted(held_out.items()))
     report(
         f"pages: {len(pages)}, {figures['characters']:,} characters, {len(failures)} failures, "
         f"{held_out.total()} held out{f' ({why})' if why else ''}"
     )
-    return artefact.read(folder, KIND, remake="tune collect")
+    return artefact.read(made, KIND, remake="tune collect")
 
 
 def _source(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> Iterator[Page | Failure]:
@@ -118,8 +125,8 @@ def _source(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> It
             _refuse_held_out(section.modules, recipe.evaluate.modules)
             held_out = stdlib.pages(recipe.evaluate.modules, topics=False, key="evaluate.modules")
             return chain(stdlib.pages(section.modules, topics=section.topics), held_out)
-        case "sphinx":
-            return sphinx.pages(_folder(recipe))
+        case "folder" | "sphinx":
+            return folder.pages(_folder(recipe), section.source, report)
         case "web" | "site" | "brightdata":
             return network.pages(section, recipe.work / "cache" / "pages", ledger, report)
 
@@ -139,12 +146,29 @@ def _folder(recipe: Recipe) -> Path:
     return recipe.folder / (recipe.collect.folder or "")
 
 
-def _folder_digest(folder: Path) -> str:
-    """sha256 over the names and contents of every HTML file; of nothing when the folder is missing."""
-    digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*.html") if p.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{artefact.file_digest(path)}\n".encode())
+def _folder_digest(root: Path) -> str:
+    """sha256 over the names and contents of every file that is read; of nothing when the folder is missing."""
+    digest, found = hashlib.sha256(), listing.files(root)
+    for name in [*found.pages, *filter(None, [found.licence])]:
+        try:
+            contents = artefact.file_digest(root / name)
+        except OSError:
+            contents = "cannot be read"  # a failure of that page, when it is collected
+        digest.update(os.fsencode(name) + f"\0{contents}\n".encode())
     return digest.hexdigest()
+
+
+def _refuse_losses(failures: list[Failure], had: int) -> None:
+    """Most of a folder that gives nothing is a mistake in the folder or the reader. Redirects are no loss."""
+    lost = [f.reason for f in failures if not f.reason.startswith(REDIRECT)]
+    reasons = Counter(re.sub(r"0x\w+|'[^']*'|\d[\d,]*", "…", reason) for reason in lost)
+    if reasons.total() > had:
+        told = [f"{count} file{'s' if count > 1 else ''}: {reason}" for reason, count in reasons.most_common(3)]
+        raise UserError(
+            f"{reasons.total()} of {reasons.total() + had} files in collect.folder gave no page",
+            why="\n       ".join(told),
+            fix="mend the files or the folder, or set collect.allow_failures = true, then tune collect",
+        )
 
 
 def _why(failures: list[Failure], held_out: int) -> str:

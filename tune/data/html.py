@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = 4_000_000  # characters of HTML: beyond this it is an index or a dump, not a page
 DAMAGES = 3  # words with U+FFFD in them that a page about characters may show
+REDIRECT = "a redirect to"  # how the reason begins when a page is nothing else
 STUB = 200  # characters: a page that moves on by script and says no more is a redirect
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -31,6 +32,7 @@ _DROPPED = ", ".join(
         "script, style, noscript, template, nav, footer, svg, button, input, select, textarea, form label, iframe",
         ".headerlink, .related, .sphinxsidebar, .toctree-wrapper, .linenos, .viewcode-link",
         "div.contents.topic, nav.contents, .navheader, .navfooter, .id_link, .header-anchor",
+        ".prev-next-area, .related-pages, .rst-footer-buttons",  # themes of Sphinx: to the pages before and after
         "[role=navigation], [role=search], [role=banner], [role=contentinfo]",
     ]
 )
@@ -73,8 +75,11 @@ def decode(data: bytes, charset: str = "") -> str:
     return text.removeprefix("\ufeff")
 
 
-def parse(html: str) -> Document:
-    """The document in decoded HTML. Raises ValueError when there is none: a redirect, damaged or no text."""
+def parse(html: str, named: str = "") -> Document:
+    """The document in decoded HTML. Raises ValueError when there is none: a redirect, damaged or no text.
+
+    `named` is the title of a document that has no <h1>, where something other than HTML says it.
+    """
     from selectolax.lexbor import LexborHTMLParser
 
     if len(html) > LARGEST:
@@ -88,14 +93,17 @@ def parse(html: str) -> Document:
     module = _module(main)
     _drop(main)
     head = tree.css_first("title")
-    title = _title(main, squeezed(head.text()) if head else "")
+    if named:
+        title = next((text for heading in main.css("h1") if (text := plain(heading))), squeezed(named))
+    else:
+        title = _title(main, squeezed(head.text()) if head else "")
     try:
         found = blocks(main, [(1, title)])  # what stands above the first heading, or has none
     except RecursionError:
         raise ValueError("nested too deeply") from None
     said = tuple(block for block in found if _says(block))
     if target and sum(len(block.render()) for block in said) < STUB:
-        raise ValueError(f"a redirect to {target}, not a page")
+        raise ValueError(f"{REDIRECT} {target}, not a page")
     if not said:
         raise ValueError("no text")
     if len(_DAMAGE.findall(render(block for block in said if block.kind != "code"))) > DAMAGES:

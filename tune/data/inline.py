@@ -17,7 +17,7 @@ _CODE = {"code", "tt", "kbd", "samp"}
 _LINES = {"div", "p", "li", "tr"}  # each on a line of its own, inside code too
 _APART = {*_LINES, "br", "dd", "dt", "label", "td", "th"}  # no part of the words beside them
 _NOT_INLINE = "address, article, blockquote, div, dl, figure, h1, h2, h3, h4, h5, h6, ol, p, pre, section, table, ul"
-_LANGUAGE = re.compile(r"\b(?:highlight|language)-([a-z0-9]+)")
+_LANGUAGE = re.compile(r"(?:^|\s)(?:highlight|language)-(?:source-)?(\w[\w+#.-]*)")
 _UNSEEN = re.compile("[\u200b\u2060\ufeff\u00ad]")  # characters that nobody sees, and no break between words
 
 
@@ -28,7 +28,7 @@ def is_inline(tag: str) -> bool:
 
 def is_code(node: "LexborNode") -> bool:
     """Whether it is inline code: no block is in it."""
-    return node.tag in _CODE and node.css_first(_NOT_INLINE) is None
+    return _is_set_as_code(node) and node.css_first(_NOT_INLINE) is None
 
 
 def squeezed(text: str) -> str:
@@ -44,7 +44,7 @@ def marked(node: "LexborNode", tick: str = "`") -> str:
     """Inline content as text, code between backticks."""
     if node.tag == "-text":
         return str(node.text())
-    if tick and node.tag in _CODE:
+    if tick and _is_set_as_code(node):
         text = plain(node)
         return f"`` {text} ``" if tick in text else f"`{text}`" if text else ""
     text = "".join(marked(child, tick) for child in node.iter(include_text=True))
@@ -67,7 +67,7 @@ def language(pre: "LexborNode", code: str) -> str:
     nodes = [*pre.css("code")[:1], pre]
     while len(nodes) < 5 and (above := nodes[-1].parent) is not None:
         nodes.append(above)
-    said = next((found[1] for node in nodes if (found := _LANGUAGE.search(" ".join(classes(node))))), "")
+    said = next((found[1] for node in nodes if (found := _LANGUAGE.search(" ".join(classes(node))))), "").lower()
     if said in {"", "default", "none"}:
         return "python" if said == "default" or code.lstrip().startswith(">>> ") else ""
     return "python" if said.startswith("py") else said
@@ -77,6 +77,11 @@ def number(node: "LexborNode", name: str, otherwise: int) -> int:
     """A whole number in an attribute, at least 0."""
     said = node.attributes.get(name) or ""
     return int(said) if re.fullmatch(r"\d{1,9}", said.strip()) else otherwise
+
+
+def _is_set_as_code(node: "LexborNode") -> bool:
+    """Whether its letters are a program's: by its tag, or by the class that docutils' HTML 5 has for it."""
+    return node.tag in _CODE or (node.tag == "span" and {"docutils", "literal"} <= set(classes(node)))
 
 
 def _gather(node: "LexborNode", pieces: list[str]) -> None:

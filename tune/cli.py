@@ -54,10 +54,16 @@ def collect(path: Path, as_json: bool) -> None:
 @RECIPE
 @JSON
 def dataset(path: Path, as_json: bool) -> None:
-    """Turn pages into verified examples and token ids in work/dataset."""
-    from tune.data.dataset import build
+    """Turn pages, and rows of your own, into verified examples and token ids in work/dataset."""
+    from tune.data import summary
+    from tune.data.dataset import KIND, build
 
-    _run(build, _recipe(path), as_json, then="tune train")
+    recipe = _recipe(path)
+    made = build(recipe, report=say)
+    if not as_json:
+        for line in summary.lines(made, recipe.work / KIND, shutil.get_terminal_size().columns):
+            tell(line)
+    _told(made, as_json, then="tune train")
 
 
 @main.command()
@@ -179,9 +185,12 @@ def _recipe(path: Path) -> "Recipe":
 
 def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, then: str,
          report: Callable[[str], None] = say) -> None:  # fmt: skip
+    _told(stage(recipe, report=report), as_json, then=then)
+
+
+def _told(made: "Artefact", as_json: bool, *, then: str) -> None:
     from tune.status import headline
 
-    made = stage(recipe, report=report)
     if as_json:
         tell(made.model_dump_json(indent=1))
         return

@@ -21,7 +21,8 @@ from tune.data.passage import documented, signature_of
 from tune.harmony import Effort, Message
 from tune.recipe import Kind
 
-Check = Literal["executed", "grounded", "inspected"]
+Check = Literal["executed", "grounded", "inspected", "given"]  # given: somebody's row, taken as it is
+RowKind = Kind | Literal["imported", "general"]  # the last two are not made from pages
 
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
 ONE_LINE = 80  # characters: a printed value up to this is a short answer
@@ -45,7 +46,7 @@ class Example(BaseModel):
     id: str
     page: str
     module: str
-    kind: Kind
+    kind: RowKind
     messages: tuple[Message, ...]
     effort: Effort
     provenance: str

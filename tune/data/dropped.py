@@ -67,5 +67,6 @@ class Tally:
 
 def shortened(text: str) -> str:
     """A text as it may be shown to anybody, at most LONGEST characters: masked first, or half a key would stay."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a character of a bad row is no text
     clean = secrets.masked(text, [*secrets.found(text), *personal.found(text)])
     return clean if len(clean) <= LONGEST else clean[: LONGEST - 1] + "…"

@@ -33,6 +33,8 @@ def fenced(source, tag="python"):
         "SELECT a FROM b WHERE c = 1",
         "await f()",
         "case 401 | 403",
+        "loads(s, *[, cls])\n\nfrom json import loads\nloads('1')",
+        "exception json.Broken\n\nraise Broken",
     ],
 )
 def test_what_documentation_shows_stays(source):
@@ -71,11 +73,19 @@ def test_names_layout_and_comments_make_no_other_program():
         "def f(items):\n    total = 0\n    for item in items:\n        total += max(item)\n    return total",
         "def f(items):\n    total = 1\n    for item in items:\n        total += len(item)\n    return total",
         "def f(items):\n    total = 0\n    for item in items:\n        total += len(items)\n    return total",
+        "def f(items):\n    total = 0\n    for item in items:\n        total += size(item)\n    return total",
     ],
 )
 def test_another_function_value_or_variable_makes_another(other):
     one = fenced("def f(items):\n    total = 0\n    for item in items:\n        total += len(item)\n    return total")
     assert code.shapes(one).isdisjoint(code.shapes(fenced(other)))
+
+
+def test_a_name_from_elsewhere_is_itself():
+    one, other = (fenced(f"import {m}\nx = {m}.first([3, 1, 2])\ny = {m}.last(x)") for m in ("heapq", "bisect"))
+    assert code.shapes(one).isdisjoint(code.shapes(other))
+    one, other = (fenced(f"x = {f}([3, 1, 2])\ny = {f}(x, 4)\nprint(y)") for f in ("heapify", "insort"))
+    assert code.shapes(one).isdisjoint(code.shapes(other))
 
 
 def test_small_code_is_everybodys():

@@ -66,7 +66,7 @@ def test_each_format_is_found_by_its_keys(form, row, messages):
         ("has tool calls", "turn 2", chat(ASK, {**TOLD, "recipient": "functions.f"})),
         ("has tool calls", "channel 'commentary'", chat(ASK, {**TOLD, "channel": "commentary"})),
         ("has tool calls", "describes tools", chat(ASK, TOLD, tools=[{"name": "f"}])),
-        ("has tool calls", "turn 2", {"conversations": [SHARED["conversations"][0], {"from": "function_call", "value": "{}"}]}),
+        ("has tool calls", "turn 1", {"conversations": [{"from": "function_call", "value": "{}"}]}),
         ("ends without an answer", "by user", chat(TOLD, ASK)),
         ("ends without an answer", "no answer", chat(ASK, ANALYSIS)),
         ("ends without an answer", "weight 0", chat(ASK, {**TOLD, "weight": 0})),

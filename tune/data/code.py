@@ -78,7 +78,7 @@ def _wrong(source: str) -> str:
     body = re.sub(r"…|\.\.\.", "...", more).rstrip()
     said_to_do = re.sub(r"(?m)^([ \t]+)#.*$", r"\1...", body)  # a comment in place of a body
     left_out = re.sub(r"(?<=[{,(\[])([ \n]*)\.\.\.", r"\1**_", body)
-    for attempt in (more, body + _body(body), said_to_do, left_out, _unsigned(body)):
+    for attempt in (more, body + _body(body), said_to_do, left_out, _unsigned(body), _sketched(body)):
         if not _error(attempt):
             return ""
     return error
@@ -88,6 +88,12 @@ def _body(source: str) -> str:
     """A body for what ends at a colon."""
     last = source.rpartition("\n")[2]
     return "\n" + " " * (len(last) - len(last.lstrip()) + 4) + "..." if last.endswith(":") else ""
+
+
+def _sketched(source: str) -> str:
+    """The code with `...` for `... what to do ...`, `.` and `<what-to-do>`, and a name for a `<name>` within a line."""
+    source = re.sub(r"(?m)^([ \t]*)(?:\.{3,}.*|\.|<[\w .-]+>)[ \t]*$", r"\1...", source)
+    return re.sub(r"<[a-z][\w-]*>", "_", source)
 
 
 def _unsigned(source: str) -> str:

@@ -266,4 +266,4 @@ def test_training_rows_are_filtered_by_held_out_questions_alone(tmp_path: Path) 
     questions.write(tmp_path / "q.jsonl", made)
     assert questions.read(tmp_path / "q.jsonl") == made
     prompts = _held(tmp_path / "q.jsonl", wanted.evaluate, tmp_path / "work" / "pages").prompts
-    assert prompts == [q.prompt for q in made.questions if q.split == "held-out"]
+    assert prompts == tuple(q.prompt for q in made.questions if q.split == "held-out")

@@ -75,6 +75,7 @@ def test_each_format_is_found_by_its_keys(form, row, messages):
         ("not a conversation", "an object", [ASK, TOLD]),
         ("not a conversation", "body, text", {"text": "Once", "body": 1}),
         ("not a conversation", "no keys", {}),
+        ("not a conversation", "keys: \\x1b[2J", {"\x1b[2J": 1}),
         ("not a conversation", "messages is empty", chat()),
         ("not a conversation", "messages is text", {"messages": "Why?"}),
         ("not a conversation", "turn 1 is by 'narrator'", chat({"role": "narrator", "content": "Once"})),
@@ -211,6 +212,14 @@ def test_a_file_of_which_over_half_is_no_conversation_is_an_error(tmp_path):
         read(tmp_path, [chat(ASK, TOLD), "{", "{"])
     with pytest.raises(UserError, match="holds no rows"):
         read(tmp_path, [])
+
+
+def test_no_more_of_a_data_set_without_conversations_is_read_than_shows_it():
+    taken = []
+    rows = ((n, {"text": "Once"}) for n in range(1, 10**6) if taken.append(n) is None)
+    with pytest.raises(UserError, match="1,000 of 1,000 rows are none"):
+        list(imported.read(imported.Source("owner/books", "general", rows), EFFORTS))
+    assert len(taken) == imported.ENOUGH
 
 
 @pytest.mark.parametrize(

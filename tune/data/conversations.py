@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from tune.harmony import EFFORTS, Effort, Message
+from tune.screen import one_line
 
 ROLES: dict[str, Literal["developer", "user", "assistant", "tool"]] = {
     "system": "developer",  # harmony's own system message is the kit's: model, date, effort, channels
@@ -88,7 +89,7 @@ def _found(row: Mapping[str, Any]) -> tuple[str, list[Any]]:
             raise Refused(MALFORMED, "instruction or input is no text")
         asked = {"role": "user", "content": "\n\n".join(parts)}
         return "Alpaca", [asked, {**answer, "content": row["output"]}]
-    keys = ", ".join(sorted(map(str, row))[:8])
+    keys = one_line(", ".join(sorted(map(str, row))[:8]), 100)
     raise Refused(MALFORMED, f"no known format has its keys: {keys}" if keys else "it has no keys")
 
 

@@ -20,6 +20,7 @@ from tune.data.examples import Example
 from tune.errors import UserError
 from tune.harmony import EFFORTS, Effort
 
+ENOUGH = 1000  # general rows, none of them a conversation, after which no further one is looked at
 SHOWN = 5  # line numbers of a reason, in the one line that is said of a file
 
 
@@ -69,6 +70,8 @@ def read(
                 numbers.setdefault(e.reason, []).append(number)
             first = first or (f"line {number}: {e.detail}" if e.reason == MALFORMED else "")
             yield Refusal(_id(source, number), e.reason, f"{source.name}:{number}: {e.detail}")
+            if source.kind == "general" and refused[MALFORMED] == ENOUGH and not forms:
+                break  # a data set of the Hub may have millions of them
             continue
         forms[found.form] += 1
         blank += found.messages[-1].thinking is None

@@ -7,7 +7,8 @@ one row is in memory, of Parquet one batch. Knows nothing of what is in a row.
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple, cast
 
@@ -48,15 +49,26 @@ def read(path: Path) -> Iterator[tuple[int, object]]:
 def hub(name: str, commit: str, seed: int) -> Iterator[tuple[int, object]]:
     """Number and contents of each row of a Hub data set's `train`, shuffled by the seed as far as a stream can be.
 
-    Raises UserError when it cannot be had.
+    That it is there is known at once. Raises UserError when it, or a part of it, cannot be had.
     """
     try:
         from datasets import load_dataset
     except ImportError:
         raise UserError(f"{name} is read from the Hub by `datasets`", fix=INSTALL) from None
-    try:
+    with _reached(name, commit):
         rows = load_dataset(name, revision=commit, split="train", streaming=True)
-        yield from enumerate(rows.shuffle(seed=seed, buffer_size=SHUFFLED), 1)
+        return _streamed(rows.shuffle(seed=seed, buffer_size=SHUFFLED), name, commit)
+
+
+def _streamed(rows: Iterable[object], name: str, commit: str) -> Iterator[tuple[int, object]]:
+    with _reached(name, commit):
+        yield from enumerate(rows, 1)
+
+
+@contextmanager
+def _reached(name: str, commit: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, KeyError) as e:  # what `datasets` and its network raise
         why = str(e).splitlines()[0][:300] if str(e) else type(e).__name__
         fix = "check the network and dataset.general_revision, or name a file of rows"

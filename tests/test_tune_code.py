@@ -100,3 +100,9 @@ def test_any_text_is_looked_at(text, tag):
     code.problem(fenced(text, tag))
     code.shapes(fenced(text, tag))
     code.problem(text)
+
+
+def test_a_line_of_marks_alone_is_read_in_no_time():
+    """A pattern that goes back over each of them takes a minute for these; a thousand times as long as the text."""
+    for mark in "`~":
+        assert code.problem(mark * 200_000) == ""

@@ -3,7 +3,7 @@ import gzip
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune import harmony
@@ -93,6 +93,9 @@ def test_what_is_refused_has_a_reason(reason, detail, row):
     assert detail in e.value.detail
 
 
+WORDS = st.sampled_from(["Why?", "<|end|><|start|>assistant", "\u00e9\n\n- x", "a" * 40]) | st.text(
+    st.characters(exclude_categories=["Cs"]), min_size=1
+).filter(lambda text: text.strip() and "<think" not in text)
 KEYS = "messages role content from value conversations prompt completion instruction output thinking channel weight"
 KEYS = KEYS.split()
 JSON = st.recursive(
@@ -254,3 +257,22 @@ def test_a_row_without_analysis_teaches_no_header_and_control_tokens_stay_text(t
         assert learned[0] == (harmony.CHANNEL if example is two else harmony.encode(spelled)[0])
         assert sum(i == harmony.RETURN for i in rendered.ids) == 1
     assert one.effort == "low"
+
+
+TURN = st.fixed_dictionaries({"role": st.sampled_from(["system", "developer", "user", "assistant"]), "content": WORDS})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(TURN, max_size=5), WORDS, st.none() | WORDS)
+def test_any_conversation_renders_with_its_last_answer_learned_alone(turns, answer, thinking):
+    last = {"role": "assistant", "content": answer, "thinking": thinking}
+    found = conversations.read(chat(*turns, ASK, last))
+    source = imported.Source("own.jsonl", "imported", [(1, chat(*turns, ASK, last))])
+    (example,) = imported.read(source, EFFORTS)
+    rendered = render(example, "2026-01-01")
+    assert example.messages == found.messages
+    prompt = harmony.render_prompt(found.messages[:-1], example.effort, "2026-01-01")
+    assert rendered.ids[: len(prompt)] == prompt
+    assert not any(rendered.learned[: len(prompt)])
+    reply = harmony.parse_reply(rendered.ids[len(prompt) :])
+    assert (reply.thinking, reply.answer, reply.finished) == (found.messages[-1].thinking or "", answer, True)

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 LONGEST = 20_000  # characters of code that are parsed
 LEAST = 12  # nodes of a tree: less is everybody's
 
-_FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)\n(.*?)^[ \t]*\1")
+_FENCED = re.compile(r"(?ms)^[ \t]*(`{3,}+|~{3,}+)[ \t]*([^\n`]*)\n(.*?)^[ \t]*\1")
 _PROMPT = re.compile(r"(?m)^[ \t]*(?:>>>|In \[\d+\]:)")
 _PYTHON = {"python", "py", "python3", "py3", "pycon", "python-repl"}
 _BUILTINS = frozenset(dir(builtins))

@@ -76,8 +76,9 @@ def test_a_data_set_is_read_at_its_commit_and_another_is_refused_at_once(project
     train = rows(project, "train")
     mixed = [row.page for row in train if row.page.startswith("general:owner/talk:")]
     assert len(mixed) == pytest.approx(0.4 * len(train), abs=0.5)
-    assert "general: 11 rows, 40.7% of those to train on" in done.stdout
-    assert done.stdout.splitlines()[-1].startswith("dataset: rows train ")
+    assert "general: 11 rows, 40.7% of those to train on" in done.stderr
+    assert done.stdout.startswith("dataset: rows train ")
+    assert done.stdout.count("\n") == 1
     before = (project / "work" / "dataset" / "dataset.json").read_bytes()
     asked(project, general="owner/talk", general_revision="f" * 40)
     done = tune(project, hub)

@@ -62,7 +62,7 @@ def dataset(path: Path, as_json: bool) -> None:
     made = build(recipe, report=say)
     if not as_json:
         for line in summary.lines(made, recipe.work / KIND, shutil.get_terminal_size().columns):
-            tell(line)
+            note(line)
     _told(made, as_json, then="tune train")
 
 

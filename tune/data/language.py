@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 LEAST = 40  # letters of prose: less is a name or a value
 SURE = 0.9  # probability below which nothing is said
 
-_CODE = re.compile(r"(?ms)^[ \t]*(`{3,}+|~{3,}+).*?^[ \t]*\1|(`{1,2})[^`\n]+\2|^[ \t]*(?:>>>|\.\.\.|\|).*?$|https?://\S+")
+_CODE = re.compile(
+    r"(?ms)^[ \t]*(`{3,}+|~{3,}+).*?^[ \t]*\1|(`{1,2})[^`\n]+\2|^[ \t]*(?:>>>|\.\.\.|\|).*?$|https?://\S+"
+)
 
 
 def of(text: str) -> str:

@@ -24,7 +24,7 @@ from pathlib import Path
 import click
 
 from tune import artefact, recipe
-from tune.data import dataset
+from tune.data import filling
 from tune.data.examples import Example
 from tune.data.row import Row
 from tune.recipe import Recipe
@@ -63,7 +63,7 @@ def shuffle(made: Recipe) -> None:
     for group in groups.values():
         for one, other in zip(group, [*group[1:], group[0]], strict=True):
             wrong = one.model_copy(update={"messages": (*one.messages[:-1], other.messages[-1])})
-            done = dataset.render(wrong, made.dataset.date)
+            done = filling.render(wrong, made.dataset.date)
             rows[one.id] = Row(id=one.id, page=one.page, effort=one.effort, input_ids=done.ids, labels=done.labels).line
     for side in ("train.jsonl", "eval.jsonl"):
         ids = [json.loads(line)["id"] for line in (folder / side).read_text(encoding="utf-8").splitlines()]

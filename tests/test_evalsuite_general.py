@@ -18,7 +18,7 @@ from evalsuite.packs import arithmetic, everyday, form, languages, logic, object
 from evalsuite.packs.general import FAMILIES, general
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies.graders import grade, parse
-from tune.data.dataset import _prompts
+from tune.data.dataset import _held
 from tune.data.quality import near_duplicates
 from tune.errors import UserError
 from tune.evaluate import Evaluate
@@ -265,5 +265,5 @@ def test_training_rows_are_filtered_by_held_out_questions_alone(tmp_path: Path) 
     made = freeze.make(wanted)
     questions.write(tmp_path / "q.jsonl", made)
     assert questions.read(tmp_path / "q.jsonl") == made
-    prompts = _prompts(tmp_path / "q.jsonl", wanted.evaluate, tmp_path / "work" / "pages")
-    assert prompts == [q.prompt for q in made.questions if q.split == "held-out"]
+    prompts = _held(tmp_path / "q.jsonl", wanted.evaluate, tmp_path / "work" / "pages").prompts
+    assert prompts == tuple(q.prompt for q in made.questions if q.split == "held-out")

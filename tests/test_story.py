@@ -12,8 +12,8 @@ from evalsuite.stub.script import Model, Script
 from evalsuite.stub.server import serving
 from serve import probe
 from tune import artefact, checkpoint, harmony
-from tune.data.dataset import render
 from tune.data.examples import Example
+from tune.data.filling import render
 
 pytestmark = pytest.mark.engine
 

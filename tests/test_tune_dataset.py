@@ -9,8 +9,9 @@ from tune import artefact, harmony, recipe
 from tune.data import page
 from tune.data.block import Prose
 from tune.data.collect import collect
-from tune.data.dataset import build, check_control, read, render, select
+from tune.data.dataset import build, read
 from tune.data.examples import Example
+from tune.data.filling import check_control, render
 from tune.data.page import Page
 from tune.errors import UserError
 from tune.harmony import IGNORE, RANKS, RETURN, Message
@@ -228,21 +229,6 @@ def test_any_text_renders_to_aligned_labels(texts, effort, thinks):
         assert harmony.decode(learned[:-1]) == answer
 
 
-def test_examples_without_analysis_are_dropped_and_counted():
-    bad = [example(user=f"Question number {i} of many?", thinking=None, name=str(i)) for i in range(3)]
-    kept, dropped = select([*bad, example()], [])
-    assert [e.id for e in kept] == ["e"]
-    assert dropped == {"no analysis": 3}
-
-
-def test_near_duplicates_are_dropped_and_counted():
-    text = "the quick brown fox jumps over the lazy dog while seven small cats watch from the garden wall in silence"
-    alike = [example(answer=text, name="a"), example(answer=text.upper() + "!", name="b"), example(name="c")]
-    kept, dropped = select(alike, [])
-    assert [e.id for e in kept] == ["a", "c"]
-    assert dropped == {"near-duplicate": 1}
-
-
 def test_examples_that_hold_a_question_are_dropped(copied):
     r = copied
     before = build(r).figures
@@ -323,5 +309,5 @@ def test_each_example_is_rendered_once_and_nothing_else_is_left(copied, monkeypa
     shutil.rmtree(copied.work / "dataset")
     made = build(copied)
     assert len(count) == sum(made.figures["rows"].values()) + made.figures["dropped"].get("over max_tokens", 0)
-    assert set(made.files) == {"examples.jsonl", "train.jsonl", "eval.jsonl"}
+    assert set(made.files) == {"examples.jsonl", "train.jsonl", "eval.jsonl", "dropped.jsonl"}
     assert artefact.strays(copied.work / "dataset", made) == []

@@ -10,6 +10,7 @@ from writer import writing
 
 from tune import artefact, recipe
 from tune.data import synthetic
+from tune.data.dataset import build
 from tune.data.page import write
 from tune.errors import UserError
 from tune.synthesis import endpoint, prompts
@@ -41,7 +42,9 @@ def answers(write=lambda title: [item(question=f"How are books kept in {title}?"
 
 def project(folder, url, pages=PAGES, **more):
     keys = "\n".join(f"{k} = {json.dumps(v)}" for k, v in {"url": url, "model": "m", **more}.items())
-    (folder / "recipe.toml").write_text(f"[collect]\nmodules = ['heapq']\n[synthesis]\n{keys}\n")
+    folder.mkdir(exist_ok=True)
+    section = f"[synthesis]\n{keys}\n" if url else ""
+    (folder / "recipe.toml").write_text(f"[collect]\nmodules = ['heapq']\n{section}")
     made = recipe.read(folder / "recipe.toml")
     (made.work / "pages").mkdir(parents=True, exist_ok=True)
     write(made.work / "pages" / "pages.jsonl", pages)
@@ -80,6 +83,24 @@ def test_a_second_run_asks_nothing_and_its_bytes_are_equal(tmp_path):
     with writing(answers()) as other:
         synthesize(project(tmp_path, other.url, [*PAGES, page(prose(TEXT), id="new", title="New")]))
     assert len(other.bodies) == 2
+
+
+def test_the_dataset_takes_them_and_notices_other_ones(tmp_path):
+    with writing(answers()) as writer:
+        made = project(tmp_path, writer.url)
+        with pytest.raises(UserError, match="no finished synthetic") as e:
+            build(made)
+        assert e.value.fix == "tune synthesize"
+        synthesize(made)
+        built = build(made)
+        assert (built.figures["kinds"]["synthetic"], built.figures["checks"]["judged"]) == (30, 30)
+        project(tmp_path, writer.url, PAGES[1:])
+        with pytest.raises(UserError, match="about other pages") as e:
+            build(made)
+        assert e.value.fix == "tune synthesize, then tune dataset"
+        synthesize(made)
+        assert build(made).inputs["synthetic"] != built.inputs["synthetic"]
+        assert "synthetic" not in build(project(tmp_path / "none", "")).inputs
 
 
 @pytest.mark.parametrize(

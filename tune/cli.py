@@ -72,12 +72,17 @@ def synthesize(path: Path, as_json: bool) -> None:
 @RECIPE
 @JSON
 def dataset(path: Path, as_json: bool) -> None:
-    """Turn pages into verified examples and token ids in work/dataset, with a page that shows them."""
-    from tune.data.dataset import build
+    """Turn pages, and rows of your own, into verified examples and token ids in work/dataset, and show them."""
+    from tune.data import summary
+    from tune.data.dataset import KIND, build
     from tune.views.show import show
 
     recipe = _recipe(path)
-    _run(build, recipe, as_json, then="tune train")
+    made = build(recipe, report=say)
+    if not as_json:
+        for line in summary.lines(made, recipe.work / KIND, shutil.get_terminal_size().columns):
+            note(line)
+    _told(made, as_json, then="tune train")
     note(f"wrote {show(recipe).page}: what it teaches")
 
 
@@ -200,9 +205,12 @@ def _recipe(path: Path) -> "Recipe":
 
 def _run(stage: "Callable[..., Artefact]", recipe: "Recipe", as_json: bool, *, then: str,
          report: Callable[[str], None] = say) -> None:  # fmt: skip
+    _told(stage(recipe, report=report), as_json, then=then)
+
+
+def _told(made: "Artefact", as_json: bool, *, then: str) -> None:
     from tune.status import headline
 
-    made = stage(recipe, report=report)
     if as_json:
         tell(made.model_dump_json(indent=1))
         return

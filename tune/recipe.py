@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from tune.errors import UserError
 from tune.evaluate import Evaluate
 from tune.harmony import EFFORTS, Effort
-from tune.section import KINDS, Efforts, EnvName, Open, Place, Positive, SecretName, Section, Share, named
+from tune.section import KINDS, Efforts, EnvName, Open, Place, Positive, SecretName, Section, Share, named, once
 
 
 class Project(Section):
@@ -76,12 +76,25 @@ COMPARED = ("neighbours",)  # kinds that are made only where they are named: to 
 
 
 class Dataset(Section):
-    kinds: Annotated[list[Kind], Field(min_length=1)] = [k for k in get_args(Kind) if k not in COMPARED]
+    """What is trained on. Rows of your own are conversations in files; formats are found by their keys."""
+
+    kinds: Annotated[list[Kind], Field(min_length=1)] = [k for k in get_args(Kind) if k not in COMPARED]  # from pages
     efforts: Efforts = ["low", "medium", "high"]
     eval_share: Share = 0.1  # of pages, not of rows
     max_tokens: Positive = 512  # longer examples are dropped and counted
     date: str = Field(default="2026-01-01", pattern=r"^\d{4}-\d{2}-\d{2}$")  # the prompt's date line, kept to serving
+    personal: Literal["drop", "keep"] = "drop"  # rows with addresses, telephone, account or card numbers of people
+    languages: list[Annotated[str, Field(pattern=r"^[a-z]{2}$")]] = []  # of answers' prose, as ["en"]; none: any
+    rows: list[Place] = []  # your own: .jsonl, .json, either .gz, .parquet, relative to the recipe
+    general: str = ""  # such a file or a Hub id: general conversations against forgetting, to train on alone
+    general_revision: str = ""  # a Hub id needs a commit
+    general_share: Share = 0.1  # of the rows to train on
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        once([path.as_posix() for path in self.rows])
+        return self
 
 
 class Synthesis(Section):

@@ -10,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,6 +21,8 @@ from tune.data.page import Page, words
 from tune.data.passage import documented, signature_of
 from tune.harmony import Effort, Message
 from tune.recipe import Kind
+
+RowKind = Kind | Literal["imported", "general"]  # the last two are not made from pages
 
 LEAD = 1200  # characters: an answer from a section is its first paragraphs up to this
 ONE_LINE = 80  # characters: a printed value up to this is a short answer
@@ -45,7 +47,7 @@ class Example(BaseModel):
     id: str
     page: str
     module: str
-    kind: Kind
+    kind: RowKind
     messages: tuple[Message, ...]
     effort: Effort
     provenance: str

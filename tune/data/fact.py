@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 from tune.recipe import Kind
 
-Check = Literal["executed", "grounded", "inspected", "judged"]
+# judged: by another model; given: somebody's row, taken as it is
+Check = Literal["executed", "grounded", "inspected", "judged", "given"]
 
 
 class Fact(NamedTuple):

@@ -5,8 +5,8 @@ In: texts. Out: verdicts about them. Pure and deterministic; knows no files and 
 
 import re
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Callable, Collection, Iterable, Sequence
 from math import ceil
 
 from tune.harmony import Message
@@ -14,6 +14,7 @@ from tune.harmony import Message
 SHORTEST, LONGEST = 2, 6000  # characters of an answer
 SHINGLE = 5  # words
 ALIKE = 0.8  # Jaccard similarity of shingles from which two texts are one
+BUCKETS = 2**22  # of shingles: at two million texts some eight entries each
 GRAM = 13  # words: the overlap that GPT-3's authors called contamination (Brown et al. 2020, appendix C)
 
 _CONTROL = re.compile(
@@ -26,13 +27,17 @@ def spells_control(text: str) -> bool:
     return bool(_CONTROL.search(text))
 
 
-def problem(messages: Sequence[Message]) -> str:
+def problem(messages: Sequence[Message], *, given: bool = False) -> str:
     """What rules a conversation out: "empty", "no analysis", "short" or "long"; empty when nothing does.
 
-    An answer without analysis, or with a blank one, would teach the model to skip thinking.
+    A blank analysis would teach the model to skip thinking; so would an answer without one, at an effort that says to
+    think. `given`: somebody else's row, which stays without analysis (`tune.data.imported` says at which effort), and
+    at any length.
     """
     if not messages or messages[-1].role != "assistant" or not all(m.content.strip() for m in messages):
         return "empty"
+    if given:
+        return "" if (messages[-1].thinking or "-").strip() else "no analysis"
     if not (messages[-1].thinking or "").strip():
         return "no analysis"
     answer = len(messages[-1].content.strip())
@@ -40,28 +45,60 @@ def problem(messages: Sequence[Message]) -> str:
 
 
 def near_duplicates(texts: Sequence[str]) -> list[int]:
-    """Positions of texts that are at least ALIKE to an earlier text that stays.
+    """Positions of texts that are at least ALIKE to an earlier text that stays."""
+    return list(twins(texts))
+
+
+def twins(texts: Iterable[str]) -> dict[int, int]:
+    """The same positions, each with that of the first earlier text that stays and is alike.
 
     Exact, not sampled: sets with Jaccard similarity t share a shingle among the |x| - ceil(t |x|) + 1 rarest of
-    either (prefix filtering, Chaudhuri et al. 2006), so only those are looked up.
+    either (prefix filtering, Chaudhuri et al. 2006), so only those are looked up. Any order of all shingles will do for
+    that, so how rare one is is counted by bucket. Texts are read once; half a kilobyte is kept of each.
     """
-    shingles = [_shingles(text) for text in texts]
-    count = Counter(s for found in shingles for s in found)
-    kept_by: dict[int, list[int]] = {}
-    out = []
-    for i, found in enumerate(shingles):
-        rare = sorted(found, key=lambda s: (count[s], s))[: len(found) - ceil(ALIKE * len(found)) + 1]
-        candidates = {j for s in rare for j in kept_by.get(s, ())}
-        if any(_alike(found, shingles[j]) for j in candidates):
-            out.append(i)
+    shingles, starts = array("I"), array("Q", [0])
+    count = array("I", bytes(4 * BUCKETS))
+    for text in texts:
+        found = _shingles(text)
+        for s in found:
+            count[s % BUCKETS] += 1
+        shingles.extend(sorted(found))
+        starts.append(len(shingles))
+    newest = array("i", [-1]) * BUCKETS  # the last entry of each bucket, and what entries hold:
+    entries, holders, before = array("I"), array("I"), array("i")  # a rare shingle, its text, the entry before
+    out = {}
+    for i in range(len(starts) - 1):
+        mine = shingles[starts[i] : starts[i + 1]]
+        rare = sorted(mine, key=lambda s: (count[s % BUCKETS], s))[: len(mine) - ceil(ALIKE * len(mine)) + 1]
+        candidates = set()
+        for s in rare:
+            at = newest[s % BUCKETS]
+            while at >= 0:
+                if entries[at] == s:
+                    candidates.add(holders[at])
+                at = before[at]
+        own = frozenset(mine)
+        first = next((j for j in sorted(candidates) if _alike(own, shingles[starts[j] : starts[j + 1]])), None)
+        if first is not None:
+            out[i] = first
             continue
         for s in rare:
-            kept_by.setdefault(s, []).append(i)
+            before.append(newest[s % BUCKETS])
+            newest[s % BUCKETS] = len(entries)
+            entries.append(s)
+            holders.append(i)
     return out
 
 
 def contaminated(texts: Sequence[str], questions: Iterable[str]) -> list[int]:
     """Positions of texts that hold a question word for word, or share 13 words in a row with one."""
+    shared = shared_with(questions)
+    return [i for i, text in enumerate(texts) if shared(text)]
+
+
+def shared_with(questions: Iterable[str]) -> Callable[[str], str]:
+    """A function that finds in a text the first 13 words in a row, or the whole question of fewer, that it shares with
+    one of the questions; "" when it shares none."""
     exact: set[tuple[str, ...]] = set()
     grams: set[tuple[str, ...]] = set()
     for question in questions:
@@ -71,13 +108,13 @@ def contaminated(texts: Sequence[str], questions: Iterable[str]) -> list[int]:
         grams.update(runs(said, GRAM))
     lengths = sorted({len(each) for each in exact if each})
 
-    def hit(text: str) -> bool:
+    def shared(text: str) -> str:
         said = words(text)
-        if not grams.isdisjoint(runs(said, GRAM)):
-            return True
-        return any(not exact.isdisjoint(runs(said, length)) for length in lengths)
+        found = next((gram for gram in runs(said, GRAM) if gram in grams), None)
+        short = (run for length in lengths for run in runs(said, length) if run in exact)
+        return " ".join(found or next(short, ()))
 
-    return [i for i, text in enumerate(texts) if hit(text)]
+    return shared
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -97,6 +134,6 @@ def _shingles(text: str) -> frozenset[int]:
     return frozenset(zlib.crc32(" ".join(run).encode("utf-8", "surrogatepass")) for run in runs)
 
 
-def _alike(a: frozenset[int], b: frozenset[int]) -> bool:
-    both = len(a & b)
+def _alike(a: frozenset[int], b: Collection[int]) -> bool:
+    both = len(a.intersection(b))
     return both >= ALIKE * (len(a) + len(b) - both)

@@ -311,3 +311,22 @@ def test_each_example_is_rendered_once_and_nothing_else_is_left(copied, monkeypa
     assert len(count) == sum(made.figures["rows"].values()) + made.figures["dropped"].get("over max_tokens", 0)
     assert set(made.files) == {"examples.jsonl", "train.jsonl", "eval.jsonl", "dropped.jsonl"}
     assert artefact.strays(copied.work / "dataset", made) == []
+
+
+def test_a_question_with_several_answers_is_asked_of_nobody(built, copied):
+    """Two pages of one title that say other things; a copy of a page is no second answer, and is dropped as that."""
+    texts = ["Doors are opened by hand.", "Windows break when they are hit.", "Roofs keep rain out of the house below."]
+    other = [
+        a_page(id=f"p{n}", title="House", module=f"m{n}", blocks=said("House", text)) for n, text in enumerate(texts)
+    ]
+    alike = [
+        a_page(id=f"q{n}", title="Tree", module=f"n{n}", blocks=said("Tree", "It is green all year.")) for n in (1, 2)
+    ]
+    spoil(copied, [*page.read(copied.work / "pages" / "pages.jsonl"), *other, *alike])
+    made = build(copied)
+    assert made.figures["dropped"]["asked with another answer"] == 3
+    shown = [json.loads(line) for line in (copied.work / "dataset" / "dropped.jsonl").read_text().splitlines()]
+    assert [row["answer"] for row in shown if row["reason"] == "asked with another answer"] == texts
+    kept = [json.loads(line) for line in (copied.work / "dataset" / "examples.jsonl").read_text().splitlines()]
+    assert [e["page"] for e in kept if e["messages"][-1]["content"] == "It is green all year."] == ["q1"]
+    assert sum(built[1].figures["kinds"].values()) == len(kept) - 1

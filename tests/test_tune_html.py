@@ -305,3 +305,10 @@ def test_a_page_that_reloads_or_that_a_script_could_leave_is_a_page():
     for head in ('<meta http-equiv=refresh content="300">', "<script>location.href = 'x'</script>"):
         assert html.parse(head + words).blocks
     assert html.parse('<meta http-equiv=refresh content="900; url=x"><p>News.</p>').blocks
+
+
+def test_the_type_behind_a_term_is_apart_from_it():
+    term = "<strong>deep</strong><span class=classifier>bool, default False</span>"
+    page = f"<body><h1>T</h1><dl><dt>{term}</dt><dd>Look.</dd></dl>"
+    [block] = html.parse(page).blocks
+    assert block.pairs == (("deep : bool, default False", "Look."),)

@@ -166,6 +166,8 @@ def _fields(node: "LexborNode", path: Path) -> list[Block]:
 
     for child in descended(node, {"dt", "dd"}):
         if child.tag == "dt":
+            for classifier in child.css("span.classifier"):  # docutils' style sheet draws the colon
+                classifier.insert_before(" : ")
             names.append(squeezed(marked(child)).rstrip(": "))
             continue
         text, rest = _leading(child, path, "prose", "list")

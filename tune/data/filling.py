@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tune import harmony
-from tune.data import dropped, figures, filters, general, imported, neighbours, quality, sides, synthetic
+from tune.data import ambiguous, dropped, figures, filters, general, imported, neighbours, quality, sides, synthetic
+from tune.data.ambiguous import Answers
 from tune.data.dropped import Tally
 from tune.data.examples import Example, More, make
 from tune.data.fact import Fact
@@ -35,14 +36,17 @@ def fill(fresh: Path, recipe: Recipe, pages: Iterable[Page], by: Filters, report
     asked, tally = recipe.dataset, Tally()
     extra_from = general.source(asked, recipe.folder) if asked.general else None
     examples, doctests = make(pages, asked.efforts, recipe.evaluate.answer_rule, _more(recipe))
-    spool = fresh / "passed.part"
+    spool, answers = fresh / "passed.part", Answers()
     passed = _sift(spool, _candidates(examples, recipe, tally, report), by, tally)
     twins = quality.twins(example.text for example in _read(spool))
+    for i, example in enumerate(_read(spool)):
+        if i not in twins:
+            answers.hear(example)
     report(f"dataset: {passed - len(twins)} of {passed + tally.counts.total()} examples to token ids")
     names = list[str]()
     groups = dict(zip(names, sides.groups(_texts(pages, names)), strict=True))
     known: dict[bytes, str] = {}  # the first row that asks a question
-    sizes = [*_render(fresh, _unlike(spool, twins, tally), recipe, tally, (known, groups), report)]
+    sizes = [*_render(fresh, _unlike(spool, twins, tally, answers), recipe, tally, (known, groups), report)]
     spool.unlink()
     if not sizes:
         reasons = ", ".join(f"{n} {why}" for why, n in sorted(tally.counts.items())) or "the pages gave none"
@@ -132,14 +136,16 @@ def _read(spool: Path) -> Iterator[Example]:
         yield from map(Example.model_validate_json, f)
 
 
-def _unlike(spool: Path, twins: Mapping[int, int], tally: Tally) -> Iterator[Example]:
-    """The examples of the spool that no earlier one is like."""
+def _unlike(spool: Path, twins: Mapping[int, int], tally: Tally, answers: Answers) -> Iterator[Example]:
+    """The examples of the spool that no earlier one is like, and whose question has one answer."""
     firsts = dict.fromkeys(twins.values(), "")
     for i, example in enumerate(_read(spool)):
         if i in firsts:
             firsts[i] = example.id
         if i in twins:
             tally.add(example, "near-duplicate", firsts[twins[i]])
+        elif answers.several(example):
+            tally.add(example, ambiguous.REASON)
         else:
             yield example
 

@@ -50,16 +50,16 @@ def luhn(digits: str) -> bool:
 
 
 def _spans(text: str) -> Iterator[Span]:
-    for match in _MAIL.finditer(text):
+    for match in _MAIL.finditer(text) if "@" in text else ():
         if not (_NOBODY.search(match[2]) or _ROBOT.match(match[1])):
             yield Span("e-mail address", *match.span())
-    for match in _PHONE.finditer(text):
+    for match in _PHONE.finditer(text) if "+" in text else ():
         if 8 <= sum(c.isdigit() for c in match[0]) <= 15 and re.search(r"[ .\-(]", match[0]):
             yield Span("telephone number", *match.span())
     for match in _IBAN.finditer(text):
         if iban(match[0]):
             yield Span("IBAN", *match.span())
-    for match in _CARD.finditer(text):
+    for match in _CARD.finditer(text) if re.search(r"\d{4}", text) else ():
         digits = re.sub(r"\D", "", match[0])
         if 13 <= len(digits) <= 19 and digits[0] in "3456" and luhn(digits) and digits not in _TEST_CARDS:
             yield Span("card number", *match.span())

@@ -57,6 +57,23 @@ _PATTERNS = {
         r"(?<=[a-z])://[^\s/:@'\"<>]{1,100}:(?P<value>[^\s/:@'\"<>]{8,100})@(?P<host>[\w.-]+)"
     ),
 }
+_SIGNS = {  # of which one stands in a text before its pattern is tried: most texts have none
+    "AWS access key": ("AKIA", "ASIA"),
+    "GitHub token": ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
+    "GitLab token": ("glpat-",),
+    "Slack token": ("xox",),
+    "Slack webhook": ("hooks.slack.com",),
+    "Google API key": ("AIza",),
+    "OpenAI-like key": ("sk-",),
+    "Stripe key": ("k_live_",),
+    "Hugging Face token": ("hf_",),
+    "PyPI token": ("pypi-",),
+    "npm token": ("npm_",),
+    "private key": ("-----BEGIN",),
+    "JSON web token": ("eyJ",),
+    "assigned secret": ("'", '"'),
+    "password in a URL": ("://",),
+}
 _LOOSE = {"assigned secret", "password in a URL"}  # anything may stand there: only what looks random counts
 _MADE_UP = re.compile(
     r"(?i)example|sample|dummy|fake|placeholder|change.?me|your|secret|passw|insert|replace|redacted|hunter2|tiger|xxx|"
@@ -95,7 +112,7 @@ def entropy(text: str) -> float:
 
 def _spans(text: str) -> Iterator[Span]:
     for kind, pattern in _PATTERNS.items():
-        for match in pattern.finditer(text):
+        for match in pattern.finditer(text) if any(sign in text for sign in _SIGNS[kind]) else ():
             group = "value" if "value" in pattern.groupindex else 0
             if not _example(kind, match, match[group]):
                 yield Span(kind, *match.span(group))

@@ -76,6 +76,21 @@ def test_a_site_is_collected_by_one_command_with_a_table_at_its_end(tmp_path):
     assert "site: 7 URLs by links, 1 deep" in said.stderr
 
 
+def test_what_stands_at_the_edges_of_a_site_s_pages_is_left_out(tmp_path):
+    def answer(path, body, times):
+        menu, foot = "<p>Home of all shelves</p>", "<p>Made by nobody</p>"
+        return 200, {}, f"<body>{menu}<h1>{path}</h1><p>The page {path} alone.</p>{foot}</body>"
+
+    said = []
+    with serving(answer) as (base, _):
+        urls = [f"{base}/{n}" for n in range(8)]
+        r = project(tmp_path, f'source = "web"\nurls = {json.dumps(urls)}')
+        collect(r, said.append)
+    pages = page.read(r.work / "pages" / "pages.jsonl")
+    assert [[block.text for block in one.blocks] for one in pages] == [[f"The page /{n} alone."] for n in range(8)]
+    assert "left out: 16 blocks at the edges of pages that stand on many of them, such as menus" in said
+
+
 def test_a_second_run_asks_nothing_and_has_the_same_bytes(tmp_path):
     good = {"/docs/gone": (200, {}, words("gone")), "/docs/wall": (200, {}, words("wall"))}
     with site(good) as (base, asked):

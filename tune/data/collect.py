@@ -20,7 +20,7 @@ from tune.artefact import Artefact
 from tune.data.collected import kinds
 from tune.data.html import REDIRECT
 from tune.data.page import VERSION, Failure, Page, write
-from tune.data.sources import folder, listing, network, stdlib
+from tune.data.sources import folder, listing, network, repeats, stdlib
 from tune.data.sources.asking import Ledger
 from tune.data.sources.remote import Twin
 from tune.errors import UserError
@@ -91,6 +91,12 @@ def _collect(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> A
         )
     if recipe.collect.source in FOLDERS and not recipe.collect.allow_failures:
         _refuse_losses(failures, len(pages) + held_out.total())
+    if remote:  # of a folder all was looked at, whatever is held out
+        kept, gone = repeats.without([page.blocks for page in [*pages, *left_out]])
+        every = [one.model_copy(update={"blocks": b}) for one, b in zip([*pages, *left_out], kept, strict=True)]
+        pages, left_out = every[: len(pages)], every[len(pages) :]
+        if gone:
+            report(f"left out: {gone} blocks at the edges of pages that stand on many of them, such as menus")
     figures = {
         "pages": len(pages),
         "failures": len(failures),

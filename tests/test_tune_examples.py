@@ -40,6 +40,15 @@ def test_facts_that_are_made_elsewhere_come_behind_a_pages_own():
     assert last.messages[-1].thinking.count("The page says so.") == 1
 
 
+def test_what_stands_elsewhere_is_not_asked():
+    found = made(
+        page(prose("All about shelves."), prose("shelf(1), rack(7)", "SEE ALSO"), prose("Made of oak.", "Wood"))
+    )
+    assert [e.messages[0].content for e in found.examples] == [
+        "What does the documentation say about `shelf`?", "What does the documentation on shelf say about Wood?"
+    ]  # fmt: skip
+
+
 def test_neighbours_are_sentences_in_their_order():
     blocks = [prose("One is here. Two is there!"), code("x = 1"), prose("Three? " + "a" * 301 + ". Four.", "Below")]
     told = [(heading, f.question, f.answer) for heading, f in neighbours.facts(page(*blocks))]

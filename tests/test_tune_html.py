@@ -312,3 +312,9 @@ def test_the_type_behind_a_term_is_apart_from_it():
     page = f"<body><h1>T</h1><dl><dt>{term}</dt><dd>Look.</dd></dl>"
     [block] = html.parse(page).blocks
     assert block.pairs == (("deep : bool, default False", "Look."),)
+
+
+def test_the_way_to_the_pages_beside_is_no_text():
+    said = ["Previous: The engine | Next: Metadata", "Prev | Up | Next", "Next: all of them", "Home | Sweet home"]
+    page = f"<body><h1>T</h1>{''.join(f'<p>{text}</p>' for text in said)}</body>"
+    assert [block.text for block in html.parse(page).blocks] == ["Next: all of them", "Home | Sweet home"]

@@ -177,7 +177,7 @@ def _section(page: Page, section: Section) -> Iterator[Fact]:
             break
         lead.append(said)
         prose = prose or (said if kind not in {"code", "table"} else "")
-    if not prose or section.title.startswith("Names in "):
+    if not prose or section.title.startswith("Names in ") or section.title.casefold() == "see also":
         return
     where = "" if section.title == page.title or section.title.startswith(page.module) else f" on {page.title}"
     yield Fact(

@@ -38,6 +38,8 @@ _DROPPED = ", ".join(
 )
 _MAIN = ("[role=main]", "main", "article", "div.body", "body")
 _DAMAGE = re.compile(r"[^\W\d_]\ufffd+|\ufffd+[^\W\d_]")  # beside a letter
+_STEP = r"(?:Previous|Prev|Next|Up|Home|Contents|Index)(?:: ?[^|\n]{1,120})?"
+_BESIDE = re.compile(rf"{_STEP}(?: ?[|\u2022\u00b7\u00ab\u00bb] ?{_STEP})+", re.IGNORECASE)
 _LICENSED = re.compile(r"licensed under (?:the )?([^.\n]{3,80}?)(?:\.|\s{2,}|$)", re.IGNORECASE)
 
 
@@ -181,8 +183,10 @@ def _elsewhere(heading: "LexborNode") -> bool:
 
 
 def _says(block: Block) -> bool:
-    """Whether there is more in it than dots and dashes, which are ornament."""
-    return block.kind != "prose" or any(c.isalnum() or c == "`" for c in block.text)
+    """Whether there is more in it than dots and dashes, which are ornament, or the way to the pages beside it."""
+    if block.kind != "prose":
+        return True
+    return any(c.isalnum() or c == "`" for c in block.text) and not _BESIDE.fullmatch(block.text)
 
 
 def _module(main: "LexborNode") -> str:

@@ -13,6 +13,7 @@ from tune.data import synthetic
 from tune.data.dataset import build
 from tune.data.page import write
 from tune.errors import UserError
+from tune.status import status
 from tune.synthesis import endpoint, prompts
 from tune.synthesis.build import synthesize
 
@@ -101,6 +102,21 @@ def test_the_dataset_takes_them_and_notices_other_ones(tmp_path):
         synthesize(made)
         assert build(made).inputs["synthetic"] != built.inputs["synthetic"]
         assert "synthetic" not in build(project(tmp_path / "none", "")).inputs
+
+
+def test_status_shows_the_stage_and_why_it_is_stale(tmp_path):
+    def shown(made):
+        return {row.what: row.figures for row in status(made).rows}.get("synthetic")
+
+    with writing(answers()) as writer:
+        made = project(tmp_path, writer.url)
+        assert shown(made) is None
+        synthesize(made)
+        assert shown(made) == "rows 30, passages 30"
+        assert shown(project(tmp_path, "http://127.0.0.1:9")) == "rows 30, passages 30"  # where it is decides nothing
+        other = project(tmp_path, writer.url, questions=3)
+        assert shown(other) == "stale: questions was 2, is 3; tune synthesize"
+        assert shown(project(tmp_path, writer.url, PAGES[1:])) == "stale: made of another pages; tune synthesize"
 
 
 @pytest.mark.parametrize(

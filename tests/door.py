@@ -1,6 +1,7 @@
 """The middleware before an engine that answers with what it was asked, and a way to call it."""
 
 import asyncio
+from http.client import HTTPResponse
 
 import httpx
 
@@ -41,3 +42,10 @@ def call(method, path, *, door=None, key=KEY, **options):
             return await client.request(method, path, **{"headers": headers, **options})
 
     return asyncio.run(ask())
+
+
+def answered(client):
+    """Status and body of one whole answer on a socket: its head and its body may come apart."""
+    answer = HTTPResponse(client)
+    answer.begin()
+    return answer.status, answer.read()

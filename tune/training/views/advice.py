@@ -71,7 +71,7 @@ def findings(history: Sequence[Entry], base_eval: float | None = None) -> list[F
     lr = float(np.nanmax(h.lr)) if np.isfinite(h.lr).any() else None
     found += _diverged(steps, losses, lr) or _jumping(steps, losses, lr)
     unsteady = bool(found)
-    overfit, zero = _overfitting(steps, losses, looks), _near_zero(losses)
+    overfit, zero = _overfitting(steps, losses, looks), _near_zero(losses, h.looks)
     found += overfit + zero
     if not unsteady and not overfit:
         found += _falling(steps, losses) or ([] if zero else _flat(steps, losses, looks, lr))
@@ -149,7 +149,8 @@ def _overfitting(steps: Floats, losses: Floats, looks: tuple[Look, ...]) -> list
     return [Finding("overfitting", what, f"{do}; patience with eval_every stops there by itself.", (best.step,))]
 
 
-def _near_zero(losses: Floats) -> list[Finding]:
+def _near_zero(losses: Floats, looks: tuple[Look, ...]) -> list[Finding]:
+    """Rows that were not trained on tell what stands in every prompt from what was learned by heart."""
     quarters = np.array_split(losses, 4)
     start, end = float(np.median(quarters[0])), float(np.median(quarters[-1]))
     if end >= ZERO:
@@ -157,6 +158,10 @@ def _near_zero(losses: Floats) -> list[Finding]:
     what = f"the loss ends at {end:.3f}: {100 * min(1.0, exp(-end)):.1f} % on every learned token."
     if start < ZERO:
         return [Finding("near zero", what, "It began there: look whether labels leak, the answer in its own prompt.")]
+    if looks and looks[-1].loss < ZERO:
+        what += f" So does the held-out loss, at {looks[-1].loss:.3f}."
+        do = "Right where each answer follows from its prompt, as in open-book rows; else rows are on both sides."
+        return [Finding("near zero", what, do)]
     return [Finding("near zero", what, "Labels leak or rows repeat: look for equal rows, and lower epochs.")]
 
 

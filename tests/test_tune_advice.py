@@ -112,9 +112,9 @@ def test_a_loss_near_zero_is_labels_that_leak_or_rows_that_repeat() -> None:
     learned = only(run(200, lambda t: 0.005 + 2 * math.exp(-20 * t), noise=0.001))
     assert (learned.kind, "rows repeat" in learned.do) == ("near zero", True)
     assert "99." in learned.what
-    read = only(run(200, lambda t: 0.005 + 2 * math.exp(-20 * t), noise=0.001, looks=lambda t: 0.02))
+    read = only(run(200, lambda t: 0.005 + 2 * math.exp(-20 * t), noise=0.001, looks=lambda _: 0.02))
     assert (read.kind, "open-book" in read.do, "at 0.020" in read.what) == ("near zero", True, True)
-    by_heart = only(run(200, lambda t: 0.005 + 2 * math.exp(-20 * t), noise=0.001, looks=lambda t: 1.5))
+    by_heart = only(run(200, lambda t: 0.005 + 2 * math.exp(-20 * t), noise=0.001, looks=lambda _: 1.5))
     assert "rows repeat" in by_heart.do
 
 

@@ -5,7 +5,7 @@ import gzip
 import threading
 
 import pytest
-from stand_ins.internet import HTML, drips, hangs, serving, truncated, words
+from stand_ins.internet import HTML, cut, drips, hangs, serving, truncated, words
 
 from tune.data.page import Failure, Page
 from tune.data.sources import asking, kept, remote, web
@@ -120,6 +120,10 @@ def test_nobody_asks_a_host_while_one_waits_as_it_asked_and_they_wait_once(tmp_p
         (hangs, "no answer in time, 4 times"),
         (drips, "no whole answer in 0.3 s, 4 times"),
         (truncated, "RemoteProtocolError: peer closed connection without sending complete message body"),
+        (cut, "RemoteProtocolError: peer closed connection without sending complete message body"),
+        ((403, {}, words("Forbidden")), "HTTP 403"),
+        ((200, {}, words("A", "a" * 10_000_000)), "more than 4,000,000 bytes"),
+        ((200, {}, b"<p>a\xed\xa0\x80b</p>"), "its bytes are not utf-8"),  # a lone surrogate
         ((200, {"Content-Type": "text/plain"}, "words"), "text/plain, not HTML"),
         ((200, {}, b"a" * 50_000_000), "more than 4,000,000 bytes"),
         ((200, {"Content-Encoding": "gzip"}, gzip.compress(b"<p>" + b"a" * 50_000_000)), "more than 4,000,000 bytes"),

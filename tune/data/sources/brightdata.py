@@ -132,17 +132,21 @@ async def _once(client: Any, url: str, zone: str, token: str, ledger: Ledger, mo
                 ledger.received += len(part)
                 body.add(part)
             data = body.whole()
-            charset = response.charset or ""
+            charset = _tidy(response.charset or "", token)
             status, words = response.status, data[:10_000].decode(errors="replace")
     except AuthenticationError as e:
         raise _refusal(zone, _status(str(e))) from None
-    except (BrightDataError, aiohttp.ClientError, OSError, ValueError) as e:
+    except (BrightDataError, aiohttp.ClientError, OSError) as e:
         raise Trouble(_tidy(f"{type(e).__name__}: {e}", token)) from None
+    except ValueError as e:  # such as credentials for any host in ~/.netrc beside the token
+        raise FetchError(_tidy(f"{type(e).__name__}: {e}", token)) from None
     _refuse(status, headers, words.replace(url, ""), zone, token)
     if not data:
         raise Trouble("an empty answer")
     ledger.billed += 1
-    return Answer(url, media(headers.get("content-type", "")), charset, data)
+    if token.encode() in data:
+        raise FetchError("it holds the token, which must not be kept")
+    return Answer(url, media(_tidy(headers.get("content-type", ""), token)), charset, data)
 
 
 def _refuse(outer: int, headers: Mapping[str, str], words: str, zone: str, token: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
 from tune.data import html as reader
+from tune.data.inline import squeezed
 from tune.data.page import Failure, Page
 from tune.data.sources import kept, no_page
 from tune.data.sources.asking import Answer, Ask, FetchError, Ledger, checked
@@ -54,7 +55,7 @@ def pages(urls: Sequence[str], fetch: Fetch) -> Iterator[Page | Failure]:
                 raise got
             made = page(url, got.text, fetch.name)
         except (FetchError, ValueError) as e:
-            yield Failure(id=f"{fetch.name}:{url}", reason=str(e) or type(e).__name__)
+            yield Failure(id=f"{fetch.name}:{url}", reason=squeezed(str(e)) or type(e).__name__)
             continue
         names = _names(made, got)
         twin = next((known[name] for name in names if name in known), "")

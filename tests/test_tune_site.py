@@ -83,6 +83,48 @@ def test_sitemaps_that_robots_names_nested_and_zipped(tmp_path):
         assert set(asked.values()) == {1}  # nothing is asked for again: what is kept holds
 
 
+@pytest.mark.parametrize(
+    ("robots", "delay", "told"),
+    [
+        ("User-agent: *\nCrawl-delay: 7.5", 7.5, "7.5 s between requests, as robots.txt asks"),
+        ("User-agent: *\nRequest-rate: 2/1m", 30.0, "30 s between requests, as robots.txt asks"),
+        ("User-agent: gptoss-kit\nCrawl-delay: 3\n\nUser-agent: *\nCrawl-delay: 50", 3.0, "3 s between requests"),
+        ("User-agent: *\nCrawl-delay: 86400", 60.0,
+         "robots.txt asks for 86,400 s between requests, and 60 s are kept"),
+        ("User-agent: *\nCrawl-delay: soon", 0.0, ""),
+        ("User-agent: other\nCrawl-delay: 9", 0.0, ""),
+    ],
+)  # fmt: skip
+def test_requests_begin_as_far_apart_as_robots_asks_redirects_and_second_tries_included(tmp_path, robots, delay, told):
+    now, said = [0.0], []
+    ledger = Ledger(clock=lambda: now[0])
+
+    async def wait(seconds):
+        now[0] += seconds  # nobody else moves the clock
+
+    def answer(path, body, times):
+        if path == "/robots.txt":
+            return 200, {}, robots
+        if path == "/docs/sitemap.xml":
+            return 200, {}, urlset(*(f"{told_base[0]}/docs/{n}" for n in range(5)))
+        if path == "/docs/1" and times == 1:
+            return 503, {}, ""
+        return (301, {"Location": "/docs/9"}, "") if path == "/docs/3" else (200, {}, words(path))
+
+    told_base = []
+    with serving(answer) as (base, asked), web.asking(ledger, wait=wait) as ask:
+        told_base.append(base)
+        fetch = Fetch("web", tmp_path, ask, said.append, ledger)
+        urls, how = site.find(f"{base}/docs/", 10, fetch)
+        found = list(remote.pages(urls, fetch))
+    assert [type(one) for one in found] == [Page] * 5
+    assert asked.total() == 2 + 5 + 2  # robots.txt, the sitemap; five pages, one twice, one by a redirect
+    turns = delay * (asked.total() - 1)
+    assert turns <= now[0] <= turns + 1.25  # what is waited before a second try
+    assert told in how
+    assert (told in said[0]) if told else "s between" not in how
+
+
 def test_a_sitemap_where_they_usually_lie_and_an_index_that_names_itself(tmp_path):
     told = {}
     with files(told) as (base, asked):

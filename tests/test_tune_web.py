@@ -295,6 +295,16 @@ def test_a_connection_that_is_refused_is_a_failure_of_that_page(tmp_path):
     assert len(waits) == 3
 
 
+def test_turns_that_are_waited_for_at_once_lie_apart_too():
+    waits, ledger = Waits(), Ledger(delay=5.0, clock=lambda: 100.0)
+
+    async def all_at_once():
+        await asyncio.gather(*(ledger.take(waits) for _ in range(4)))
+
+    asyncio.run(all_at_once())
+    assert waits == [5.0, 10.0, 15.0]
+
+
 def test_retry_after_may_be_a_date():
     assert asking.pause(0, "Wed, 21 Oct 2015 07:28:00 GMT") == 0.0
     assert asking.pause(0, "Wed, 21 Oct 2099 07:28:00 GMT") > 1e6

@@ -68,7 +68,8 @@ class Ledger:
     by_brightdata: bool = False
     billed: int = 0  # requests to Bright Data that were successful: it bills no others
     found: str = ""  # how a site's pages were found
-    _latest: float = -math.inf  # the monotonic clock, when the last request began or is to begin
+    clock: Callable[[], float] = time.monotonic
+    _latest: float = -math.inf  # when the last request began, or is to begin
 
     @property
     def spent(self) -> str:
@@ -80,7 +81,7 @@ class Ledger:
         if self.spent:
             raise FetchError(f"not asked: {self.spent}")
         self.requests += 1
-        now = time.monotonic()
+        now = self.clock()
         self._latest = max(now, self._latest + self.delay)
         if self._latest > now:
             await wait(self._latest - now)

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune.artefact import write_text
 from tune.errors import UserError
 
 
@@ -59,12 +58,15 @@ def _read(cache: Path, url: str) -> dict[str, Any]:
 
 
 def _write(cache: Path, url: str, kept: Mapping[str, str]) -> None:
+    """Whole or not at all; without waiting for the disk, since what a power cut leaves in half is asked for again."""
     path = _slot(cache, url)
+    part = path.with_name(path.name + ".part")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"url": url, **kept}))
+        part.write_text(json.dumps({"url": url, **kept}), encoding="utf-8")
+        part.replace(path)
     except OSError as e:
-        path.with_name(path.name + ".part").unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise UserError(
             f"a page cannot be kept in {cache}",
             why=e.strerror or str(e),

@@ -213,6 +213,26 @@ def test_the_budget_ends_a_run_and_the_next_one_goes_on(tmp_path):
         assert set(asked.values()) == {1}
 
 
+def test_a_second_try_is_not_made_when_the_wait_is_too_long_or_the_budget_is_spent(tmp_path):
+    waits = Waits()
+    told = {at("late"): {"Retry-After": "999"}, at("busy"): {}, at("more"): {}}
+    with unlocking(lambda url, _: (429, {**OUTER, **told[url]}, "")) as (base, asked):
+        found = pages([*told], tmp_path, base, Ledger(budget=4), wait=waits)
+    assert [one.reason for one in found] == [
+        "HTTP 429, and the server asks to wait 999 s",
+        "HTTP 429, and the budget of 4 requests is spent",
+        "HTTP 429, and the budget of 4 requests is spent",
+    ]
+    assert (asked.total(), len(waits)) == (4, 1)
+
+
+def test_a_large_page_comes_whole(tmp_path):
+    text = " ".join(f"word{n}" for n in range(100_000))
+    with unlocking(lambda *_: (200, {}, words("A", text))) as (base, _):
+        (found,) = pages([at("a")], tmp_path, base)
+    assert found.blocks[0].text == text
+
+
 def test_a_token_has_to_be_there_and_to_look_like_one(tmp_path, monkeypatch):
     monkeypatch.delenv(brightdata.TOKEN)
     with pytest.raises(UserError, match="BRIGHTDATA_API_TOKEN is not set"):

@@ -295,6 +295,19 @@ def test_a_connection_that_is_refused_is_a_failure_of_that_page(tmp_path):
     assert len(waits) == 3
 
 
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_a_large_page_comes_whole(tmp_path, coding):
+    text = " ".join(f"word{n}" for n in range(100_000))  # a million bytes: many reads of a socket
+    data = words("A", text).encode()
+
+    def answer(path, body, times):
+        return (200, {"Content-Encoding": "gzip"}, gzip.compress(data)) if coding else (200, {}, data)
+
+    with serving(answer) as (base, _):
+        (found,) = pages([base + "/a"], tmp_path)
+    assert found.blocks[0].text == text
+
+
 def test_turns_that_are_waited_for_at_once_lie_apart_too():
     waits, ledger = Waits(), Ledger(delay=5.0, clock=lambda: 100.0)
 

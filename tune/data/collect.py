@@ -152,7 +152,7 @@ def _refuse(recipe: Recipe, written: Written) -> None:
         if more := written.kinds.total() - len(reasons):
             reasons.append(f"and {more} more failures")
         if held_out:
-            reasons.append(f"{held_out} pages document modules in evaluate.modules")
+            reasons.append(f"pages that document modules in evaluate.modules: {held_out}")
         raise UserError(
             "the source gave no page",
             why="\n       ".join(reasons),

@@ -83,6 +83,17 @@ def test_sitemaps_that_robots_names_nested_and_zipped(tmp_path):
         assert set(asked.values()) == {1}  # nothing is asked for again: what is kept holds
 
 
+def test_a_redirect_leads_to_nothing_that_robots_disallows(tmp_path):
+    told = {"/robots.txt": "User-agent: *\nDisallow: /docs/private/", "/docs/": words("Docs", body="<a href=a>A</a>")}
+    told["/docs/a"] = (302, {"Location": "/docs/private/b"}, "")
+    with files(told) as (base, asked), web.asking(ledger := Ledger(), within=address.under(f"{base}/docs/")) as ask:
+        fetch = Fetch("web", tmp_path, ask, ledger=ledger)
+        urls, _ = site.find(f"{base}/docs/", 10, fetch)
+        found = list(remote.pages(urls, fetch))
+        assert found[1].reason == f"a redirect to {base}/docs/private/b, which robots.txt disallows"
+    assert "/docs/private/b" not in asked
+
+
 @pytest.mark.parametrize(
     ("robots", "delay", "told"),
     [

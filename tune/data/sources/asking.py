@@ -68,6 +68,7 @@ class Ledger:
     by_brightdata: bool = False
     billed: int = 0  # requests to Bright Data that were successful: it bills no others
     found: str = ""  # how a site's pages were found
+    allowed: Callable[[str], bool] = lambda _: True  # whether a page may be read, as far as its site says
     clock: Callable[[], float] = time.monotonic
     _latest: float = -math.inf  # when the last request began, or is to begin
 

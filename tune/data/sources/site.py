@@ -82,6 +82,7 @@ def find(start: str, most: int, fetch: Fetch) -> tuple[list[str], str]:
             why="its owner does not want it read by programs",
             fix="ask the owner for the files, or edit collect.url in recipe.toml",
         )
+    fetch.ledger.allowed = lambda url: rules.can_fetch(url, AGENT)
     fetch.ledger.delay, notes = _pace(rules)
     for note in notes:
         fetch.report(note)

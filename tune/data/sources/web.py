@@ -125,8 +125,11 @@ async def _follow(
             raise FetchError(f"a redirect loop at {target}")
         if len(seen) > HOPS:
             raise FetchError(f"more than {HOPS} redirects")
-        if not target.startswith(("http://", "https://")) or (within and within(url) and not within(target)):
+        inside = within is not None and within(url)  # a sitemap may lie outside, and elsewhere
+        if not target.startswith(("http://", "https://")) or (inside and within and not within(target)):
             raise FetchError(f"a redirect to {target}, which is elsewhere")
+        if inside and not ledger.allowed(target):
+            raise FetchError(f"a redirect to {target}, which robots.txt disallows")
         seen.append(target)
         await ledger.take(wait)
 

@@ -1,6 +1,7 @@
 """Pages of a site that is only named: by sitemaps, Sphinx's inventory or links, over a real socket that also fails."""
 
 import gzip
+import os
 import tracemalloc
 import zlib
 from contextlib import suppress
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from stand_ins.internet import OUTER, TOKEN, serving, unlocking, words
 
 from tune.data.page import Failure, Page
-from tune.data.sources import address, brightdata, inventory, remote, site, sitemap, web
+from tune.data.sources import address, brightdata, inventory, kept, remote, site, sitemap, web
 from tune.data.sources.asking import Ledger
 from tune.data.sources.remote import Fetch
 from tune.errors import UserError
@@ -81,6 +82,18 @@ def test_sitemaps_that_robots_names_nested_and_zipped(tmp_path):
         assert set(asked.values()) == {1}
         assert found(f"{base}/docs/", tmp_path) == (urls, how)
         assert set(asked.values()) == {1}  # nothing is asked for again: what is kept holds
+
+
+def test_a_kept_robots_txt_is_believed_for_a_day(tmp_path):
+    told = {"/robots.txt": "", "/docs/": words("Docs", body="<a href=a>A</a>"), "/docs/a": words("A")}
+    with files(told) as (base, asked):
+        found(f"{base}/docs/", tmp_path)
+        told["/robots.txt"] = "User-agent: *\nDisallow: /docs/a"
+        assert found(f"{base}/docs/", tmp_path)[0] == ["/docs/", "/docs/a"]
+        slot = kept._slot(tmp_path, f"{base}/robots.txt")
+        os.utime(slot, times=(0, slot.stat().st_mtime - site.BELIEVED - 60))
+        assert found(f"{base}/docs/", tmp_path)[0] == ["/docs/"]
+    assert (asked["/robots.txt"], asked["/docs/"]) == (2, 1)
 
 
 def test_a_redirect_leads_to_nothing_that_robots_disallows(tmp_path):

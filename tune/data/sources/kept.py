@@ -8,6 +8,8 @@ import base64
 import binascii
 import hashlib
 import json
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,12 +37,14 @@ def keep_html(cache: Path, url: str, text: str, at: str = "") -> None:
     _write(cache, url, {"html": text} | ({"at": at} if at and at != url else {}))
 
 
-def file(cache: Path, url: str) -> bytes | None:
-    """The file that this URL gave before, if it was kept whole."""
+def file(cache: Path, url: str, age: float = math.inf) -> bytes | None:
+    """The file that this URL gave before, if it was kept whole and at most `age` seconds ago."""
     try:
+        if time.time() - _slot(cache, url).stat().st_mtime > age:
+            return None
         kept = _read(cache, url).get("file")
         return base64.b64decode(kept, validate=True) if isinstance(kept, str) else None
-    except binascii.Error:
+    except (OSError, binascii.Error):
         return None
 
 

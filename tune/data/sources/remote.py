@@ -7,6 +7,7 @@ kept. Knows nothing about how URLs are found or asked for.
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -107,9 +108,9 @@ def _ask(urls: Sequence[str], fetch: Fetch) -> None:
         fetch.ask(urls, got, most=reader.LARGEST)
 
 
-def file(url: str, fetch: Fetch, most: int) -> bytes:
-    """A file that is no page, of at most `most` bytes; kept. Raises FetchError."""
-    old = kept.file(fetch.cache, url)
+def file(url: str, fetch: Fetch, most: int, age: float = math.inf) -> bytes:
+    """A file that is no page, of at most `most` bytes; kept, and believed for `age` seconds. Raises FetchError."""
+    old = kept.file(fetch.cache, url, age)
     if old is not None:
         return old
     found: list[Answer | FetchError] = []

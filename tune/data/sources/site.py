@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SITEMAPS = 200  # files that are read of one site
 DEPTH = 3  # of index files within index files
 ROBOTS = 512_000  # bytes: RFC 9309 asks for as many
+BELIEVED = 86_400.0  # seconds that a kept robots.txt is: RFC 9309, 2.4
 SLOWEST = 60.0  # seconds between requests, whatever robots.txt asks: a thousand pages take 17 hours then
 GZIP = b"\x1f\x8b"
 
@@ -102,7 +103,7 @@ def _rules(url: str, fetch: Fetch) -> "Protego":
     from protego import Protego
 
     try:
-        text = remote.file(url, fetch, ROBOTS).decode("utf-8", errors="replace")
+        text = remote.file(url, fetch, ROBOTS, BELIEVED).decode("utf-8", errors="replace")
     except FetchError as e:
         if not 400 <= e.status < 500 or e.status == 429:
             why = f"{e}; without it nobody knows what may be read (RFC 9309)"

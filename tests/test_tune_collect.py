@@ -192,6 +192,22 @@ def test_no_page_at_all_is_an_error_that_gives_the_reasons(tmp_path):
     assert not (r.work / "pages").exists()
 
 
+def test_of_many_reasons_three_are_given_and_the_others_counted(tmp_path):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    for n in range(5):
+        (docs / f"{n}.html").write_text("<body><nav>menu</nav></body>")
+    (docs / "json.html").write_text("<body><h1>json.tool</h1><p>Words.</p></body>")
+    text = '[collect]\nsource = "folder"\nfolder = "docs"\n[evaluate]\nmodules = ["json"]\n'
+    with pytest.raises(UserError, match="the source gave no page") as e:
+        collect(project(tmp_path, text))
+    assert e.value.why.split("\n       ") == [
+        *(f"folder:{n}.html: no text" for n in range(3)),
+        "and 2 more failures",
+        "pages that document modules in evaluate.modules: 1",
+    ]
+
+
 def test_urls_that_all_fail_are_an_error_and_none_is_half_written(tmp_path):
     r = project(tmp_path, '[collect]\nsource = "web"\nurls = ["gopher://a.example/", "gopher://a.example/"]\n')
     with pytest.raises(UserError, match="gave no page") as e:

@@ -1,7 +1,8 @@
 """The table at the end of collect."""
 
-from tune.data.collected import kinds, table
-from tune.data.page import Failure
+from collections import Counter
+
+from tune.data.collected import kind, ranked, table
 from tune.data.sources.asking import Ledger
 
 FIGURES = {
@@ -29,7 +30,7 @@ def test_failures_are_grouped_by_kind_and_not_by_page():
         "not asked: the budget of 5 requests is spent",
         "HTTP 429, and the server asks to wait 900 s",
     ]
-    assert kinds(Failure(id="a", reason=reason) for reason in reasons) == {
+    assert ranked(Counter(map(kind, reasons))) == {
         "HTTP 404": 2,
         "a redirect": 2,
         "a robot check": 2,

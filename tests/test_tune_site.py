@@ -1,6 +1,7 @@
 """Pages of a site that is only named: by sitemaps, Sphinx's inventory or links, over a real socket that also fails."""
 
 import gzip
+import os
 import tracemalloc
 import zlib
 from contextlib import suppress
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from stand_ins.internet import OUTER, TOKEN, serving, unlocking, words
 
 from tune.data.page import Failure, Page
-from tune.data.sources import address, brightdata, inventory, remote, site, sitemap, web
+from tune.data.sources import address, brightdata, inventory, kept, remote, site, sitemap, web
 from tune.data.sources.asking import Ledger
 from tune.data.sources.remote import Fetch
 from tune.errors import UserError
@@ -81,6 +82,71 @@ def test_sitemaps_that_robots_names_nested_and_zipped(tmp_path):
         assert set(asked.values()) == {1}
         assert found(f"{base}/docs/", tmp_path) == (urls, how)
         assert set(asked.values()) == {1}  # nothing is asked for again: what is kept holds
+
+
+def test_a_kept_robots_txt_is_believed_for_a_day(tmp_path):
+    told = {"/robots.txt": "", "/docs/": words("Docs", body="<a href=a>A</a>"), "/docs/a": words("A")}
+    with files(told) as (base, asked):
+        found(f"{base}/docs/", tmp_path)
+        told["/robots.txt"] = "User-agent: *\nDisallow: /docs/a"
+        assert found(f"{base}/docs/", tmp_path)[0] == ["/docs/", "/docs/a"]
+        slot = kept._slot(tmp_path, f"{base}/robots.txt")
+        os.utime(slot, times=(0, slot.stat().st_mtime - site.BELIEVED - 60))
+        assert found(f"{base}/docs/", tmp_path)[0] == ["/docs/"]
+    assert (asked["/robots.txt"], asked["/docs/"]) == (2, 1)
+
+
+def test_a_redirect_leads_to_nothing_that_robots_disallows(tmp_path):
+    told = {"/robots.txt": "User-agent: *\nDisallow: /docs/private/", "/docs/": words("Docs", body="<a href=a>A</a>")}
+    told["/docs/a"] = (302, {"Location": "/docs/private/b"}, "")
+    with files(told) as (base, asked), web.asking(ledger := Ledger(), within=address.under(f"{base}/docs/")) as ask:
+        fetch = Fetch("web", tmp_path, ask, ledger=ledger)
+        urls, _ = site.find(f"{base}/docs/", 10, fetch)
+        found = list(remote.pages(urls, fetch))
+        assert found[1].reason == f"a redirect to {base}/docs/private/b, which robots.txt disallows"
+    assert "/docs/private/b" not in asked
+
+
+@pytest.mark.parametrize(
+    ("robots", "delay", "told"),
+    [
+        ("User-agent: *\nCrawl-delay: 7.5", 7.5, "7.5 s between requests, as robots.txt asks"),
+        ("User-agent: *\nRequest-rate: 2/1m", 30.0, "30 s between requests, as robots.txt asks"),
+        ("User-agent: gptoss-kit\nCrawl-delay: 3\n\nUser-agent: *\nCrawl-delay: 50", 3.0, "3 s between requests"),
+        ("User-agent: *\nCrawl-delay: 86400", 60.0,
+         "robots.txt asks for 86,400 s between requests, and 60 s are kept"),
+        ("User-agent: *\nCrawl-delay: soon", 0.0, ""),
+        ("User-agent: other\nCrawl-delay: 9", 0.0, ""),
+    ],
+)  # fmt: skip
+def test_requests_begin_as_far_apart_as_robots_asks_redirects_and_second_tries_included(tmp_path, robots, delay, told):
+    now, said = [0.0], []
+    ledger = Ledger(clock=lambda: now[0])
+
+    async def wait(seconds):
+        now[0] += seconds  # nobody else moves the clock
+
+    def answer(path, body, times):
+        if path == "/robots.txt":
+            return 200, {}, robots
+        if path == "/docs/sitemap.xml":
+            return 200, {}, urlset(*(f"{told_base[0]}/docs/{n}" for n in range(5)))
+        if path == "/docs/1" and times == 1:
+            return 503, {}, ""
+        return (301, {"Location": "/docs/9"}, "") if path == "/docs/3" else (200, {}, words(path))
+
+    told_base = []
+    with serving(answer) as (base, asked), web.asking(ledger, wait=wait) as ask:
+        told_base.append(base)
+        fetch = Fetch("web", tmp_path, ask, said.append, ledger)
+        urls, how = site.find(f"{base}/docs/", 10, fetch)
+        found = list(remote.pages(urls, fetch))
+    assert [type(one) for one in found] == [Page] * 5
+    assert asked.total() == 2 + 5 + 2  # robots.txt, the sitemap; five pages, one twice, one by a redirect
+    turns = delay * (asked.total() - 1)
+    assert turns <= now[0] <= turns + 1.25  # what is waited before a second try
+    assert told in how
+    assert (told in said[0]) if told else "s between" not in how
 
 
 def test_a_sitemap_where_they_usually_lie_and_an_index_that_names_itself(tmp_path):

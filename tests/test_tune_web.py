@@ -5,7 +5,7 @@ import gzip
 import threading
 
 import pytest
-from stand_ins.internet import HTML, drips, hangs, serving, truncated, words
+from stand_ins.internet import HTML, cut, drips, hangs, serving, truncated, words
 
 from tune.data.page import Failure, Page
 from tune.data.sources import asking, kept, remote, web
@@ -120,6 +120,10 @@ def test_nobody_asks_a_host_while_one_waits_as_it_asked_and_they_wait_once(tmp_p
         (hangs, "no answer in time, 4 times"),
         (drips, "no whole answer in 0.3 s, 4 times"),
         (truncated, "RemoteProtocolError: peer closed connection without sending complete message body"),
+        (cut, "RemoteProtocolError: peer closed connection without sending complete message body"),
+        ((403, {}, words("Forbidden")), "HTTP 403"),
+        ((200, {}, words("A", "a" * 10_000_000)), "more than 4,000,000 bytes"),
+        ((200, {}, b"<p>a\xed\xa0\x80b</p>"), "its bytes are not utf-8"),  # a lone surrogate
         ((200, {"Content-Type": "text/plain"}, "words"), "text/plain, not HTML"),
         ((200, {}, b"a" * 50_000_000), "more than 4,000,000 bytes"),
         ((200, {"Content-Encoding": "gzip"}, gzip.compress(b"<p>" + b"a" * 50_000_000)), "more than 4,000,000 bytes"),
@@ -289,6 +293,29 @@ def test_a_connection_that_is_refused_is_a_failure_of_that_page(tmp_path):
     assert isinstance(found, Failure)
     assert "ConnectError" in found.reason
     assert len(waits) == 3
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+def test_a_large_page_comes_whole(tmp_path, coding):
+    text = " ".join(f"word{n}" for n in range(100_000))  # a million bytes: many reads of a socket
+    data = words("A", text).encode()
+
+    def answer(path, body, times):
+        return (200, {"Content-Encoding": "gzip"}, gzip.compress(data)) if coding else (200, {}, data)
+
+    with serving(answer) as (base, _):
+        (found,) = pages([base + "/a"], tmp_path)
+    assert found.blocks[0].text == text
+
+
+def test_turns_that_are_waited_for_at_once_lie_apart_too():
+    waits, ledger = Waits(), Ledger(delay=5.0, clock=lambda: 100.0)
+
+    async def all_at_once():
+        await asyncio.gather(*(ledger.take(waits) for _ in range(4)))
+
+    asyncio.run(all_at_once())
+    assert waits == [5.0, 10.0, 15.0]
 
 
 def test_retry_after_may_be_a_date():

@@ -35,6 +35,15 @@ def truncated(handler, length=1000):
     handler.wfile.write(HTML.encode())
 
 
+def cut(handler):
+    """Break off in the middle of a chunk."""
+    handler.send_response(200)
+    handler.send_header("Content-Type", "text/html")
+    handler.send_header("Transfer-Encoding", "chunked")
+    handler.end_headers()
+    handler.wfile.write(f"{len(HTML):x}\r\n{HTML}\r\n400\r\nmore".encode())
+
+
 def drips(handler):
     """A byte now and then, for ever."""
     handler.send_response(200)

@@ -5,30 +5,30 @@ pages.jsonl but into held_out.jsonl, which questions are made from and nothing i
 rest. What was fetched is kept in work/cache/pages, so an interrupted stage goes on where it stopped.
 """
 
+import errno
 import hashlib
 import os
 import platform
-import re
-from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tune import artefact
 from tune.artefact import Artefact
-from tune.data.collected import kinds
-from tune.data.html import REDIRECT
-from tune.data.page import VERSION, Failure, Page, write
+from tune.data import pagefiles
+from tune.data.page import VERSION, Failure, Page
+from tune.data.pagefiles import HELD_OUT, Written
 from tune.data.sources import folder, listing, network, repeats, stdlib
 from tune.data.sources.asking import Ledger
-from tune.data.sources.remote import Twin
 from tune.errors import UserError
 from tune.recipe import Recipe
+from tune.terminal import one_line
 
 KIND = "pages"
-HELD_OUT = "held_out.jsonl"
 FOLDERS = {"folder", "sphinx"}  # sources that read recipe.collect.folder
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None, ledger: Ledger | None = None) -> Artefact:
@@ -37,11 +37,15 @@ def collect(recipe: Recipe, report: Callable[[str], None] = lambda _: None, ledg
     Figures: pages, failures, failures_by (those by their kind), twins (addresses that gave a page again), held_out
     (pages of HELD_OUT: they document what questions come from), held_out_by (those by the reason: see `Page.held_out`),
     characters, code_blocks and tables (of pages). `ledger` is told what this run asks of the network. Raises UserError
-    when the source is wrong, not one page came of it, most files of a folder gave none, or another run is collecting
-    there.
+    when the source is wrong, not one page came of it, most files of a folder gave none, the disk is full, or another
+    run is collecting there.
     """
-    with artefact.writing(recipe.work / KIND, KIND):
-        return _collect(recipe, report, ledger or Ledger())
+
+    def told(line: str) -> None:  # it may hold a stranger's words
+        report(one_line(line))
+
+    with _space(recipe.work), artefact.writing(recipe.work / KIND, KIND):
+        return _collect(recipe, told, ledger or Ledger())
 
 
 def settings_of(recipe: Recipe) -> dict[str, Any]:
@@ -68,60 +72,35 @@ def _collect(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> A
         report(f"pages: {current.figures['pages']} are there already")
         return current
 
-    pages, failures, left_out, held_out = [], [], list[Page](), Counter[str]()
-    twins: list[Failure] = []
-    for found in _source(recipe, report, ledger):
-        if isinstance(found, Twin):
-            twins.append(found)
-        elif isinstance(found, Failure):
-            failures.append(found)
-            report(f"failed: {found.id}: {found.reason}")
-        elif held := found.held_out(recipe.evaluate.modules):
-            held_out[held.reason] += 1
-            left_out.append(found)
-        else:
-            pages.append(found)
-            if remote:
-                report(f"page {len(pages)}: {found.id}")
-    if not pages:
-        raise UserError(
-            "the source gave no page",
-            why=_why(failures, held_out.total()),
-            fix="edit [collect] in recipe.toml, then tune collect",
-        )
-    if recipe.collect.source in FOLDERS and not recipe.collect.allow_failures:
-        _refuse_losses(failures, len(pages) + held_out.total())
-    if remote:  # of a folder all was looked at, whatever is held out
-        kept, gone = repeats.without([page.blocks for page in [*pages, *left_out]])
-        every = [one.model_copy(update={"blocks": b}) for one, b in zip([*pages, *left_out], kept, strict=True)]
-        pages, left_out = every[: len(pages)], every[len(pages) :]
-        if gone:
-            report(f"left out: {gone} blocks at the edges of pages that stand on many of them, such as menus")
-    figures = {
-        "pages": len(pages),
-        "failures": len(failures),
-        "failures_by": kinds(failures),
-        "twins": len(twins),
-        "held_out": held_out.total(),
-        "held_out_by": dict(sorted(held_out.items())),
-        "characters": sum(len(page.text) for page in pages),
-        "code_blocks": sum(block.kind == "code" for page in pages for block in page.blocks),
-        "tables": sum(block.kind == "table" for page in pages for block in page.blocks),
-    }
-
     def fill(fresh: Path) -> None:
-        write(fresh / "pages.jsonl", pages)
-        write(fresh / HELD_OUT, left_out)
-        write(fresh / "failures.jsonl", [*failures, *twins])
+        found = _source(recipe, report, ledger)
+        written = pagefiles.write(fresh, found, recipe.evaluate.modules, report)
+        _refuse(recipe, written)
+        figures = written.figures
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
+        why = ", ".join(f"{reason} {n}" for reason, n in figures["held_out_by"].items())
+        report(
+            f"pages: {figures['pages']}, {figures['characters']:,} characters, {figures['failures']} failures, "
+            f"{figures['held_out']} held out{f' ({why})' if why else ''}"
+        )
 
     artefact.remake_folder(made, KIND, fill)
-    why = ", ".join(f"{reason} {n}" for reason, n in sorted(held_out.items()))
-    report(
-        f"pages: {len(pages)}, {figures['characters']:,} characters, {len(failures)} failures, "
-        f"{held_out.total()} held out{f' ({why})' if why else ''}"
-    )
     return artefact.read(made, KIND, remake="tune collect")
+
+
+@contextmanager
+def _space(work: Path) -> Iterator[None]:
+    """Say of a full disk what to do about it. What was fetched until then is kept."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+        raise UserError(
+            f"the pages cannot be written in {work}",
+            why=e.strerror or str(e),
+            fix="free space there, then tune collect: what was fetched is kept",
+        ) from None
 
 
 def _source(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> Iterator[Page | Failure]:
@@ -132,9 +111,10 @@ def _source(recipe: Recipe, report: Callable[[str], None], ledger: Ledger) -> It
             held_out = stdlib.pages(recipe.evaluate.modules, topics=False, key="evaluate.modules")
             return chain(stdlib.pages(section.modules, topics=section.topics), held_out)
         case "folder" | "sphinx":
-            return folder.pages(_folder(recipe), section.source, report)
+            return folder.pages(_folder(recipe), section.source, report, recipe.work)
         case "web" | "site" | "brightdata":
-            return network.pages(section, recipe.work / "cache" / "pages", ledger, report)
+            found = network.pages(section, recipe.work / "cache" / "pages", ledger, report)
+            return repeats.without(found, recipe.work, report)
 
 
 def _refuse_held_out(modules: list[str], held_out: list[str]) -> None:
@@ -164,23 +144,26 @@ def _folder_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
-def _refuse_losses(failures: list[Failure], had: int) -> None:
-    """Most of a folder that gives nothing is a mistake in the folder or the reader. Redirects are no loss."""
-    lost = [f.reason for f in failures if not f.reason.startswith(REDIRECT)]
-    reasons = Counter(re.sub(r"0x\w+|'[^']*'|\d[\d,]*", "…", reason) for reason in lost)
-    if reasons.total() > had:
-        told = [f"{count} file{'s' if count > 1 else ''}: {reason}" for reason, count in reasons.most_common(3)]
+def _refuse(recipe: Recipe, written: Written) -> None:
+    """Raise UserError when not one page came, or most of a folder gave none. Redirects are no loss."""
+    held_out, pages = written.held_out.total(), written.weights["pages"]
+    if not pages:
+        reasons = [one_line(f"{failure.id}: {failure.reason}") for failure in written.first]
+        if more := written.kinds.total() - len(reasons):
+            reasons.append(f"and {more} more failures")
+        if held_out:
+            reasons.append(f"pages that document modules in evaluate.modules: {held_out}")
         raise UserError(
-            f"{reasons.total()} of {reasons.total() + had} files in collect.folder gave no page",
+            "the source gave no page",
+            why="\n       ".join(reasons),
+            fix="edit [collect] in recipe.toml, then tune collect",
+        )
+    lost, had = written.losses.total(), pages + held_out
+    if recipe.collect.source in FOLDERS and not recipe.collect.allow_failures and lost > had:
+        most = written.losses.most_common(3)
+        told = [f"{count} file{'s' if count > 1 else ''}: {one_line(reason)}" for reason, count in most]
+        raise UserError(
+            f"{lost} of {lost + had} files in collect.folder gave no page",
             why="\n       ".join(told),
             fix="mend the files or the folder, or set collect.allow_failures = true, then tune collect",
         )
-
-
-def _why(failures: list[Failure], held_out: int) -> str:
-    reasons = [f"{failure.id}: {failure.reason}" for failure in failures[:3]]
-    if len(failures) > 3:
-        reasons.append(f"and {len(failures) - 3} more failures")
-    if held_out:
-        reasons.append(f"{held_out} pages document modules in evaluate.modules")
-    return "\n       ".join(reasons)

@@ -5,11 +5,9 @@ a second run asks nothing and has the same pages. Knows nothing about how pages 
 """
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from tune.data.page import Failure
 from tune.data.sources.asking import Ledger
 from tune.terminal import one_line
 
@@ -17,10 +15,14 @@ KINDS = 12  # of failures, that the table names
 _KIND = re.compile(r"(?:\(| to https?:|: |; |, )")  # where a reason goes into particulars
 
 
-def kinds(failures: Iterable[Failure]) -> dict[str, int]:
-    """The number of failures of each kind: their reasons up to what is one page's own, the most frequent first."""
-    found = Counter(_KIND.split(failure.reason)[0].strip()[:60] or "unknown" for failure in failures)
-    return dict(sorted(found.items(), key=lambda told: (-told[1], told[0])))
+def kind(reason: str) -> str:
+    """The kind of a failure: its reason up to what is one page's own."""
+    return _KIND.split(reason)[0].strip()[:60] or "unknown"
+
+
+def ranked(counts: Mapping[str, int]) -> dict[str, int]:
+    """The most frequent first."""
+    return dict(sorted(counts.items(), key=lambda told: (-told[1], told[0])))
 
 
 def table(figures: Mapping[str, Any], ledger: Ledger, price: float = 0.0) -> str:

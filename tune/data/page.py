@@ -4,15 +4,16 @@ In: typed blocks of any origin. Out: `Page`, and pages.jsonl. Knows nothing abou
 """
 
 import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from tune import artefact
-from tune.artefact import write_text
 from tune.data import signatures
 from tune.data.block import Block, render, sections
 from tune.errors import UserError
@@ -81,9 +82,26 @@ class Failure(BaseModel):
     reason: Named
 
 
+@contextmanager
+def writer(path: Path) -> Iterator[Callable[[Page | Failure], None]]:
+    """What writes one JSON line a row, each as it comes. The file is there when all of them are."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+
+        def put(row: Page | Failure) -> None:
+            file.write(row.model_dump_json() + "\n")
+
+        yield put
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
 def write(path: Path, rows: Iterable[Page | Failure]) -> None:
     """One JSON line a row."""
-    write_text(path, "".join(row.model_dump_json() + "\n" for row in rows))
+    with writer(path) as put:
+        for row in rows:
+            put(row)
 
 
 class Pages:

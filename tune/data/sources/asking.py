@@ -5,7 +5,9 @@ Bright Data nor what a page says.
 """
 
 import asyncio
+import math
 import random
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -56,25 +58,34 @@ class Ask(Protocol):
 
 @dataclass
 class Ledger:
-    """What one run asked of the network. `budget` is the most requests of the run; 0: no limit."""
+    """What one run asked of the network, and may ask: at most `budget` requests (0: no limit), with `delay` seconds
+    between the beginnings of two."""
 
     budget: int = 0
+    delay: float = 0.0
     requests: int = 0
     received: int = 0  # bytes of bodies
     by_brightdata: bool = False
     billed: int = 0  # requests to Bright Data that were successful: it bills no others
     found: str = ""  # how a site's pages were found
+    allowed: Callable[[str], bool] = lambda _: True  # whether a page may be read, as far as its site says
+    clock: Callable[[], float] = time.monotonic
+    _latest: float = -math.inf  # when the last request began, or is to begin
 
     @property
     def spent(self) -> str:
         """Why nothing more may be asked, or ""."""
         return f"the budget of {self.budget} requests is spent" if 0 < self.budget <= self.requests else ""
 
-    def take(self) -> None:
-        """Count one request. Raises FetchError when the budget has none left."""
+    async def take(self, wait: Wait) -> None:
+        """Count one request and wait for its turn. Raises FetchError when the budget has none left."""
         if self.spent:
             raise FetchError(f"not asked: {self.spent}")
         self.requests += 1
+        now = self.clock()
+        self._latest = max(now, self._latest + self.delay)
+        if self._latest > now:
+            await wait(self._latest - now)
 
 
 async def insist(

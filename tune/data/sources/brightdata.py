@@ -49,6 +49,8 @@ def asking(
     token = os.environ.get(TOKEN, "").strip()
     if not token:
         raise UserError(f"{TOKEN} is not set", why="Bright Data needs it", fix=f"export {TOKEN}=...")
+    if not re.fullmatch(r"[!-~]+", token):
+        raise UserError(f"{TOKEN} is no token", why="it holds spaces, breaks or other signs", fix=f"mend {TOKEN}")
     from brightdata import BrightDataClient
     from brightdata.exceptions import BrightDataError
 
@@ -66,6 +68,7 @@ def asking(
 
         def ask(urls: Iterable[str], got: Got, *, most: int) -> None:
             async def once(url: str) -> Answer:
+                await ledger.take(wait)
                 return await _once(client, url, zone, token, ledger, most)
 
             todo = list(urls)
@@ -119,26 +122,31 @@ async def _once(client: Any, url: str, zone: str, token: str, ledger: Ledger, mo
     from brightdata.exceptions import AuthenticationError, BrightDataError
 
     asked = {"zone": zone, "url": url, "format": "raw", "method": "GET"}
-    ledger.take()
     try:
         async with client.engine.post_to_url(f"{client.engine.BASE_URL}/request", json_data=asked) as response:
+            if response.history:
+                raise FetchError("the API sent its answer elsewhere")  # what is there is nobody's page
             headers = {name.lower(): value for name, value in response.headers.items()}
             body = Body({"content-length": headers.get("content-length", "")}, most)  # aiohttp has unpacked it
             async for part in response.content.iter_chunked(1 << 16):
                 ledger.received += len(part)
                 body.add(part)
             data = body.whole()
-            charset = response.charset or ""
+            charset = _tidy(response.charset or "", token)
             status, words = response.status, data[:10_000].decode(errors="replace")
     except AuthenticationError as e:
         raise _refusal(zone, _status(str(e))) from None
-    except (BrightDataError, aiohttp.ClientError, OSError, ValueError) as e:
+    except (BrightDataError, aiohttp.ClientError, OSError) as e:
         raise Trouble(_tidy(f"{type(e).__name__}: {e}", token)) from None
-    _refuse(status, headers, words, zone, token)
+    except ValueError as e:  # such as credentials for any host in ~/.netrc beside the token
+        raise FetchError(_tidy(f"{type(e).__name__}: {e}", token)) from None
+    _refuse(status, headers, words.replace(url, ""), zone, token)
     if not data:
         raise Trouble("an empty answer")
     ledger.billed += 1
-    return Answer(url, media(headers.get("content-type", "")), charset, data)
+    if token.encode() in data:
+        raise FetchError("it holds the token, which must not be kept")
+    return Answer(url, media(_tidy(headers.get("content-type", ""), token)), charset, data)
 
 
 def _refuse(outer: int, headers: Mapping[str, str], words: str, zone: str, token: str) -> None:

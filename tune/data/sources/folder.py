@@ -35,53 +35,67 @@ _READERS: dict[str, Reader] = {
 
 
 def pages(
-    folder: Path, source: str = "folder", report: Callable[[str], None] = lambda _: None
+    folder: Path,
+    source: str = "folder",
+    report: Callable[[str], None] = lambda _: None,
+    room: Path | None = None,
 ) -> Iterator[Page | Failure]:
     """A page or a failure for each document under `folder`, in the order of their names. `source` begins their ids.
 
-    Documents of other formats are reported by number and suffix. Raises UserError when the folder is missing or holds
-    no document that is read.
+    Documents of other formats are reported by number and suffix. `room` is where pages wait for the last one. Raises
+    UserError when the folder is missing or holds no document that is read.
     """
+    found = _listed(folder, report)
+    stated = _licence(folder / found.licence) if found.licence else licence.UNKNOWN
+    known: set[str] = set()  # modules that documents name themselves
+    beside: dict[str, str] = {}  # what a page may belong to that names none, by its id
+
+    def drafts() -> Iterator[Page | Failure]:
+        for name in found.pages:
+            id = f"{source}:{shown(name)}"
+            try:
+                document = read(folder / name)
+                above, _, stem = listing.stem(name).rpartition("/")
+                made = Page(
+                    id=id,
+                    title=document.title,
+                    module=document.module or shown(above.replace("/", ".")) or "top",
+                    blocks=document.blocks,
+                    source=source,
+                    licence=stated if document.licence == licence.UNKNOWN else document.licence,
+                )
+            except (OSError, ValueError) as e:
+                yield Failure(id=id, reason=_line(e))
+                continue
+            if document.module:
+                known.add(document.module)
+            else:
+                beside[id] = stem.partition("-")[0]  # asyncio-dev.html documents no object, yet belongs to asyncio
+            yield made
+
+    for one in repeats.without(drafts(), room, report):
+        own = beside.get(one.id)
+        yield one.model_copy(update={"module": own}) if isinstance(one, Page) and own in known else one
+
+
+def _listed(folder: Path, report: Callable[[str], None]) -> listing.Listing:
+    """What lies in the folder. Raises UserError when nothing there is read; what else there is, is reported."""
     if not folder.is_dir():
-        raise UserError(
-            f"collect.folder: there is no folder {folder}", fix="build the documentation, or edit recipe.toml"
-        )
+        what, fix = f"collect.folder: there is no folder {folder}", "build the documentation, or edit recipe.toml"
+        raise UserError(what, fix=fix)
     found = listing.files(folder)
     left = [f"{count} {suffix}" for suffix, count in sorted(found.unread.items(), key=lambda kind: (-kind[1], kind[0]))]
     if not found.pages:
-        why = f"not read: {', '.join(left)}" if left else ""
         raise UserError(
             f"collect.folder: {folder} holds no HTML, Markdown, reStructuredText, PDF or DOCX pages",
-            why=why,
+            why=f"not read: {', '.join(left)}" if left else "",
             fix="point it at documents of these formats, such as Sphinx's html output",
         )
     if left:
         report(f"not read: {', '.join(left)}")
     if found.links:
         report(f"not followed: {found.links} link{'s' if found.links > 1 else ''} to documents outside the folder")
-    stated = _licence(folder / found.licence) if found.licence else licence.UNKNOWN
-    documents: dict[str, html.Document] = {}
-    for name in found.pages:
-        try:
-            documents[name] = read(folder / name)
-        except (OSError, ValueError) as e:
-            yield Failure(id=f"{source}:{shown(name)}", reason=_line(e))
-    known = {document.module for document in documents.values()} - {""}
-    kept, gone = repeats.without([document.blocks for document in documents.values()])
-    if gone:
-        report(f"left out: {gone} blocks at the edges of pages that stand on many of them, such as menus")
-    for (name, document), blocks in zip(documents.items(), kept, strict=True):
-        above, _, stem = listing.stem(name).rpartition("/")
-        sibling = stem.partition("-")[0]  # asyncio-dev.html documents no object, yet belongs to asyncio
-        module = document.module or (sibling if sibling in known else above.replace("/", ".") or "top")
-        yield Page(
-            id=f"{source}:{shown(name)}",
-            title=document.title,
-            module=shown(module),
-            blocks=blocks,
-            source=source,
-            licence=stated if document.licence == licence.UNKNOWN else document.licence,
-        )
+    return found
 
 
 def read(path: Path) -> html.Document:

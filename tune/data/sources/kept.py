@@ -8,11 +8,12 @@ import base64
 import binascii
 import hashlib
 import json
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tune.artefact import write_text
 from tune.errors import UserError
 
 
@@ -36,12 +37,14 @@ def keep_html(cache: Path, url: str, text: str, at: str = "") -> None:
     _write(cache, url, {"html": text} | ({"at": at} if at and at != url else {}))
 
 
-def file(cache: Path, url: str) -> bytes | None:
-    """The file that this URL gave before, if it was kept whole."""
+def file(cache: Path, url: str, age: float = math.inf) -> bytes | None:
+    """The file that this URL gave before, if it was kept whole and at most `age` seconds ago."""
     try:
+        if time.time() - _slot(cache, url).stat().st_mtime > age:
+            return None
         kept = _read(cache, url).get("file")
         return base64.b64decode(kept, validate=True) if isinstance(kept, str) else None
-    except binascii.Error:
+    except (OSError, binascii.Error):
         return None
 
 
@@ -59,12 +62,15 @@ def _read(cache: Path, url: str) -> dict[str, Any]:
 
 
 def _write(cache: Path, url: str, kept: Mapping[str, str]) -> None:
+    """Whole or not at all; without waiting for the disk, since what a power cut leaves in half is asked for again."""
     path = _slot(cache, url)
+    part = path.with_name(path.name + ".part")
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps({"url": url, **kept}))
+        part.write_text(json.dumps({"url": url, **kept}), encoding="utf-8")
+        part.replace(path)
     except OSError as e:
-        path.with_name(path.name + ".part").unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise UserError(
             f"a page cannot be kept in {cache}",
             why=e.strerror or str(e),

@@ -24,7 +24,7 @@ def pages(section: Collect, cache: Path, ledger: Ledger, report: Callable[[str],
     ledger.budget = section.max_requests
     start = site.start_of(section.url) if section.source == "site" else ""
     with _opened(section, start, ledger) as (name, ask):
-        fetch, urls = Fetch(name, cache / name, ask, report), list(dict.fromkeys(section.urls))
+        fetch, urls = Fetch(name, cache / name, ask, report, ledger), list(dict.fromkeys(section.urls))
         if start:
             urls, ledger.found = site.find(start, section.max_pages, fetch)
             report(ledger.found)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 SITEMAPS = 200  # files that are read of one site
 DEPTH = 3  # of index files within index files
 ROBOTS = 512_000  # bytes: RFC 9309 asks for as many
+BELIEVED = 86_400.0  # seconds that a kept robots.txt is: RFC 9309, 2.4
+SLOWEST = 60.0  # seconds between requests, whatever robots.txt asks: a thousand pages take 17 hours then
 GZIP = b"\x1f\x8b"
 
 
@@ -81,7 +83,10 @@ def find(start: str, most: int, fetch: Fetch) -> tuple[list[str], str]:
             why="its owner does not want it read by programs",
             fix="ask the owner for the files, or edit collect.url in recipe.toml",
         )
-    notes: list[str] = []
+    fetch.ledger.allowed = lambda url: rules.can_fetch(url, AGENT)
+    fetch.ledger.delay, notes = _pace(rules)
+    for note in notes:
+        fetch.report(note)
     for way in (_by_sitemaps, _by_inventory, _by_links):
         found = _Found(start, most, rules, notes=notes)
         how = way(found, fetch)
@@ -98,13 +103,22 @@ def _rules(url: str, fetch: Fetch) -> "Protego":
     from protego import Protego
 
     try:
-        text = remote.file(url, fetch, ROBOTS).decode("utf-8", errors="replace")
+        text = remote.file(url, fetch, ROBOTS, BELIEVED).decode("utf-8", errors="replace")
     except FetchError as e:
         if not 400 <= e.status < 500 or e.status == 429:
             why = f"{e}; without it nobody knows what may be read (RFC 9309)"
             raise UserError(f"{url} cannot be had", why=why, fix="check collect.url, then tune collect") from None
         text = ""
     return Protego.parse(text)
+
+
+def _pace(rules: "Protego") -> tuple[float, list[str]]:
+    """Seconds between requests that robots.txt asks for (Crawl-delay, or Request-rate), at most SLOWEST, and a note."""
+    rate = rules.request_rate(AGENT)
+    asked = max(rules.crawl_delay(AGENT) or 0.0, rate.seconds / rate.requests if rate else 0.0)
+    if asked > SLOWEST:
+        return SLOWEST, [f"robots.txt asks for {asked:,.15g} s between requests, and {SLOWEST:g} s are kept"]
+    return asked, [f"{asked:.15g} s between requests, as robots.txt asks"] if asked else []
 
 
 def _by_sitemaps(found: _Found, fetch: Fetch) -> str:
@@ -159,9 +173,8 @@ def _by_links(found: _Found, fetch: Fetch) -> str:
     found.add(found.start)
     level, depth = [found.start], 0
     while level:
-        pages = remote.html(level, fetch)
-        got = [(url, page) for url in level if isinstance(page := pages[url], Html)]
-        level = [link for _, page in got for link in _links(page, found.start) if found.add(link)]
+        got = (page for _, page in remote.html(level, fetch) if isinstance(page, Html))
+        level = [link for page in got for link in _links(page, found.start) if found.add(link)]
         depth += bool(level)
         fetch.report(f"site: {len(found.urls):,} pages found, {depth} links deep")
     return f"links, {depth} deep"

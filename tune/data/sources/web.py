@@ -57,11 +57,8 @@ def asking(
                     nonlocal rests
                     async with host.lock:  # somebody may be waiting as that host asked
                         rests = host.rests
-                    try:
-                        async with asyncio.timeout(whole):
-                            return await _follow(client, url, ledger, most, within)
-                    except TimeoutError:
-                        raise Trouble(f"no whole answer in {whole:g} s") from None
+                        await ledger.take(wait)
+                    return await _follow(client, url, ledger, most, within, wait, whole)
 
                 async def rest(trouble: Trouble, seconds: float) -> None:
                     if trouble.status == 429 or trouble.asked:
@@ -98,19 +95,26 @@ class _Host:
 
 
 async def _follow(
-    client: "httpx.AsyncClient", url: str, ledger: Ledger, most: int, within: Callable[[str], bool] | None
+    client: "httpx.AsyncClient",
+    url: str,
+    ledger: Ledger,
+    most: int,
+    within: Callable[[str], bool] | None,
+    wait: Wait,
+    whole: float,
 ) -> Answer:
     """The answer at the end of the redirects. Raises FetchError for a loop, and where one leads to no allowed place."""
     import httpx
 
     seen = [url]
     while True:
-        ledger.take()
         try:
-            async with client.stream("GET", seen[-1]) as response:
+            async with asyncio.timeout(whole), client.stream("GET", seen[-1]) as response:
                 if response.next_request is None:
                     return await _answer(response, ledger, most)
                 target = str(response.next_request.url.copy_with(fragment=None))
+        except TimeoutError:
+            raise Trouble(f"no whole answer in {whole:g} s") from None
         except httpx.TimeoutException:
             raise Trouble("no answer in time") from None
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as e:
@@ -121,9 +125,13 @@ async def _follow(
             raise FetchError(f"a redirect loop at {target}")
         if len(seen) > HOPS:
             raise FetchError(f"more than {HOPS} redirects")
-        if not target.startswith(("http://", "https://")) or (within and within(url) and not within(target)):
+        inside = within is not None and within(url)  # a sitemap may lie outside, and elsewhere
+        if not target.startswith(("http://", "https://")) or (inside and within and not within(target)):
             raise FetchError(f"a redirect to {target}, which is elsewhere")
+        if inside and not ledger.allowed(target):
+            raise FetchError(f"a redirect to {target}, which robots.txt disallows")
         seen.append(target)
+        await ledger.take(wait)
 
 
 async def _answer(response: "httpx.Response", ledger: Ledger, most: int) -> Answer:

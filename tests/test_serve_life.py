@@ -145,6 +145,20 @@ def test_a_cause_that_cannot_heal_ends_it_at_once_and_yesterdays_is_not_todays(j
     assert states == ["starting", "ready", "restarting", "starting", "failed"]
 
 
+def test_a_full_disk_under_what_it_says_ends_no_server(job):
+    class Full(supervised.Served):
+        def report(self, line):
+            super().report(line)
+            os.write(full, b"x")
+
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        states = Full(job("good"), killed("ready", times=2)).run()
+    finally:
+        os.close(full)
+    assert states == ["starting", "ready", "restarting", "starting", "ready", "draining", "stopped"]
+
+
 def test_memory_that_was_there_once_may_be_there_again(job):
     """Another program, or the dead engine's own last moments, held it."""
     served = supervised.Served(

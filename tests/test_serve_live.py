@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -72,6 +73,17 @@ def test_the_example_client_runs_unchanged(nano_url, key):
     for words in ("chat low", "chat high", "responses medium", "chat streamed", "responses streamed", "bad effort: 400",
                   "bad model: 404"):  # fmt: skip
         assert words in out.stdout
+
+
+def test_the_curl_commands_of_readme_run_unchanged(endpoints):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (commands,) = re.findall(r"<!-- curl -->\n```bash\n(.*?)```", readme, re.S)
+    here = commands.replace("http://127.0.0.1:8000/v1", endpoints.tuned.url)
+    done = subprocess.run(["bash", "-ec", here], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("200 OK", "x-reasoning-effort: low", '"model":"python-docs:low"', '"reasoning":{"effort":"high"',
+                  "event: response.created"):  # fmt: skip
+        assert words in done.stdout, done.stdout
 
 
 def test_both_names_are_listed_and_answer(client):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from serve import engine_flags
 from serve.adapters import ATTENTION, Room
 from serve.budget import REASONING
-from serve.effort import EffortPolicy
+from serve.effort import EffortPolicy, nearest
 from serve.memory import Tuning
 from serve.middleware import SETTINGS, Settings
 from serve.tls import TLS, Pair
@@ -108,7 +108,8 @@ def options(section: Serve, **given: Any) -> Options:
     given = {name: value for name, value in given.items() if value is not None}
     asked = set(given)
     chosen = {name: given.pop(name, getattr(section, name)) for name in type(section).model_fields}
-    default, maximum = chosen.pop("default_effort"), chosen.pop("max_effort")
+    default, allowed = chosen.pop("default_effort"), given.pop("allowed_efforts", EFFORTS)
+    maximum = nearest(chosen.pop("max_effort"), allowed)
 
     def named(key: str) -> str:
         return f"--{key.replace('_', '-')}" if key in asked else f"[serve] {key}"
@@ -121,7 +122,7 @@ def options(section: Serve, **given: Any) -> Options:
         )
     try:
         efforts = {key: chosen.pop(key) for key in ("spelling", "thinking_tokens")}
-        efforts |= {"maximum": maximum, **({"default": default} if default else {})}
+        efforts |= {"maximum": maximum, "allowed": allowed, **({"default": default} if default else {})}
         policy = EffortPolicy.model_validate(efforts)
         return Options(policy=policy, **chosen, **given)
     except ValidationError as e:

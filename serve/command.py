@@ -30,6 +30,7 @@ NO_TEMPLATE = "{{ 'gpt-oss prompts are rendered by the harmony library' }}"
 # vLLM binds its threads to the first cores of the machine, so a second server would share those and leave the
 # rest idle. On a small machine the scheduler places them better.
 SMALL_MACHINE = 4
+ENGINE_HELP = "python -m serve.launcher --help=all"
 KEPT = 8  # times the adapters at once that the engine keeps in main memory: those that were removed, too
 
 
@@ -109,14 +110,16 @@ def options(section: Serve, **given: Any) -> Options:
     asked = set(given)
     chosen = {name: given.pop(name, getattr(section, name)) for name in type(section).model_fields}
     default, allowed = chosen.pop("default_effort"), given.pop("allowed_efforts", EFFORTS)
-    maximum = nearest(chosen.pop("max_effort"), allowed)
+    wanted = chosen.pop("max_effort")
+    maximum = nearest(wanted, allowed)
+    most = "max_effort" if maximum == wanted else "allowed_efforts"
 
     def named(key: str) -> str:
         return f"--{key.replace('_', '-')}" if key in asked else f"[serve] {key}"
 
     if default and EFFORTS.index(default) > EFFORTS.index(maximum):
         raise UserError(
-            f"{named('default_effort')} {default} is above the maximum, {named('max_effort')} {maximum}",
+            f"{named('default_effort')} {default} is above the maximum, {named(most)} {maximum}",
             why="a request that names no effort would get more than any may have",
             fix=f"--default-effort {maximum}, or leave the default out: it follows the maximum",
         )
@@ -128,7 +131,8 @@ def options(section: Serve, **given: Any) -> Options:
     except ValidationError as e:
         first = e.errors()[0]
         where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1] if part != "extra")
-        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix="serve run --help") from None
+        fix = f"serve run --help; of what follows --, {ENGINE_HELP}" if "extra" in first["loc"] else "serve run --help"
+        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix=fix) from None
 
 
 class Command(NamedTuple):

@@ -177,6 +177,11 @@ def test_what_is_allowed_bounds_the_recipe_s_maximum():
             {"default_effort": "high"},
             "--default-effort high is above the maximum, [serve] max",
         ),
+        (
+            {},
+            {"allowed_efforts": ("low",), "default_effort": "high"},
+            "--default-effort high is above the maximum, --allowed-efforts low",
+        ),
         ({}, {"max_model_len": 0}, "--max-model-len: "),
         ({}, {"drain": -1}, "--drain: "),
         ({}, {"max_body": 0}, "--max-body: "),

@@ -172,8 +172,9 @@ def test_memory_that_was_there_once_may_be_there_again(job):
 
 def test_an_engine_that_the_system_does_not_start_is_one_clear_error(job, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="process cannot be started"):
+    with pytest.raises(UserError, match="process cannot be started") as error:
         supervisor.run(job("good", log=tmp_path / "file" / "log"), print)
+    assert "--log FILE" in error.value.fix
 
 
 def test_who_drains_answers_what_it_can_until_the_end(job):

@@ -256,7 +256,7 @@ turns = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assist
 
 @settings(max_examples=1000, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_a_thousand_malformed_requests_break_nothing_and_leave_nothing_running(http, model, data):
+def test_none_of_a_thousand_malformed_requests_is_500(http, model, data):
     path, where, fields, most = data.draw(
         st.sampled_from(
             [

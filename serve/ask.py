@@ -2,10 +2,15 @@
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from serve.probe import base_of
 from tune.errors import UserError, distrust
+
+if TYPE_CHECKING:
+    import openai
 
 
 class Answer(BaseModel):
@@ -35,13 +40,13 @@ def ask(
     """
     import openai
 
-    base = url.rstrip("/").removesuffix("/v1") + "/v1"
+    base = f"{base_of(url)}/v1"
     said: dict[bool, list[str]] = {True: [], False: []}
     came: dict[bool, float] = {}
     ended, usage = "", None
     try:
         with openai.OpenAI(base_url=base, api_key=key or "none", max_retries=0) as client:
-            model = model or client.models.list().data[0].id
+            model = model or _first(client, base)
             began = time.monotonic()
             chunks = client.chat.completions.create(
                 model=model,
@@ -66,10 +71,15 @@ def ask(
         fix = distrust(e) or f"serve wait {url}"
         raise UserError(f"{base} does not answer", why=str(e.__cause__ or e), fix=fix) from None
     except openai.APIStatusError as e:
-        fix = {401: "--api-key-env NAME", 503: f"serve wait {url}"}.get(e.status_code, "serve ask --help")
+        if not isinstance(e.body, dict):
+            raise _stranger(base, f"it answers {e.status_code}") from None
+        fixes = {401: "--api-key-env NAME", 404: f"--model, one of those at {base}/models", 429: "the same, later"}
+        fix = (fixes | {502: "the same again", 503: f"serve wait {url}"}).get(e.status_code, "serve ask --help")
         raise UserError(f"{base} answered {e.status_code}", why=e.message[:300], fix=fix) from None
     except openai.APIError as e:
         raise UserError(f"{base} broke off", why=e.message[:300], fix="read the engine's log") from None
+    if not (ended or came):
+        raise _stranger(base, "no piece of an answer came")
     thought = usage.completion_tokens_details.reasoning_tokens if usage and usage.completion_tokens_details else None
     return Answer(
         effort=effort,
@@ -82,3 +92,15 @@ def ask(
         first_answer_s=came.get(False),
         total_s=total,
     )
+
+
+def _first(client: "openai.OpenAI", base: str) -> str:
+    try:
+        return client.models.list().data[0].id
+    except (AttributeError, IndexError, TypeError):  # what the package makes of another answer than a list
+        raise _stranger(base, "it lists no models") from None
+
+
+def _stranger(base: str, why: str) -> UserError:
+    fix = "the URL that serve run printed, such as http://127.0.0.1:8000/v1"
+    return UserError(f"{base} is no server that takes chats", why=why, fix=fix)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from serve import fields, limits
 from serve.asgi import Headers
 from serve.asked import HEADER, Asked, apply
-from serve.doors import APIS, RAW, Refused
+from serve.doors import APIS, COUNTING, RAW, RENDERING, Refused
 from serve.effort import EffortError, EffortPolicy
 from serve.routing import Meant
 
@@ -37,6 +37,7 @@ class Taken(NamedTuple):
     name: str = ""
     stops: bool = False  # it may end where its client wants it to, without a word that it did
     meant: Meant | None = None  # which of several models answers; None where there is one
+    answer: Callable[[bytes], bytes] | None = None  # makes the client's answer of the engine's, where that is another
 
 
 def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -> Taken:
@@ -44,7 +45,8 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
 
     Always written anew, so that a repeated key cannot mean one thing here and another to the engine. A path
     that runs no model keeps its body as it is. /invocations becomes the path of what it holds: the engine's own route
-    there tries one kind of request after the other, and would take a chat that it cannot read for a raw completion.
+    there tries one kind of request after the other, and would take a chat that it cannot read for a raw completion. A
+    count of input tokens becomes a rendering of the prompt.
     `headers`: what stood in the header that may name an effort.
     """
     if path not in APIS and path not in RAW:
@@ -73,7 +75,9 @@ def rewrite(rules: Rules, path: str, body: bytes, headers: Sequence[str] = ()) -
         fields.check(asked.body, APIS[path], tokens=asked.tokens)
         data, meant, name = _routed(rules, asked.body)
         stops = _stops(APIS[path], data)
-        return Taken(path, json.dumps(data).encode(), told, asked.tokens, asked.name or name, stops, meant)
+        answer = _counted if path == COUNTING else None
+        path = RENDERING if path == COUNTING else path
+        return Taken(path, json.dumps(data).encode(), told, asked.tokens, asked.name or name, stops, meant, answer)
     except EffortError as e:
         raise Refused(400, "invalid_effort", str(e), param=e.param, headers=_requested(e.word)) from None
     except (limits.TextError, fields.FieldError) as e:
@@ -121,6 +125,15 @@ def _told(asked: Asked) -> Headers:
 def _requested(word: str) -> Headers:
     fits = re.fullmatch(r"[A-Za-z0-9_.-]{1,40}", word)  # nothing that could be more than one header's value
     return [(b"x-reasoning-effort-requested", word.encode())] if fits else []
+
+
+def _counted(rendered: bytes) -> bytes:
+    """A count of input tokens; what is no rendered prompt stays as it is."""
+    try:
+        tokens = len(json.loads(rendered)["token_ids"])
+    except (ValueError, KeyError, TypeError):
+        return rendered
+    return json.dumps({"object": "response.input_tokens", "input_tokens": tokens}).encode()
 
 
 def _stops(api: str, body: dict[str, Any]) -> bool:

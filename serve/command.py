@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from serve import engine_flags
 from serve.adapters import ATTENTION, Room
 from serve.budget import REASONING
-from serve.effort import EffortPolicy
+from serve.effort import EffortPolicy, nearest
 from serve.memory import Tuning
 from serve.middleware import SETTINGS, Settings
 from serve.tls import TLS, Pair
@@ -30,6 +30,7 @@ NO_TEMPLATE = "{{ 'gpt-oss prompts are rendered by the harmony library' }}"
 # vLLM binds its threads to the first cores of the machine, so a second server would share those and leave the
 # rest idle. On a small machine the scheduler places them better.
 SMALL_MACHINE = 4
+ENGINE_HELP = "python -m serve.launcher --help=all"
 KEPT = 8  # times the adapters at once that the engine keeps in main memory: those that were removed, too
 
 
@@ -108,26 +109,30 @@ def options(section: Serve, **given: Any) -> Options:
     given = {name: value for name, value in given.items() if value is not None}
     asked = set(given)
     chosen = {name: given.pop(name, getattr(section, name)) for name in type(section).model_fields}
-    default, maximum = chosen.pop("default_effort"), chosen.pop("max_effort")
+    default, allowed = chosen.pop("default_effort"), given.pop("allowed_efforts", EFFORTS)
+    wanted = chosen.pop("max_effort")
+    maximum = nearest(wanted, allowed)
+    most = "max_effort" if maximum == wanted else "allowed_efforts"
 
     def named(key: str) -> str:
         return f"--{key.replace('_', '-')}" if key in asked else f"[serve] {key}"
 
     if default and EFFORTS.index(default) > EFFORTS.index(maximum):
         raise UserError(
-            f"{named('default_effort')} {default} is above the maximum, {named('max_effort')} {maximum}",
+            f"{named('default_effort')} {default} is above the maximum, {named(most)} {maximum}",
             why="a request that names no effort would get more than any may have",
             fix=f"--default-effort {maximum}, or leave the default out: it follows the maximum",
         )
     try:
         efforts = {key: chosen.pop(key) for key in ("spelling", "thinking_tokens")}
-        efforts |= {"maximum": maximum, **({"default": default} if default else {})}
+        efforts |= {"maximum": maximum, "allowed": allowed, **({"default": default} if default else {})}
         policy = EffortPolicy.model_validate(efforts)
         return Options(policy=policy, **chosen, **given)
     except ValidationError as e:
         first = e.errors()[0]
         where = "".join(f"--{str(part).replace('_', '-')}: " for part in first["loc"][:1] if part != "extra")
-        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix="serve run --help") from None
+        fix = f"serve run --help; of what follows --, {ENGINE_HELP}" if "extra" in first["loc"] else "serve run --help"
+        raise UserError(f"{where}{first['msg'].removeprefix('Value error, ')}", fix=fix) from None
 
 
 class Command(NamedTuple):

@@ -139,7 +139,7 @@ def ask(
             asked = Asked(action=action, folder=folder.absolute(), name=name)
             server.sendall(asked.model_dump_json().encode() + b"\n")
         except OSError as e:
-            why = f"{path}: {reason(e)}"
+            why = f"{path}: {e.strerror or reason(e)}"
             what = f"no server of yours at port {port} can be reached"
             fix = "serve run FOLDER, --port, or XDG_RUNTIME_DIR as that server has it"
             raise UserError(what, why=why, fix=fix) from None

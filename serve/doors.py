@@ -31,9 +31,11 @@ APIS: dict[str, Api] = {
     "/v1/chat/completions/render": "chat",
     "/v1/responses": "responses",
     "/v1/responses/render": "responses",
+    "/v1/responses/input_tokens": "responses",
     "/v1/messages": "messages",
     "/v1/messages/count_tokens": "messages",
 }
+COUNTING, RENDERING = "/v1/responses/input_tokens", "/v1/responses/render"  # the engine has no route for the first
 ANTHROPIC = {
     401: "authentication_error",
     404: "not_found_error",

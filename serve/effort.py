@@ -5,7 +5,7 @@ four words. Here one policy decides: for the server, for each of its keys, for t
 about HTTP; where a request names its effort is serve.asked's.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -29,10 +29,11 @@ class EffortError(ValueError):
 class EffortPolicy(BaseModel):
     """What a server does with efforts.
 
-    `default` is used when a request names none; not given, it is medium, or `maximum` where that is lower. An effort
-    outside `allowed` is refused; one above `maximum` is lowered to it. `spelling`: "map" reads none and minimal as low,
-    xhigh and max as high, takes any case, and refuses the rest; "strict" refuses every word but the three as they are.
-    `thinking_tokens`: at most so many tokens of reasoning at an effort; no entry, no budget.
+    An effort outside `allowed` is refused; one above `maximum` is lowered to it. `default` is used when a request names
+    none. Not given, `maximum` is the highest that is allowed, and `default` is medium or what is allowed below it.
+    `spelling`: "map" reads none and minimal as low, xhigh and max as high, takes any case, and refuses the rest;
+    "strict" refuses every word but the three as they are. `thinking_tokens`: at most so many tokens of reasoning at an
+    effort; no entry, no budget.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,14 +47,18 @@ class EffortPolicy(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _follow(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "default" not in given and given.get("maximum") in EFFORTS:
-            return {**given, "default": min("medium", given["maximum"], key=EFFORTS.index)}
-        return given
+        if not isinstance(given, dict) or not {*given.get("allowed", EFFORTS)} <= {*EFFORTS}:
+            return given  # refused for that
+        allowed = given.get("allowed", EFFORTS)
+        maximum = given.get("maximum", nearest("high", allowed))
+        default = nearest(min("medium", maximum, key=EFFORTS.index), allowed) if maximum in EFFORTS else "medium"
+        return {"maximum": maximum, "default": default, **given}
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if self.default not in self.allowed or self.maximum not in self.allowed:
-            raise ValueError("default and maximum must be among allowed")
+        for effort in (self.default, self.maximum):
+            if effort not in self.allowed:
+                raise ValueError(f"default or maximum {effort} is not among those allowed, {', '.join(self.allowed)}")
         if EFFORTS.index(self.default) > EFFORTS.index(self.maximum):
             raise ValueError(f"default effort {self.default} is above the maximum {self.maximum}")
         return self
@@ -83,22 +88,39 @@ class EffortPolicy(BaseModel):
             yield word, self.resolve(word) if word in self.words else None
 
     def narrowed(
-        self, *, default: Effort | None, maximum: Effort | None, thinking_tokens: Mapping[Effort, int]
+        self,
+        *,
+        default: Effort | None,
+        maximum: Effort | None,
+        allowed: Sequence[Effort] = (),
+        thinking_tokens: Mapping[Effort, int],
     ) -> "EffortPolicy":
-        """This policy with less in it, for one key. Raises ValueError for what would be more."""
-        most = maximum or self.maximum
+        """This policy with less in it, for a key; no `allowed`: its own. Raises ValueError for what would be more."""
+        if beyond := [effort for effort in allowed if effort not in self.allowed]:
+            raise ValueError(f"allowed_efforts has {beyond[0]}, which the server does not allow")
+        allowed = tuple(allowed) or self.allowed
+        most = maximum or nearest(self.maximum, allowed)
         if EFFORTS.index(most) > EFFORTS.index(self.maximum):
             raise ValueError(f"max_effort {most} is above the server's, {self.maximum}")
         if default and EFFORTS.index(default) > EFFORTS.index(most):
             raise ValueError(f"default_effort {default} is above the maximum, {most}")
+        for name, effort in {"max_effort": most, "default_effort": default or most}.items():
+            if effort not in allowed:
+                raise ValueError(f"{name} {effort} is none of allowed_efforts, {', '.join(allowed)}")
         for effort, tokens in thinking_tokens.items():
             if tokens > self.thinking_tokens.get(effort, tokens):
                 more = f"thinking_tokens {effort} = {tokens} is over the server's, {self.thinking_tokens[effort]}"
                 raise ValueError(more)
         return EffortPolicy(
-            default=default if default else min(self.default, most, key=EFFORTS.index),
-            allowed=self.allowed,
+            default=default if default else nearest(min(self.default, most, key=EFFORTS.index), allowed),
+            allowed=allowed,
             maximum=most,
             spelling=self.spelling,
             thinking_tokens={**self.thinking_tokens, **thinking_tokens},
         )
+
+
+def nearest(effort: Effort, allowed: Sequence[Effort]) -> Effort:
+    """The highest that is allowed and not above an effort; else the lowest that is."""
+    known = sorted(allowed or EFFORTS, key=EFFORTS.index)
+    return next((e for e in reversed(known) if EFFORTS.index(e) <= EFFORTS.index(effort)), known[0])

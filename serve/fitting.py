@@ -60,6 +60,7 @@ def on_gpu(
     fit = _fit(shape, tensors, options, tuning, room, total)
     figures |= {"adapter_bytes": _adapters(shape, room, tuning)} if room else {}
     figures["weight_bytes"], figures["cache_bytes"] = fit.need.weights, fit.need.kv_request
+    figures["around_bytes"] = fit.need.overhead  # activations, workspaces, graphs, room for adapters
     figures["need_bytes"] = fit.need.weights + fit.need.overhead + (tuning.cache_bytes or fit.need.kv_request)
     # vLLM wants its share of the whole memory free, even when it is told what the cache takes.
     at_start = max(int(total * tuning.utilisation), int(figures["need_bytes"]))

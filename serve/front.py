@@ -41,7 +41,7 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as e:
         taken, fix = PORT_IN_USE if e.errno == errno.EADDRINUSE else ("", "")
         what = f"port {port} of {host} cannot be listened at{taken and f': {taken}'}"
-        raise UserError(what, why=reason(e), fix=fix) from None
+        raise UserError(what, why=e.strerror or reason(e), fix=fix) from None
 
 
 def reach(host: str, port: int, scheme: str = "http") -> str:

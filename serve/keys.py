@@ -3,8 +3,9 @@
     [[key]]
     name = "batch"
     sha256 = "..."                # of the key, which stands nowhere
-    default_effort = "low"        # these five may be left out
-    max_effort = "medium"
+    default_effort = "low"        # these six may be left out
+    max_effort = "medium"         # higher ones are lowered to it
+    allowed_efforts = ["low", "medium"]  # others are refused
     thinking_tokens = { low = 256 }
     requests_per_minute = 60      # over it, and over what may be under way at once, 429
     max_concurrent = 4
@@ -49,6 +50,7 @@ class Key(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     default_effort: Effort | None = None
     max_effort: Effort | None = None
+    allowed_efforts: tuple[Effort, ...] = ()
     thinking_tokens: Budgets = {}
     requests_per_minute: int = Field(default=0, ge=0)  # 0: as many as come
     max_concurrent: int = Field(default=0, ge=0)  # under way at once; 0: as many as the server takes
@@ -144,7 +146,10 @@ def read(path: Path, policy: EffortPolicy) -> tuple[Held, ...]:
     for key in keys:
         try:
             own = policy.narrowed(
-                default=key.default_effort, maximum=key.max_effort, thinking_tokens=key.thinking_tokens
+                default=key.default_effort,
+                maximum=key.max_effort,
+                allowed=key.allowed_efforts,
+                thinking_tokens=key.thinking_tokens,
             )
         except ValueError as e:
             raise UserError(what, why=f"{key.name}: {e}", fix="a key may have less than [serve], never more") from None

@@ -45,6 +45,7 @@ def main() -> None:
 def tied() -> Iterator[None]:
     """A killed supervisor leaves no engine behind: it is told to drain, and what is left of its group ends with it."""
     parent = int(os.environ.get(processes.SUPERVISOR) or os.getppid())  # it may be gone before this line is reached
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the door has its own
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:
@@ -98,7 +99,6 @@ def _serve() -> None:
     http.NoSignalServer = Server
     # What vLLM's run_server does around this, but for binding a port.
     decorate_logs("APIServer", skip_if_decorated=True)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the door has its own
     http.validate_api_server_args(args)
     set_ulimit()
     try:

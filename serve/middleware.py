@@ -168,6 +168,8 @@ class Door:
                         record.heard = Heard(APIS[taken.path], stopped=taken.stops)
                         onward = changed(stamped, self._changes(taken, scope["headers"]))
                         onward = listening(onward, record, taken.path, strict=self.settings.strict_format)
+                    if taken.answer:
+                        onward = rewritten(stamped, taken.answer)
                     if taken.path != path:
                         scope = {**scope, "path": taken.path, "raw_path": taken.path.encode()}
                     scope, receive = asgi.with_body(scope, receive, taken.body)

@@ -18,6 +18,11 @@ def _budgets(_: click.Context, __: click.Parameter, text: str | None) -> dict[st
         raise click.BadParameter(f"{text!r} is not like low=512,medium=2048") from None
 
 
+def _efforts(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str, ...] | None:
+    """`low,medium` as words."""
+    return tuple(EFFORT(word.strip()) for word in text.split(",")) if text is not None else None
+
+
 PATHS = {"keys", "tls_cert", "tls_key"}
 OF_HOSTS = {"addresses", "master_port", "gpu", "recipe"}  # what `serve hosts` says in its own words
 LISTENS: Callable[[Callable[..., None]], Callable[..., None]] = click.option(
@@ -72,6 +77,8 @@ def engine_options(
                      help="map: none and minimal mean low, xhigh and max mean high. strict: they are refused."
                           "  [default: map]"),
         click.option("--max-effort", type=EFFORT, help="Higher ones are lowered.  [default: high]"),
+        click.option("--allowed-efforts", callback=_efforts, metavar="low,medium",
+                     help="Others are refused, where --max-effort lowers.  [default: all]"),
         click.option("--default-effort", type=EFFORT,
                      help="For requests that name none.  [default: medium, or the maximum if that is lower]"),
         click.option("--sagemaker", is_flag=True, help="Open /invocations, for SageMaker."),
@@ -116,6 +123,8 @@ def spoken(ctx: click.Context) -> list[str]:
             words.append(flag if value else option.secondary_opts[0])
         elif option.multiple:
             words += [word for name, folder in value.items() for word in (flag, f"{name}={Path(folder).absolute()}")]
+        elif isinstance(value, tuple):
+            words += [flag, ",".join(value)]
         elif isinstance(value, dict):
             words += [flag, ",".join(f"{k}={n}" for k, n in value.items())]
         else:

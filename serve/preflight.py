@@ -35,7 +35,7 @@ UNREAD = "no value of a tensor is read, so NaN and infinity are not looked for: 
 
 class Preflight(BaseModel):
     """What was found, and the figures it rests on: bytes of weights, of cache for the options, needed, free; on a GPU
-    also the full-length requests that the cache holds."""
+    also those around them, and the full-length requests that the cache holds."""
 
     model_config = ConfigDict(frozen=True)
 

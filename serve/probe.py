@@ -51,18 +51,26 @@ def client(url: str, key: str = "", *, secret: str = "", word: str = "", timeout
     headers = {"authorization": f"Bearer {key}"} if key else {}
     if secret:
         headers[SECRET_HEADER.decode()] = secret
-    base = url.rstrip("/").removesuffix("/v1")
+    base = base_of(url)
+    here = base.host in {"127.0.0.1", "::1", "localhost"}  # no proxy leads there
+    hooks = {"response": [own]} if word else {}
+    verify = _trusting(here) if base.scheme == "https" else False  # to read what is trusted takes 20 ms
+    return httpx.Client(
+        base_url=base, headers=headers, timeout=timeout, trust_env=not here, event_hooks=hooks, verify=verify
+    )
+
+
+def base_of(url: str) -> "httpx.URL":
+    """A server's URL without a final /v1. Raises UserError when it is none."""
+    import httpx
+
     try:
-        if httpx.URL(base).scheme not in {"http", "https"}:
+        base = httpx.URL(url.rstrip("/").removesuffix("/v1"))
+        if base.scheme not in {"http", "https"}:
             raise httpx.InvalidURL("it does not begin with http:// or https://")
-        here = httpx.URL(base).host in {"127.0.0.1", "::1", "localhost"}  # no proxy leads there
-        hooks = {"response": [own]} if word else {}
-        verify = _trusting(here) if httpx.URL(base).scheme == "https" else False  # to read what is trusted takes 20 ms
-        return httpx.Client(
-            base_url=base, headers=headers, timeout=timeout, trust_env=not here, event_hooks=hooks, verify=verify
-        )
     except httpx.InvalidURL as e:
         raise UserError(f"{url} is not a URL", why=str(e), fix="such as http://127.0.0.1:8000/v1") from None
+    return base
 
 
 def _trusting(here: bool) -> "ssl.SSLContext | bool":
@@ -91,7 +99,7 @@ def wait(
     heard = math.inf  # when it last answered
     while alive():
         try:
-            status = http.get(path, timeout=5).status_code
+            answer = http.get(path, timeout=5)
         except httpx.TransportError as e:
             seen = f"{http.base_url.host}:{http.base_url.port} does not answer: {e or type(e).__name__}"
             if fix := distrust(e):
@@ -99,11 +107,12 @@ def wait(
             if isinstance(e, httpx.ConnectError) and time.monotonic() > heard + GONE:
                 return f"it has ended: it did answer, and now {seen}"
         else:
-            heard = time.monotonic()
-            if status == 200:
+            heard, status = time.monotonic(), answer.status_code
+            page = answer.headers.get("content-type", "").startswith("text/html")
+            if status == 200 and not page:
                 return ""
-            seen = f"{path} answers {status}"
-            if status in {401, 403, 404}:
+            seen = f"{path} answers {status}{' with a web page' if page else ''}"
+            if status in {200, 401, 403, 404}:
                 return f"{seen}: this is not a server of this kind"
         if time.monotonic() > deadline:
             return f"not ready after {timeout:.0f} s: {seen}"

@@ -1,12 +1,14 @@
-"""The engine's processes: started as one group, told to end, and gone, with their shared memory, whatever happened.
+"""The engine's processes: started as one group, told to end, and gone, whatever happened, and what they held with them.
 
-What a group uses and holds is read from /proc. Knows nothing of what runs in it.
+That is shared memory, which is read from /proc, and a folder for their sockets. Knows nothing of what runs in a group.
 """
 
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -21,6 +23,8 @@ GONE = 5  # seconds that killed processes get to be gone
 SHARED = re.compile(r"/dev/shm/(?:psm_|sem\.|torch_|nccl-)\S+")  # noqa: S108 - what Python, torch and NCCL make there
 
 SUPERVISOR = "GPTOSS_KIT_SUPERVISOR"  # environment variable: the process that the engine must not outlive
+SOCKETS = "VLLM_RPC_BASE_PATH"  # where the engine's processes put the sockets between them, which none takes away
+OWN = "gptoss-engine-"
 
 Engine = subprocess.Popen[bytes]
 
@@ -32,6 +36,7 @@ class Rung(Protocol):
 
 
 _held: dict[int, set[str]] = {}  # a group's shared memory, as far as it was noted
+_places: dict[int, str] = {}  # a group's folder
 
 
 def start(
@@ -47,15 +52,20 @@ def start(
             log.parent.mkdir(parents=True, exist_ok=True)
             out = files.enter_context(log.open("ab" if again else "wb"))
             since = out.tell()
+        place = tempfile.mkdtemp(prefix=OWN, dir=os.environ.get(SOCKETS))
+        unused = files.enter_context(ExitStack())
+        unused.callback(_remove, place)
         engine = subprocess.Popen(
             argv,
-            env={**os.environ, **env, SUPERVISOR: str(os.getpid())},
+            env={**os.environ, **env, SUPERVISOR: str(os.getpid()), SOCKETS: place},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT if out else None,
             start_new_session=True,
             pass_fds=sockets,
         )
+        unused.pop_all()
+    _places[engine.pid] = place
     return engine, since
 
 
@@ -93,7 +103,7 @@ def cut(engine: Engine, *, urgent: Rung) -> None:
 
 
 def kill(engine: Engine) -> None:
-    """End the group now; its shared memory, which nobody else would take away, goes with it."""
+    """End the group now; its shared memory and its folder, which nobody else would take away, go with it."""
     note(engine)
     with suppress(ProcessLookupError):
         os.killpg(engine.pid, signal.SIGKILL)
@@ -107,11 +117,13 @@ def kill(engine: Engine) -> None:
             pass
     for name in _held.pop(engine.pid):
         Path(name).unlink(missing_ok=True)
+    _remove(_places.pop(engine.pid, ""))
 
 
 def end_own() -> None:
     """End the group that this process leads, itself with it."""
     if os.getpgrp() == os.getpid():
+        _remove(os.environ.get(SOCKETS, ""))
         for name in {name for pid in _members(os.getpid()) for name in _shared(pid)}:
             Path(name).unlink(missing_ok=True)
         os.killpg(0, signal.SIGKILL)
@@ -136,6 +148,11 @@ def _members(group: int) -> dict[int, int]:
             if int(fields[2]) == group and fields[0] not in "ZX":
                 found[int(stat.parent.name)] = sum(int(n) for n in fields[11:15])
     return found
+
+
+def _remove(place: str) -> None:
+    if Path(place).name.startswith(OWN):  # what a user named himself is his
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _shared(pid: int) -> Iterator[str]:

@@ -112,7 +112,8 @@ def begin(job: Job, port: front.Front, *, again: bool) -> Start:
             env = {**job.command.env, START: word, SECRET: secret, front.SOCKETS: ",".join(map(str, sockets))}
             engine, since = processes.start(job.command.argv, env, job.log, sockets, again=again)
         except OSError as e:
-            raise Failure("the engine's process cannot be started", why=reason(e), heals=True) from None
+            fix = "--log FILE, one that can be written; or make room: of memory, processes or the disk"
+            raise Failure("the engine's process cannot be started", why=reason(e), fix=fix, heals=True) from None
         except UserError as e:  # no socket for it
             raise Failure(e.what, why=e.why, heals=True) from None
         end.pop_all()

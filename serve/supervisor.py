@@ -6,6 +6,7 @@ No process outlives this one. Knows nothing of how the command line came to be.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from serve import front, processes, pulse, starting
 from serve.adapting import Adapting
@@ -49,7 +50,7 @@ def run(job: Job, report: Report, on_ready: Callable[[], None] = lambda: None, r
     ):
         server = _Server(job, stop, port, control, report, remake)
         if control.why:
-            report(f"note: serve reload cannot reach this server: {control.why}")
+            server.report(f"note: serve reload cannot reach this server: {control.why}")
         try:
             server.run(on_ready)
         finally:
@@ -62,8 +63,12 @@ class _Server:
     def __init__(
         self, job: Job, stop: Stop, port: front.Front, control: Control, report: Report, remake: Remake | None
     ) -> None:
-        self.job, self.stop, self.port, self.control = job, stop, port, control
-        self.report, self.remake = report, remake
+        def heard(line: str) -> None:
+            with suppress(OSError):  # a disk that is full under what we say ends no server
+                report(line)
+
+        self.job, self.stop, self.port, self.control, self.report = job, stop, port, control, heard
+        self.remake = remake
         self.start: Start | None = None
         self.before: tuple[Job, Request] | None = None  # what is served again, should the job that replaced it fail
         self.change: Change | None = None  # under way
@@ -73,7 +78,7 @@ class _Server:
 
         def tell(state: State, words: str) -> None:
             port.state = state
-            report(f"{state}: {words}" if words else state)
+            self.report(f"{state}: {words}" if words else state)
 
         self.life = Life(tell)
         tell(self.life.state, f"{LOADS}; its log: {job.log}" if job.log else LOADS)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from serve.findings import Finding, finding, of_error
 from serve.keys import stamp_of
-from tune.errors import UserError, reason
+from tune.errors import UserError
 
 LOG = logging.getLogger(__name__)
 TLS = "GPTOSS_KIT_TLS"  # environment variable: the two paths, as JSON
@@ -64,7 +64,9 @@ def load(pair: Pair) -> ssl.SSLContext:
         try:
             Path(path).read_bytes()
         except OSError as e:
-            raise UserError(f"{path} cannot be read", why=reason(e), fix="--tls-cert FILE --tls-key FILE") from None
+            raise UserError(
+                f"{path} cannot be read", why=e.strerror or "", fix="--tls-cert FILE --tls-key FILE"
+            ) from None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     asked = []
 

@@ -21,6 +21,7 @@ from serve.doors import LOADING, OPENING, UNLOADING
 from serve.entrance import Entrance
 from serve.front import inherited
 from serve.middleware import START, Door
+from serve.processes import SOCKETS
 from serve.pulse import STEPS
 from serve.tls import shown
 from tune.harmony import EFFORTS, PROBE, Message, render_prompt
@@ -45,7 +46,8 @@ if mode == "holds":
     held = shared_memory.SharedMemory(create=True, size=4096)
     resource_tracker.unregister(held._name, "shared_memory")  # it stays when this process ends well
     with (notes / "memory").open("a") as f:
-        f.write(f"{held.name}\n")
+        f.write(f"/dev/shm/{held.name}\n{os.environ[SOCKETS]}\n")
+    (Path(os.environ[SOCKETS]) / "socket").touch()  # as the engine's, which stay when their processes are killed
 if mode == "loads on":
     import time
 

@@ -50,8 +50,9 @@ def test_every_link_of_the_documents_leads_to_a_file():
     assert found >= 5
 
 
-def test_the_client_shown_is_the_one_that_is_tested():
-    assert block("client") == (ROOT / "examples/client.py").read_text()
+@pytest.mark.parametrize("name", ["client", "agent"])
+def test_the_client_shown_is_the_one_that_is_tested(name):
+    assert block(name) == (ROOT / f"examples/{name}.py").read_text()
 
 
 def test_the_path_shown_is_what_the_demo_runs():

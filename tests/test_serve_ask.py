@@ -5,6 +5,8 @@ import os
 import pty
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import click
 import pytest
@@ -119,6 +121,51 @@ def test_one_effort_streams_its_thinking_apart(url):
 def test_an_effort_that_the_server_refuses_is_its_own_words(url):
     out = ask(url, "Why?", "--effort", "low,most")
     assert (out.exit_code, "answered 400" in out.output) == (2, True)
+
+
+PAGE, LIST = b"<html>", b'{"object": "list", "data": []}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "given", "says"),
+    [
+        (200, PAGE, [], "it lists no models"),
+        (200, LIST, [], "it lists no models"),
+        (200, PAGE, ["--model", "m"], "no piece of an answer came"),
+        (404, PAGE, [], "it answers 404"),
+        (404, b'{"error": {"message": "no m"}}', ["--model", "m"], "/v1/models"),
+    ],
+)
+def test_what_is_no_server_of_this_kind_is_said_so(status, body, given, says):
+    class Strange(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status)
+            self.send_header("content-type", "application/json" if body[:1] == b"{" else "text/html")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_POST = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Strange) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        there = f"http://127.0.0.1:{server.server_address[1]}"
+        out = ask(there, "Why?", *given)
+        waited = CliRunner().invoke(main, ["wait", there])
+        server.shutdown()
+    assert (out.exit_code, says in out.output) == (2, True), out.output
+    assert "fix: " in out.output
+    if body != LIST:
+        assert (waited.exit_code, "not a server of this kind" in waited.output) == (2, True), waited.output
+
+
+def test_what_is_no_url_is_said_so():
+    out = ask("localhost:8000", "Why?")
+    assert (out.exit_code, "is not a URL" in out.output) == (2, True)
 
 
 @pytest.mark.parametrize("effort", ["low", "low,high"])

@@ -160,6 +160,14 @@ def test_a_default_that_nobody_set_follows_the_maximum(section, given, default):
     assert command.options(Serve(**section), **given).policy.default == default
 
 
+def test_what_is_allowed_bounds_the_recipe_s_maximum():
+    policy = command.options(Serve(), allowed_efforts=("low", "medium")).policy
+    assert (policy.allowed, policy.maximum, policy.default) == (("low", "medium"), "medium", "medium")
+    assert command.options(Serve(max_effort="medium"), allowed_efforts=("low", "high")).policy.maximum == "low"
+    with pytest.raises(UserError, match="default or maximum medium is not among those allowed, low, high"):
+        command.options(Serve(), allowed_efforts=("low", "high"), default_effort="medium")
+
+
 @pytest.mark.parametrize(
     ("section", "given", "says"),
     [
@@ -168,6 +176,11 @@ def test_a_default_that_nobody_set_follows_the_maximum(section, given, default):
             {"max_effort": "medium"},
             {"default_effort": "high"},
             "--default-effort high is above the maximum, [serve] max",
+        ),
+        (
+            {},
+            {"allowed_efforts": ("low",), "default_effort": "high"},
+            "--default-effort high is above the maximum, --allowed-efforts low",
         ),
         ({}, {"max_model_len": 0}, "--max-model-len: "),
         ({}, {"drain": -1}, "--drain: "),

@@ -52,7 +52,8 @@ def test_cap_lowers_and_allowed_refuses():
         policy.resolve("high")
 
 
-WRONG = [{"default": "high", "maximum": "low"}, {"allowed": ("low",)}, {"default": "max"}]
+WRONG = [{"default": "high", "maximum": "low"}, {"allowed": ("low",), "maximum": "high"}]
+WRONG += [{"default": "max"}, {"allowed": ("max",)}, {"allowed": ("low", "high"), "default": "medium"}]
 WRONG += [{"thinking_tokens": {"low": 0}}, {"thinking_tokens": {"max": 9}}]
 
 
@@ -60,6 +61,22 @@ WRONG += [{"thinking_tokens": {"low": 0}}, {"thinking_tokens": {"max": 9}}]
 def test_a_policy_that_contradicts_itself_is_refused(given):
     with pytest.raises(ValidationError):
         EffortPolicy(**given)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "default", "maximum"),
+    [
+        (("low",), "low", "low"),
+        (("low", "high"), "low", "high"),
+        (("high",), "high", "high"),
+        (EFFORTS, "medium", "high"),
+    ],
+)
+def test_what_is_not_given_is_among_what_is_allowed(allowed, default, maximum):
+    policy = EffortPolicy(allowed=allowed)
+    assert (policy.default, policy.maximum) == (default, maximum)
+    key = EffortPolicy().narrowed(default=None, maximum=None, allowed=allowed, thinking_tokens={})
+    assert (key.default, key.maximum, key.allowed) == (default, maximum, allowed)
 
 
 BUDGETS = {"low": 100, "high": 900}
@@ -86,10 +103,13 @@ def test_a_key_has_what_the_server_has_where_it_has_not_less(given, default, max
         ({"maximum": "high"}, "max_effort high is above the server's, medium"),
         ({"default": "high"}, "default_effort high is above the maximum, medium"),
         ({"default": "medium", "maximum": "low"}, "default_effort medium is above the maximum, low"),
+        ({"allowed": ["low", "high"]}, "allowed_efforts has high, which the server does not allow"),
+        ({"allowed": ["medium"], "default": "low"}, "default_effort low is none of allowed_efforts, medium"),
+        ({"allowed": ["low"], "maximum": "medium"}, "max_effort medium is none of allowed_efforts, low"),
         ({"thinking_tokens": {"low": 101}}, "thinking_tokens low = 101 is over the server's, 100"),
     ],
 )
 def test_a_key_never_has_more_than_the_server(given, says):
     whole = {"default": None, "maximum": None, "thinking_tokens": {}} | given
     with pytest.raises(ValueError, match=says):
-        EffortPolicy(maximum="medium", thinking_tokens=BUDGETS).narrowed(**whole)
+        EffortPolicy(maximum="medium", allowed=("low", "medium"), thinking_tokens=BUDGETS).narrowed(**whole)

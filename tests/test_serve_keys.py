@@ -10,7 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from click.testing import CliRunner
-from door import KEY, OURS, WORD, call, echo
+from door import KEY, OURS, WORD, call, echo, opened
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +53,17 @@ def test_each_key_has_its_own_policy_within_the_server_s(path):
     assert held_by(file, "a", "b", "c", "", "A") == ["a", "b", None, None, None]
     assert (file.find(b"a").policy.maximum, file.find(b"a").policy.default) == ("low", "low")
     assert file.find(b"b").policy == EffortPolicy(thinking_tokens={"high": 9})
+
+
+def test_a_key_s_other_efforts_are_refused_where_its_maximum_would_lower(path):
+    put(path, lines("a", allowed_efforts='["low"]') + lines("b", max_effort='"low"'))
+    door = opened(keys=str(path))
+    body = {"messages": [], "reasoning_effort": "high", "model": "m"}
+    refused = call("POST", "/v1/chat/completions", door=door, key="a", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "reasoning_effort")
+    assert "not one of low, none, minimal" in refused.json()["error"]["message"]
+    body["messages"] = [{"role": "user", "content": "x"}]
+    assert call("POST", "/v1/chat/completions", door=door, key="b", json=body).json()["reasoning_effort"] == "low"
 
 
 SECRET = "sk-in-the-clear"

@@ -28,9 +28,9 @@ def job(tmp_path, monkeypatch):
     assert supervised.left(tmp_path) == []
 
 
-def memory(folder):
-    """Shared memory of the engines so far that is there."""
-    named = [Path("/dev/shm") / name for name in (folder / "memory").read_text().split()]
+def held(folder):
+    """Of the shared memory and the folders of the engines so far, what is there."""
+    named = [Path(name) for name in (folder / "memory").read_text().split()]
     assert named
     return [path for path in named if path.exists()]
 
@@ -105,7 +105,7 @@ def test_an_engine_that_hangs_is_noticed_told_apart_and_replaced(job, tmp_path, 
     assert served.run() == ["starting", "ready", "hung", "restarting", "starting", "ready", "draining", "stopped"]
     why = "the engine makes no step" if hang == "deadlock" else "the server's process does not answer"
     assert why in served.said[2]
-    assert memory(tmp_path) == []
+    assert held(tmp_path) == []
 
 
 def test_an_engine_that_is_idle_or_turned_away_from_is_no_hung_one(job):
@@ -145,6 +145,20 @@ def test_a_cause_that_cannot_heal_ends_it_at_once_and_yesterdays_is_not_todays(j
     assert states == ["starting", "ready", "restarting", "starting", "failed"]
 
 
+def test_a_full_disk_under_what_it_says_ends_no_server(job):
+    class Full(supervised.Served):
+        def report(self, line):
+            super().report(line)
+            os.write(full, b"x")
+
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        states = Full(job("good"), killed("ready", times=2)).run()
+    finally:
+        os.close(full)
+    assert states == ["starting", "ready", "restarting", "starting", "ready", "draining", "stopped"]
+
+
 def test_memory_that_was_there_once_may_be_there_again(job):
     """Another program, or the dead engine's own last moments, held it."""
     served = supervised.Served(
@@ -158,8 +172,9 @@ def test_memory_that_was_there_once_may_be_there_again(job):
 
 def test_an_engine_that_the_system_does_not_start_is_one_clear_error(job, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="process cannot be started"):
+    with pytest.raises(UserError, match="process cannot be started") as error:
         supervisor.run(job("good", log=tmp_path / "file" / "log"), print)
+    assert "--log FILE" in error.value.fix
 
 
 def test_who_drains_answers_what_it_can_until_the_end(job):
@@ -207,7 +222,7 @@ def test_a_stop_tells_each_of_a_hundred_clients_and_ends_the_engine_by_itself(jo
 
 
 @pytest.mark.parametrize("victim", ["engine", "supervisor"])
-def test_a_kill_under_load_leaves_no_process_port_or_shared_memory(job, tmp_path, victim):
+def test_a_kill_under_load_leaves_no_process_port_shared_memory_or_socket(job, tmp_path, victim):
     running = job("holds")
     code = (
         "import sys; from pathlib import Path; import supervised; from serve import supervisor\n"
@@ -219,7 +234,7 @@ def test_a_kill_under_load_leaves_no_process_port_or_shared_memory(job, tmp_path
     begun = threading.Semaphore(0)
     with subprocess.Popen([sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True) as main:
         assert main.stdout.readline() == "ready\n"
-        assert len(memory(tmp_path)) == 1
+        assert len(held(tmp_path)) == 2
         with ThreadPoolExecutor(8) as pool:
             for _ in range(8):
                 pool.submit(supervised.events, running.url, begun)
@@ -234,7 +249,7 @@ def test_a_kill_under_load_leaves_no_process_port_or_shared_memory(job, tmp_path
                 main.kill()
         main.wait(timeout=60)
     until(lambda: not supervised.left(tmp_path) and not Path(f"/proc/{pid}").exists())
-    until(lambda: memory(tmp_path) == [])
+    until(lambda: held(tmp_path) == [])
     with pytest.raises(httpx.ConnectError), probe.client(running.url) as stranger:
         stranger.get("/livez")
 

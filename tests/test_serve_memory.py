@@ -239,6 +239,8 @@ def test_deploy_and_serve_say_the_same_of_every_gpu(published, length):
             problems = list(fitting.on_gpu(shape, stored, options, there, figures))
             assert (planned.requests > 0) == (problems == []), (name, weights, length)
             assert (planned.need.weights, planned.need.kv_request) == (figures["weight_bytes"], figures["cache_bytes"])
+            parts = [figures[f"{part}_bytes"] for part in ("weight", "cache", "around")]
+            assert sum(parts) == figures["need_bytes"]  # what is shown adds up
             seen.append(planned.requests > 0)
     assert len(seen) == 4 * len(sizing.hardware().gpu) == 32
     assert 10 < sum(seen) < 25

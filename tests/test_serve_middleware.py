@@ -47,6 +47,25 @@ def test_sagemaker_opens_invocations_under_the_same_policy():
     assert call("POST", "/invocations", door=door, json={"prompt": "x"}).json() == {"prompt": "x"}
 
 
+def test_a_count_of_input_tokens_is_that_of_the_prompt_that_would_be_shown():
+    """The engine has no such path: it renders the response's prompt."""
+
+    async def renders(scope, receive, send):
+        asked = json.loads((await receive())["body"])
+        assert (scope["path"], asked["reasoning"]) == ("/v1/responses/render", {"effort": "low"})
+        status = 200 if asked["input"] else 400
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"token_ids": [1, 2, 3]}'})
+
+    door = opened(engine=renders, policy={"maximum": "low"})
+    answer = call("POST", "/v1/responses/input_tokens", door=door, json={"model": "m", "input": "x"})
+    assert answer.json() == {"object": "response.input_tokens", "input_tokens": 3}
+    assert answer.headers["x-reasoning-effort"] == "low"
+    assert call("POST", "/v1/responses/input_tokens", door=door, json={"model": "m", "input": ""}).status_code == 400
+    refused = call("POST", "/v1/responses/input_tokens", door=door, json={"model": "m", "input": []})
+    assert refused.json()["error"]["param"] == "input"
+
+
 def test_effort_and_digest_come_back_as_headers():
     answer = call("POST", "/v1/responses", json={"input": "x"})
     assert answer.json() == {"input": "x", "reasoning": {"effort": "medium"}}

@@ -103,17 +103,17 @@ def _secrets(text: str, where: str) -> list[Finding]:
 def _judged(recipe: Recipe, options: Options, proof: Receipt) -> list[Finding]:
     """Whether what the report judged is what will be served, as the recipe asks for.
 
-    No effort above the cap is served, so none needs to have been judged.
+    No effort above the cap or not allowed is served, so none needs to have been judged.
     """
     found, default = [], options.policy.default
-    served = EFFORTS[: EFFORTS.index(options.policy.maximum) + 1]
+    served = [e for e in EFFORTS[: EFFORTS.index(options.policy.maximum) + 1] if e in options.policy.allowed]
     fix = "add it to [evaluate] efforts and run evalsuite compare again"
     if default not in proof.judged.efforts:
         what = f"the report did not judge {default}, the effort of a request that names none"
         found.append(finding("D005", what, fix=f"{fix}, or change [serve] default_effort"))
     for effort in served:
         if effort not in (*proof.judged.efforts, default):
-            lower = f"{fix}, or lower [serve] max_effort"
+            lower = f"{fix}, or lower [serve] max_effort, or leave it out of [serve] allowed_efforts"
             found.append(finding("D006", f"the report did not judge {effort}, which a request may name", fix=lower))
     again = "evalsuite compare with this recipe, or --recipe of the report's"
     return found + [

@@ -109,8 +109,7 @@ def options(section: Serve, **given: Any) -> Options:
     given = {name: value for name, value in given.items() if value is not None}
     asked = set(given)
     chosen = {name: given.pop(name, getattr(section, name)) for name in type(section).model_fields}
-    default, allowed = chosen.pop("default_effort"), given.pop("allowed_efforts", EFFORTS)
-    wanted = chosen.pop("max_effort")
+    default, allowed, wanted = (chosen.pop(key) for key in ("default_effort", "allowed_efforts", "max_effort"))
     maximum = nearest(wanted, allowed)
     most = "max_effort" if maximum == wanted else "allowed_efforts"
 

@@ -52,7 +52,7 @@ class EffortPolicy(BaseModel):
         allowed = given.get("allowed", EFFORTS)
         maximum = given.get("maximum", nearest("high", allowed))
         default = nearest(min("medium", maximum, key=EFFORTS.index), allowed) if maximum in EFFORTS else "medium"
-        return {"maximum": maximum, "default": default, **given}
+        return {"maximum": maximum, "default": default, **given, "allowed": tuple(e for e in EFFORTS if e in allowed)}
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

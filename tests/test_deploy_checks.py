@@ -231,9 +231,12 @@ def test_the_default_that_nobody_set_is_judged_as_it_is_served(tmp_path):
 )
 def test_no_effort_above_the_cap_needs_to_have_been_judged(tmp_path, most, judged, warned):
     serve = {**CHOSEN, "default_effort": "low", "max_effort": most}
-    found = examine(tmp_path, serve=serve, judged={"efforts": judged})
+    found = examine(tmp_path / "capped", serve=serve, judged={"efforts": judged})
     assert found.errors == ()
     assert [f.what.split("judge ")[1].split(",")[0] for f in found.warnings if f.id == "D006"] == warned
+    serve = {**CHOSEN, "default_effort": "low", "allowed_efforts": [*judged]}
+    found = examine(tmp_path / "allowed", serve=serve, judged={"efforts": judged})
+    assert "D006" not in ids(found)
 
 
 def test_too_little_room_for_the_concurrency_is_a_warning(tmp_path):

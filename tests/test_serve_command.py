@@ -106,6 +106,7 @@ CHOSEN = {
     "adapter_slots": 3,
     "default_effort": "low",
     "max_effort": "medium",
+    "allowed_efforts": ("low", "medium"),
     "spelling": "strict",
     "thinking_tokens": {"low": 9},
     "keys": "keys.toml",
@@ -125,7 +126,8 @@ CHOSEN = {
 
 def test_every_key_of_the_recipe_reaches_the_options():
     assert CHOSEN.keys() == Serve.model_fields.keys(), "a new key of [serve] needs its place here"
-    policy = EffortPolicy(default="low", maximum="medium", spelling="strict", thinking_tokens={"low": 9})
+    efforts = {"default": "low", "maximum": "medium", "allowed": ("low", "medium")}
+    policy = EffortPolicy(**efforts, spelling="strict", thinking_tokens={"low": 9})
     rest = {k: CHOSEN[k] for k in CHOSEN if k in Options.model_fields}
     assert command.options(Serve(**CHOSEN)) == Options(policy=policy, **rest)
     assert command.options(Serve()) == Options()
@@ -163,6 +165,7 @@ def test_a_default_that_nobody_set_follows_the_maximum(section, given, default):
 def test_what_is_allowed_bounds_the_recipe_s_maximum():
     policy = command.options(Serve(), allowed_efforts=("low", "medium")).policy
     assert (policy.allowed, policy.maximum, policy.default) == (("low", "medium"), "medium", "medium")
+    assert command.options(Serve(allowed_efforts=("medium", "low"))).policy == policy
     assert command.options(Serve(max_effort="medium"), allowed_efforts=("low", "high")).policy.maximum == "low"
     with pytest.raises(UserError, match="default or maximum medium is not among those allowed, low, high"):
         command.options(Serve(), allowed_efforts=("low", "high"), default_effort="medium")

@@ -202,6 +202,7 @@ class Serve(Section):
 
     default_effort: Effort | None = None  # of a request that names none; not set: medium, or max_effort if lower
     max_effort: Effort = "high"  # higher ones are lowered to it
+    allowed_efforts: tuple[Effort, ...] = Field(default=EFFORTS, min_length=1)  # others are refused
     spelling: Literal["strict", "map"] = "map"  # map: none and minimal mean low, xhigh and max high; strict: refused
     thinking_tokens: dict[Effort, Positive] = {}  # { low = 512 }: at most so many of reasoning at an effort
     keys: str = ""  # a file of API keys (serve keys new NAME), each with a policy within this one; not for deployments

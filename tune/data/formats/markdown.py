@@ -131,7 +131,8 @@ def _alerts(tokens: "list[Token]") -> None:
         breaks = [at for at, child in enumerate(children) if child.type in {"softbreak", "hardbreak"}]
         inside.children = children[breaks[0] + 1 :] if breaks else []
         depth = 0
-        for token in tokens[i + 1 :]:
+        for at in range(i + 1, len(tokens)):
+            token = tokens[at]
             depth += token.nesting if token.type.startswith("blockquote") else 0
             if depth < 0:
                 token.type, token.content = "html_block", "</div>\n"

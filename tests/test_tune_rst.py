@@ -181,7 +181,7 @@ def test_what_one_file_defines_is_unknown_in_the_next():
     [
         (b"", "no text"),
         (b":a" * 50_000, "a word of more than 5,000 letters"),
-        (b".. automodule:: x\n   :members:\n", "no text"),
+        (b".. automodule:: x\n   :members:\n", "no text but what autodoc takes from the program"),
         ("Größe".encode("latin-1"), "its bytes are not utf-8"),
         (b"* " * 2000 + b"x", "nested too deeply|no text"),
     ],

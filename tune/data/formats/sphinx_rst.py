@@ -1,7 +1,7 @@
 """Sphinx's directives and roles, and unknown ones, for docutils: signatures, code, notes, references.
 
 In: the text whose names are to be known. Out: a context in which docutils knows them: an unknown directive keeps its
-content, an unknown role its text. Nothing here reads a file. Knows nothing about HTML.
+content, an unknown role its text. Knows nothing about HTML, nor about files.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tune.data.formats import signed
+from tune.data.formats import rst_included, signed
 
 REFERENCE = "refers"  # class of a reference to a section, whose title is known when all is read
 SPOKEN = "spoken"  # class of the comment that says in which language literal blocks are from here on
@@ -28,7 +28,7 @@ _CODE = {"code-block", "sourcecode", "code", "highlight-code", "prompt", "termin
          "console"}  # fmt: skip
 _LANGUAGES = {"testcode": "python", "doctest": "python", "ipython": "python", "prompt": "shell", "terminal": "shell",
               "productionlist": "", "testoutput": "", "console": "console"}  # fmt: skip
-_NOTHING = {"toctree", "index", "contents", "include", "literalinclude", "sectnum", "tabularcolumns", "testsetup",
+_NOTHING = {"toctree", "index", "contents", "sectnum", "tabularcolumns", "testsetup",
             "testcleanup", "currentmodule", "py:currentmodule", "raw",
             "meta", "title", "default-domain", "cssclass", "codeauthor", "sectionauthor",
             "moduleauthor", "autosummary", "figure-md", "highlight", "highlightlang"}  # fmt: skip
@@ -50,7 +50,7 @@ class _Anything(dict[str, Any]):
         return True
 
     def __getitem__(self, key: str) -> Any:
-        return str
+        return lambda said: said or ""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -60,23 +60,39 @@ class _Anything(dict[str, Any]):
 def known(text: str) -> Iterator[None]:
     """docutils knows every directive and role that `text` names. Afterwards it knows those that it knew before."""
     from docutils.parsers.rst import directives, roles
-    from docutils.parsers.rst.languages import en as english
 
     kept = dict(directives._directives), dict(roles._roles)
-    for name in {found.lower() for found in _DIRECTIVE.findall(text)}:
-        if name not in english.directives or name in _NOTHING | _CODE | {_SIGNED_TOO, "figure"}:
-            directives.register_directive(name, _directive(name))
-    for name in {next(filter(None, found)).lower() for found in _ROLE.findall(text)}:
-        if name not in english.roles or name in {"pep-reference", "rfc-reference", "pep", "rfc", "index"}:
-            roles.register_local_role(name, _role)
-    for name in ("raw", "image"):
+    _learn(text)
+    for name in ("raw", "image", "include", "literalinclude"):
         directives.register_directive(name, _directive(name))
+    directives.register_directive("csv-table", _csv_table())
     try:
         yield
     finally:
         for registry, before in zip((directives._directives, roles._roles), kept, strict=True):
             registry.clear()
             registry.update(before)
+
+
+def _learn(text: str) -> None:
+    from docutils.parsers.rst import directives, roles
+    from docutils.parsers.rst.languages import en as english
+
+    for name in {found.lower() for found in _DIRECTIVE.findall(text)}:
+        if name not in english.directives or name in _NOTHING | _CODE | {_SIGNED_TOO, "figure"}:
+            directives.register_directive(name, _directive(name))
+    for name in {next(filter(None, found)).lower() for found in _ROLE.findall(text)}:
+        if name not in english.roles or name in {"pep-reference", "rfc-reference", "pep", "rfc", "index"}:
+            roles.register_local_role(name, _role)
+
+
+def _csv_table() -> Any:
+    from docutils.parsers.rst.directives.tables import CSVTable
+
+    def run(self: Any) -> Sequence[Any]:
+        return rst_included.table(self, lambda: CSVTable.run(self))
+
+    return type("Known", (CSVTable,), {"run": run})
 
 
 def _directive(name: str) -> Any:
@@ -102,6 +118,10 @@ def _run(self: Any, name: str) -> Sequence[Any]:
         self.state.document.settings.signed_module = module
         target = [] if "current" in name else [nodes.target("", "", ids=[f"module-{module}"], classes=["target"])]
         return [*([nodes.paragraph("", "", *target)] if target else []), *_content(self)]
+    if name == "include":
+        return rst_included.included_text(self, _learn)
+    if name == "literalinclude":
+        return rst_included.literal(self)
     if name == "image":  # docutils' own would open the file
         return [nodes.inline()]
     if name in _NOTHING or (name == _SIGNED_TOO and not self.content and not re.search(r"[(.A-Z]", said)):

@@ -10,24 +10,19 @@ from pathlib import Path
 
 from tune.data import apart, html, licence
 from tune.data.formats import docx, markdown, pdf, rst
+from tune.data.formats.included import Place
 from tune.data.page import Failure, Page
 from tune.data.sources import listing, repeats
 from tune.errors import UserError
 
 LARGEST = 4 * html.LARGEST  # bytes: a character takes up to four
 LARGEST_PACKED = 64_000_000  # bytes of a PDF or DOCX: most of them pictures
+INCLUDING = {".rst", ".md", ".markdown", ".mdx"}
 SECONDS = 30.0  # of processor time that any file may take
 SECONDS_A_MB = 60.0  # more, for each megabyte of it
 
-Reader = Callable[[bytes, str], html.Document]
-
-
-def _html(data: bytes, _: str) -> html.Document:
-    return html.read(data)
-
-
-_READERS: dict[str, Reader] = {
-    **dict.fromkeys(listing.HTML, _html),
+_READERS: dict[str, Callable[..., html.Document]] = {
+    **dict.fromkeys(listing.HTML, html.read),
     **dict.fromkeys((".md", ".markdown"), markdown.read),
     ".mdx": markdown.read_mdx,
     ".rst": rst.read,
@@ -65,7 +60,7 @@ def pages(
     documents: dict[str, html.Document] = {}
     for name in found.pages:
         try:
-            documents[name] = read(folder / name)
+            documents[name] = read(folder / name, folder)
         except (OSError, ValueError) as e:
             yield Failure(id=f"{source}:{shown(name)}", reason=_line(e))
     known = {document.module for document in documents.values()} - {""}
@@ -86,10 +81,10 @@ def pages(
         )
 
 
-def read(path: Path) -> html.Document:
+def read(path: Path, folder: Path | None = None) -> html.Document:
     """The document in one file of a known format, read in a process of its own, within its share of time and memory.
 
-    Raises OSError, or ValueError that says in one line why not.
+    It may include files that lie in `folder`. Raises OSError, or ValueError that says in one line why not.
     """
     suffix = listing.kind(path.as_posix())
     limit = LARGEST_PACKED if suffix in {".pdf", ".docx"} else LARGEST
@@ -98,7 +93,10 @@ def read(path: Path) -> html.Document:
     data = path.read_bytes()
     seconds = SECONDS + SECONDS_A_MB * len(data) / 1e6
     name = shown(Path(listing.stem(path.as_posix())).name)
-    return apart.call(seconds, apart.MEMORY, _READERS[suffix], data, name)
+    told: tuple[object, ...] = () if suffix in listing.HTML else (name,)
+    if suffix in INCLUDING and folder:
+        told = (name, Place(folder.resolve(), path.resolve()))
+    return apart.call(seconds, apart.MEMORY, _READERS[suffix], data, *told)
 
 
 def shown(name: str) -> str:

@@ -121,11 +121,11 @@ def names(root: Path, documents: Sequence[str]) -> Iterator[str]:
         place = Place(root, waiting.pop())
         for said in _NAMED.findall(text(place.file)):
             named = _PART.fullmatch(next(filter(None, said)).strip())
-            path = place.find(named[1] if named else "", *place.above())
-            if path and path not in found:
-                found.add(path)
-                waiting.append(path)
-                yield path.relative_to(root).as_posix()
+            other = place.find(named[1] if named else "", *place.above())
+            if other and other not in found:
+                found.add(other)
+                waiting.append(other)
+                yield other.relative_to(root).as_posix()
 
 
 def _own(options: Mapping[str, str], name: str) -> list[str]:

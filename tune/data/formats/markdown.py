@@ -6,7 +6,6 @@ nothing about folders, nor about HTML's elements.
 """
 
 import re
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,14 @@ _ROLE = re.compile(r"\{[\w:.+-]+\}$")  # MyST: {func}`x`
 _DIRECTIVE = re.compile(r"\{([\w:.+-]+)\}[ \t]*(.*)")  # MyST: ```{note} Title
 _OPTIONS = re.compile(r"\A(?:---\n(?:[^\n]*\n)*?---\n|(?:[ \t]*:[\w-]+:[^\n]*\n?)+)")
 _OPTION = re.compile(r"^[ \t]*:?([\w-]+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_CLASSED = re.compile(r"\{ *\.([\w+#-]+)")  # a fence's language as a class: {.python .annotate}
+_KRAMDOWN = re.compile(r"[ \t]*\{:[ \t]*[^{}\n]*\}")  # attributes behind text
+_LISTED = re.compile(r"^\{:?[ \t]*(?:[.#:][\w-]|\w+=)[^{}\n]*\}")  # behind a link
+_TEMPLATE = re.compile(r"\{%.*?%\}|\{\{([<%]).*?[%>]\}\}", re.DOTALL)  # Jekyll's, GitBook's; Hugo's
+_SHOWN = re.compile(r"\btext=\"([^\"]*)\"")
 _CONTAINER = re.compile(r"\{?([\w.+-]*)\}?[ \t]*(.*)")
 _MARKS = re.compile(r"^[ \t]*(\[\[?toc\]?\]|\[\[_toc_\]\])[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_UNSEEN = re.compile(r"\([\w:.-]+\)=|\*\[[^\]\n]+\]:.*")  # lines: MyST's targets, abbreviations
 _ADMONITIONS_WORDS = (
     "note info tip hint important warning caution danger attention error seealso admonition abstract summary tldr "
     "success check done question help faq failure fail missing bug example quote cite todo versionadded "
@@ -89,6 +94,8 @@ def _render(text: str, place: Place | None, depth: int) -> str:
     for token in tokens:
         if token.type == "inline":
             _inline(token.children or [])
+        elif token.type == "fence" and (classed := _CLASSED.match(token.info.strip())):
+            token.info = classed[1]
     for before, token in pairwise(tokens):
         if before.type == "heading_open" and token.children and token.children[-1].type == "text":
             token.children[-1].content = _ATTRIBUTES.sub("", token.children[-1].content)
@@ -120,8 +127,14 @@ def _parser() -> "MarkdownIt":
 def opened(name: str, title: str) -> str:
     """The begin of an admonition, or of a part that is none."""
     said = title or (name.replace("-", " ").capitalize() if name in _ADMONITIONS else "")
-    head = f'<p class="admonition-title">{escape(said)}</p>\n' if said else ""
+    head = f'<p class="admonition-title">{_titled(said)}</p>\n' if said else ""
     return f'<div class="{"admonition" if name in _ADMONITIONS and head else ""}">\n{head}'
+
+
+def _titled(text: str) -> str:
+    from markdown_it import MarkdownIt
+
+    return str(MarkdownIt("commonmark", {"html": False}).renderInline(text))
 
 
 def _alerts(tokens: "list[Token]") -> None:
@@ -147,11 +160,21 @@ def _alerts(tokens: "list[Token]") -> None:
 
 def _inline(children: "list[Token]") -> None:
     """MyST's role before code goes; the code of a link to an object is what it shows."""
+    for before, token in pairwise([None, *children]):
+        if token and token.type == "text":
+            said = _TEMPLATE.sub(_shown, token.content)
+            linked = before is not None and before.type in {"link_close", "image"}
+            token.content = "" if _UNSEEN.fullmatch(said) else (_LISTED if linked else _KRAMDOWN).sub("", said)
     for token, code in pairwise(children):
         if token.type == "text" and code.type == "code_inline" and _ROLE.search(token.content):
             token.content = _ROLE.sub("", token.content)
             code.content = re.sub(r"^(.+?)\s*<[^<>]+>$", r"\1", code.content).lstrip("!")
             code.content = code.content[1:].rpartition(".")[2] if code.content.startswith("~") else code.content
+
+
+def _shown(template: re.Match[str]) -> str:
+    said = _SHOWN.search(template[0])
+    return said[1] if said else ""
 
 
 def _directive(token: "Token", name: str, title: str, place: Place | None, depth: int) -> None:

@@ -91,7 +91,8 @@ def _mend(tree: "nodes.document") -> None:
         wrong["ids"] = []
         wrong.replace_self(nodes.Text(re.sub(r"^\|?`+(.*?)(?:\s*<[^<>]+>)?`+_{0,2}$", r"\1", wrong.astext())))
     for message in list(tree.findall(nodes.system_message)):
-        message.parent.remove(message)
+        message["ids"] = []
+        message.replace_self(list(message.findall(nodes.literal_block)))  # what docutils could not read, as it stands
     spoken = ""
     for node in list(tree.findall(lambda n: isinstance(n, nodes.literal_block | nodes.comment))):
         if isinstance(node, nodes.comment):

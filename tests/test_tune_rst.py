@@ -34,6 +34,8 @@ def read(text):
         (".. code-block:: python\n   :caption: Why *so*\n\n   x", [prose("Why so"), code("x", "python")]),
         (".. highlight:: c\n\n::\n\n   int x;\n\n.. sourcecode::\n\n   int y;", [code("int x;", "c"), code("int y;")]),
         (">>> 1 + 1\n2", [code(">>> 1 + 1\n2", "python")]),
+        (">>> go()  # doctest: +SKIP\na\n<BLANKLINE>\nb\n\n::\n\n   # doctest: stays",
+         [code(">>> go()\na\n\nb", "python"), code("# doctest: stays")]),
         (".. doctest::\n\n   >>> 1\n   1", [code(">>> 1\n1", "python")]),
         ("=== ===\n a   b\n=== ===\n1   2\n=== ===", [Table(headings=A, rows=(("a", "b"), ("1", "2")))]),
         (".. list-table::\n   :header-rows: 1\n\n   * - a\n     - b\n   * - 1\n     - ::\n\n          x",

@@ -41,6 +41,8 @@ _SETTINGS = {
     "output_encoding": "unicode",
 }
 LONGEST = 5_000  # letters of a word: docutils' patterns take the square of it
+_FLAGS = re.compile(r"[ \t]*#\s*doctest:.+$", re.MULTILINE)
+_BLANK = re.compile(r"^\s*<BLANKLINE>", re.MULTILINE)
 _AUTODOC = re.compile(r"^[ \t]*\.\. (?:auto\w+|autosummary)::", re.MULTILINE)
 _META = {"orphan", "nosearch", "no-search", "tocdepth", "nocomments", "tags", "date", "author", "authors", "status"}
 
@@ -102,6 +104,9 @@ def _mend(tree: "nodes.document") -> None:
             node["classes"].append(f"highlight-{spoken}")
         elif "code" in node["classes"]:  # docutils' own directive says it as a bare class
             node["classes"] = [f"highlight-{name}" for name in node["classes"] if name != "code"]
+    for session in list(tree.findall(lambda n: isinstance(n, nodes.literal_block | nodes.doctest_block))):
+        if (text := session.astext()).lstrip().startswith(">>>"):  # as Sphinx does, what is for doctest alone goes
+            session.children = [nodes.Text(_BLANK.sub("", _FLAGS.sub("", text)))]
     for field in list(tree.findall(nodes.field)):
         above = field.parent.parent
         if field[0].astext().lower() in _META and (above is tree or above.parent is tree):

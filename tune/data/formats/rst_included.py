@@ -50,9 +50,9 @@ def table(self: Any, run: Callable[[], Sequence[Any]]) -> Sequence[Any]:
 
     if "file" in self.options:
         path = _found(self, self.options.pop("file"))
-        if path is None:
+        if path is None or not (text := included.text(path)):
             return []
-        self.content = StringList(included.text(path).splitlines(), str(path))
+        self.content = StringList(text.splitlines(), str(path))
     return run()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from tune.data import apart
 from tune.data import html as reader
 from tune.data.page import Failure, Page
 from tune.data.sources import kept, no_page
@@ -19,6 +20,7 @@ from tune.data.sources.asking import Answer, Ask, FetchError, checked
 from tune.data.sources.kept import Html
 
 CHUNK = 40  # URLs whose pages are read before the next ones are asked for
+SECONDS = 60.0  # of processor time that one page may take to read
 _HTML = {"text/html", "application/xhtml+xml"}
 
 
@@ -108,7 +110,7 @@ def file(url: str, fetch: Fetch, most: int) -> bytes:
 
 def page(url: str, html: str, source: str) -> Page:
     """The page that a URL's HTML makes. Raises ValueError when there is none in it."""
-    document = reader.parse(html)
+    document = apart.call(SECONDS, apart.MEMORY, reader.parse, html)
     return Page(
         id=f"{source}:{url}",
         title=document.title,

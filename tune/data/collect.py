@@ -18,6 +18,7 @@ from typing import Any
 from tune import artefact
 from tune.artefact import Artefact
 from tune.data import pagefiles
+from tune.data.formats import included
 from tune.data.page import VERSION, Failure, Page
 from tune.data.pagefiles import HELD_OUT, Written
 from tune.data.sources import folder, listing, network, repeats, stdlib
@@ -135,7 +136,7 @@ def _folder(recipe: Recipe) -> Path:
 def _folder_digest(root: Path) -> str:
     """sha256 over the names and contents of every file that is read; of nothing when the folder is missing."""
     digest, found = hashlib.sha256(), listing.files(root)
-    for name in [*found.pages, *filter(None, [found.licence])]:
+    for name in [*found.pages, *filter(None, [found.licence]), *included.names(root, found.pages)]:
         try:
             contents = artefact.file_digest(root / name)
         except OSError:

@@ -92,10 +92,11 @@ def _fields(lines: list[str]) -> tuple[tuple[str, str], ...]:
 def _reads_as_code(lines: list[str]) -> bool:
     """Whether it is a grammar, or Python that does more than name things, as a sentence of one word would."""
     text = inspect.cleandoc("\n" + "\n".join(lines))
-    return "::=" in text or _is_python(text)
+    return "::=" in text or is_python(text)
 
 
-def _is_python(text: str) -> bool:
+def is_python(text: str) -> bool:
+    """Whether Python can parse it, and it does more than name things."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -107,4 +108,4 @@ def _is_python(text: str) -> bool:
 
 
 def _language(code: str) -> str:
-    return "python" if _is_python(inspect.cleandoc("\n" + code)) else ""
+    return "python" if is_python(inspect.cleandoc("\n" + code)) else ""

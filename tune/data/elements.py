@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _HEADING = re.compile("h[1-6]")
 _DOCBOOK = {"note", "tip", "warning", "caution", "important"}
+_FOOTNOTE = {"footnote", "citation"}  # docutils'
 _DOMAINS = {"py": "python", "c": "c", "cpp": "cpp", "js": "javascript"}  # Sphinx's, and their languages
 _CELL = -1  # the level of a path's first step inside a table's cell, where a heading is a line
 
@@ -71,6 +72,8 @@ def _block(child: "LexborNode", tag: str, path: Path) -> list[Block]:
     if tag == "dl":
         signed = any(c.tag == "dt" and "sig" in classes(c) for c in child.iter())
         return _signatures(child, path) if signed else _fields(child, path)
+    if _FOOTNOTE.intersection(classes(child)) and (label := child.css_first("span.label")):
+        return _footnote(child, label, path)
     if {"admonition", "markdown-alert"}.intersection(classes(child)) or _docbook_title(child):
         return _admonition(child, path)
     return blocks(child, list(path) if tag in {"details", "aside"} else path)
@@ -174,8 +177,9 @@ def _fields(node: "LexborNode", path: Path) -> list[Block]:
         name = ", ".join(name for name in names if name)
         if name:
             pairs.append((name, text))
+        elif text and pairs:  # one more definition of the same
+            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]}\n{text}".lstrip())
         elif text:
-            flush()
             out += _prose(text, path)
         names.clear()
         if rest:
@@ -185,6 +189,13 @@ def _fields(node: "LexborNode", path: Path) -> list[Block]:
         pairs.append((name, ""))
     flush()
     return out
+
+
+def _footnote(node: "LexborNode", label: "LexborNode", path: Path) -> list[Block]:
+    name = plain(label)
+    label.decompose()
+    text, rest = _leading(node, path, "prose", "list")
+    return [Fields(headings=_headings(path), pairs=((name, text),)), *rest] if name and text else rest
 
 
 def _admonition(node: "LexborNode", path: Path) -> list[Block]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LARGEST = 4_000_000  # characters of HTML: beyond this it is an index or a dump, not a page
 DAMAGES = 3  # words with U+FFFD in them that a page about characters may show
+NO_TEXT = "no text"
 REDIRECT = "a redirect to"  # how the reason begins when a page is nothing else
 STUB = 200  # characters: a page that moves on by script and says no more is a redirect
 
@@ -107,7 +108,7 @@ def parse(html: str, named: str = "") -> Document:
     if target and sum(len(block.render()) for block in said) < STUB:
         raise ValueError(f"{REDIRECT} {target}, not a page")
     if not said:
-        raise ValueError("no text")
+        raise ValueError(NO_TEXT)
     if len(_DAMAGE.findall(render(block for block in said if block.kind != "code"))) > DAMAGES:
         raise ValueError("holds U+FFFD inside its words: it was decoded wrongly before it came here")
     return Document(title, said, module, licence)

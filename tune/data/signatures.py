@@ -10,7 +10,8 @@ import warnings
 from typing import Literal, NamedTuple
 
 _PATTERN = re.compile(
-    r"(?:(?:async|class|classmethod|staticmethod|abstractmethod|final) +)*@?([\w.]+)(\(.*\))( *(?:->|→) *[^\n]+)?"
+    r"(?:(?:async|class|classmethod|static|staticmethod|abstract|abstractmethod|final) +)*@?([\w.]+)(\(.*\))"
+    r"( *(?:->|→) *[^\n]+)?"
 )
 
 

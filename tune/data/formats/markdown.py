@@ -6,11 +6,11 @@ nothing about folders, nor about HTML's elements.
 """
 
 import re
-from html import escape
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from tune.data.formats import mdx, rst
+from tune.data.formats import included, mdx, rst
+from tune.data.formats.included import Place
 from tune.data.formats.text import decode, document
 from tune.data.html import Document
 
@@ -25,8 +25,15 @@ _ATTRIBUTES = re.compile(r"[ \t]*\{:?[ \t]*[#.:][^{}\n]*\}[ \t]*$")  # {#id}, {:
 _ROLE = re.compile(r"\{[\w:.+-]+\}$")  # MyST: {func}`x`
 _DIRECTIVE = re.compile(r"\{([\w:.+-]+)\}[ \t]*(.*)")  # MyST: ```{note} Title
 _OPTIONS = re.compile(r"\A(?:---\n(?:[^\n]*\n)*?---\n|(?:[ \t]*:[\w-]+:[^\n]*\n?)+)")
+_OPTION = re.compile(r"^[ \t]*:?([\w-]+):[ \t]*(.*?)[ \t]*$", re.MULTILINE)
+_CLASSED = re.compile(r"\{ *\.([\w+#-]+)")  # a fence's language as a class: {.python .annotate}
+_KRAMDOWN = re.compile(r"[ \t]*\{:[ \t]*[^{}\n]*\}")  # attributes behind text
+_LISTED = re.compile(r"^\{:?[ \t]*(?:[.#:][\w-]|\w+=)[^{}\n]*\}")  # behind a link
+_TEMPLATE = re.compile(r"\{%.*?%\}|\{\{([<%]).*?[%>]\}\}", re.DOTALL)  # Jekyll's, GitBook's; Hugo's
+_SHOWN = re.compile(r"\btext=\"([^\"]*)\"")
 _CONTAINER = re.compile(r"\{?([\w.+-]*)\}?[ \t]*(.*)")
 _MARKS = re.compile(r"^[ \t]*(\[\[?toc\]?\]|\[\[_toc_\]\])[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_UNSEEN = re.compile(r"\([\w:.-]+\)=|\*\[[^\]\n]+\]:.*")  # lines: MyST's targets, abbreviations
 _ADMONITIONS_WORDS = (
     "note info tip hint important warning caution danger attention error seealso admonition abstract summary tldr "
     "success check done question help faq failure fail missing bug example quote cite todo versionadded "
@@ -34,24 +41,28 @@ _ADMONITIONS_WORDS = (
 )
 _ADMONITIONS = set(_ADMONITIONS_WORDS.split())
 _CODE = {"code", "code-block", "sourcecode", "code-cell", "parsed-literal"}
-_NOTHING = {"toctree", "contents", "tableofcontents", "include", "literalinclude", "image", "raw", "index"}
+_NOTHING = {"toctree", "contents", "tableofcontents", "image", "raw", "index"}
+_INCLUDES = {"include", "literalinclude"}
 DEPTH = 12  # directives in directives
 
 
-def read(data: bytes, name: str = "") -> Document:
-    """The document in a Markdown file; `name` is its title when it states none. Raises ValueError without text."""
-    return _document(decode(data), name)
+def read(data: bytes, name: str = "", place: Place | None = None) -> Document:
+    """The document in a Markdown file; `name` is its title when it states none. Raises ValueError without text.
+
+    Without a `place` it includes no file.
+    """
+    return _document(decode(data), name, place)
 
 
-def read_mdx(data: bytes, name: str = "") -> Document:
+def read_mdx(data: bytes, name: str = "", place: Place | None = None) -> Document:
     """The document in an MDX file: Markdown whose imports, exports and JSX tags are taken out, not what is in them."""
-    return _document(decode(data), name, jsx=True)
+    return _document(decode(data), name, place, jsx=True)
 
 
-def _document(text: str, name: str, jsx: bool = False) -> Document:
+def _document(text: str, name: str, place: Place | None, jsx: bool = False) -> Document:
     title, text = _front(text)
     text = mdx.plain(text) if jsx else text
-    return document(_render(_MARKS.sub("", _TAB.sub(r"\1!!! tab \2", text)), 0), name, title)
+    return document(_render(included.snippets(text, place), place, 0), name, title)
 
 
 def _front(text: str) -> tuple[str, str]:
@@ -76,19 +87,21 @@ def _front(text: str) -> tuple[str, str]:
     return (title.strip() if isinstance(title, str) else ""), text
 
 
-def _render(text: str, depth: int) -> str:
+def _render(text: str, place: Place | None, depth: int) -> str:
     parser = _parser()
-    tokens = parser.parse(text)
+    tokens = parser.parse(_MARKS.sub("", _TAB.sub(r"\1!!! tab \2", text)))
     _alerts(tokens)
     for token in tokens:
         if token.type == "inline":
             _inline(token.children or [])
+        elif token.type == "fence" and (classed := _CLASSED.match(token.info.strip())):
+            token.info = classed[1]
     for before, token in pairwise(tokens):
         if before.type == "heading_open" and token.children and token.children[-1].type == "text":
             token.children[-1].content = _ATTRIBUTES.sub("", token.children[-1].content)
     for token in tokens:
         if token.type == "fence" and (told := _DIRECTIVE.fullmatch(token.info.strip())):
-            _directive(token, told[1].lower(), told[2].strip(), depth)
+            _directive(token, told[1].lower(), told[2].strip(), place, depth)
     return str(parser.renderer.render(tokens, parser.options, {}))
 
 
@@ -114,8 +127,14 @@ def _parser() -> "MarkdownIt":
 def opened(name: str, title: str) -> str:
     """The begin of an admonition, or of a part that is none."""
     said = title or (name.replace("-", " ").capitalize() if name in _ADMONITIONS else "")
-    head = f'<p class="admonition-title">{escape(said)}</p>\n' if said else ""
+    head = f'<p class="admonition-title">{_titled(said)}</p>\n' if said else ""
     return f'<div class="{"admonition" if name in _ADMONITIONS and head else ""}">\n{head}'
+
+
+def _titled(text: str) -> str:
+    from markdown_it import MarkdownIt
+
+    return str(MarkdownIt("commonmark", {"html": False}).renderInline(text))
 
 
 def _alerts(tokens: "list[Token]") -> None:
@@ -131,7 +150,8 @@ def _alerts(tokens: "list[Token]") -> None:
         breaks = [at for at, child in enumerate(children) if child.type in {"softbreak", "hardbreak"}]
         inside.children = children[breaks[0] + 1 :] if breaks else []
         depth = 0
-        for token in tokens[i + 1 :]:
+        for at in range(i + 1, len(tokens)):
+            token = tokens[at]
             depth += token.nesting if token.type.startswith("blockquote") else 0
             if depth < 0:
                 token.type, token.content = "html_block", "</div>\n"
@@ -140,6 +160,11 @@ def _alerts(tokens: "list[Token]") -> None:
 
 def _inline(children: "list[Token]") -> None:
     """MyST's role before code goes; the code of a link to an object is what it shows."""
+    for before, token in pairwise([None, *children]):
+        if token and token.type == "text":
+            said = _TEMPLATE.sub(_shown, token.content)
+            linked = before is not None and before.type in {"link_close", "image"}
+            token.content = "" if _UNSEEN.fullmatch(said) else (_LISTED if linked else _KRAMDOWN).sub("", said)
     for token, code in pairwise(children):
         if token.type == "text" and code.type == "code_inline" and _ROLE.search(token.content):
             token.content = _ROLE.sub("", token.content)
@@ -147,17 +172,36 @@ def _inline(children: "list[Token]") -> None:
             code.content = code.content[1:].rpartition(".")[2] if code.content.startswith("~") else code.content
 
 
-def _directive(token: "Token", name: str, title: str, depth: int) -> None:
+def _shown(template: re.Match[str]) -> str:
+    said = _SHOWN.search(template[0])
+    return said[1] if said else ""
+
+
+def _directive(token: "Token", name: str, title: str, place: Place | None, depth: int) -> None:
     """MyST's fenced directive as HTML, when its content is text; another `{name}` is the language of code."""
     content = _OPTIONS.sub("", token.content)
-    if name in _CODE:
+    if name in _INCLUDES and depth < DEPTH:
+        _included(token, name, title, place, depth)
+    elif name in _CODE:
         token.info, token.content = title, content
     elif name in _NOTHING:
         token.type, token.content = "html_block", ""
     elif name == "eval-rst":
-        token.type, token.content = "html_block", rst.to_html(content)
+        token.type, token.content = "html_block", rst.to_html(content, place)
     elif (name in _ADMONITIONS or name in {"figure", "div", "list-table", "grid", "card"}) and depth < DEPTH:
         title = title if name not in {"figure", "list-table"} else ""
-        token.type, token.content = "html_block", f"{opened(name, title)}{_render(content, depth + 1)}</div>\n"
+        token.type, token.content = "html_block", f"{opened(name, title)}{_render(content, place, depth + 1)}</div>\n"
     else:
         token.info = name
+
+
+def _included(token: "Token", name: str, said: str, place: Place | None, depth: int) -> None:
+    """The file that MyST's include or literalinclude names, as text or as code."""
+    head = _OPTIONS.match(token.content)
+    options = dict(_OPTION.findall(head[0] if head else ""))
+    path = place.find(said, *place.above()) if place else None
+    text = included.selected(included.text(path), options) if path else ""
+    if name == "literalinclude" and path and text.strip():
+        token.info, token.content = options.get("language") or path.suffix.lstrip("."), f"{text}\n"
+    else:
+        token.type, token.content = "html_block", _render(_front(text)[1], place, depth + 1)

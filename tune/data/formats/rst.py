@@ -1,7 +1,8 @@
 """reStructuredText, Sphinx's too -> Document, through docutils to HTML and then the reader of all HTML.
 
-In: a file's bytes. Out: the Document. docutils reads no file, no network and no configuration, writes nothing, and what
-it complains about is left as it stands. What Sphinx adds is in `sphinx_rst`. What cannot be read is a ValueError.
+In: a file's bytes, and where it lies. Out: the Document. docutils reads no file but what `included` finds, no network
+and no configuration, writes nothing, and what it complains about is left as it stands. What Sphinx adds is in
+`sphinx_rst`. What cannot be read is a ValueError.
 """
 
 import io
@@ -9,8 +10,9 @@ import re
 from typing import TYPE_CHECKING
 
 from tune.data.formats import sphinx_rst
+from tune.data.formats.included import Place
 from tune.data.formats.text import decode, document
-from tune.data.html import Document
+from tune.data.html import NO_TEXT, Document
 
 if TYPE_CHECKING:
     from docutils import nodes
@@ -39,21 +41,35 @@ _SETTINGS = {
     "output_encoding": "unicode",
 }
 LONGEST = 5_000  # letters of a word: docutils' patterns take the square of it
+_FLAGS = re.compile(r"[ \t]*#\s*doctest:.+$", re.MULTILINE)
+_BLANK = re.compile(r"^\s*<BLANKLINE>", re.MULTILINE)
+_AUTODOC = re.compile(r"^[ \t]*\.\. (?:auto\w+|autosummary)::", re.MULTILINE)
 _META = {"orphan", "nosearch", "no-search", "tocdepth", "nocomments", "tags", "date", "author", "authors", "status"}
 
 
-def read(data: bytes, name: str = "") -> Document:
-    """The document in an RST file; `name` is its title when it has no heading. Raises ValueError when there is none."""
-    return document(to_html(decode(data)), name)
+def read(data: bytes, name: str = "", place: Place | None = None) -> Document:
+    """The document in an RST file; `name` is its title when it has no heading. Raises ValueError when there is none.
+
+    Without a `place` it includes no file.
+    """
+    text = decode(data)
+    try:
+        return document(to_html(text, place), name)
+    except ValueError as e:
+        if str(e) == NO_TEXT and _AUTODOC.search(text):
+            raise ValueError(
+                f"{NO_TEXT} but what autodoc takes from the program: read the HTML that is built"
+            ) from None
+        raise
 
 
-def to_html(text: str) -> str:
+def to_html(text: str, place: Place | None = None) -> str:
     """The body of the HTML that docutils makes of `text`."""
     from docutils.core import publish_doctree, publish_from_doctree
 
     if re.search(rf"\S{{{LONGEST}}}", text):
         raise ValueError(f"a word of more than {LONGEST:,} letters, which docutils does not end with")
-    settings = {**_SETTINGS, "warning_stream": io.StringIO()}
+    settings = {**_SETTINGS, "warning_stream": io.StringIO(), "place": place, "included": {}}
     with sphinx_rst.known(text):
         tree = publish_doctree(text, settings_overrides=settings)
     _mend(tree)
@@ -77,7 +93,8 @@ def _mend(tree: "nodes.document") -> None:
         wrong["ids"] = []
         wrong.replace_self(nodes.Text(re.sub(r"^\|?`+(.*?)(?:\s*<[^<>]+>)?`+_{0,2}$", r"\1", wrong.astext())))
     for message in list(tree.findall(nodes.system_message)):
-        message.parent.remove(message)
+        message["ids"] = []
+        message.replace_self(list(message.findall(nodes.literal_block)))  # what docutils could not read, as it stands
     spoken = ""
     for node in list(tree.findall(lambda n: isinstance(n, nodes.literal_block | nodes.comment))):
         if isinstance(node, nodes.comment):
@@ -87,6 +104,9 @@ def _mend(tree: "nodes.document") -> None:
             node["classes"].append(f"highlight-{spoken}")
         elif "code" in node["classes"]:  # docutils' own directive says it as a bare class
             node["classes"] = [f"highlight-{name}" for name in node["classes"] if name != "code"]
+    for session in list(tree.findall(lambda n: isinstance(n, nodes.literal_block | nodes.doctest_block))):
+        if (text := session.astext()).lstrip().startswith(">>>"):  # as Sphinx does, what is for doctest alone goes
+            session.children = [nodes.Text(_BLANK.sub("", _FLAGS.sub("", text)))]
     for field in list(tree.findall(nodes.field)):
         above = field.parent.parent
         if field[0].astext().lower() in _META and (above is tree or above.parent is tree):

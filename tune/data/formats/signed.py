@@ -26,8 +26,8 @@ _PARAMETER = re.compile(r"(param|parameter|arg|argument|key|keyword|kwarg)\s+(.*
 _TYPE = re.compile(r"(?:param|kw)?type\s+(.*)", re.IGNORECASE | re.DOTALL)
 _RAISES = re.compile(r"(?:raises?|except|exception)\s+(.*)", re.IGNORECASE | re.DOTALL)
 _NAMED = {"return": "Returns", "returns": "Returns", "rtype": "Return type", "yield": "Yields", "yields": "Yields"}
-
-
+_FLAGS = {"final": "final", "abstractmethod": "abstract", "abstract": "abstract", "async": "async",
+          "classmethod": "classmethod", "staticmethod": "static"}  # fmt: skip
 _WORDS = {"class": "class ", "exception": "exception ", "classmethod": "classmethod ", "staticmethod": "static ",
           "decorator": "@", "coroutinefunction": "async ", "coroutinemethod": "async "}  # fmt: skip
 
@@ -50,7 +50,7 @@ def described(self: Any, name: str, said: str) -> Sequence[Any]:
     full = ""
     for line in re.sub(r"\\\n\s*", " ", said).split("\n"):
         if line := re.sub(r"\\(.)", r"\1", line.strip()):
-            term, full = _term(line, kind, domain, module, around)
+            term, full = _term(_with_options(self, line) if domain == "py" else line, kind, domain, module, around)
             item += term
     body = nodes.definition()
     if domain == "py" and kind in {"class", "exception"}:
@@ -64,11 +64,18 @@ def described(self: Any, name: str, said: str) -> Sequence[Any]:
     return [nodes.definition_list("", item, classes=[domain, kind])] if full else list(body.children)
 
 
+def _with_options(self: Any, line: str) -> str:
+    """The signature with what its options say, as Sphinx shows it: `async go()`, `x: int = 3`."""
+    flags = " ".join(word for option, word in _FLAGS.items() if option in self.options)
+    kind, value = self.options.get("type"), self.options.get("value")
+    return f"{flags} {line}".lstrip() + (f": {kind}" if kind else "") + (f" = {value}" if value else "")
+
+
 def _term(line: str, kind: str, domain: str, module: str, around: str) -> tuple[Any, str]:
     """The signature's line with the object's full name as id, and that name."""
     from docutils import nodes
 
-    called = re.match(r"(?:class |exception )?([\w.]+)", line)
+    called = re.match(r"(?:(?:class|exception|final|abstract|async|classmethod|static) +)*([\w.]+)", line)
     if domain != "py" or called is None:
         shown = _name(line, kind, domain)
         before, _, after = line.partition(shown)
@@ -80,7 +87,8 @@ def _term(line: str, kind: str, domain: str, module: str, around: str) -> tuple[
     above, _, own = full.rpartition(".")
     prefix = [nodes.inline("", f"{above}.", classes=["descclassname"])] if above and not around else []
     name = nodes.inline("", own, classes=["descname"])
-    parts = [nodes.Text(before), *prefix, name, nodes.Text(line[called.end() :])]
+    flags = line[: called.start(1)]
+    parts = [nodes.Text(flags + before), *prefix, name, nodes.Text(line[called.end() :])]
     return nodes.term("", "", *parts, classes=["sig", "sig-object"], ids=[full]), full
 
 

@@ -1,15 +1,17 @@
 """Sphinx's directives and roles, and unknown ones, for docutils: signatures, code, notes, references.
 
 In: the text whose names are to be known. Out: a context in which docutils knows them: an unknown directive keeps its
-content, an unknown role its text. Nothing here reads a file. Knows nothing about HTML.
+content, an unknown role its text. Knows nothing about HTML, nor about files.
 """
 
+import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from tune.data.formats import signed
+from tune.data import docstring
+from tune.data.formats import rst_included, signed
 
 REFERENCE = "refers"  # class of a reference to a section, whose title is known when all is read
 SPOKEN = "spoken"  # class of the comment that says in which language literal blocks are from here on
@@ -28,14 +30,18 @@ _CODE = {"code-block", "sourcecode", "code", "highlight-code", "prompt", "termin
          "console"}  # fmt: skip
 _LANGUAGES = {"testcode": "python", "doctest": "python", "ipython": "python", "prompt": "shell", "terminal": "shell",
               "productionlist": "", "testoutput": "", "console": "console"}  # fmt: skip
-_NOTHING = {"toctree", "index", "contents", "include", "literalinclude", "sectnum", "tabularcolumns", "testsetup",
+_NOTHING = {"toctree", "index", "contents", "sectnum", "tabularcolumns", "testsetup",
             "testcleanup", "currentmodule", "py:currentmodule", "raw",
             "meta", "title", "default-domain", "cssclass", "codeauthor", "sectionauthor",
             "moduleauthor", "autosummary", "figure-md", "highlight", "highlightlang"}  # fmt: skip
-_CHANGES = {"versionadded": "New in version", "versionchanged": "Changed in version", "deprecated": "Deprecated since",
-            "versionremoved": "Removed in version", "deprecated-removed": "Deprecated since"}  # fmt: skip
+_CHANGES = {"versionadded": "New in version", "versionchanged": "Changed in version",
+            "deprecated": "Deprecated since version", "versionremoved": "Removed in version",
+            "deprecated-removed": "Deprecated since version"}  # fmt: skip
 _NOTES = {"seealso": "See also", "todo": "To do", "impl-detail": "Implementation detail",
-          "availability": "Availability", "info": "Info", "details": "Details", "dropdown": "Details"}  # fmt: skip
+          "availability": "Availability", "info": "Info", "danger": "Danger", "caution": "Caution",
+          "attention": "Attention"}  # fmt: skip
+_FOLDED = {"details", "dropdown", "collapse"}  # their argument is their title
+_PRINTED = {"latex", "man", "epub", "texinfo", "text"}  # builders of no HTML
 _SIGNED_TOO = "class"  # Sphinx's object description, where docutils' own directive names CSS classes
 _CALLED = {"func", "meth", "py:func", "py:meth", "c:func", "js:func", "cpp:func"}
 _WORDS = {"ref", "numref", "doc", "term", "std:ref", "std:doc", "std:term", "any", "download", "abbr", "guilabel",
@@ -50,7 +56,7 @@ class _Anything(dict[str, Any]):
         return True
 
     def __getitem__(self, key: str) -> Any:
-        return str
+        return lambda said: said or ""
 
     def __contains__(self, key: object) -> bool:
         return True
@@ -60,23 +66,39 @@ class _Anything(dict[str, Any]):
 def known(text: str) -> Iterator[None]:
     """docutils knows every directive and role that `text` names. Afterwards it knows those that it knew before."""
     from docutils.parsers.rst import directives, roles
-    from docutils.parsers.rst.languages import en as english
 
     kept = dict(directives._directives), dict(roles._roles)
-    for name in {found.lower() for found in _DIRECTIVE.findall(text)}:
-        if name not in english.directives or name in _NOTHING | _CODE | {_SIGNED_TOO, "figure"}:
-            directives.register_directive(name, _directive(name))
-    for name in {next(filter(None, found)).lower() for found in _ROLE.findall(text)}:
-        if name not in english.roles or name in {"pep-reference", "rfc-reference", "pep", "rfc", "index"}:
-            roles.register_local_role(name, _role)
-    for name in ("raw", "image"):
+    _learn(text)
+    for name in ("raw", "image", "include", "literalinclude"):
         directives.register_directive(name, _directive(name))
+    directives.register_directive("csv-table", _csv_table())
     try:
         yield
     finally:
         for registry, before in zip((directives._directives, roles._roles), kept, strict=True):
             registry.clear()
             registry.update(before)
+
+
+def _learn(text: str) -> None:
+    from docutils.parsers.rst import directives, roles
+    from docutils.parsers.rst.languages import en as english
+
+    for name in {found.lower() for found in _DIRECTIVE.findall(text)}:
+        if name not in english.directives or name in _NOTHING | _CODE | {_SIGNED_TOO, *_NOTES, "figure"}:
+            directives.register_directive(name, _directive(name))
+    for name in {next(filter(None, found)).lower() for found in _ROLE.findall(text)}:
+        if name not in english.roles or name in {"pep-reference", "rfc-reference", "pep", "rfc", "index"}:
+            roles.register_local_role(name, _role)
+
+
+def _csv_table() -> Any:
+    from docutils.parsers.rst.directives.tables import CSVTable
+
+    def run(self: Any) -> Sequence[Any]:
+        return rst_included.table(self, lambda: CSVTable.run(self))
+
+    return type("Known", (CSVTable,), {"run": run})
 
 
 def _directive(name: str) -> Any:
@@ -102,9 +124,17 @@ def _run(self: Any, name: str) -> Sequence[Any]:
         self.state.document.settings.signed_module = module
         target = [] if "current" in name else [nodes.target("", "", ids=[f"module-{module}"], classes=["target"])]
         return [*([nodes.paragraph("", "", *target)] if target else []), *_content(self)]
+    if name == "include":
+        return rst_included.included_text(self, _learn)
+    if name == "literalinclude":
+        return rst_included.literal(self)
     if name == "image":  # docutils' own would open the file
         return [nodes.inline()]
-    if name in _NOTHING or (name == _SIGNED_TOO and not self.content and not re.search(r"[(.A-Z]", said)):
+    if (
+        name in _NOTHING
+        or (name == "only" and _is_printed(said))
+        or (name == _SIGNED_TOO and not self.content and not re.search(r"[(.A-Z]", said))
+    ):
         return []
     if name in _CODE:
         return _code(self, name, said)
@@ -112,8 +142,18 @@ def _run(self: Any, name: str) -> Sequence[Any]:
         return _changed(self, _CHANGES[name], said)
     if name in _NOTES:
         return [_noted(self, _NOTES[name], said)]
+    if name in _FOLDED:
+        return [_noted(self, said or "Details", "")]
+    if name == "glossary":
+        self.content = _terms_joined(self.content)
     if signed.is_signature(name):
         return signed.described(self, name, said)
+    if name == "code-tab" or (self.content and docstring.is_python("\n".join(self.content))):
+        return _code(self, name, said if name == "code-tab" else "python")
+    if self.content and (documented := re.fullmatch(r"auto(class|exception|function|method|data|attribute)", name)):
+        return signed.described(self, documented[1], said)
+    if ":" in name and self.content and said:  # an object of a domain that an extension brings
+        return signed.described(self, "std:object", said)
     head = [nodes.paragraph("", "", *_inline(self, said))] if said and _is_text(name, said) else []
     return [*head, *_content(self)]
 
@@ -122,13 +162,26 @@ def _is_text(name: str, said: str) -> bool:
     """Whether an unknown directive's argument is to be read: words, not a file or a name in a program."""
     if name in {"only", "ifconfig", "figure"}:
         return False
-    return bool(re.search(r"\w\s+\w", said)) or name.rpartition(":")[2] in {
-        "tab",
-        "tab-item",
-        "rubric",
-        "card",
-        "centered",
-    }
+    return bool(re.search(r"\w\s+\w", said) or re.search(r"(?:^|[:-])(?:tab|tab-item|rubric|card|centered)$", name))
+
+
+def _is_printed(said: str) -> bool:
+    """Whether an `only` is for books and manual pages alone."""
+    tags = set(re.findall(r"\w+", said)) - {"or", "and"}
+    return tags <= _PRINTED if "not" not in tags else tags == {"not", "html"}
+
+
+def _terms_joined(lines: Any) -> Any:
+    """A glossary's lines, terms that share a definition on one line, as docutils' definition lists have them."""
+    from docutils.statemachine import StringList
+
+    out = StringList()
+    for line, (source, at) in zip(lines, lines.items, strict=True):
+        if line[:1].strip() and out and out[-1][:1].strip() and not out[-1].startswith(".. "):
+            out[-1] += f", {line}"
+        else:
+            out.append(line, source, at)
+    return out
 
 
 def _content(self: Any) -> list[Any]:
@@ -148,6 +201,9 @@ def _code(self: Any, name: str, said: str) -> list[Any]:
     from docutils import nodes
 
     text = "\n".join(self.content) or (said if name in {"productionlist", "prompt"} else "")
+    if name == "productionlist":  # its first line names the group
+        first, _, rest = said.partition("\n")
+        text = "\n".join(filter(None, [first if ":" in first else "", inspect.cleandoc(rest), *self.content]))
     if not text.strip():
         return []
     spoken = _LANGUAGES.get(name, said.strip().lower() or self.options.get("language") or "")
@@ -162,6 +218,8 @@ def _changed(self: Any, words: str, said: str) -> list[Any]:
     from docutils import nodes
 
     version, rest = [*said.split(None, 1), "", ""][:2]
+    if removed := words.startswith("Deprecated") and re.match(r"([\d.]+)\s*", rest):
+        version, rest = f"{version}, removed in version {removed[1]}", rest[removed.end() :]
     first = nodes.paragraph("", "", nodes.Text(f"{words} {version}"))
     below = _content(self)
     if not rest and below and isinstance(below[0], nodes.paragraph):
@@ -177,7 +235,7 @@ def _noted(self: Any, title: str, said: str) -> Any:
     from docutils import nodes
 
     inside = [nodes.paragraph("", "", *_inline(self, said))] if said else []
-    return nodes.admonition("", nodes.title("", title), *inside, *_content(self), classes=["note"])
+    return nodes.admonition("", nodes.title("", "", *_inline(self, title)), *inside, *_content(self), classes=["note"])
 
 
 def _role(name: str, raw: str, text: str, *_: Any, **__: Any) -> tuple[list[Any], list[Any]]:

@@ -8,24 +8,21 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tune.data import html, licence
+from tune.data import apart, html, licence
 from tune.data.formats import docx, markdown, pdf, rst
+from tune.data.formats.included import Place
 from tune.data.page import Failure, Page
 from tune.data.sources import listing, repeats
 from tune.errors import UserError
 
 LARGEST = 4 * html.LARGEST  # bytes: a character takes up to four
 LARGEST_PACKED = 64_000_000  # bytes of a PDF or DOCX: most of them pictures
+INCLUDING = {".rst", ".md", ".markdown", ".mdx"}
+SECONDS = 30.0  # of processor time that any file may take
+SECONDS_A_MB = 60.0  # more, for each megabyte of it
 
-Reader = Callable[[bytes, str], html.Document]
-
-
-def _html(data: bytes, _: str) -> html.Document:
-    return html.read(data)
-
-
-_READERS: dict[str, Reader] = {
-    **dict.fromkeys(listing.HTML, _html),
+_READERS: dict[str, Callable[..., html.Document]] = {
+    **dict.fromkeys(listing.HTML, html.read),
     **dict.fromkeys((".md", ".markdown"), markdown.read),
     ".mdx": markdown.read_mdx,
     ".rst": rst.read,
@@ -54,7 +51,7 @@ def pages(
         for name in found.pages:
             id = f"{source}:{shown(name)}"
             try:
-                document = read(folder / name)
+                document = read(folder / name, folder)
                 above, _, stem = listing.stem(name).rpartition("/")
                 made = Page(
                     id=id,
@@ -98,21 +95,22 @@ def _listed(folder: Path, report: Callable[[str], None]) -> listing.Listing:
     return found
 
 
-def read(path: Path) -> html.Document:
-    """The document in one file of a known format. Raises OSError, or ValueError that says in one line why not."""
+def read(path: Path, folder: Path | None = None) -> html.Document:
+    """The document in one file of a known format, read in a process of its own, within its share of time and memory.
+
+    It may include files that lie in `folder`. Raises OSError, or ValueError that says in one line why not.
+    """
     suffix = listing.kind(path.as_posix())
     limit = LARGEST_PACKED if suffix in {".pdf", ".docx"} else LARGEST
     if (size := path.stat().st_size) > limit:
         raise ValueError(f"{size:,} bytes, more than {limit:,}")
     data = path.read_bytes()
-    try:
-        return _READERS[suffix](data, shown(Path(listing.stem(path.as_posix())).name))
-    except ValueError:
-        raise
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except Exception as e:  # noqa: BLE001 - on broken files the libraries raise whatever they meet
-        raise ValueError(f"broken, or beyond its reader: {type(e).__name__}: {e}".rstrip(": ")) from None
+    seconds = SECONDS + SECONDS_A_MB * len(data) / 1e6
+    name = shown(Path(listing.stem(path.as_posix())).name)
+    told: tuple[object, ...] = () if suffix in listing.HTML else (name,)
+    if suffix in INCLUDING and folder:
+        told = (name, Place(folder.resolve(), path.resolve()))
+    return apart.call(seconds, apart.MEMORY, _READERS[suffix], data, *told)
 
 
 def shown(name: str) -> str:

@@ -46,7 +46,7 @@ def files(folder: Path) -> Listing:
     for name in _walk(root):
         path = root / name
         suffix = path.suffix.lower()
-        if path.is_symlink() and not path.resolve().is_relative_to(root):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(root):
             links += suffix in READ
         elif not path.is_file():
             continue

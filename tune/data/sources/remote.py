@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urldefrag, urljoin, urlsplit
 
+from tune.data import apart
 from tune.data import html as reader
 from tune.data.inline import squeezed
 from tune.data.page import Failure, Page
@@ -22,6 +23,7 @@ from tune.data.sources.asking import Answer, Ask, FetchError, Ledger, checked
 from tune.data.sources.kept import Html
 
 CHUNK = 40  # URLs that are asked for before their pages are read
+SECONDS = 60.0  # of processor time that one page may take to read
 _HTML = {"text/html", "application/xhtml+xml"}
 
 
@@ -123,7 +125,7 @@ def file(url: str, fetch: Fetch, most: int, age: float = math.inf) -> bytes:
 
 def page(url: str, html: str, source: str) -> Page:
     """The page that a URL's HTML makes. Raises ValueError when there is none in it."""
-    document = reader.parse(html)
+    document = apart.call(SECONDS, apart.MEMORY, reader.parse, html)
     return Page(
         id=f"{source}:{url}",
         title=document.title,

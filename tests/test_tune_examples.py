@@ -45,7 +45,7 @@ def test_what_stands_elsewhere_is_not_asked():
         page(prose("All about shelves."), prose("shelf(1), rack(7)", "SEE ALSO"), prose("Made of oak.", "Wood"))
     )
     assert [e.messages[0].content for e in found.examples] == [
-        "What does the documentation say about `shelf`?", "What does the documentation on shelf say about Wood?"
+        "What does the documentation say about `shelf`?", 'What does the documentation say about "Wood" in `shelf`?'
     ]  # fmt: skip
 
 

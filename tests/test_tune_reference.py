@@ -80,8 +80,8 @@ def test_a_field_list_says_what_raises_and_goes_before_sentences():
 @pytest.mark.parametrize(
     ("text", "question", "answer"),
     [
-        ("New in version 3.2.", "In which version is `shop.open` new?", "ANSWER: 3.2"),
-        ("Added in version 8.0", "In which version is `shop.open` new?", "ANSWER: 8.0"),
+        ("New in version 3.2.", "In which version was `shop.open` added?", "ANSWER: 3.2"),
+        ("Added in version 8.0", "In which version was `shop.open` added?", "ANSWER: 8.0"),
         ("Deprecated since version 3.12, will be removed in version 3.14.",
          "Since which version is `shop.open` deprecated?", "ANSWER: 3.12"),
         ("Changed in version 3.8: The *door* may be None.",
@@ -150,7 +150,7 @@ def test_rows_of_a_table_column_by_column():
 
 def test_a_heading_that_is_no_full_name_is_asked_with_its_page():
     [fact] = made(prose("New in version 2.", "Doors"), title="Doors", page="The shop")
-    assert fact.question == "In which version is Doors, on The shop new?"
+    assert fact.question == 'In which version was "Doors" in "The shop" added?'
 
 
 def test_real_html_of_sphinx():

@@ -69,7 +69,7 @@ def named(title: str) -> str:
 
 def full(title: str) -> bool:
     """Whether it says by itself what it is of: a dotted name."""
-    return re.fullmatch(r"\w+(?:\.\w+)+", title) is not None
+    return re.fullmatch(r"[^\W\d]\w*(?:\.\w+)+", title) is not None
 
 
 def _code(title: str) -> bool:
@@ -80,11 +80,12 @@ def about(headings: Sequence[str], page: str) -> str:
     """What a section is about, in words that stand alone: its heading; unless that is a full name, those of its page
     and of what it lies in too. Empty when none of them names anything, as on a manual page without a name."""
     title = headings[-1]
-    if title == page or headings[0] != page or page.casefold() in ROLES or full(title):
+    if title == page or page.casefold() in ROLES or full(title):
         return "" if title.casefold() in ROLES else named(title)
-    above = headings[-2]
-    within = f" in {named(above)}" if above != page and above.casefold() not in ROLES and not _code(title) else ""
-    return f"{named(title)}{within} {'of' if within else 'in'} {named(page)}"
+    above = "" if _code(title) else next(iter(headings[-2:-1]), "")
+    if above and above != page and above.casefold() not in ROLES:
+        return f"{named(title)} in {named(above)} of {named(page)}"
+    return f"{named(title)} in {named(page)}"
 
 
 def tells(text: str) -> bool:

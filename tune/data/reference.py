@@ -37,7 +37,7 @@ _NO_TERM = {"return type", "rtype", "yields", "type", "see also", "notes", "exam
 
 
 def facts(page: str, section: Section) -> Iterator[Fact]:
-    """`page`: its title."""
+    """`page`: the title above the section."""
     subject = about(section.headings, page)
     if not subject:
         return

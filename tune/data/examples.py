@@ -179,7 +179,7 @@ def _section(page: str, section: Section) -> Iterator[Fact]:
         if lead and sum(len(one.render()) for one in [*lead, block]) > LEAD:
             break
         lead.append(block)
-    while lead and lead[-1].kind == "prose" and lead[-1].text.rstrip().endswith(":"):
+    while lead and lead[-1].kind in {"prose", "list", "admonition"} and lead[-1].render().endswith(":"):
         lead.pop()  # what it announces did not come with it
     said = [block for block in lead if block.kind not in {"code", "table"}]
     answer = "\n\n".join(block.render() for block in lead)

@@ -64,7 +64,8 @@ def short(claim: str, value: str, line: str) -> tuple[str, str, str, str]:
 def named(title: str) -> str:
     """A heading in a question: what is code as code, all else in quotation marks, so that no heading is read as a part
     of the sentence around it."""
-    return f"`{title}`" if _code(title) else f'"{title.rstrip(".:")}"'
+    inner = title.rstrip(".:").replace('"', "'")
+    return f"`{title}`" if _code(title) else f'"{inner}"'
 
 
 def full(title: str) -> bool:

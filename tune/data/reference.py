@@ -13,7 +13,7 @@ from tune.data.fact import SENTENCES, WORDS, Fact, about, full, named, sentence,
 
 LONGEST = 1200  # characters of an answer
 TERM = 60  # characters of what is asked about
-PHRASE, CLAUSE = 3, 8  # words: a longer term is none that means something, one longer still the half of a sentence
+CLAUSE = 8  # words of a term: a longer one is the half of a sentence
 ROWS = 12  # of one table, spread evenly: a table of characters would be most of a dataset
 
 _ERROR = re.compile(r"\b(?:\w+\.)*([A-Z]\w*(?:Error|Exception|Warning|Interrupt|Exit|Iteration)|StopAsyncIteration)\b")
@@ -100,7 +100,8 @@ def _changed(subject: str, section: Section) -> Iterator[Fact]:
             changes.setdefault((found["how"], found["version"]), []).append("" if _AGAIN.fullmatch(text) else text)
     since = {how: [version for other, version in changes if other == how] for how, _ in changes}
     for (how, version), texts in changes.items():
-        text, line = "\n\n".join(t for t in texts if t), f"{how} in version {version}"
+        told = [t for n, t in enumerate(texts) if t and not any(t.rstrip(".") in other for other in texts[:n])]
+        text, line = "\n\n".join(told), f"{how} in version {version}"
         if how in {"New", "Added"}:
             question = f"What did version {version} add to {subject}?"
         else:
@@ -146,7 +147,7 @@ def _parameter(subject: str, name: str) -> str:
 
 
 def _term(subject: str, term: str) -> str:
-    if len(term.split()) > PHRASE:
+    if " " in term and named(term)[0] == '"':  # what is said in words is a topic, and means itself
         return f"What does the documentation say about {named(term)}? ({subject})"
     return f"What does `{term}` mean? ({subject})"
 

@@ -9,7 +9,7 @@ import pytest
 from shelf import code, page, prose
 
 from tune.data import doctests, examples, neighbours, signatures, wordings
-from tune.data.block import Admonition, Item, List, Table
+from tune.data.block import Admonition, Item, List, Prose, Table
 from tune.data.fact import Fact
 from tune.data.sources import stdlib
 from tune.nano import conversations
@@ -45,7 +45,7 @@ def test_what_stands_elsewhere_is_not_asked():
         page(prose("All about shelves."), prose("shelf(1), rack(7)", "SEE ALSO"), prose("Made of oak.", "Wood"))
     )
     assert [e.messages[0].content for e in found.examples] == [
-        "What does the documentation say about `shelf`?", "What does the documentation on shelf say about Wood?"
+        "What does the documentation say about `shelf`?", 'What does the documentation say about "Wood" in `shelf`?'
     ]  # fmt: skip
 
 
@@ -90,6 +90,35 @@ def test_a_section_with_a_signature_gives_every_kind_of_question():
 def test_a_section_is_asked_about_when_it_has_words_of_its_own(block, answer):
     found = [e for e in made(page(block, code("x", "How"))).examples if e.kind == "section"]
     assert [e.messages[-1].content for e in found] == ([f"{answer}\n\n```python\nx\n```"] if answer else [])
+
+
+def test_an_answer_does_not_end_where_it_announces_what_does_not_come():
+    whole = [prose("It is made of oak.", "How"), prose("Do it so:", "How"), code("do()", "How")]
+    assert answers_of(*whole) == ["It is made of oak.\n\nDo it so:\n\n```python\ndo()\n```"]
+    assert answers_of(*whole[:2]) == ["It is made of oak."]
+    assert answers_of(prose("What you need for it:", "How"), prose("pine, oak, beech", "What")) == ["pine, oak, beech"]
+    steps = List(headings=("shelf", "How"), items=(Item(0, "-", "Saw the board."), Item(0, "-", "Then say this:")))
+    assert answers_of(prose("It is made of oak.", "How"), steps, code("x" * 1200, "How")) == ["It is made of oak."]
+
+
+def test_a_heading_that_is_a_question_is_asked_as_it_stands():
+    title = Prose(headings=("Why shelves?",), text="It holds books.")  # what leads to the answer, and is none
+    asked = [e.messages[0].content for e in made(page(title, title="Why shelves?")).examples]
+    asked += [e.messages[0].content for e in made(page(prose("It holds a ton.", "Is it strong?"))).examples]
+    assert asked == ['What does the documentation say about "Why shelves?"?', "Is it strong? (`shelf`)"]
+
+
+def test_what_points_elsewhere_is_not_asked_about_and_a_signature_of_collectors_alone_neither():
+    found = [
+        prose("See the book.", "Size"),
+        code("shelf.any(*args, **kwargs)", "shelf.any"),
+        prose("Takes it all in.", "shelf.any"),
+    ]
+    assert [e.kind for e in made(page(*found)).examples] == ["section"]
+
+
+def answers_of(*blocks):
+    return [e.messages[-1].content for e in made(page(*blocks)).examples if e.kind == "section"]
 
 
 def test_text_that_goes_on_behind_a_function_is_not_asked_about_twice():

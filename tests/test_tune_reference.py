@@ -80,8 +80,8 @@ def test_a_field_list_says_what_raises_and_goes_before_sentences():
 @pytest.mark.parametrize(
     ("text", "question", "answer"),
     [
-        ("New in version 3.2.", "In which version is `shop.open` new?", "ANSWER: 3.2"),
-        ("Added in version 8.0", "In which version is `shop.open` new?", "ANSWER: 8.0"),
+        ("New in version 3.2.", "In which version was `shop.open` added?", "ANSWER: 3.2"),
+        ("Added in version 8.0", "In which version was `shop.open` added?", "ANSWER: 8.0"),
         ("Deprecated since version 3.12, will be removed in version 3.14.",
          "Since which version is `shop.open` deprecated?", "ANSWER: 3.12"),
         ("Changed in version 3.8: The *door* may be None.",
@@ -100,6 +100,9 @@ def test_what_one_version_changed_is_one_answer():
     texts = ["Changed in version 3.8: The door may be None.", "Changed in version 3.8: It is faster now."]
     [fact] = made(*map(prose, texts))
     assert fact.answer == "The door may be None.\n\nIt is faster now."
+    twice = [prose(f"Changed in version 3.8: The door may be None{end}") for end in (", see below.", ".")]
+    assert [f.answer for f in made(*twice)] == ["The door may be None, see below."]
+    assert [f.answer for f in made(prose("Deprecated since version 2: This argument is deprecated."))] == ["ANSWER: 2"]
     assert made(prose("New in version 2."), prose("New in version 3.")) == []  # which of them?
     assert made(prose("Changed in version 3.8.")) == []
     assert made(prose("The version 3 is new.")) == []
@@ -132,6 +135,31 @@ def test_entries_of_lists_of_terms_and_parameters():
     assert made(prose("See also"), fields(("shop.shut", "The other way round."))) == []
 
 
+def test_a_field_without_text_is_a_label_of_the_list_below_it():
+    """As numpy's style comes out of HTML."""
+    parts = {
+        "Parameters": ("door : str, optional", "The one that is opened."), "Returns": ("bool", "Whether it was open."),
+        "Raises": ("DoorError", "If there is no such door."), "Yields": ("int", "One after the other."),
+    }  # fmt: skip
+    blocks = [block for label, pair in parts.items() for block in (fields((label, "")), fields(pair))]
+    assert [(f.question, f.answer) for f in made(*blocks)] == [
+        ("Which exceptions does `shop.open` raise, and when?", "DoorError: If there is no such door."),
+        ("What does the documentation of `shop.open` say about the parameter `door`?", "The one that is opened."),
+        ("What does `shop.open` return?", "bool: Whether it was open."),
+    ]
+
+
+def test_a_term_in_words_is_a_topic_and_half_a_sentence_none():
+    told = fields(
+        ("Checking the door", "It is best done by night."), ("--wait SECONDS", "Stay so long at it."),
+        ("In other words this warning is there to say that it", "is open."),
+    )  # fmt: skip
+    assert [f.question for f in made(told)] == [
+        'What does the documentation say about "Checking the door"? (`shop.open`)',
+        "What does `--wait SECONDS` mean? (`shop.open`)",
+    ]
+
+
 def test_rows_of_a_table_column_by_column():
     told = table(
         ("Action", "Meaning", "Since"), ("`open`", "Opens the door wide", "2"), ("shut", "Shuts the door again", "")
@@ -150,7 +178,7 @@ def test_rows_of_a_table_column_by_column():
 
 def test_a_heading_that_is_no_full_name_is_asked_with_its_page():
     [fact] = made(prose("New in version 2.", "Doors"), title="Doors", page="The shop")
-    assert fact.question == "In which version is Doors, on The shop new?"
+    assert fact.question == 'In which version was "Doors" in "The shop" added?'
 
 
 def test_real_html_of_sphinx():

@@ -54,10 +54,31 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     return made
 
 
+def test_the_page_of_a_dataset_that_was_kept_is_kept_too_and_no_other_is(real: Recipe) -> None:
+    def status() -> dict[str, str]:
+        return {row["what"]: row["figures"] for row in json.loads(run(real, "status", "--json").stdout)["rows"]}
+
+    assert run(real, "dataset").exit_code == 0
+    page, first = real.work / "dataset.html", page_of(real)
+    page.write_text(first + "<!-- mine -->")
+    assert run(real, "dataset").exit_code == 0
+    assert (page_of(real), status()["dataset page"]) == (first + "<!-- mine -->", "")
+    other = first.replace('name="made-of" content="', 'name="made-of" content="0')
+    for text in (other, "", "<html>"):  # of another dataset, broken off, somebody's own
+        page.write_text(text)
+        assert status()["dataset page"] == "stale: of another dataset; tune show"
+        assert run(real, "dataset").exit_code == 0
+        assert page_of(real) == first
+    page.unlink()
+    assert "dataset page" not in status()
+    assert run(real, "dataset").exit_code == 0
+    assert page_of(real) == first
+
+
 def test_the_dataset_command_writes_the_page_and_names_it_and_the_figures_are_the_datasets(real: Recipe) -> None:
     done = run(real, "dataset")
     assert done.exit_code == 0, done.output
-    assert f"wrote {real.work / 'dataset.html'}: what it teaches" in done.stderr
+    assert f"{real.work / 'dataset.html'} shows what it teaches" in done.stderr
     assert done.stdout.endswith("next: tune train\n")
     again = run(real, "dataset", "--json")
     made = artefact.read(real.work / "dataset", "dataset", remake="")

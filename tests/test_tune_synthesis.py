@@ -1,6 +1,10 @@
 """Questions that another model writes: what it is asked, what is kept of what it says, and that it is asked once."""
 
 import json
+import signal
+import subprocess
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -180,6 +184,34 @@ def test_a_reply_that_does_not_come_is_asked_again_and_the_rest_is_kept(tmp_path
         writer.answer = answers()
         assert synthesize(recipe.read(tmp_path / "recipe.toml")).figures["rows"] == 30  # only what failed is asked
         assert len(writer.bodies) == count + 2
+
+
+def test_ctrl_c_waits_for_no_endpoint_that_hangs_and_what_came_is_kept(tmp_path):
+    """The real command, interrupted while every request but the first few is without an answer."""
+    came, hang = threading.Semaphore(0), threading.Event()
+    say = answers()
+
+    def answer(body):
+        if asked_of(body) not in {"Shelf 10", "Shelf 11"}:
+            came.release()
+            hang.wait()
+        return say(body)
+
+    with writing(answer) as writer:
+        project(tmp_path, writer.url)
+        run = [sys.executable, "-m", "tune", "synthesize", "--recipe", str(tmp_path / "recipe.toml")]
+        child = subprocess.Popen(
+            run, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+        )
+        with child:
+            for _ in range(len(PAGES) - 2):
+                came.acquire()
+            child.send_signal(signal.SIGINT)
+            _, said = child.communicate(timeout=60)
+        hang.set()
+    assert (child.returncode, b"Traceback" in said) == (130, False)
+    assert 0 < len(list((tmp_path / "work/cache/synthesis").iterdir())) <= 2
+    assert not (tmp_path / "work/synthetic").exists()
 
 
 def test_an_endpoint_that_fails_all_is_given_up(tmp_path, monkeypatch):

@@ -75,7 +75,7 @@ def dataset(path: Path, as_json: bool) -> None:
     """Turn pages, and rows of your own, into verified examples and token ids in work/dataset, and show them."""
     from tune.data import summary
     from tune.data.dataset import KIND, build
-    from tune.views.show import show
+    from tune.views.show import kept
 
     recipe = _recipe(path)
     made = build(recipe, report=say)
@@ -83,7 +83,7 @@ def dataset(path: Path, as_json: bool) -> None:
         for line in summary.lines(made, recipe.work / KIND, shutil.get_terminal_size().columns):
             note(line)
     _told(made, as_json, then="tune train")
-    note(f"wrote {show(recipe).page}: what it teaches")
+    note(f"{kept(recipe, report=say)} shows what it teaches")
 
 
 @main.command()

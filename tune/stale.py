@@ -1,10 +1,14 @@
 """Why a finished stage is no longer what the recipe would make of what is there now.
 
-In: a recipe and the stages' manifests. Out: a reason in words, for each stage that has one. Reads no weights and no
-source: a base in a folder and a folder of documents are not looked into, so what it passes may still be made again.
+In: a recipe and the stages' manifests. Out: a reason in words, for each stage that has one, and the mark that the page
+of a dataset bears. Reads no weights and no source: a base in a folder and a folder of documents are not looked into, so
+what it passes may still be made again.
 """
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from tune import artefact
@@ -15,6 +19,8 @@ from tune.nano import build as nano
 from tune.recipe import Recipe
 from tune.synthesis import build as synthesis
 
+PAGE = "dataset.html"  # in the work folder: what `tune show` writes; no stage
+HEAD = 4096  # bytes of it that are looked at
 LONGEST = 40  # characters of a value that a reason shows
 
 Origin = tuple[Mapping[str, str], Mapping[str, Any]]
@@ -32,6 +38,21 @@ def reasons(recipe: Recipe, made: Mapping[str, Artefact]) -> dict[str, str]:
         if found:
             out[name] = ", ".join(found[:3]) + (f" and {len(found) - 3} more" if found[3:] else "")
     return out
+
+
+def mark(recipe: Recipe, made: Mapping[str, Artefact], old: Mapping[str, str]) -> str:
+    """What the page of a dataset says of itself: a digest of all that it is made from. `old`: what `reasons` found."""
+    stages = [(name, made[name].digest, old.get(name, "")) for name in ("pages", "dataset")]
+    return hashlib.sha256(json.dumps([artefact.VERSION, recipe.project.name, stages]).encode()).hexdigest()
+
+
+def bears(page: Path, mark: str) -> bool:
+    """Whether the page is there, and is the one of this mark."""
+    try:
+        with page.open("rb") as f:
+            return f'<meta name="made-of" content="{mark}">'.encode() in f.read(HEAD)
+    except OSError:
+        return False
 
 
 def _origin(recipe: Recipe, name: str, made: Mapping[str, Artefact]) -> Origin:

@@ -82,6 +82,8 @@ def status(recipe: Recipe) -> Status:
             rows.append(Row(what=folder, where=str(place), digest=made[folder].digest[:12], figures=about))
         elif folder in problems and place.exists():
             rows.append(Row(what=folder, where=str(place), figures=f"unfinished: {problems[folder]}"))
+        if folder == "dataset":
+            rows += _page(recipe, made, old)
         if folder not in OPTIONAL and (folder in problems or folder in old):
             following = following or command
         if folder == "pages":
@@ -114,6 +116,17 @@ def status(recipe: Recipe) -> Status:
         proof, out = recipe.work / "report.json", recipe.work / TARGETS / "modal"
         following = f"deploy render modal --checkpoint {recipe.work / model} --report {proof} --out {out}"
     return Status(rows=tuple(rows), verdict=verdict, next=following)
+
+
+def _page(recipe: Recipe, made: Mapping[str, Artefact], old: Mapping[str, str]) -> list[Row]:
+    """The row of the page that shows the dataset."""
+    page = recipe.work / stale.PAGE
+    if not page.is_file():
+        return []
+    current = {"pages", "dataset"} <= made.keys() and stale.bears(page, stale.mark(recipe, made, old))
+    return [
+        Row(what="dataset page", where=str(page), figures="" if current else "stale: of another dataset; tune show")
+    ]
 
 
 def _made(recipe: Recipe) -> tuple[dict[str, Artefact], dict[str, str]]:

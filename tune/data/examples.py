@@ -15,8 +15,8 @@ from typing import Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict
 
 from tune.data import doctests, open_book, reference, sessions, signatures
-from tune.data.block import Section, fenced, sections
-from tune.data.fact import Check, Fact, named, sentence, short
+from tune.data.block import Block, Section, fenced, sections
+from tune.data.fact import Check, Fact, about, named, sentence, short, tells
 from tune.data.page import Page, words
 from tune.data.passage import documented, signature_of
 from tune.harmony import Effort, Message
@@ -149,10 +149,13 @@ def _mentioned(pages: Iterable[Page]) -> dict[str, set[str]]:
 
 def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, Fact]]:
     parts = sections(page.blocks)
+    tops = {section.headings[0] for section in parts}
     for i, section in enumerate(parts):
+        # a title that is the first of several headings of the first level is above its own sections alone
+        above = section.headings[0] if page.title in tops else page.title
         if all(section.headings != earlier.headings for earlier in parts[:i]):  # text that goes on is not asked twice
-            yield from ((section.title, fact) for fact in _section(page, section))
-            yield from ((section.title, fact) for fact in reference.facts(page.title, section))
+            yield from ((section.title, fact) for fact in _section(above, section))
+            yield from ((section.title, fact) for fact in reference.facts(above, section))
         if found := documented(section):
             yield from ((section.title, fact) for fact in _signature(section, found))
             if section.title == f"{page.module}.{section.title.rpartition('.')[2]}":
@@ -167,33 +170,38 @@ def _open(one: open_book.Asked) -> Fact:
     return Fact(one.kind, one.check, open_book.prompt(one, "train"), *said, given=True)
 
 
-def _section(page: Page, section: Section) -> Iterator[Fact]:
+def _section(page: str, section: Section) -> Iterator[Fact]:
     blocks = section.blocks
     if len(blocks) > 1 and signature_of(section):
         blocks = blocks[1:]  # the signature is a question of its own
-    lead, prose = list[str](), ""
-    for said, kind in ((block.render(), block.kind) for block in blocks):
-        if lead and sum(map(len, lead)) + len(said) > LEAD:
+    lead = list[Block]()
+    for block in blocks:
+        if lead and sum(len(one.render()) for one in [*lead, block]) > LEAD:
             break
-        lead.append(said)
-        prose = prose or (said if kind not in {"code", "table"} else "")
-    if not prose or section.title.startswith("Names in ") or section.title.casefold() == "see also":
+        lead.append(block)
+    while lead and lead[-1].kind in {"prose", "list", "admonition"} and lead[-1].render().endswith(":"):
+        lead.pop()  # what it announces did not come with it
+    said = [block for block in lead if block.kind not in {"code", "table"}]
+    answer = "\n\n".join(block.render() for block in lead)
+    subject = about(section.headings, page)
+    if not said or not subject or not tells(answer) or section.title.startswith("Names in "):
         return
-    where = "" if section.title == page.title or section.title.startswith(page.module) else f" on {page.title}"
-    yield Fact(
-        "section",
-        "grounded",
-        f"What does the documentation{where} say about {named(section.title)}?",
-        "\n\n".join(lead),
-        f"In short: {sentence(prose)}",
-        prose.split("\n")[0].strip(),
-    )
+    telling = [block for block in said if tells(block.render())] or said
+    prose = next((block for block in telling if block.kind == "prose"), telling[0]).render().removeprefix("- ")
+    place = subject.removeprefix(f"{named(section.title)} in ")
+    if section.title.endswith("?") and section.title != page:  # under such a title comes what leads to the answer
+        question = section.title + (f" ({place})" if place != subject else "")
+    else:
+        question = f"What does the documentation say about {subject}?"
+    line = prose.split("\n")[0].strip()
+    yield Fact("section", "grounded", question, answer, f"In short: {sentence(prose)}", line)
 
 
 def _signature(section: Section, found: signatures.Signature) -> Iterator[Fact]:
     name, line = f"`{section.title}`", found.text
     taken = _listed([p.name for p in found.parameters])
-    if found.parameters:
+    counted = [k for k, p in enumerate(found.parameters) if p.kind != "collector"]
+    if counted:  # `*args, **kwargs` alone says nothing
         question = f"What is the signature of {name}?"
         yield Fact("signature", "inspected", question, fenced(line, "python"), f"It takes {taken}.", line)
     for p in [p for p in found.parameters if p.literal][:2]:
@@ -207,8 +215,8 @@ def _signature(section: Section, found: signatures.Signature) -> Iterator[Fact]:
         claim = f"`{p.name}` stands {'behind' if value == 'yes' else 'before'} the `*` of {name}."
         question = f"Must the argument `{p.name}` of {name} be passed by keyword? Answer yes or no."
         yield Fact("keyword-only", "inspected", question, *short(claim, value, line))
-    if len(found.parameters) > 1:
-        k = zlib.crc32(section.title.encode()) % len(found.parameters)
+    if len(found.parameters) > 1 and counted:
+        k = counted[zlib.crc32(section.title.encode()) % len(counted)]
         claim = f"{name} takes {taken} in this order."
         question = f"What is the name of the {_ordinal(k + 1)} parameter of {name}{found.skipped}?"
         yield Fact("parameter", "inspected", question, *short(claim, found.parameters[k].name, line))

@@ -28,6 +28,8 @@ _SIGNED = (  # a row's name and text, by what stands between them
 _RULER = re.compile(r"[\s=+-]*")
 _CUT = re.compile(r"[,;:(]$| (?:a|an|and|as|by|for|if|in|is|of|on|or|than|that|the|to|with)$")  # it goes on
 
+_NO_WORDS = {"nan", "nat", "inf", "none", "null", "true", "false", "e"}
+
 
 class _Row(NamedTuple):
     """`lines` as the passage shows them; `text` is what they say of `name`, empty when it is no short answer."""
@@ -112,6 +114,8 @@ def _of_rows(heading: str, rows: Sequence[_Row], others: Sequence[str]) -> Itera
 
 def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fact]:
     head, *body = table.rows
+    if not any(_said(row[0]) or sum(map(_said, row[1:])) * 2 > len(row) - 1 for row in body):
+        return  # somebody's data, which an example prints: numbers in numbered rows
     above, *lines = table.render().split("\n")
     rows = [_Row(row[0], "", line) for row, line in zip(body, lines, strict=True)]
     cells = dict(zip((row.lines for row in rows), body, strict=True))
@@ -130,6 +134,11 @@ def _of_table(heading: str, table: Table, others: Sequence[str]) -> Iterator[Fac
             guess = one_of([of_it for _, its, of_it in found if its == column])
             yield Fact("open-value", heading, shown, questions, cell, "exact", claim, row.lines, "grounded", guess)
         yield from _silent(heading, shown, others, one_of([cell for *_, cell in found]) if found else None)
+
+
+def _said(cell: str) -> bool:
+    """Whether it has a word in it."""
+    return any(word.casefold() not in _NO_WORDS for word in re.findall(r"[^\W\d_]+", cell))
 
 
 def _silent(heading: str, shown: str, others: Sequence[str], guess: float | None) -> Iterator[Fact]:

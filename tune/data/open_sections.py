@@ -11,6 +11,7 @@ from typing import NamedTuple
 from tune.data import passage, wordings
 from tune.data.block import Section
 from tune.data.doctests import Step
+from tune.data.fact import tells
 from tune.data.open_kinds import Check, Fact, Grader, fits, literal
 from tune.data.wordings import filled, pick
 
@@ -34,7 +35,7 @@ def of_headings(parts: Sequence[Section]) -> Iterator[Fact]:
     for section in parts:
         text = next((block.text for block in section.blocks if block.kind == "prose"), "")
         sentence = passage.sentences(text, 1, SAID)
-        if '"' not in sentence and len(sentence.split()) > 3 and fits(section.title):
+        if '"' not in sentence and len(sentence.split()) > 3 and tells(sentence) and fits(section.title):
             said.setdefault(section.title, sentence)
     for start in range(0, len(said), CHOICES):
         group = list(said.items())[start : start + CHOICES]

@@ -72,10 +72,16 @@ def _synthesize(recipe: Recipe, asked: Synthesis, report: Callable[[str], None])
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=figures)
 
     artefact.remake_folder(folder, KIND, fill)
-    report(
-        f"synthetic: {len(rows)} rows, {counts['dropped'].total()} dropped, {counts['failures'].total()} not answered"
-    )
+    report(f"synthetic: {len(rows)} rows, {counts['dropped'].total()} dropped{_told(counts['dropped'])}")
+    if counts["failures"]:
+        asked_again = f"{counts['failures'].total()} requests without a reply{_told(counts['failures'])}"
+        report(f"synthetic: {asked_again}; {REMAKE} asks them again")
     return artefact.read(folder, KIND, remake=REMAKE)
+
+
+def _told(counts: Counter[str]) -> str:
+    """The most frequent reasons."""
+    return f" ({', '.join(f'{n} {why}' for why, n in counts.most_common(3))})" if counts else ""
 
 
 def _written(

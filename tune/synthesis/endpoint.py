@@ -7,10 +7,12 @@ a second run needs no endpoint, and an interrupted one goes on. Knows nothing ab
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tune.artefact import write_text
@@ -41,6 +43,9 @@ class Where(NamedTuple):
     key_env: str
 
 
+_Job = tuple[Mapping[str, Any], "Future[Reply]"]
+
+
 def ask(bodies: Iterable[Mapping[str, Any]], where: Where, cache: Path) -> Iterator[Reply]:
     """A reply to each body, in order. At most twice AT_ONCE are held at a time.
 
@@ -48,27 +53,44 @@ def ask(bodies: Iterable[Mapping[str, Any]], where: Where, cache: Path) -> Itera
     when GIVEN_UP of them fail in a row.
     """
     failed = 0
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        clients = list["OpenAI"]()  # made when the first request is not on file
-        rest = iter(bodies)
-        under_way: list[Future[Reply]] = []
-        try:
-            while True:
-                under_way += [pool.submit(_one, body, where, cache, clients) for body in islice(rest, AT_ONCE)]
-                if not under_way:
-                    return
-                reply = under_way.pop(0).result()
-                failed = failed + 1 if reply.problem else 0
-                if failed == GIVEN_UP:
-                    raise UserError(
-                        f"{where.url} failed {failed} times in a row",
-                        why=reply.problem,
-                        fix="tune synthesize goes on where it stopped",
-                    )
-                yield reply
-        finally:
-            for future in under_way:
-                future.cancel()
+    clients = list["OpenAI"]()  # made when the first request is not on file
+    rest = iter(bodies)
+    under_way: list[Future[Reply]] = []
+    jobs: SimpleQueue[_Job | None] = SimpleQueue()
+    for _ in range(AT_ONCE):
+        threading.Thread(target=_work, args=(jobs, where, cache, clients), daemon=True).start()
+    try:
+        while True:
+            for body in islice(rest, AT_ONCE):
+                under_way.append(Future())
+                jobs.put((body, under_way[-1]))
+            if not under_way:
+                return
+            reply = under_way.pop(0).result()
+            failed = failed + 1 if reply.problem else 0
+            if failed == GIVEN_UP:
+                raise UserError(
+                    f"{where.url} failed {failed} times in a row",
+                    why=reply.problem,
+                    fix="tune synthesize goes on where it stopped",
+                )
+            yield reply
+    finally:
+        for future in under_way:
+            future.cancel()
+        for _ in range(AT_ONCE):
+            jobs.put(None)
+
+
+def _work(jobs: "SimpleQueue[_Job | None]", where: Where, cache: Path, clients: "list[OpenAI]") -> None:
+    """What a thread does until it is told to end. A daemon, unlike a pool's: Ctrl-C waits for no server that hangs."""
+    while job := jobs.get():
+        body, future = job
+        if future.set_running_or_notify_cancel():
+            try:
+                future.set_result(_one(body, where, cache, clients))
+            except BaseException as e:  # noqa: BLE001 - whoever waits for the reply raises it
+                future.set_exception(e)
 
 
 def _one(body: Mapping[str, Any], where: Where, cache: Path, clients: "list[OpenAI]") -> Reply:
@@ -120,8 +142,10 @@ def _send(client: "OpenAI", body: Mapping[str, Any], where: Where) -> Reply:
         ) from None
     except APIStatusError as e:
         return Reply("", 0, 0, f"HTTP {e.status_code}")
-    except (OpenAIError, ValueError, TypeError, AttributeError) as e:  # the last three: no chat completion
+    except OpenAIError as e:
         return Reply("", 0, 0, _tidy(e.__cause__ or e, client))
+    except (ValueError, TypeError, AttributeError):
+        return Reply("", 0, 0, "a reply that is no chat completion")
 
 
 def _tidy(problem: BaseException, client: "OpenAI") -> str:

@@ -73,10 +73,12 @@ def page(
     dropped: Sequence[Group],
     failures: Sequence[Group],
     stale: Mapping[str, str],
+    mark: str,
 ) -> str:
     """The page, UTF-8 text, to be written to a file of its own; it opens from file:// without network.
 
-    `stale`: why a stage is no longer what the recipe would make, by the command that makes it anew.
+    `stale`: why a stage is no longer what the recipe would make, by the command that makes it anew. `mark`: what it is
+    made of, in one digest, for who finds it again.
     """
     there = found.pages
     with_rows = sorted(((k, a) for k, a in there.items() if a.rows), key=lambda one: (-one[1].rows, one[0]))
@@ -90,6 +92,7 @@ def page(
         dataset=dataset.digest[:12],
         pages=pages.digest[:12],
         stale=stale,
+        mark=mark,
         found=found,
         total=kept,
         page_count=sum(about.at >= 0 for about in there.values()),

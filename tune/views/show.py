@@ -9,13 +9,13 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from tune import artefact, stale
+from tune.artefact import Artefact
 from tune.data import collect, dataset
 from tune.errors import UserError
 from tune.recipe import Recipe
 from tune.views import dataset_page, lost, sample, walk
 from tune.views.survey import survey
 
-PAGE = "dataset.html"
 COMMANDS = {collect.KIND: "tune collect", dataset.KIND: "tune dataset"}
 NAMED = 6  # kinds, reasons: as many as a line has room for
 
@@ -52,16 +52,24 @@ class Shown(BaseModel):
         return "\n".join([*lines, f"wrote {self.page}: {self.rows_shown:,} of {total:,} rows to read; open it"])
 
 
+def kept(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Path:
+    """The page, written where there is none of this dataset and these pages. Raises as `show` does."""
+    made = _made(recipe)
+    page = recipe.work / stale.PAGE
+    if not stale.bears(page, stale.mark(recipe, made, stale.reasons(recipe, made))):
+        show(recipe, report)
+    return page
+
+
 def show(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Shown:
     """Write the page. Raises UserError when there is no finished dataset, no pages, or one of their files was changed
     since. One that is stale is shown, and said to be."""
     folder, source = recipe.work / dataset.KIND, recipe.work / collect.KIND
-    made = {
-        name: artefact.read(recipe.work / name, name, remake=COMMANDS[name]) for name in (dataset.KIND, collect.KIND)
-    }
+    made = _made(recipe)
     for name, found in made.items():
         artefact.verify(recipe.work / name, found, remake=COMMANDS[name])
-    old = {COMMANDS[name]: why for name, why in stale.reasons(recipe, made).items()}
+    reasons = stale.reasons(recipe, made)
+    old = {COMMANDS[name]: why for name, why in reasons.items()}
     with walk.opened(folder) as files:
         counted = survey(files, source / "pages.jsonl", report)
         if not counted.rows:
@@ -78,8 +86,9 @@ def show(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Show
         dropped=dropped,
         failures=failures,
         stale=old,
+        mark=stale.mark(recipe, made, reasons),
     )
-    page = recipe.work / PAGE
+    page = recipe.work / stale.PAGE
     artefact.write_text(page, text)
     there = [about for about in counted.pages.values() if about.at >= 0]
     return Shown(
@@ -95,6 +104,12 @@ def show(recipe: Recipe, report: Callable[[str], None] = lambda _: None) -> Show
         failures=sum(group.total for group in failures),
         stale=old,
     )
+
+
+def _made(recipe: Recipe) -> dict[str, Artefact]:
+    return {
+        name: artefact.read(recipe.work / name, name, remake=COMMANDS[name]) for name in (dataset.KIND, collect.KIND)
+    }
 
 
 def _listed(counts: dict[str, int]) -> str:

@@ -6,6 +6,7 @@ In: texts. Out: verdicts about them. Pure and deterministic; knows no files and 
 import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import pairwise
 
 from tune.data import twins
 from tune.harmony import Message
@@ -70,7 +71,7 @@ def shared_with(questions: Iterable[str]) -> Callable[[str], str]:
             return ""
         said = words(text)
         # Nearly every text shares nothing, which is seen sooner than what it would be.
-        alone = heads.isdisjoint(zip(said, said[1:], strict=False)) and heads.isdisjoint(zip(said, strict=True))
+        alone = heads.isdisjoint(pairwise(said)) and heads.isdisjoint(zip(said, strict=True))
         if alone and grams.isdisjoint(zip(*(said[i:] for i in range(GRAM)), strict=False)):
             return ""
         found = next((gram for gram in runs(said, GRAM) if gram in grams), None)

@@ -94,7 +94,7 @@ def run(folder: Path, count: int, workers: int) -> str:
 @click.option("--workers", type=click.IntRange(1), default=1)
 def main(folder: Path, counts: tuple[int, ...], workers: int) -> None:
     print(
-        "| pages | MB of pages | rows | processor s | s | rows a processor second | memory at most, MiB | GB of disk |"
+        "| pages | MB of pages | rows | processor s | s | rows a processor second | memory, MiB | GB of disk |"
     )
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     for count in sorted(counts):  # memory is that of the largest child so far

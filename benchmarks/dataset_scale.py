@@ -1,10 +1,11 @@
 """Time and memory of `tune dataset` by the number of pages: made-up API references, as many as asked for.
 
-    python benchmarks/dataset_scale.py FOLDER [--pages 1000 --pages 10000 --pages 100000]
+    python benchmarks/dataset_scale.py FOLDER [--pages 1000 --pages 10000 --pages 100000] [--workers 2]
 
 A page documents three functions of one module of twenty: signature, two paragraphs of words drawn as often as words are
 (Zipf), a field list, a table and a line of code, some 2,000 characters. The command runs in a process of its own, by
-its own recipe; seconds are that process's, all cores together, and memory is the most that it had. Prints a table.
+its own recipe; seconds are that process's and its workers', memory is the most that one of them had, disk what lies in
+work in the end: twice the rows in between. Prints a table.
 """
 
 import random
@@ -65,7 +66,7 @@ def pages(count: int) -> Iterator[Page]:
     return (made(number, words, weights) for number in range(count))
 
 
-def run(folder: Path, count: int) -> str:
+def run(folder: Path, count: int, workers: int) -> str:
     """A row of the table."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.toml").write_text(RECIPE, encoding="utf-8")
@@ -75,24 +76,29 @@ def run(folder: Path, count: int) -> str:
             f.writelines(page.model_dump_json() + "\n" for page in pages(count))
         artefact.finish(folder / "work" / "pages", "pages", figures={"pages": count, "failures": 0})
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    subprocess.run([sys.executable, "-m", "tune", "dataset"], cwd=folder, check=True, env={"PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-m", "tune", "dataset", "--workers", str(workers)]
+    subprocess.run(command, cwd=folder, check=True, env={"PYTHONPATH": str(ROOT)})
     wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     rows = artefact.read(folder / "work" / "dataset", "dataset", remake="").figures["rows"]
     size = (folder / "work" / "pages" / "pages.jsonl").stat().st_size / 1e6
     examples = sum(rows.values())
     cells = [count, f"{size:.0f}", examples, f"{seconds:.1f}", f"{wall:.1f}", f"{examples / seconds:,.0f}"]
-    return f"| {' | '.join(map(str, cells))} | {after.ru_maxrss / 1024:,.0f} |"
+    disk = sum(path.stat().st_size for path in (folder / "work").rglob("*") if path.is_file()) / 1e9
+    return f"| {' | '.join(map(str, cells))} | {after.ru_maxrss / 1024:,.0f} | {disk:.1f} |"
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--pages", "counts", type=click.IntRange(2), multiple=True, default=(1000, 10_000, 100_000))
-def main(folder: Path, counts: tuple[int, ...]) -> None:
-    print("| pages | MB of pages | rows | processor s | s | rows a processor second | memory at most, MiB |")
-    print("| --: | --: | --: | --: | --: | --: | --: |")
+@click.option("--workers", type=click.IntRange(1), default=1)
+def main(folder: Path, counts: tuple[int, ...], workers: int) -> None:
+    print(
+        "| pages | MB of pages | rows | processor s | s | rows a processor second | memory, MiB | GB of disk |"
+    )
+    print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     for count in sorted(counts):  # memory is that of the largest child so far
-        print(run(folder / str(count), count), flush=True)
+        print(run(folder / str(count), count, workers), flush=True)
 
 
 if __name__ == "__main__":

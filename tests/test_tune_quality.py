@@ -1,4 +1,4 @@
-from tune.data import quality
+from tune.data import quality, twins
 from tune.harmony import Message
 
 LONG = "the quick brown fox jumps over the lazy dog while seven small cats watch from the garden wall in silence"
@@ -41,10 +41,11 @@ def test_questions_that_differ_in_one_name_are_different():
 def test_prefix_filtering_finds_what_comparing_all_pairs_finds():
     words = LONG.split()
     texts = [" ".join(words[i:] + words[:j]) for i in range(0, 8) for j in range(0, 8)]
+    sets = [frozenset(one.tolist()) for one in twins.shingled(texts).each()]
     slow, kept = [], []
-    for i, text in enumerate(texts):
-        mine = quality._shingles(text)
-        if any(quality._alike(mine, quality._shingles(texts[j])) for j in kept):
+    for i in range(len(texts)):
+        mine = sets[i]
+        if any(twins.alike(mine, sets[j]) for j in kept):
             slow.append(i)
         else:
             kept.append(i)

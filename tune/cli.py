@@ -70,15 +70,40 @@ def synthesize(path: Path, as_json: bool) -> None:
 
 @main.command()
 @RECIPE
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes on this machine.")
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "slurm", "ray"]),
+    help="datatrove makes the parts instead: here, by Slurm, by Ray. They see the work folder.",
+)
+@click.option("--tasks", type=click.IntRange(1), default=8, show_default=True, help="Of the executor.")
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Of the executor, as time=2:00:00. May be repeated.",
+)
 @JSON
-def dataset(path: Path, as_json: bool) -> None:
-    """Turn pages, and rows of your own, into verified examples and token ids in work/dataset, and show them."""
-    from tune.data import summary
+def dataset(
+    path: Path, workers: int, executor: str | None, tasks: int, options: tuple[str, ...], as_json: bool
+) -> None:
+    """Turn pages, and rows of your own, into verified examples and token ids in work/dataset, and show them.
+
+    No byte of it depends on who makes the parts. What a stopped run has finished is kept for the next one.
+    """
+    from functools import partial
+
+    from tune.data import executors, summary
+    from tune.data import workers as processes
     from tune.data.dataset import KIND, build
     from tune.views.show import kept
 
     recipe = _recipe(path)
-    made = build(recipe, report=say)
+    if options and not executor:
+        raise UserError("--option is for an --executor", fix="name one, or leave it out")
+    run = executors.of(executor, tasks, options) if executor else partial(processes.run, workers=workers)
+    made = build(recipe, report=say, run=run)
     if not as_json:
         for line in summary.lines(made, recipe.work / KIND, shutil.get_terminal_size().columns):
             note(line)

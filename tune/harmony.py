@@ -122,7 +122,7 @@ def render_training(messages: Sequence[Message], effort: Effort, date: str) -> R
     else:
         first = len(ids) + len(_opening("assistant", "final"))
     ids += [*_turn("assistant", last.content)[:-1], RETURN]
-    return Rendered(ids, [i >= first for i in range(len(ids))])
+    return Rendered(ids, [False] * first + [True] * (len(ids) - first))
 
 
 def _turn(role: str, text: str, channel: str = "final") -> list[int]:

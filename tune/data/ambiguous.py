@@ -1,35 +1,36 @@
 """Questions that pages answer in more than one way: they do not name what makes them unique, so all of them go.
 
-In: examples, gone through twice. Out: whether one is such a question. Keeps 150 bytes of each. Rows of files are taken
-as they are: whoever logs conversations has several answers to one question.
+In: examples, one at a time; then digests of all of them. Out: which have such a question. Rows of files are taken as
+they are: whoever logs conversations has several answers to one question.
 """
 
 import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from tune.data.examples import Example
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 REASON = "asked with another answer"
 
 
-class Answers:
-    """What was answered to each question: `hear` every example first, then ask whether one has `several` answers."""
-
-    def __init__(self) -> None:
-        self._heard: dict[bytes, bytes] = {}
-        self._several: set[bytes] = set()
-
-    def hear(self, example: Example) -> None:
-        if example.check != "given":
-            asked, answer = _digest(example, last=False), _digest(example, last=True)
-            if self._heard.setdefault(asked, answer) != answer:
-                self._several.add(asked)
-
-    def several(self, example: Example) -> bool:
-        return example.check != "given" and bool(self._several) and _digest(example, last=False) in self._several
+def digests(example: Example) -> tuple[int, int]:
+    """Of all that is asked, and of the answer, 64 bits each; white space and what a developer says do not count."""
+    *asked, answer = [message.content for message in example.messages if message.role != "developer"]
+    return _digest(" ".join(asked)), _digest(answer)
 
 
-def _digest(example: Example, *, last: bool) -> bytes:
-    """Of the answer, or of all that is asked; white space and what a developer says do not count."""
-    *asked, answer = [message for message in example.messages if message.role != "developer"]
-    text = " ".join(" ".join(message.content for message in ([answer] if last else asked)).split())
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).digest()
+def several(asked: "NDArray[np.uint64]", answers: "NDArray[np.uint64]") -> "NDArray[np.bool_]":
+    """Which questions are asked with another answer, too."""
+    order = np.lexsort((answers, asked))
+    one, said = asked[order], answers[order]
+    apart = one[1:][(one[1:] == one[:-1]) & (said[1:] != said[:-1])]
+    return np.isin(asked, apart)
+
+
+def _digest(text: str) -> int:
+    flat = " ".join(text.split()).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(flat, digest_size=8).digest())

@@ -1,17 +1,18 @@
 """The dataset stage: work/pages -> examples -> token ids and labels, split by page (work/dataset, dataset.json last).
 
-Knows what a dataset is made from, and when it is one of this recipe; the files are filling's. Refuses pages of modules
+Knows what a dataset is made from, and when it is one of this recipe; the files are making's. Refuses pages of modules
 that questions come from.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tune import artefact, digests, harmony
 from tune.artefact import Artefact
-from tune.data import dropped, filling, filters, imported, page, synthetic
+from tune.data import dropped, imported, making, page, parts, synthetic, workers
 from tune.data.filters import Held
 from tune.errors import UserError, reason
 from tune.evaluate import Evaluate
@@ -20,10 +21,12 @@ from tune.recipe import Recipe
 KIND = "dataset"
 QUESTIONS = "questions.jsonl"
 
+ROOM = f"{KIND}.part"  # beside it, while it is made: what is finished of it
+
 Report = Callable[[str], None]
 
 
-def build(recipe: Recipe, report: Report = lambda _: None) -> Artefact:
+def build(recipe: Recipe, report: Report = lambda _: None, run: making.Run = workers.run) -> Artefact:
     """Make work/dataset: examples.jsonl, train.jsonl, eval.jsonl and dropped.jsonl; kept as it is when nothing changed.
 
     train and eval hold a `Row` a line, dropped.jsonl a `Dropped`. Figures: rows, pages, tokens and learned_tokens of
@@ -33,12 +36,15 @@ def build(recipe: Recipe, report: Report = lambda _: None) -> Artefact:
     of that for each kind. Raises UserError when pages are missing, changed since they were collected, held out, or too
     few to split, when a file of rows is missing or mostly none, when the recipe names held-out modules and no questions
     are frozen yet, or others than it asks for or of other pages, and when another run is making it.
+
+    `run` makes the parts: in this process, unless it is told otherwise; by it no byte differs. What a stopped run has
+    finished waits in work/dataset.part for the next one of the same recipe, pages and code.
     """
     with artefact.writing(recipe.work / KIND, KIND):
-        return _build(recipe, report)
+        return _build(recipe, report, run)
 
 
-def _build(recipe: Recipe, report: Report) -> Artefact:
+def _build(recipe: Recipe, report: Report, run: making.Run) -> Artefact:
     folder, source = recipe.work / KIND, recipe.work / "pages"
     made = artefact.read(source, "pages", remake="tune collect")
     frozen = recipe.work / QUESTIONS
@@ -57,12 +63,14 @@ def _build(recipe: Recipe, report: Report) -> Artefact:
     count = _counted(pages, recipe.evaluate.modules)
     report(f"dataset: examples of {count} pages")
 
+    plan, room = parts.plan(recipe, inputs, held, source / "pages.jsonl"), recipe.work / ROOM
+
     def fill(fresh: Path) -> None:
-        by = filters.of(held, recipe.dataset)
-        found = filling.fill(fresh, recipe, pages, by, report)
+        found = making.fill(fresh, room, recipe, plan, run, report)
         artefact.finish(fresh, KIND, inputs=inputs, settings=settings, figures=found)
 
     artefact.remake_folder(folder, KIND, fill)
+    shutil.rmtree(room, ignore_errors=True)
     finished = artefact.read(folder, KIND, remake="tune dataset")
     rows = finished.figures["rows"]
     report(f"dataset: {rows['train']} rows to train on, {rows['eval']} to evaluate on")

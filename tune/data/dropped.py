@@ -32,12 +32,38 @@ class Dropped(BaseModel):
     answer: str
 
 
+class Told(BaseModel):
+    """A tally as it is kept in a file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    counts: dict[str, int]
+    shown: dict[str, tuple[Dropped, ...]]
+
+
 class Tally:
     """What has been dropped so far: `counts` by reason, and the first MOST rows of each, in the order they came."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._shown: dict[str, list[Dropped]] = {}
+
+    @property
+    def told(self) -> Told:
+        return Told(counts=self.counts, shown={reason: tuple(rows) for reason, rows in self._shown.items()})
+
+    def extend(self, told: Told) -> None:
+        """Add what came after all that has been dropped so far."""
+        for reason, rows in told.shown.items():
+            shown = self._shown.setdefault(reason, [])
+            shown += rows[: MOST - len(shown)]
+        self.counts.update(told.counts)
+
+    def count(self, reason: str) -> bool:
+        """Whether a row of this reason would no longer be shown: it is counted then, and what it says is not needed."""
+        full = self.counts[reason] >= MOST
+        self.counts[reason] += full
+        return full
 
     def add(self, example: Example, reason: str, detail: str = "") -> None:
         """Count an example, and keep it to be shown if there is room."""

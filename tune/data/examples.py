@@ -8,7 +8,7 @@ Knows nothing about tokens, files or the split.
 import random
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Literal, NamedTuple
 
@@ -84,34 +84,44 @@ def make(pages: Iterable[Page], efforts: Sequence[Effort], answer_rule: str, mor
     so that they come out even and do not change when another page is added. Deterministic for a given Python.
     """
     counts: Counter[str] = Counter()
-    return Made(_examples(pages, efforts, answer_rule, more, counts), counts)
+
+    def examples() -> Iterator[Example]:
+        known = mentioned(pages)
+        for page in pages:
+            yield from of_page(page, known, efforts, answer_rule, more, counts)
+
+    return Made(examples(), counts)
 
 
-def _examples(
-    pages: Iterable[Page], efforts: Sequence[Effort], answer_rule: str, more: More, counts: Counter[str]
+def of_page(
+    page: Page,
+    known: Mapping[str, Set[str]],
+    efforts: Sequence[Effort],
+    answer_rule: str,
+    more: More,
+    counts: Counter[str],
 ) -> Iterator[Example]:
-    mentioned = _mentioned(pages)
-    for page in pages:
-        turns: Counter[str] = Counter()
-        for heading, fact in chain(_facts(page, mentioned, counts), more(page)):
-            turn = turns[fact.kind]
-            turns[fact.kind] += 1
-            effort = efforts[(zlib.crc32(page.id.encode()) + turn) % len(efforts)]
-            messages = [Message(role="user", content=fact.question)]
-            if fact.value:
-                messages.insert(0, Message(role="developer", content=answer_rule))
-            thinking = _thinking(fact, effort, page.title, heading)
-            messages.append(Message(role="assistant", content=fact.answer, thinking=thinking))
-            yield Example(
-                id=f"{page.id}#{fact.kind}-{turn}",
-                page=page.id,
-                module=page.module,
-                kind=fact.kind,
-                messages=tuple(messages),
-                effort=effort,
-                provenance=f"{page.source}, {page.url or page.id}, {heading}, {page.licence}",
-                check=fact.check,
-            )
+    """The examples of one page. `known`: see `mentioned`; `counts` learns what became of its interactive examples."""
+    turns: Counter[str] = Counter()
+    for heading, fact in chain(_facts(page, known, counts), more(page)):
+        turn = turns[fact.kind]
+        turns[fact.kind] += 1
+        effort = efforts[(zlib.crc32(page.id.encode()) + turn) % len(efforts)]
+        messages = [Message(role="user", content=fact.question)]
+        if fact.value:
+            messages.insert(0, Message(role="developer", content=answer_rule))
+        thinking = _thinking(fact, effort, page.title, heading)
+        messages.append(Message(role="assistant", content=fact.answer, thinking=thinking))
+        yield Example(
+            id=f"{page.id}#{fact.kind}-{turn}",
+            page=page.id,
+            module=page.module,
+            kind=fact.kind,
+            messages=tuple(messages),
+            effort=effort,
+            provenance=f"{page.source}, {page.url or page.id}, {heading}, {page.licence}",
+            check=fact.check,
+        )
 
 
 def _thinking(fact: Fact, effort: Effort, title: str, heading: str) -> str:
@@ -136,7 +146,7 @@ def _thinking(fact: Fact, effort: Effort, title: str, heading: str) -> str:
     return f"{where} {line}{fact.claim} {conclusion}"
 
 
-def _mentioned(pages: Iterable[Page]) -> dict[str, set[str]]:
+def mentioned(pages: Iterable[Page]) -> dict[str, set[str]]:
     """Every word on the pages of each module that documents objects of its own; of CHOICES modules at most."""
     own = {p.module for p in pages if any(h.startswith(f"{p.module}.") for b in p.blocks for h in b.headings)}
     chosen = sorted(own, key=lambda module: (zlib.crc32(module.encode()), module))[:CHOICES]
@@ -147,7 +157,7 @@ def _mentioned(pages: Iterable[Page]) -> dict[str, set[str]]:
     return said
 
 
-def _facts(page: Page, mentioned: Mapping[str, set[str]], counts: Counter[str]) -> Iterator[tuple[str, Fact]]:
+def _facts(page: Page, mentioned: Mapping[str, Set[str]], counts: Counter[str]) -> Iterator[tuple[str, Fact]]:
     parts = sections(page.blocks)
     tops = {section.headings[0] for section in parts}
     for i, section in enumerate(parts):
@@ -222,7 +232,7 @@ def _signature(section: Section, found: signatures.Signature) -> Iterator[Fact]:
         yield Fact("parameter", "inspected", question, *short(claim, found.parameters[k].name, line))
 
 
-def _module(page: Page, section: Section, mentioned: Mapping[str, set[str]]) -> Iterator[Fact]:
+def _module(page: Page, section: Section, mentioned: Mapping[str, Set[str]]) -> Iterator[Fact]:
     """A choice of four. A module whose pages so much as mention the name is no wrong answer."""
     name = section.title.rpartition(".")[2]
     others = sorted(m for m, known in mentioned.items() if m != page.module and name not in known)

@@ -49,9 +49,10 @@ def judged(example: Example, by: Filters) -> tuple[str, str]:
     if wrong := quality.problem(example.messages, given=example.check == "given"):
         return wrong, f"an answer of {len(answer.strip()):,} characters" if wrong in {"short", "long"} else ""
     said = [part for message in example.messages for part in (message.thinking or "", message.content) if part]
-    if found := _kinds(secrets.found, said):
+    whole = "\n".join(said)  # most hold nothing, which is seen of all parts at once
+    if secrets.suspected(whole) and (found := _kinds(secrets.found, said)):
         return "holds a secret", found
-    if by.personal and (found := _kinds(personal.found, said)):
+    if by.personal and personal.suspected(whole) and (found := _kinds(personal.found, said)):
         return "holds personal data", found
     if wrong := code.problem(answer):
         return "code does not parse", wrong

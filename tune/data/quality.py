@@ -4,17 +4,14 @@ In: texts. Out: verdicts about them. Pure and deterministic; knows no files and 
 """
 
 import re
-import zlib
-from array import array
-from collections.abc import Callable, Collection, Iterable, Sequence
-from math import ceil
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 
+from tune.data import twins
 from tune.harmony import Message
 
 SHORTEST, LONGEST = 2, 6000  # characters of an answer
-SHINGLE = 5  # words
-ALIKE = 0.8  # Jaccard similarity of shingles from which two texts are one
-BUCKETS = 2**22  # of shingles: at two million texts some eight entries each
 GRAM = 13  # words: the overlap that GPT-3's authors called contamination (Brown et al. 2020, appendix C)
 
 _CONTROL = re.compile(
@@ -45,49 +42,9 @@ def problem(messages: Sequence[Message], *, given: bool = False) -> str:
 
 
 def near_duplicates(texts: Sequence[str]) -> list[int]:
-    """Positions of texts that are at least ALIKE to an earlier text that stays."""
-    return list(twins(texts))
-
-
-def twins(texts: Iterable[str]) -> dict[int, int]:
-    """The same positions, each with that of the first earlier text that stays and is alike.
-
-    Exact, not sampled: sets with Jaccard similarity t share a shingle among the |x| - ceil(t |x|) + 1 rarest of
-    either (prefix filtering, Chaudhuri et al. 2006), so only those are looked up. Any order of all shingles will do for
-    that, so how rare one is is counted by bucket. Texts are read once; half a kilobyte is kept of each.
-    """
-    shingles, starts = array("I"), array("Q", [0])
-    count = array("I", bytes(4 * BUCKETS))
-    for text in texts:
-        found = _shingles(text)
-        for s in found:
-            count[s % BUCKETS] += 1
-        shingles.extend(sorted(found))
-        starts.append(len(shingles))
-    newest = array("i", [-1]) * BUCKETS  # the last entry of each bucket, and what entries hold:
-    entries, holders, before = array("I"), array("I"), array("i")  # a rare shingle, its text, the entry before
-    out = {}
-    for i in range(len(starts) - 1):
-        mine = shingles[starts[i] : starts[i + 1]]
-        rare = sorted(mine, key=lambda s: (count[s % BUCKETS], s))[: len(mine) - ceil(ALIKE * len(mine)) + 1]
-        candidates = set()
-        for s in rare:
-            at = newest[s % BUCKETS]
-            while at >= 0:
-                if entries[at] == s:
-                    candidates.add(holders[at])
-                at = before[at]
-        own = frozenset(mine)
-        first = next((j for j in sorted(candidates) if _alike(own, shingles[starts[j] : starts[j + 1]])), None)
-        if first is not None:
-            out[i] = first
-            continue
-        for s in rare:
-            before.append(newest[s % BUCKETS])
-            newest[s % BUCKETS] = len(entries)
-            entries.append(s)
-            holders.append(i)
-    return out
+    """Positions of texts that are nearly the same as an earlier text that stays. See twins.find."""
+    blocks = [partial(twins.shingled, texts[i : i + twins.TEXTS]) for i in range(0, len(texts), twins.TEXTS)]
+    return [i for i, first in enumerate(twins.find(blocks).tolist()) if first >= 0]
 
 
 def contaminated(texts: Sequence[str], questions: Iterable[str]) -> list[int]:
@@ -107,9 +64,16 @@ def shared_with(questions: Iterable[str]) -> Callable[[str], str]:
             exact.add(said)
         grams.update(runs(said, GRAM))
     lengths = sorted({len(each) for each in exact if each})
+    heads = {each[:2] for each in exact if each}
 
     def shared(text: str) -> str:
+        if not (heads or grams):
+            return ""
         said = words(text)
+        # Nearly every text shares nothing, which is seen sooner than what it would be.
+        alone = heads.isdisjoint(pairwise(said)) and heads.isdisjoint(zip(said, strict=True))
+        if alone and grams.isdisjoint(zip(*(said[i:] for i in range(GRAM)), strict=False)):
+            return ""
         found = next((gram for gram in runs(said, GRAM) if gram in grams), None)
         short = (run for length in lengths for run in runs(said, length) if run in exact)
         return " ".join(found or next(short, ()))
@@ -125,15 +89,3 @@ def words(text: str) -> tuple[str, ...]:
 def runs(words: tuple[str, ...], length: int) -> Iterable[tuple[str, ...]]:
     """Every `length` words in a row, from the first on; none of fewer words."""
     return (words[i : i + length] for i in range(len(words) - length + 1))
-
-
-def _shingles(text: str) -> frozenset[int]:
-    """Checksums of every 5 words in a row, of the whole text when it is shorter. Signs count: `*` is not `/`."""
-    words = re.findall(r"[\w.]+|[^\w\s]", text.lower())
-    runs = [words[i : i + SHINGLE] for i in range(max(1, len(words) - SHINGLE + 1))]
-    return frozenset(zlib.crc32(" ".join(run).encode("utf-8", "surrogatepass")) for run in runs)
-
-
-def _alike(a: frozenset[int], b: Collection[int]) -> bool:
-    both = len(a.intersection(b))
-    return both >= ALIKE * (len(a) + len(b) - both)

@@ -74,6 +74,7 @@ _SIGNS = {  # of which one stands in a text before its pattern is tried: most te
     "assigned secret": ("'", '"'),
     "password in a URL": ("://",),
 }
+_NAMES = ("passw", "pwd", "secret", "key", "token")  # of one is what an assigned secret is assigned to
 _LOOSE = {"assigned secret", "password in a URL"}  # anything may stand there: only what looks random counts
 _MADE_UP = re.compile(
     r"(?i)example|sample|dummy|fake|placeholder|change.?me|your|secret|passw|insert|replace|redacted|hunter2|tiger|xxx|"
@@ -85,6 +86,15 @@ _SOMEBODY = re.compile(r"(?i)john|jane|alice|\bbob\b|example|1234567890|foo|test
 def found(text: str) -> list[Span]:
     """Every credential in a text that is not plainly an example, in order; the first of those that overlap."""
     return merged(_spans(text))
+
+
+def suspected(text: str) -> bool:
+    """Whether a text could hold one at all: a look at it that costs a tenth of finding."""
+    for kind, signs in _SIGNS.items():
+        for sign in signs:
+            if sign in text and (kind != "assigned secret" or any(name in text.casefold() for name in _NAMES)):
+                return True
+    return False
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:

@@ -7,6 +7,7 @@ defaults. Knows nothing about pages.
 import ast
 import re
 import warnings
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 _PATTERN = re.compile(
@@ -43,6 +44,7 @@ class Signature(NamedTuple):
     skipped: str
 
 
+@lru_cache(maxsize=256)  # a page's signatures are looked at by several kinds of question
 def parse(text: str) -> Signature | None:
     """The signature on the first line; None when that is not one that Python could have written."""
     line = text.partition("\n")[0].strip()

@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
+from pydantic_core import from_json
+
 from tune.errors import UserError, reason
 from tune.harmony import IGNORE
 
@@ -79,8 +81,9 @@ def walk(files: Files) -> Iterator[Walked]:
     each example's row is the next one of either side. Raises UserError where it is not, or a line cannot be read."""
     sides = {side: _rows(files, side) for side in SIDES}
     next_of = {side: next(rows, None) for side, rows in sides.items()}
-    for number, line in enumerate(files.lines("examples.jsonl"), 1):
-        told = _read(line, files.folder / "examples.jsonl", number, _told)
+    path = files.folder / "examples.jsonl"
+    for number, line in enumerate(files.lines(path.name), 1):
+        told = _read(line, path, number, _told)
         side = next((s for s, row in next_of.items() if row and row[1] == told.id), None)
         row = next_of[side] if side else None
         if side is None or row is None:
@@ -103,8 +106,9 @@ def told(line: bytes) -> Told:
 
 def _rows(files: Files, side: str) -> Iterator[tuple[int, str, int, int]]:
     """Line, id, tokens and learned tokens of each row."""
-    for number, line in enumerate(files.lines(f"{side}.jsonl")):
-        yield number, *_read(line, files.folder / f"{side}.jsonl", number + 1, _sizes)
+    path = files.folder / f"{side}.jsonl"
+    for number, line in enumerate(files.lines(path.name)):
+        yield number, *_read(line, path, number + 1, _sizes)
 
 
 def _sizes(row: Any) -> tuple[str, int, int]:
@@ -125,6 +129,10 @@ def _told(found: Any) -> Told:
 
 def _read(line: bytes, path: Path, number: int, how: Any) -> Any:
     try:
-        return how(json.loads(line))
+        try:
+            found = from_json(line)  # five times as fast
+        except ValueError:
+            found = json.loads(line)  # which takes half a character, too
+        return how(found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise UserError(f"{path}:{number} cannot be read", why=reason(e), fix="tune dataset") from None

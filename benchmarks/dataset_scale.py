@@ -93,9 +93,7 @@ def run(folder: Path, count: int, workers: int) -> str:
 @click.option("--pages", "counts", type=click.IntRange(2), multiple=True, default=(1000, 10_000, 100_000))
 @click.option("--workers", type=click.IntRange(1), default=1)
 def main(folder: Path, counts: tuple[int, ...], workers: int) -> None:
-    print(
-        "| pages | MB of pages | rows | processor s | s | rows a processor second | memory, MiB | GB of disk |"
-    )
+    print("| pages | MB of pages | rows | processor s | s | rows a processor second | memory, MiB | GB of disk |")
     print("| --: | --: | --: | --: | --: | --: | --: | --: |")
     for count in sorted(counts):  # memory is that of the largest child so far
         print(run(folder / str(count), count, workers), flush=True)

@@ -53,18 +53,23 @@ def test_every_client_has_its_script_and_every_script_a_client():
     assert {script(name) for name in PINS} == set(HERE.glob("with_*.py"))
 
 
+def run(command, env, folder):
+    """What a program in an environment of its own says."""
+    known = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    told = subprocess.run(command, cwd=folder, env={**known, **env}, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    return told.stdout
+
+
+def test_the_agent_of_readme_runs_unchanged(endpoints, tmp_path):
+    python, env = program("agents")
+    example = HERE.parent.parent / "examples/agent.py"
+    assert run([python, str(example), endpoints.tuned.url, endpoints.tuned.models[0]], env, tmp_path)
+
+
 @pytest.mark.parametrize("name", PINS)
 def test_a_client_does_what_it_does_by_default(name, endpoints, bias, tmp_path):
-    run, env = program(name)
-    known = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    command = [run, str(script(name)), endpoints.base.url, endpoints.base.models[0]]
-    told = subprocess.run(
-        command,
-        cwd=tmp_path,
-        env={**known, **env, "CLIENT_LOGIT_BIAS": bias},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert told.returncode == 0, told.stdout + told.stderr
-    assert {"low", "medium", "high"} <= set(told.stdout.replace(",", " ").split())
+    python, env = program(name)
+    command = [python, str(script(name)), endpoints.base.url, endpoints.base.models[0]]
+    told = run(command, {**env, "CLIENT_LOGIT_BIAS": bias}, tmp_path)
+    assert {"low", "medium", "high"} <= set(told.replace(",", " ").split())

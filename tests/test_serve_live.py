@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,9 +19,12 @@ import httpx
 import openai
 import pytest
 from door import answered
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from test_serve_hostile import values
 
-from serve import keys, probe
+from serve import keys, probe, processes
 from serve.cli import _free_port
 from tune import artefact, checkpoint
 from tune.harmony import EFFORTS, Message, encode, render_prompt
@@ -72,6 +76,17 @@ def test_the_example_client_runs_unchanged(nano_url, key):
     for words in ("chat low", "chat high", "responses medium", "chat streamed", "responses streamed", "bad effort: 400",
                   "bad model: 404"):  # fmt: skip
         assert words in out.stdout
+
+
+def test_the_curl_commands_of_readme_run_unchanged(endpoints):
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    (commands,) = re.findall(r"<!-- curl -->\n```bash\n(.*?)```", readme, re.S)
+    here = commands.replace("http://127.0.0.1:8000/v1", endpoints.tuned.url)
+    done = subprocess.run(["bash", "-ec", here], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for words in ("200 OK", "x-reasoning-effort: low", '"model":"python-docs:low"', '"effort":"high"',
+                  "event: response.created"):  # fmt: skip
+        assert words in done.stdout, done.stdout
 
 
 def test_both_names_are_listed_and_answer(client):
@@ -196,6 +211,69 @@ def test_metrics_tell_what_each_effort_took_beside_the_engine_s_own(http, client
         assert "2+2" not in line
 
 
+RETURN = {"logit_bias": {"200002": 100}, "max_tokens": 8}  # it ends before it has said a word
+
+
+def test_an_answer_off_the_format_is_counted_whole_and_streamed(http, client, model, endpoints):
+    before, id = metrics(http), f"off-{os.getpid()}"
+    body = {"model": model, "messages": ask(), "reasoning_effort": "low", **RETURN}
+    told = http.post("/v1/chat/completions", json=body, headers={"x-request-id": id}).raise_for_status().json()
+    assert told["choices"][0]["message"]["content"] in {None, ""}
+    assert http.post("/v1/chat/completions", json={**body, "stream": True}).is_success
+    name = 'gptoss_off_format_total{effort="low",key="env",kind="empty"}'
+    assert metrics(http)[name] - before.get(name, 0) >= 2
+    assert f"id={id} key=env effort=low off_format=empty" in endpoints.base.log.read_text()
+
+
+odd = st.integers(-3, 3) | st.sampled_from([10**30, -1e9, 0.5]) | values
+of_chat = ["messages", "tools", "tool_choice", "response_format", "structured_outputs", "stop", "logit_bias", "seed"]
+of_chat += ["temperature", "top_p", "top_k", "n", "logprobs", "top_logprobs", "stream", "stream_options", "min_tokens"]
+of_chat += [
+    "reasoning_effort",
+    "thinking_token_budget",
+    "stop_token_ids",
+    "bad_words",
+    "priority",
+    "cache_salt",
+    "user",
+]
+of_chat += ["prompt_logprobs", "request_id", "include_reasoning", "parallel_tool_calls", "metadata", "ignore_eos"]
+of_responses = [
+    *of_chat,
+    "input",
+    "instructions",
+    "reasoning",
+    "text",
+    "truncation",
+    "store",
+    "include",
+    "max_tool_calls",
+]
+of_messages = [*of_chat, "system", "thinking", "stop_sequences", "output_config"]
+turns = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "tool", "developer", "x"]) | odd,
+                                        "content": st.text(max_size=9) | odd}), max_size=3)  # fmt: skip
+
+
+@settings(max_examples=1000, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_none_of_a_thousand_malformed_requests_is_500(http, model, data):
+    path, where, fields, most = data.draw(
+        st.sampled_from(
+            [
+                ("/v1/chat/completions", "messages", of_chat, "max_tokens"),
+                ("/v1/responses", "input", of_responses, "max_output_tokens"),
+                ("/v1/messages", "messages", of_messages, "max_tokens"),
+            ]
+        )
+    )
+    wrong = data.draw(st.dictionaries(st.sampled_from(fields), odd, min_size=1, max_size=4))
+    body = {"model": model, where: data.draw(st.just(ask()) | turns), most: 1, **wrong}
+    answer = http.post(path, content=json.dumps(body).encode())
+    assert answer.status_code < 500 or (answer.status_code, path) == (501, "/v1/responses"), (answer.text, body)
+    if answer.status_code >= 400:
+        assert answer.json()["error"]["message"]
+
+
 def test_a_wrong_key_is_401_everywhere_but_health(nano_url, model, http):
     with (
         openai.OpenAI(base_url=nano_url, api_key="wrong", max_retries=0) as stranger,
@@ -264,7 +342,7 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
     """And goes on so with another checkpoint, once that is loaded in its place."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # where its reloads are asked for
     port, seen = _free_port("127.0.0.1"), []
-    options = ["--port", str(port), "--max-effort", "medium", "--spelling", "strict"]
+    options = ["--port", str(port), "--max-effort", "medium", "--spelling", "strict", "--strict-format"]
     options += ["--", "--allowed-origins", '["https://example.org"]']
     starting = engine.start(story.folder / "work/nano", *options, log=tmp_path / "log")
     ready = threading.Event()
@@ -300,6 +378,12 @@ def test_a_server_with_a_maximum_is_closed_until_it_is_ready_and_then_serves_by_
                     capped.chat.completions.create(
                         model=server.models[0], messages=ask(), extra_body={"reasoning_effort": word}
                     )
+            body = {"model": server.models[0], "messages": ask(), **RETURN}
+            with pytest.raises(openai.InternalServerError, match="off the model's format") as error:
+                capped.chat.completions.create(**body)
+            assert (error.value.status_code, error.value.code) == (502, "off_format")
+            with pytest.raises(openai.APIError, match="off the model's format"):
+                list(capped.chat.completions.create(**body, stream=True))
             tuned = story.folder / "work/merged"
             reload = [sys.executable, "-m", "serve", "reload", str(tuned), "--port", str(port), "--json"]
             told = subprocess.run(reload, capture_output=True, text=True, check=False)
@@ -488,3 +572,49 @@ def test_a_core_that_is_stopped_is_noticed_and_replaced_and_one_that_is_killed_i
         if starting.process.poll() is None:
             starting.process.terminate()
             starting.process.communicate(timeout=60)
+
+
+def test_a_killed_server_whose_disk_is_full_leaves_nothing_behind(story, monkeypatch, tmp_path):
+    """Its log cannot be written from the first line on, and its clients are served; then it is killed under load."""
+    monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
+    starting = engine.start(story.folder / "work/nano", "--drain", "1", log=Path("/dev/full"))
+    begun = threading.Semaphore(0)
+
+    def streamed():
+        body = {"model": server.models[0], "messages": ask(), "max_tokens": 1900, "stream": True, **ENDLESS}
+        with (
+            suppress(httpx.TransportError),
+            probe.client(server.url, engine.KEY, timeout=120) as client,
+            client.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
+            for _ in answer.iter_lines():
+                begun.release()
+
+    try:
+        server = starting.ready()
+        group = engine.children(starting.process.pid)
+        (launched,) = [pid for pid in group if os.getpgid(pid) == pid]
+        place = Path(environment(launched)[processes.SOCKETS])
+        shared = [Path(name) for pid in group for name in processes._shared(pid)]
+        assert [each for each in place.iterdir() if each.is_socket()]
+        with ThreadPoolExecutor(4) as pool:
+            for _ in range(4):
+                pool.submit(streamed)
+            for _ in range(4):
+                assert begun.acquire(timeout=60)
+            starting.process.kill()
+    finally:
+        starting.process.kill()
+        starting.process.communicate(timeout=60)
+    deadline = time.monotonic() + 60
+    while [pid for pid in group if engine._lives(pid)] or place.exists() or [each for each in shared if each.exists()]:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    with pytest.raises(httpx.ConnectError), probe.client(server.url) as stranger:
+        stranger.get("/livez")
+
+
+def environment(pid):
+    """That a process was started with."""
+    pairs = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(pair.split("=", 1) for pair in pairs if "=" in pair)

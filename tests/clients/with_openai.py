@@ -28,6 +28,9 @@ with client.chat.completions.stream(**chat, messages=ASK, stream_options={"inclu
 
 said = client.chat.completions.parse(**chat, messages=ASK, response_format=Answer, reasoning_effort="low")
 done("structured", "low", isinstance(said.choices[0].message.parsed, Answer))
+with client.chat.completions.stream(**chat, messages=ASK, response_format=Answer, reasoning_effort="high") as stream:
+    whole = stream.until_done().get_final_completion().choices[0].message
+done("structured streamed", "high", isinstance(whole.parsed, Answer))
 function = {"name": "vote", "description": "Cast a vote.", "parameters": SCHEMA, "strict": True}
 tools = [{"type": "function", "function": function}]
 forced = {"type": "function", "function": {"name": "vote"}}
@@ -41,6 +44,8 @@ result = {"role": "tool", "tool_call_id": turn.tool_calls[0].id, "content": "cou
 history = [*ASK, turn, result]  # the turn as it came, with its `reasoning`
 longer = client.chat.completions.create(**chat, messages=history, tools=tools)
 done("result back", "medium", longer.usage.prompt_tokens > said.usage.prompt_tokens, turn.model_extra["reasoning"])
+pieces = list(client.chat.completions.create(**chat, messages=history, tools=tools, stream=True))
+done("result back streamed", "medium", [p.choices[0].finish_reason for p in pieces if p.choices][-1])
 with client.chat.completions.stream(**chat, messages=ASK, tools=tools, tool_choice=forced) as stream:
     whole = stream.until_done().get_final_completion().choices[0].message
 done("forced tool streamed", "medium", Answer.model_validate(whole.tool_calls[0].function.parsed_arguments))
@@ -48,6 +53,10 @@ done("forced tool streamed", "medium", Answer.model_validate(whole.tool_calls[0]
 own = {"model": MODEL, "max_output_tokens": TOKENS, "temperature": 0, "extra_body": {**THINKING, "logit_bias": BIAS}}
 answer = client.responses.create(**own, input="Is 7 prime?", instructions="Be short.", reasoning={"effort": "low"})
 done("response", "low", answer.reasoning.effort == "low", answer.usage.output_tokens > 0, answer.output)
+if hasattr(client.responses, "input_tokens"):
+    asked = {"model": MODEL, "input": "Is 7 prime?", "instructions": "Be short.", "reasoning": {"effort": "low"}}
+    counted = client.responses.input_tokens.count(**asked)
+    done("input counted", "low", counted.input_tokens == answer.usage.input_tokens)
 again = [{"role": "user", "content": "Is 7 prime?"}, *answer.output, {"role": "user", "content": "Is 9?"}]
 longer = client.responses.create(**own, input=again)
 done("output back", "medium", longer.usage.input_tokens > answer.usage.input_tokens)
@@ -56,6 +65,9 @@ ends = {"response.completed", "response.incomplete"}
 done("response stream", "high", events[0] == "response.created", events[-1] in ends)
 parsed = client.responses.parse(**own, input="Is 7 prime?", text_format=Answer)
 done("response structured", "medium", isinstance(parsed.output_parsed, Answer))
+with client.responses.stream(**own, input="Is 7 prime?", text_format=Answer, reasoning={"effort": "low"}) as stream:
+    parsed = stream.until_done().get_final_response()
+done("response structured streamed", "low", isinstance(parsed.output_parsed, Answer))
 flat, only = [{"type": "function", **function}], {"type": "function", "name": "vote"}
 answer = client.responses.create(**own, input="Is 7 prime?", tools=flat, tool_choice=only)
 call = next(item for item in answer.output if item.type == "function_call")

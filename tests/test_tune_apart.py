@@ -9,6 +9,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from called import deep, grow, refuse, say
 from papers import docx, pdf
 
 from tune.data import apart
@@ -20,26 +21,6 @@ MUCH = 2_000_000_000
 
 def call(function, *args, seconds=20.0, memory=MUCH):
     return apart.call(seconds, memory, function, *args)
-
-
-def grow():
-    held = []
-    while True:
-        held.append(b"x" * 1_000_000)
-
-
-def say(text):
-    os.write(1, text.encode())
-    sys.stdout.write(text)  # what a library prints is no answer
-    return len(text)
-
-
-def refuse(why):
-    raise ValueError(why)
-
-
-def deep():
-    return deep()
 
 
 def test_a_call_is_answered_by_another_process_that_waits_for_the_next():

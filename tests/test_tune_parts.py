@@ -36,10 +36,10 @@ def a_page(n):
     name, told = f"lib.m{n}.make", n - (n % 5 == 4)
     return Page(
         id=f"p{n}",
-        title=f"lib.m{n}" if n % 7 else "Overview",
+        title=f"lib.m{n}" if n % 7 else "Handling errors",
         module=f"lib.m{n}",
         blocks=(
-            Prose(headings=(f"lib.m{n}" if n % 7 else "Overview",), text=said(told, 60)),
+            Prose(headings=(f"lib.m{n}" if n % 7 else "Handling errors",), text=said(told, 60)),
             Code(headings=(f"lib.m{n}", name), language="python", text=f"{name}(a, b={n % 9}, *, c=None)"),
             Prose(headings=(f"lib.m{n}", name), text=said(told + 5000, 40)),
             Fields(headings=(f"lib.m{n}", name), pairs=(("Returns", said(n + 9000, 9)),)),

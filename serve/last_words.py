@@ -29,8 +29,8 @@ class Words(NamedTuple):
     since: int = 0  # bytes of the log that were there before: what an earlier engine died of is not this one's cause
 
     def tail(self, size: int = 65_536) -> str:
-        """The end of it; nothing without a log."""
-        if self.log is None:
+        """The end of it; nothing without a log, or of one that cannot be read back: a device or a pipe."""
+        if self.log is None or not self.log.is_file():
             return ""
         try:
             with self.log.open("rb") as f:
@@ -38,6 +38,17 @@ class Words(NamedTuple):
                 return f.read().decode("utf-8", errors="replace")
         except OSError:  # somebody took it away
             return ""
+
+    @property
+    def refused(self) -> str:
+        """Why nothing can be written there any more, such as that the disk is full; "" when something can."""
+        try:
+            if self.log:
+                with self.log.open("ab", buffering=0) as f:
+                    f.write(b"\n")
+        except OSError as e:
+            return e.strerror or str(e)
+        return ""
 
     @property
     def where(self) -> str:
@@ -104,6 +115,9 @@ def explain(words: Words, code: int | None, *, loaded: bool) -> Failure:
         why = f"{killed}, as the system does when memory runs out\n       log: {where}"
         fix = "serve preflight FOLDER counts the memory"
         return Failure("the engine was killed", why=why, fix=fix, heals=True)
+    if not errors and (refused := words.refused):
+        what, why = "the engine failed: its log cannot be written", f"{where}: {refused}"
+        return Failure(what, why=why, fix="make room there, or --log FILE elsewhere", heals=loaded)
     what = f"the engine stopped with exit code {code}" if code is not None else "the engine did not become ready"
     return Failure(what, why=_words(errors[-1]) if errors else "its log names no error", fix=words.where, heals=True)
 

@@ -29,6 +29,7 @@ from serve.tls import shown
 
 KNOWN = ((0, 32), (0, 33))  # from, up to but not including: the entry points moved three times in a year
 GRACE = 3  # seconds that open streams get to end after the engine has
+LOOK = 20  # seconds between two looks at shared memory, which is taken as the engine loads
 ORPHAN = 10  # seconds past the drain that an engine without a supervisor gets to end by itself
 
 
@@ -176,9 +177,17 @@ def _tell_killed(started: Sequence[BaseProcess]) -> None:
 
 
 def _outlive_nobody(parent: int) -> None:
-    """Without a supervisor the engine was told to drain and end. Should it not, end its group."""
+    """Without a supervisor the engine was told to drain and end. Should it not, end its group.
+
+    Its workers may have gone by then, and what shared memory they had is seen of the living alone.
+    """
+    looks = 0
     while os.getppid() == parent:
+        if looks % LOOK == 0:
+            processes.note_own()
+        looks += 1
         time.sleep(1)
+    processes.note_own()
     settings = json.loads(os.environ.get(SETTINGS) or "{}")
     time.sleep(settings.get("drain", 0) + ORPHAN)
     processes.end_own()

@@ -36,6 +36,7 @@ class Rung(Protocol):
 
 
 _held: dict[int, set[str]] = {}  # a group's shared memory, as far as it was noted
+_own: set[str] = set()  # the same of the group that this process leads
 _places: dict[int, str] = {}  # a group's folder
 
 
@@ -120,11 +121,17 @@ def kill(engine: Engine) -> None:
     _remove(_places.pop(engine.pid, ""))
 
 
+def note_own() -> None:
+    """Remember what shared memory the group of this process holds now."""
+    _own.update(name for pid in _members(os.getpgrp()) for name in _shared(pid))
+
+
 def end_own() -> None:
-    """End the group that this process leads, itself with it."""
+    """End the group that this process leads, itself with it, and what shared memory it is known to have held."""
     if os.getpgrp() == os.getpid():
+        note_own()
         _remove(os.environ.get(SOCKETS, ""))
-        for name in {name for pid in _members(os.getpid()) for name in _shared(pid)}:
+        for name in _own:
             Path(name).unlink(missing_ok=True)
         os.killpg(0, signal.SIGKILL)
 

@@ -218,7 +218,9 @@ def test_an_answer_off_the_format_is_counted_whole_and_streamed(http, client, mo
     before, id = metrics(http), f"off-{os.getpid()}"
     body = {"model": model, "messages": ask(), "reasoning_effort": "low", **RETURN}
     told = http.post("/v1/chat/completions", json=body, headers={"x-request-id": id}).raise_for_status().json()
-    assert told["choices"][0]["message"]["content"] == "<|return|>"  # the engine passes on what ends an answer too early
+    assert (
+        told["choices"][0]["message"]["content"] == "<|return|>"
+    )
     assert http.post("/v1/chat/completions", json={**body, "stream": True}).is_success
     name = 'gptoss_off_format_total{effort="low",key="env",kind="markers"}'
     assert metrics(http)[name] - before.get(name, 0) >= 2
@@ -574,10 +576,15 @@ def test_a_core_that_is_stopped_is_noticed_and_replaced_and_one_that_is_killed_i
             starting.process.communicate(timeout=60)
 
 
-def test_a_killed_server_whose_disk_is_full_leaves_nothing_behind(story, monkeypatch, tmp_path):
-    """Its log cannot be written from the first line on, and its clients are served; then it is killed under load."""
+def test_a_log_on_a_full_disk_is_what_ends_an_engine_and_that_is_said(story, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
-    starting = engine.start(story.folder / "work/nano", "--drain", "1", log=Path("/dev/full"))
+    with pytest.raises(RuntimeError, match=r"its log cannot be written\n.*/dev/full: No space left on device"):
+        engine.start(story.folder / "work/nano", log=Path("/dev/full")).ready()
+
+
+def test_a_server_killed_under_load_leaves_nothing_behind(story, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", engine.KEY)
+    starting = engine.start(story.folder / "work/nano", "--drain", "1", log=tmp_path / "serve.log")
     begun = threading.Semaphore(0)
 
     def streamed():

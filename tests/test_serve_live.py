@@ -218,9 +218,7 @@ def test_an_answer_off_the_format_is_counted_whole_and_streamed(http, client, mo
     before, id = metrics(http), f"off-{os.getpid()}"
     body = {"model": model, "messages": ask(), "reasoning_effort": "low", **RETURN}
     told = http.post("/v1/chat/completions", json=body, headers={"x-request-id": id}).raise_for_status().json()
-    assert (
-        told["choices"][0]["message"]["content"] == "<|return|>"
-    )
+    assert told["choices"][0]["message"]["content"] == "<|return|>"
     assert http.post("/v1/chat/completions", json={**body, "stream": True}).is_success
     name = 'gptoss_off_format_total{effort="low",key="env",kind="markers"}'
     assert metrics(http)[name] - before.get(name, 0) >= 2

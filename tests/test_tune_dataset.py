@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune import artefact, harmony, recipe
-from tune.data import page
+from tune.data import dataset, page
 from tune.data.block import Prose
 from tune.data.collect import collect
 from tune.data.dataset import build, read
@@ -119,6 +119,13 @@ def test_the_same_pages_make_the_same_dataset_and_it_is_kept(built, copied):
     assert "there already" in lines[0]
     shutil.rmtree(copied.work / "dataset")
     assert build(copied).digest == made.digest
+
+
+def test_a_dataset_by_other_rules_is_made_again(copied, monkeypatch):
+    monkeypatch.setattr(dataset, "RULES", 0)
+    lines = []
+    dataset.build(copied, lines.append)
+    assert "there already" not in lines[0]
 
 
 def test_without_frozen_questions_nothing_is_built(copied):

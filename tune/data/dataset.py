@@ -20,6 +20,7 @@ from tune.recipe import Recipe
 
 KIND = "dataset"
 QUESTIONS = "questions.jsonl"
+RULES = 2  # of examples and filters: one more when the same pages give other rows, so that datasets are made anew
 
 ROOM = f"{KIND}.part"  # beside it, while it is made: what is finished of it
 
@@ -110,6 +111,7 @@ def origin(recipe: Recipe) -> tuple[dict[str, str], dict[str, Any]]:
         }
     return inputs, {
         **recipe.dataset.model_dump(mode="json"),
+        "rules": RULES,
         "answer_rule": recipe.evaluate.answer_rule,
         "held_out": sorted(recipe.evaluate.modules),
         "prompt_fingerprint": harmony.fingerprint(recipe.dataset.date),

@@ -68,11 +68,20 @@ def test_sphinx_s_sources_are_read_where_nothing_was_built_of_them(tmp_path):
     put(tmp_path, "built.html", HTML.format("a"))
     put(tmp_path, "index/index.html", HTML.format("a"))
     rst = "A\n=\n\nWords."
-    for name in ("built.rst.txt", "index.rst.txt", "alone.rst.txt", "in/v1.2.txt", "notes.md.txt", "x.json.txt"):
+    for name in (
+        "built.rst.txt",
+        "index.rst.txt",
+        "alone.rst.txt",
+        "in/v1.2.txt",
+        "notes.md.txt",
+        "x.json.txt",
+        "n.ipynb.txt",
+    ):
         put(tmp_path, f"_sources/{name}", "# A\n\nWords." if ".md" in name else rst)
     put(tmp_path, "requirements.txt")
     expected = ["_sources/alone.rst.txt", "_sources/in/v1.2.txt", "_sources/notes.md.txt"]
     assert [name for name in ids(tmp_path) if "_sources" in name] == [*expected, "_sources/x.json.txt"]
+    assert "in/v1.2.txt" in ids(tmp_path / "_sources")
 
 
 def test_documents_that_are_not_read_are_told_by_number_and_suffix(tmp_path):

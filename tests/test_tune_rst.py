@@ -75,7 +75,7 @@ def read(text):
          [code("class m.C", "python", ("A", "m.C")), prose("Body:", "A", "m.C"), code("x", "", ("A", "m.C"))]),
         (".. tab:: Some words\n\n   Body.", [prose("Some words"), prose("Body.")]),
         (".. only:: html and not epub\n\n   Body.", [prose("Body.")]),
-        (".. toctree::\n   :maxdepth: 2\n\n   a\n   b\n\n.. index:: x\n\nBody.", [prose("Body.")]),
+        (".. toctree::\n   :maxdepth: 2\n\n   a\n   b\n\n.. index:: x\n\n.. todo:: Mend.\n\nBody.", [prose("Body.")]),
         (":func:`~a.b.run` :meth:`go` :class:`!X` :c:func:`Py_X` :doc:`the page <x>` :weird:`text` :file:`a/b`",
          [prose("`run()` `go()` `X` `Py_X()` the page text `a/b`")]),
         ("See :ref:`lab`, :ref:`this <lab>`, :ref:`none`.\n\n.. _lab:\n\nB b\n---\n\nc",

@@ -30,14 +30,16 @@ _CODE = {"code-block", "sourcecode", "code", "highlight-code", "prompt", "termin
          "console"}  # fmt: skip
 _LANGUAGES = {"testcode": "python", "doctest": "python", "ipython": "python", "prompt": "shell", "terminal": "shell",
               "productionlist": "", "testoutput": "", "console": "console"}  # fmt: skip
+# What Sphinx shows nothing of; to-dos only where it is told to.
 _NOTHING = {"toctree", "index", "contents", "sectnum", "tabularcolumns", "testsetup",
             "testcleanup", "currentmodule", "py:currentmodule", "raw",
             "meta", "title", "default-domain", "cssclass", "codeauthor", "sectionauthor",
-            "moduleauthor", "autosummary", "figure-md", "highlight", "highlightlang"}  # fmt: skip
+            "moduleauthor", "autosummary", "figure-md", "highlight", "highlightlang",
+            "todo", "todolist"}  # fmt: skip
 _CHANGES = {"versionadded": "New in version", "versionchanged": "Changed in version",
             "deprecated": "Deprecated since version", "versionremoved": "Removed in version",
             "deprecated-removed": "Deprecated since version"}  # fmt: skip
-_NOTES = {"seealso": "See also", "todo": "To do", "impl-detail": "Implementation detail",
+_NOTES = {"seealso": "See also", "impl-detail": "Implementation detail",
           "availability": "Availability", "info": "Info", "danger": "Danger", "caution": "Caution",
           "attention": "Attention"}  # fmt: skip
 _FOLDED = {"details", "dropdown", "collapse"}  # their argument is their title

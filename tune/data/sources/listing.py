@@ -52,7 +52,7 @@ def files(folder: Path) -> Listing:
             continue
         elif "/" not in name and _LICENCE.fullmatch(name):
             licences.append(name)
-        elif _SOURCES in name.split("/")[:-1]:
+        elif _SOURCES in (root.name, *name.split("/")[:-1]):
             if _source_alone(root, name):
                 pages.append(name)
         elif suffix in READ:
@@ -88,8 +88,8 @@ def _walk(root: Path) -> Iterator[str]:
 
 def _source_alone(root: Path, name: str) -> bool:
     """Whether it is one of Sphinx's sources, without the HTML that was built of it."""
-    if not re.search(r"\.(rst|md|markdown)(\.txt)?$|\.txt$", name):
-        return False
+    if not re.search(r"\.(rst|md|markdown|txt)$", name) or Path(name.removesuffix(".txt")).suffix in {".ipynb", *HTML}:
+        return False  # Sphinx keeps a notebook as .ipynb.txt
     before, _, inside = name.rpartition(f"{_SOURCES}/")
     built = root / before / stem(f"{_SOURCES}/{inside}").removeprefix(f"{_SOURCES}/")
     return not (built.with_name(f"{built.name}.html").is_file() or (built / "index.html").is_file())

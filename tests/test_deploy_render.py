@@ -282,6 +282,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
     serve = {
         "default_effort": "low",
         "max_effort": "medium",
+        "allowed_efforts": ("low", "medium"),
         "spelling": "strict",
         "thinking_tokens": {"low": 7},
         "keys": "keys.toml",
@@ -310,6 +311,7 @@ def test_the_recipes_serving_reaches_the_server(inputs):
         "strict",
     )
     assert told["policy"]["thinking_tokens"] == {"low": 7}
+    assert told["policy"]["allowed"] == ["low", "medium"]
     assert told["keys"] == ""  # a file of this machine, as adapters are
     assert not {"--enable-lora", "--max-lora-rank"} & {*deployment.args}
     same = ("max_model_len", "drain", "max_body", "max_concurrent", "raw_completions", "reasoning_content")

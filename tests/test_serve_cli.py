@@ -71,6 +71,7 @@ def test_a_recipe_gives_defaults_and_options_win(tmp_path, monkeypatch):
 RECIPE = """[serve]
 default_effort = "low"
 max_effort = "medium"
+allowed_efforts = ["low", "medium"]
 spelling = "map"
 max_model_len = 777
 drain = 3
@@ -88,7 +89,7 @@ def test_every_key_of_the_recipe_has_a_flag_that_wins_and_no_default_of_its_own(
     words = {"raw_completions": "closed", "thinking_tokens": "no budget", "reasoning_content": "when a client asks"}
     words |= {"strict_format": "it is counted and logged", "adapters": "none", "adapter_rank": "that of the named"}
     words["adapter_slots"] = "as many as are named, at least 2"
-    words["profile"] = "none"
+    words |= {"profile": "none", "allowed_efforts": "all"}
     defaults = {k: str(f.default).lower() for k, f in Serve.model_fields.items()} | words
     said = {k: d for k, d in defaults.items() if k not in {"default_effort", "keys"}}  # of no effort, and no file
     assert [k for k, d in said.items() if f"[default: {d}]" not in flags[k].help] == []

@@ -12,11 +12,12 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 
 import click
-from dataset_scale import WORDS, vocabulary
+from dataset_scale import WORDS, said, vocabulary
 
 from tune import artefact
 
@@ -29,10 +30,7 @@ def made(number: int, words: list[str], weights: list[float]) -> str:
     """The HTML of page `number`, the same for every count of pages."""
     dice = random.Random(number)
 
-    def sentence() -> str:
-        said = dice.choices(words, cum_weights=weights, k=dice.randint(8, 20))
-        return " ".join(said).capitalize() + "."
-
+    sentence = partial(said, dice, words, weights)
     module = f"library.part{number % 20}.m{number}"
     parts = [f"<title>{module}</title><body><ul>{MENU}</ul><h1>{module}</h1><p>{sentence()}</p>"]
     for k in range(3):

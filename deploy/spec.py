@@ -6,7 +6,7 @@ that what is rendered needs no further escaping. Knows no target's file formats.
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,7 @@ from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
 from tune.section import EnvName, Positive, SecretName
 
-Target = Literal["modal", "runpod", "sagemaker"]
+Target = Literal["compose", "modal", "runpod", "sagemaker", "huggingface", "kubernetes", "skypilot"]
 TARGETS: tuple[Target, ...] = get_args(Target)
 
 # The engine version that serve.launcher knows, and the CUDA its image is built for: drivers and pools are chosen by it.
@@ -27,9 +27,13 @@ TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192"
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
+    "compose": ("", 8000),
     "modal": ("", 8000),
     "runpod": ("", 8000),
     "sagemaker": ("/opt/ml/model", 8080),  # SageMaker's own contract
+    "huggingface": ("/repository", 8000),  # likewise
+    "kubernetes": ("", 8000),
+    "skypilot": ("", 8000),
 }
 
 
@@ -53,7 +57,7 @@ class Limits(Part):
 
 
 class Deployment(Part):
-    """One checkpoint on one target. `machine` is the target's own name for its GPUs."""
+    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET]."""
 
     schema_version: int = 1
     target: Target
@@ -62,7 +66,7 @@ class Deployment(Part):
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     format: Literal["merged", "mxfp4"]
     receipt: Receipt
-    engine: str = ENGINE
+    engine: str
     image: str = Field(pattern=r"^[a-z0-9][a-z0-9.:/_-]{0,254}$")
     model_path: str = Field(pattern=r"^/[a-z0-9./-]{1,120}$")
     port: Annotated[int, Field(ge=1, le=65535)]
@@ -76,6 +80,7 @@ class Deployment(Part):
     scaling: Scaling
     limits: Limits
     secrets: dict[EnvName, SecretName]
+    table: dict[str, Any] = {}
 
 
 def options(recipe: Recipe, target: Target) -> command.Options:
@@ -117,6 +122,7 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         digest=checkpoint.digest,
         format=checkpoint.format,  # type: ignore[arg-type]  # pydantic refuses "lora"
         receipt=receipt,
+        engine=r.engine or ENGINE,
         image=f"{r.registry.rstrip('/')}/{slug}:{checkpoint.digest[:16]}".lstrip("/"),
         model_path=model_path,
         port=port,
@@ -125,7 +131,7 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         gpu=r.gpu,
         gpus=served.tuning.gpus,
         machine=machine,
-        region=r.region,
+        region=r.sagemaker.region if "region" in r.sagemaker.model_fields_set else r.region,
         options=served,
         scaling=Scaling(
             min_replicas=r.min_replicas,
@@ -139,4 +145,5 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
             max_model_len=recipe.serve.max_model_len,
         ),
         secrets=r.secrets,
+        table=getattr(r, target).model_dump(mode="json"),
     )

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
+from tune.deploy import Deploy
 from tune.errors import UserError
 from tune.evaluate import Evaluate
 from tune.harmony import EFFORTS, Effort
-from tune.section import KINDS, Efforts, EnvName, Open, Place, Positive, SecretName, Section, Share, named, once
+from tune.section import KINDS, Efforts, Open, Place, Positive, Section, Share, named, once
 
 
 class Project(Section):
@@ -225,32 +226,6 @@ class Serve(Section):
     def _cap(self) -> Self:
         if self.default_effort and EFFORTS.index(self.default_effort) > EFFORTS.index(self.max_effort):
             raise ValueError(f"default_effort {self.default_effort} is above the maximum, max_effort {self.max_effort}")
-        return self
-
-
-class Deploy(Section):
-    gpu: str = Field(default="H100", pattern=r"^[A-Za-z0-9-]{1,32}$")  # a name in deploy/hardware.toml
-    region: str = Field(default="us-east-1", pattern=r"^[a-z]{2}(-[a-z]{2,12}){1,3}-\d$")  # SageMaker
-    registry: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200})?$")  # where you push images
-    min_replicas: int = Field(default=0, ge=0)
-    max_replicas: Positive = 1  # not set: min_replicas, if that is more
-    concurrency: Positive = 16  # requests in flight a replica, before another is started
-    idle_seconds: int = Field(default=300, ge=2, le=3600)  # before an idle replica stops
-    startup_seconds: int = Field(default=1800, ge=60, le=3600)  # to load weights and answer
-    request_seconds: Positive = 300  # the longest answer that is waited for
-    secrets: dict[EnvName, SecretName] = {}  # environment variable: the name of a secret kept at the target
-
-    @model_validator(mode="before")
-    @classmethod
-    def _follow(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "max_replicas" not in given and isinstance(given.get("min_replicas"), int):
-            return {**given, "max_replicas": max(1, given["min_replicas"])}
-        return given
-
-    @model_validator(mode="after")
-    def _replicas(self) -> Self:
-        if self.min_replicas > self.max_replicas:
-            raise ValueError(f"min_replicas = {self.min_replicas} is over max_replicas = {self.max_replicas}")
         return self
 
 

@@ -1,9 +1,13 @@
 """Where a checkpoint can run. Each target is a module of its own: `findings`, `files`, and the files it renders."""
 
 from importlib import import_module
+from pathlib import Path
 from typing import NamedTuple, Protocol, cast
 
+from deploy.live import Live
 from deploy.spec import Deployment, Target
+from deploy.steps import Flow
+from evalsuite.asking.client_info import ClientInfo
 from serve.findings import Finding
 
 
@@ -27,6 +31,36 @@ class Renderer(Protocol):
         """Path in the rendered folder: text. A pure function of its arguments."""
 
 
+class Operator(Protocol):
+    """What `live.py` in each target's folder offers: flows of steps at the platform. None asks or prints anything.
+
+    `folder` is the rendered folder, whose files are what was rendered; `live` is what has been done with it so far.
+    """
+
+    def push(self, deployment: Deployment, folder: Path, live: Live) -> Flow:
+        """Make the endpoint, or bring it to what was rendered."""
+
+    def status(self, deployment: Deployment, live: Live) -> Flow:
+        """Look; tells what runs, where, and what it costs while it does."""
+
+    def logs(self, deployment: Deployment, live: Live) -> Flow:
+        """Show what the container said last."""
+
+    def rollback(self, deployment: Deployment, live: Live) -> Flow:
+        """Bring the endpoint back to the release before. Raises UserError when there is none."""
+
+    def destroy(self, deployment: Deployment, live: Live) -> Flow:
+        """Remove all that pushes have made, what has gone already left out. Tells what stays, and why."""
+
+    def client(self, deployment: Deployment, live: Live) -> ClientInfo:
+        """How a client reaches it. Raises UserError when it was not pushed."""
+
+
 def load(target: Target) -> Renderer:
     """The target's module."""
     return cast(Renderer, import_module(f"deploy.targets.{target}"))
+
+
+def operator(target: Target) -> Operator:
+    """What the target can do live."""
+    return cast(Operator, import_module(f"deploy.targets.{target}.live"))

@@ -1,0 +1,95 @@
+"""CONTRACT: [deploy] of recipe.toml: which GPUs, how many replicas, how long, at what cost, and a table a target."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tune.section import EnvName, Positive, SecretName, Section
+
+AwsRegion = Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]{2,12}){1,3}-\d$")]
+Word = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]  # a name as DNS takes it
+Image = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200}(@sha256:[0-9a-f]{64})?)?$")]
+
+
+class Compose(Section):
+    """A GPU host of one's own, with Docker."""
+
+    port: int = Field(default=8000, ge=1, le=65535)  # on the host
+    bind: Literal["127.0.0.1", "0.0.0.0"] = "127.0.0.1"  # noqa: S104  # who may reach it: this host, or everyone
+
+
+class Modal(Section):
+    auth: Literal["proxy", "key"] = "proxy"  # Modal's own token pair, or VLLM_API_KEY from [deploy] secrets
+    region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")  # empty: wherever there is room
+    snapshot: bool = False  # start from a memory snapshot; Modal calls it experimental
+
+
+class Runpod(Section):
+    type: Literal["auto", "load-balancer", "queue", "pod"] = "auto"  # auto: a queue where min_replicas = 0
+    weights: Literal["image", "volume"] = "image"  # volume: a network volume, filled once
+    volume: str = Field(default="", pattern=r"^[a-z0-9]{0,32}$")  # its id
+    datacenter: str = Field(default="", pattern=r"^[A-Z0-9-]{0,16}$")  # that of the volume
+
+
+class Sagemaker(Section):
+    region: AwsRegion = "us-east-1"
+    alarm_topic: str = Field(default="", pattern=r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?$")
+
+
+class Huggingface(Section):
+    repository: str = Field(
+        default="", pattern=r"^([\w.-]{1,96}/[\w.-]{1,96})?$"
+    )  # the checkpoint, as tune push left it
+    revision: str = Field(default="", pattern=r"^([0-9a-f]{40})?$")
+    vendor: Literal["aws", "gcp", "azure"] = "aws"
+    region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]{2,32}$")
+    private: bool = True  # asks every caller for a Hugging Face token
+
+
+class Kubernetes(Section):
+    kind: Literal["plain", "kserve", "production-stack"] = "plain"
+    namespace: Word = "default"
+    weights: Literal["claim", "image"] = "claim"  # claim: a PersistentVolumeClaim, filled once
+    claim: Word = "models"
+    pull_secret: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")
+
+
+class Skypilot(Section):
+    clouds: list[Word] = []  # any_of; empty: whichever is cheapest
+    serve: bool = True  # a service with replicas; false: one machine
+
+
+class Deploy(Section):
+    gpu: str = Field(default="H100", pattern=r"^[A-Za-z0-9-]{1,32}$")  # a name in deploy/hardware.toml
+    region: AwsRegion = "us-east-1"  # SageMaker, where [deploy.sagemaker] names none
+    registry: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200})?$")  # where you push images
+    engine: Image = ""  # vLLM's image, with its digest; empty: the one that this version knows, by its tag
+    min_replicas: int = Field(default=0, ge=0)
+    max_replicas: Positive = 1  # not set: min_replicas, if that is more
+    concurrency: Positive = 16  # requests in flight a replica, before another is started
+    idle_seconds: int = Field(default=300, ge=2, le=3600)  # before an idle replica stops
+    startup_seconds: int = Field(default=1800, ge=60, le=3600)  # to load weights and answer
+    request_seconds: Positive = 300  # the longest answer that is waited for
+    monthly_usd: float = Field(default=0.0, ge=0)  # what it may cost at most; 0: no limit
+    receipt_days: Positive = 30  # how old a PASS may be when it is pushed
+    secrets: dict[EnvName, SecretName] = {}  # environment variable: the name of a secret kept at the target
+    compose: Compose = Compose()
+    modal: Modal = Modal()
+    runpod: Runpod = Runpod()
+    sagemaker: Sagemaker = Sagemaker()
+    huggingface: Huggingface = Huggingface()
+    kubernetes: Kubernetes = Kubernetes()
+    skypilot: Skypilot = Skypilot()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "max_replicas" not in given and isinstance(given.get("min_replicas"), int):
+            return {**given, "max_replicas": max(1, given["min_replicas"])}
+        return given
+
+    @model_validator(mode="after")
+    def _replicas(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas = {self.min_replicas} is over max_replicas = {self.max_replicas}")
+        return self

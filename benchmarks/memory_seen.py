@@ -33,7 +33,7 @@ SEEN = {
     "graphs": r"Graph capturing finished in \d+ secs, took ([\d.]+) GiB",
     "requests": r"Maximum concurrency for [\d,]+ tokens per request: ([\d.]+)x",
 }
-ENDS = ("Application startup complete", "Engine core initialization failed", "error: ")
+READY = "Application startup complete"
 
 
 class Reckoned(NamedTuple):
@@ -69,7 +69,7 @@ def seen(folder: Path, like: str, form: str, tokens: int, flags: tuple[str, ...]
     with log.open("w") as out:
         engine = subprocess.Popen(argv, stdout=out, stderr=out, env={**os.environ, "VLLM_NO_USAGE_STATS": "1"})
     deadline = time.monotonic() + 600
-    while time.monotonic() < deadline and engine.poll() is None and not any(e in log.read_text() for e in ENDS):
+    while time.monotonic() < deadline and engine.poll() is None and READY not in log.read_text():
         time.sleep(1)
     engine.terminate()
     engine.wait()

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from deploy import receipt, sizing, spec, targets
+from deploy import budgets, receipt, sizing, spec, targets
 from deploy.findings import finding
 from deploy.receipt import Receipt
 from deploy.sizing import Load, Offer, Sizing
@@ -151,6 +151,7 @@ def _fit(
     if offer is None or inside.shape is None:
         return None, offer
     load = Load(inside.shape, inside.tensors, options, whole.format)
+    found += budgets.time(recipe.deploy, target, load.placed(name)) + budgets.money(recipe.deploy, target, offer)
     fit = _attempt(found, "D011", lambda: sizing.fit(target, name, load))
     if fit and fit.requests < concurrency:
         holds = f"{sizing.count(name, gpus)} hold{'s' if gpus == 1 else ''} {fit.requests} full-length requests"

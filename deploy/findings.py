@@ -22,10 +22,15 @@ RULES = (
     Rule("D022", "warning", "a cold start ends before the target gives up"),
     Rule("D023", "warning", "the target can scale to zero"),
     Rule("D024", "warning", "requests under way can finish before the target ends a container"),
+    Rule("D025", "error", "a replica is given the time to start"),
+    Rule("D026", "warning", "it is given time to spare"),
     Rule("D030", "error", "no rendered file holds something that looks like a secret"),
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D070", "error", "what is always on keeps within monthly_usd"),
+    Rule("D071", "warning", "what may be on keeps within it, too"),
+    Rule("D072", "warning", "the table of prices is not old"),
 )
 
 

@@ -6,6 +6,7 @@ Prices are dated facts of that table, never live. What a GPU holds is serve.memo
 import tomllib
 from bisect import bisect_right
 from collections.abc import Mapping
+from datetime import date
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -82,11 +83,20 @@ class Gpu(Part):
         return found.model_copy(update={"machine": machine, "usd_hour": usd and usd * gpus})
 
 
+class Reads(Part):
+    """How fast a target's storage gives weights, 10^9 bytes a second, and where that was read or that it is assumed."""
+
+    gb_second: float = Field(gt=0)
+    source: str
+    seen: str
+
+
 class Hardware(Part):
     """hardware.toml."""
 
-    dated: str
+    dated: date
     gpu: dict[str, Gpu]
+    reads: dict[Target, Reads]
 
     def lent_by(self, target: Target) -> dict[str, Gpu]:
         """The GPUs that a target lends, by name."""
@@ -101,19 +111,27 @@ class Choice(Offer):
 
 
 class Sizing(Fit):
-    """A checkpoint on one GPU of the table."""
+    """A checkpoint on one GPU of the table. `at_once`: requests that the engine takes at once, however short."""
 
     gpu: str
+    at_once: int
+
+    @property
+    def words(self) -> str:
+        """One sentence for people."""
+        return f"{super().words}; the engine takes {self.at_once:,} at once"
 
 
 class Plan(Part):
-    """What `deploy plan` says. `dated`: when the price table was made; no price in it is live."""
+    """What `deploy plan` says. `dated`: when the price table was made; no price in it is live. `month`: US dollars of
+    the fewest and of the most replicas, running all the time; None where no price is known."""
 
     target: Target
     model: str
-    dated: str
+    dated: date
     chosen: Sizing
     cost: str
+    month: tuple[int, int] | None
     choices: tuple[Choice, ...]
 
 
@@ -150,9 +168,15 @@ def load(found: Checkpoint, options: Options) -> Load:
 def on(name: str, gpu: Gpu, load: Load) -> Sizing:
     """How a checkpoint sits on a GPU, by the calculation that `serve preflight` makes."""
     told = load.placed(name).options
-    tuning = told.tuning.model_copy(update={"kernel": kernel(name)})
+    at_once = told.tuning.sequences or engine_sequences(name, gpu.memory)
+    tuning = told.tuning.model_copy(update={"kernel": kernel(name), "sequences": at_once})
     need = memory.need(load.shape, load.tensors, tuning, told.max_model_len)
-    return Sizing(gpu=name, **dict(memory.fit(need, gpu.memory, tuning)))
+    return Sizing(gpu=name, at_once=at_once * tuning.data_parallel, **dict(memory.fit(need, gpu.memory, tuning)))
+
+
+def engine_sequences(name: str, size: int) -> int:
+    """Requests that vLLM 0.32 takes at once on a GPU of `size` bytes unless it is told (engine/arg_utils.py:2923)."""
+    return 1024 if size >= 70 * memory.GIB and not name.startswith("A100") else 256
 
 
 def lent(target: Target, name: str, gpus: int = 1) -> Offer:
@@ -224,6 +248,13 @@ def cost(offer: Offer, least: int, most: int) -> str:
     return f"{offer.price} for each running replica; {always}; at most {most * rate:,.2f} USD an hour for {most}"
 
 
+def month(offer: Offer, least: int, most: int) -> tuple[int, int] | None:
+    """US dollars that `least` and `most` replicas cost in a month of 730 hours; None where no price is known."""
+    if offer.usd_hour is None:
+        return None
+    return round(least * offer.usd_hour * MONTH_HOURS), round(most * offer.usd_hour * MONTH_HOURS)
+
+
 def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
     """Size and cost before anything is rendered. Raises UserError when the recipe's GPU does not do."""
     whole = checkpoint.read(folder)
@@ -238,6 +269,7 @@ def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
         dated=hardware().dated,
         chosen=sized,
         cost=cost(offer, least, most),
+        month=month(offer, least, most),
         choices=tuple(choices(target, takes)),
     )
 

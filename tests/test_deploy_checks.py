@@ -346,7 +346,7 @@ def test_prices_carry_the_date_they_were_read():
     assert len(offers) > 15
     for offer in offers:
         assert (offer.usd_hour is None) == (offer.seen == ""), offer
-        assert offer.usd_hour is None or ("not live" in offer.price and offer.seen <= table.dated)
+        assert offer.usd_hour is None or ("not live" in offer.price and offer.seen <= str(table.dated))
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ def test_plan_names_sizes_and_dated_prices(tmp_path):
         CliRunner().invoke(cli.main, ["plan", "modal", "--checkpoint", str(made.folder), "--json"]).output
     )
     assert as_json["chosen"]["gpu"] == "H100"
-    assert as_json["dated"] == sizing.hardware().dated
+    assert as_json["dated"] == str(sizing.hardware().dated)
 
 
 def test_the_recipe_of_this_folder_counts_and_a_named_one_wins(tmp_path, monkeypatch):

@@ -1,0 +1,95 @@
+"""Time and money: how long a start is expected to take, what a month costs, and what the recipe allows of both."""
+
+from datetime import timedelta
+
+import pytest
+from test_deploy_checks import examine, ids, published
+
+from deploy import budgets, sizing, startup
+from deploy.spec import TARGETS
+from serve.command import Options
+from tune.deploy import Deploy
+
+
+def told(load, **options):
+    return load._replace(options=Options.model_validate({**load.options.model_dump(), **options}))
+
+
+@pytest.mark.parametrize(
+    ("load", "seen"),
+    [
+        (published(24, 32, "mxfp4"), (158, 226)),  # `serve run`, one H200, caches empty, on two days
+        (told(published(24, 32, "mxfp4"), profile="fast-start").placed("H200"), (128, 156)),
+    ],
+)
+def test_the_estimate_is_within_its_factor_of_what_was_measured(load, seen):
+    expected = startup.estimate("compose", load).seconds
+    assert all(1 / startup.GOOD_TO < expected / seconds < startup.GOOD_TO for seconds in seen)
+
+
+def test_a_larger_model_a_slower_disk_and_more_graphs_take_longer():
+    small, large = published(24, 32, "mxfp4"), published(36, 128, "mxfp4")
+    assert startup.estimate("modal", large).reads == pytest.approx(65, abs=3)  # 10^9 bytes, at one of them a second
+    assert startup.estimate("kubernetes", small).reads > startup.estimate("modal", small).reads
+    assert startup.estimate("modal", large).engine > startup.estimate("modal", small).engine
+    eager = told(small, extra=("--enforce-eager",))
+    assert startup.estimate("modal", eager).engine < startup.estimate("modal", small).engine / 1.5
+
+
+def test_a_start_that_cannot_end_in_time_is_an_error_and_a_tight_one_a_warning(tmp_path):
+    for seconds, expected in ((60, {"D025"}), (200, {"D026"}), (1800, set())):
+        found = examine(tmp_path / str(seconds), gpu="B200", startup_seconds=seconds)
+        assert ids(found) & {"D025", "D026"} == expected, seconds
+    (short,) = budgets.time(Deploy(startup_seconds=60), "modal", published(24, 32, "mxfp4"))
+    mended = int(short.fix.rpartition(" ")[2])
+    assert budgets.time(Deploy(startup_seconds=mended), "modal", published(24, 32, "mxfp4")) == []
+
+
+@pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ({"min_replicas": 1, "monthly_usd": 2000}, "D070"),  # 3.95 USD an hour
+        ({"min_replicas": 1, "monthly_usd": 2900}, ""),
+        ({"min_replicas": 0, "monthly_usd": 2000}, "D071"),
+        ({"min_replicas": 1, "max_replicas": 2, "monthly_usd": 3000}, "D071"),
+        ({"min_replicas": 9}, ""),
+    ],
+)
+def test_what_a_month_costs_is_held_against_the_budget(tmp_path, section, expected):
+    found = examine(tmp_path, **section)
+    assert "".join(sorted(ids(found) & {"D070", "D071"})) == expected
+
+
+def test_a_budget_without_a_known_price_is_told(tmp_path):
+    found = examine(tmp_path, "sagemaker", monthly_usd=100)
+    assert "no price of ml.p5.4xlarge is known" in next(f.what for f in found.findings if f.id == "D071")
+
+
+def test_sagemaker_never_scales_to_nothing_and_is_reckoned_so():
+    offer = sizing.Offer(machine="m", usd_hour=2.0, seen="2026-11-21")
+    assert sizing.month(offer, *sizing.replicas("sagemaker", Deploy())) == (1460, 1460)
+    assert sizing.month(offer, *sizing.replicas("modal", Deploy())) == (0, 1460)
+    assert sizing.month(sizing.Offer(machine="m"), 1, 1) is None
+
+
+def test_old_prices_warn():
+    dated = sizing.hardware().dated
+    assert budgets.prices(dated + timedelta(days=180)) == []
+    (old,) = budgets.prices(dated + timedelta(days=181))
+    assert (old.id, old.severity) == ("D072", "warning")
+
+
+def test_every_target_has_a_speed_with_its_source():
+    assert set(sizing.hardware().reads) == set(TARGETS)
+    assert all(row.source for row in sizing.hardware().reads.values())
+
+
+@pytest.mark.parametrize(("gpu", "at_once"), [("H100", 1024), ("A100-80GB", 256), ("L40S", 256), ("B200", 1024)])
+def test_no_more_requests_are_promised_than_the_engine_takes(gpu, at_once):
+    load = published(24, 32, "mxfp4", tokens=1024)
+    sized = sizing.on(gpu, sizing.hardware().gpu[gpu], load)
+    assert sized.at_once == at_once
+    assert sized.requests <= at_once
+    assert f"the engine takes {at_once:,} at once" in sized.words
+    asked = told(load, extra=("--max-num-seqs", "7"))
+    assert sizing.on(gpu, sizing.hardware().gpu[gpu], asked).requests == 7

@@ -3,10 +3,13 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from platform_door import REAL
 
+from deploy import cli, commands, running
+from deploy.hands import Hands
 from deploy.live import Live
 from deploy.spec import Deployment
 from deploy.steps import Command, Flow, Request, Step
@@ -84,14 +87,16 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     return ClientInfo(base_url="https://thing.platform.example/v1", model=deployment.model, key_env=KEY)
 
 
-def main() -> None:
-    """The command line; a pause of LOOK seconds between two looks."""
-    from deploy import cli, commands, running
-    from deploy.hands import Hands
+def hands(folder: Path, show: Callable[[str], None]) -> Hands:
+    """Hands whose platform is at the URL in DOOR."""
+    return Hands(folder, show, patience=2.0, routes={REAL: os.environ["DOOR"]})
 
+
+def main() -> None:
+    """The command line."""
     sys.modules["deploy.targets.modal.live"] = sys.modules[__name__]
     running.LOOK_AGAIN = 0.01
-    commands._hands = lambda folder, show: Hands(folder, show, patience=2.0, routes={REAL: os.environ["DOOR"]})
+    commands._hands = hands
     cli.main()
 
 

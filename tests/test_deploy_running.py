@@ -661,7 +661,6 @@ def endpoint(method="get_inference_endpoint", **more):
 
 
 def test_a_call_of_the_hub_gives_its_raw_json(hub):
-    day = "2026-11-01T00:00:00Z"
     raw = {
         "name": "a",
         "type": "protected",

@@ -28,6 +28,8 @@ RULES = (
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
+    Rule("D057", "error", "the report is fresh when it is pushed"),
     Rule("D070", "error", "what is always on keeps within monthly_usd"),
     Rule("D071", "warning", "what may be on keeps within it, too"),
     Rule("D072", "warning", "the table of prices is not old"),

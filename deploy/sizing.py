@@ -9,22 +9,19 @@ from collections.abc import Mapping
 from datetime import date
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deploy.spec import Target, options, placed
-from serve import contents, memory, profiles
+from deploy.spec import Target, placed
+from serve import contents, memory
 from serve.command import Options
 from serve.findings import require
 from serve.machine import kernel, sizes
 from serve.memory import Fit
-from tune import checkpoint
 from tune.checkpoint import Checkpoint
 from tune.deploy import Deploy
 from tune.errors import UserError
-from tune.recipe import Recipe
 from tune.weights.tensors import Shape, Tensor
 
 MONTH_HOURS = 730
@@ -120,19 +117,6 @@ class Sizing(Fit):
     def words(self) -> str:
         """One sentence for people."""
         return f"{super().words}; the engine takes {self.at_once:,} at once"
-
-
-class Plan(Part):
-    """What `deploy plan` says. `dated`: when the price table was made; no price in it is live. `month`: US dollars of
-    the fewest and of the most replicas, running all the time; None where no price is known."""
-
-    target: Target
-    model: str
-    dated: date
-    chosen: Sizing
-    cost: str
-    month: tuple[int, int] | None
-    choices: tuple[Choice, ...]
 
 
 @cache
@@ -253,25 +237,6 @@ def month(offer: Offer, least: int, most: int) -> tuple[int, int] | None:
     if offer.usd_hour is None:
         return None
     return round(least * offer.usd_hour * MONTH_HOURS), round(most * offer.usd_hour * MONTH_HOURS)
-
-
-def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
-    """Size and cost before anything is rendered. Raises UserError when the recipe's GPU does not do."""
-    whole = checkpoint.read(folder)
-    takes = load(whole, options(recipe, target))
-    require(list(profiles.findings(takes.options, recipe.deploy.gpu)), f"[deploy] gpu = {recipe.deploy.gpu!r}")
-    sized = fit(target, recipe.deploy.gpu, takes)
-    offer = lent(target, recipe.deploy.gpu, takes.options.tuning.gpus)
-    least, most = replicas(target, recipe.deploy)
-    return Plan(
-        target=target,
-        model=whole.served_name,
-        dated=hardware().dated,
-        chosen=sized,
-        cost=cost(offer, least, most),
-        month=month(offer, least, most),
-        choices=tuple(choices(target, takes)),
-    )
 
 
 def replicas(target: Target, section: Deploy) -> tuple[int, int]:

@@ -10,7 +10,7 @@ from deployment import make_checkpoint, make_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy import checks, cli, sizing, targets
+from deploy import checks, cli, planning, sizing, targets
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
 from serve import command, preflight
@@ -163,7 +163,7 @@ def test_what_the_options_ask_of_the_checkpoint_is_refused_as_serve_preflight_do
     (problem,) = preflight.check(tmp_path / "merged", options, machine).errors
     assert f"{problem.id} {problem.what}" == found.errors[0].what
     with pytest.raises(UserError, match="200000 is over the model's 4096"):
-        sizing.plan(Recipe.model_validate({"serve": serve}), tmp_path / "merged", "modal")
+        planning.plan(Recipe.model_validate({"serve": serve}), tmp_path / "merged", "modal")
 
 
 def second_shard(folder):
@@ -299,11 +299,11 @@ def test_more_gpus_hold_more_and_cost_more(tmp_path):
     made = make_checkpoint(tmp_path / "merged", **WIDE)
 
     def plan(**serve):
-        return sizing.plan(Recipe.model_validate({"serve": {**CHOSEN, **serve}}), made.folder, "modal")
+        return planning.plan(Recipe.model_validate({"serve": {**CHOSEN, **serve}}), made.folder, "modal")
 
     one, two = plan(), plan(tensor_parallel=2)
     assert two.chosen.need.weights < one.chosen.need.weights
-    assert two.chosen.requests > one.chosen.requests
+    assert two.chosen.need.kv_request * 2 == one.chosen.need.kv_request
     assert "3.95 USD an hour" in one.cost
     assert "7.90 USD an hour" in two.cost
     assert [c.machine for c in two.choices] == [f"{c.machine}:2" for c in one.choices]
@@ -314,7 +314,7 @@ def test_a_profile_of_another_gpu_is_an_error_before_anything_is_rendered(tmp_pa
     (problem,) = [f for f in found.errors if f.id == "D008"]
     assert problem.what.startswith("S042 --profile latency has no flags for L4")
     with pytest.raises(UserError, match="S042"):
-        sizing.plan(
+        planning.plan(
             Recipe.model_validate({"serve": {"profile": "latency"}, "deploy": {"gpu": "L4"}}),
             tmp_path / "merged",
             "modal",

@@ -86,9 +86,9 @@ def split(rows: Rows, share: float, scratch: Path) -> Split:
     """
     pages = np.concatenate([part.pages for part in rows.parts])
     _, name = np.unique(pages["id"], return_inverse=True)
-    signatures = np.concatenate([part.signatures for part in rows.parts])
     group = np.arange(len(pages))
-    group[: len(signatures)] = sides.groups(signatures)
+    alike = sides.groups(_signatures(rows))
+    group[: len(alike)] = alike
     group[name] = group.copy()  # of pages of one name the last one tells
     place = np.zeros(len(pages), np.uint64)
     place[name] = pages["place"]
@@ -106,9 +106,19 @@ def split(rows: Rows, share: float, scratch: Path) -> Split:
     documents = np.flatnonzero(documented)
     n = int(held[documents].sum())
     _, many = np.unique(group[documents], return_counts=True)
-    alike = {"pages": int(many[many > 1].sum()), "groups": int((many > 1).sum())}
+    together = {"pages": int(many[many > 1].sum()), "groups": int((many > 1).sum())}
     counted = {"train": len(documents) - n, "eval": n}
-    return Split(name, held, {side: n for side, n in counted.items() if n}, alike)
+    return Split(name, held, {side: n for side, n in counted.items() if n}, together)
+
+
+def _signatures(rows: Rows) -> "NDArray[np.uint32]":
+    """Of the texts of all pages; put in their places, for together they are most of what is known of pages."""
+    out, end = np.empty((int(rows.pages[-1]), sides.BANDS * sides.ROWS), np.uint32), 0
+    for part in rows.parts:
+        found = part.signatures
+        out[end : end + len(found)] = found
+        end += len(found)
+    return out[:end]
 
 
 def _join(rows: Rows, name: "NDArray[np.int64]", group: "NDArray[np.int64]", scratch: Path) -> None:

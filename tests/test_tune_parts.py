@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tune import artefact, recipe
-from tune.data import dataset, executors, joining, page, parts, twins, workers
+from tune.data import dataset, executors, joining, page, pairs, parts, spill, twins, workers
 from tune.data.block import Code, Fields, Prose
 from tune.data.page import Page
 from tune.errors import UserError
@@ -201,21 +201,111 @@ def test_slurm_makes_the_same_parts(project, tmp_path, monkeypatch):
     assert made(project, run=executors.of("slurm", 2, ["time=1:00:00", "partition=cpu"])) == first
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 12), max_size=14), max_size=40), st.integers(1, 9), st.integers(1, 60))
-def test_twins_are_those_of_all_pairs_however_texts_and_index_are_cut(tmp_path_factory, texts, block, entries):
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 12), max_size=14), max_size=40),
+    st.integers(1, 9),
+    st.integers(1, 60),
+    st.integers(2, 8),
+)
+def test_twins_are_those_of_all_pairs_however_texts_and_index_are_cut(tmp_path_factory, texts, block, entries, crowd):
     said = [" ".join(f"w{n}" for n in text) for text in texts]
     cut = [twins.shingled(said[i : i + block]) for i in range(0, len(said), block)]
     sets = [frozenset(one.tolist()) for part in cut for one in part.each()]
-    slow = np.full(len(sets), -1)
-    for i in range(len(sets)):
-        slow[i] = next((j for j in range(i) if slow[j] < 0 and twins.alike(sets[i], sets[j])), -1)
-    was, twins.ENTRIES = twins.ENTRIES, entries
-    try:
+    slow = twins_of_all_pairs(sets)
+    with pytest.MonkeyPatch.context() as patch:
+        cuts = ((twins, "ENTRIES", entries), (twins, "STRETCH", block), (twins, "BUCKETS", 64), (pairs, "CROWD", crowd))
+        for module, name, value in (*cuts, (pairs, "TOGETHER", entries), (spill, "WAITING", 30 * entries)):
+            patch.setattr(module, name, value)
         found = twins.find([lambda one=one: one for one in cut], tmp_path_factory.mktemp("index"))
-    finally:
-        twins.ENTRIES = was
-    assert found.tolist() == slow.tolist()
+    assert told(found) == slow
+
+
+def twins_of_all_pairs(sets):
+    slow = {}
+    for i in range(len(sets)):
+        first = next((j for j in range(i) if j not in slow and twins.alike(sets[i], sets[j])), None)
+        if first is not None:
+            slow[i] = first
+    return slow
+
+
+def told(found):
+    return dict(zip(*map(np.ndarray.tolist, found), strict=True))
+
+
+@pytest.mark.parametrize("last", ["w", ""])
+def test_many_that_are_nearly_the_same_are_found_as_all_pairs_are(last):
+    """More than a crowd that differ in one word of seventy, some of them twice, and as many that differ in every third
+    of theirs, which are not alike."""
+    base = [*map("w{}".format, range(70))]
+    texts = [" ".join([*base, f"{last}{n % 60}"]) for n in range(90)]
+    texts += [" ".join(f"{word}{n}" if i % 12 == 0 else word for i, word in enumerate(base)) for n in range(90)]
+    sets = [frozenset(one.tolist()) for one in twins.shingled(texts).each()]
+    found = told(twins.find([lambda: twins.shingled(texts)]))
+    assert found == twins_of_all_pairs(sets)
+    assert 89 <= len(found) < 100
+
+
+FRAME = "What is the default value of the parameter `key` of `m{0}.f{0}` when it is called by `g{0}`? m{0}"
+
+
+def halves(n):
+    return [f"{said(n, 20)} {said(n + 1, 20)} {said(n + 2, 20)}", FRAME.format(n)]
+
+
+def families(n):
+    return [f"{said(-1, 60)} {n}", said(-2 - n % 3, 40)]
+
+
+@pytest.fixture
+def searched(tmp_path, monkeypatch):
+    """What searching takes, for so many blocks of 256 texts: comparisons, and bytes in memory at most."""
+    small = {"BUCKETS": 2**19, "ENTRIES": 2**9, "STRETCH": 2**8}
+    for module, name, value in (*((twins, *one) for one in small.items()), (spill, "WAITING", 2**14)):
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(pairs, "TOGETHER", 2**12)
+    count, alike, enough = [0], pairs.Shingles.alike, pairs.enough
+
+    def counted(self, some):
+        count[0] += len(some)
+        return alike(self, some)
+
+    def one(both, *sizes):
+        count[0] += isinstance(both, int)
+        return enough(both, *sizes)
+
+    monkeypatch.setattr(pairs.Shingles, "alike", counted)
+    monkeypatch.setattr(pairs, "enough", one)
+
+    def search(made, blocks):
+        texts = [[text for k in range(128) for text in made(128 * n + k)] for n in range(blocks)]
+        count[0] = 0
+        tracemalloc.start()
+        found = twins.find([partial(twins.shingled, some) for some in texts], tmp_path)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return len(found.texts), count[0], peak
+
+    return search
+
+
+def test_memory_of_the_search_for_twins_does_not_grow_with_texts(searched):
+    """Texts that hang together through others, though no two are alike: clusters of them would be all of them."""
+    searched(halves, 1)  # imports
+    (_, few, before), (none, many, after) = (searched(halves, blocks) for blocks in (4, 16))
+    assert none == 0
+    assert many < 5 * few
+    assert many < 16 * 256
+    assert (after - before) / (12 * 256) < 20
+
+
+def test_comparisons_grow_as_texts_do_where_most_are_nearly_the_same(searched):
+    """Each is compared with those who stay alone."""
+    (twins_of_few, few, _), (twins_of_many, many, _) = (searched(families, blocks) for blocks in (2, 8))
+    assert (twins_of_few, twins_of_many) == (2 * 256 - 4, 8 * 256 - 4)
+    assert many < 5 * few
+    assert many < 2 * 8 * 256
 
 
 def test_joining_holds_no_rows(project, monkeypatch):
@@ -227,7 +317,7 @@ def test_joining_holds_no_rows(project, monkeypatch):
     def watched(made, scratch):
         tracemalloc.start()
         found = right(made, scratch)
-        joining.write(scratch, found, joining.split(found, 0.3))
+        joining.write(scratch, found, joining.split(found, 0.3, scratch))
         held.append(tracemalloc.get_traced_memory()[1])
         rows.append(len(found.fate))
         tracemalloc.stop()

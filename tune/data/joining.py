@@ -2,10 +2,10 @@
 
 In: parts in the order of their pages, then of somebody's rows. Out: examples.jsonl, train.jsonl and eval.jsonl in a
 fresh folder, sums for the figures; in a tally what was left out. Lines are bytes here: the text of an example is read
-only to show why it is left out. Of one some 40 bytes are in memory, or a million's at a time, whatever their number.
+only to show why it is left out. Of one a byte is in memory, of a twin eight more, and a part's records at a time.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
@@ -17,14 +17,17 @@ from tune.data.examples import Example
 from tune.data.figures import Group, Sum
 from tune.data.filling import CHECKS, EXAMPLES, KINDS, ROWS
 from tune.data.parts import Part
+from tune.data.spill import Spill
+from tune.data.twins import Twins
 from tune.harmony import EFFORTS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-TOGETHER = 2**20  # rows whose questions are compared at a time
+TOGETHER = 2**16  # rows whose questions are compared at a time
 GIVEN, IMPORTED = CHECKS.index("given"), KINDS.index("imported")
 KEPT, TWIN, SEVERAL, LONG = range(4)  # what becomes of a row
+ASKED = np.dtype([("asked", "u8"), ("answer", "u8"), ("row", "u4"), ("page", "u4"), ("imported", "?")])
 
 
 class Rows(NamedTuple):
@@ -32,9 +35,9 @@ class Rows(NamedTuple):
 
     parts: Sequence[Part]
     starts: "NDArray[np.int64]"  # the first row of each part, and how many there are in all
+    pages: "NDArray[np.int64]"  # the place of each part's first page among the pages of all parts
     fate: "NDArray[np.uint8]"
-    twin: "NDArray[np.int32]"  # the first earlier row that is the same, or -1
-    page: "NDArray[np.int32]"  # its page's place among the pages of all parts
+    twins: Twins  # of which earlier row each is one
 
     def example(self, row: int) -> Example:
         """Read from the parts."""
@@ -62,89 +65,104 @@ class Split(NamedTuple):
 
 def judged(parts: Sequence[Part], scratch: Path) -> Rows:
     """Twins of earlier rows, then questions with several answers, then rows that are too long."""
-    counts = np.array([0, *(len(part.records) for part in parts)], np.int64)
-    rows, pages = int(counts.sum()), np.cumsum([0, *(len(part.pages) for part in parts)])
-    twin = twins.find([block for part in parts for block in part.blocks()], scratch)
-    made = Rows(parts, np.cumsum(counts), np.where(twin >= 0, TWIN, KEPT).astype(np.uint8), twin, np.zeros(rows, "i4"))
-    for which in range(1 + rows // TOGETHER):
-        found = [*_some(made, "asked", which, 1 + rows // TOGETHER, given=False)]
-        at = np.concatenate([at for at, _ in found])
-        asked, answers = (np.concatenate([records[key] for _, records in found]) for key in ("asked", "answer"))
-        made.fate[at[ambiguous.several(asked, answers)]] = SEVERAL
-    for part, start, page in zip(parts, made.starts, pages, strict=False):
-        records = part.records
-        own = slice(start, start + len(records))
+    starts, pages = (
+        np.cumsum([0, *counts], dtype=np.int64)
+        for counts in ([len(part.records) for part in parts], [len(part.pages) for part in parts])
+    )
+    found = twins.find([block for part in parts for block in part.blocks()], scratch)
+    made = Rows(parts, starts, pages, np.full(starts[-1], KEPT, np.uint8), found)
+    made.fate[found.texts] = TWIN
+    for some in _together(made, "asked", scratch, lambda records: records["check"] != GIVEN):
+        made.fate[some["row"][ambiguous.several(some["asked"], some["answer"])]] = SEVERAL
+    for own, _, records in _each(made):
         made.fate[own][(made.fate[own] == KEPT) & (records["row"] == 0)] = LONG
-        made.page[own] = records["page"] + page
     return made
 
 
-def split(rows: Rows, share: float) -> Split:
+def split(rows: Rows, share: float, scratch: Path) -> Split:
     """The side of every page that has rows. Raises UserError when there is nothing to split.
 
     A row of a file is a page of its own, but with one that asks the same: it would be known on the other side.
     """
     pages = np.concatenate([part.pages for part in rows.parts])
     _, name = np.unique(pages["id"], return_inverse=True)
-    signatures = np.concatenate([part.signatures for part in rows.parts])
     group = np.arange(len(pages))
-    group[: len(signatures)] = sides.groups(signatures)
+    alike = sides.groups(_signatures(rows))
+    group[: len(alike)] = alike
     group[name] = group.copy()  # of pages of one name the last one tells
     place = np.zeros(len(pages), np.uint64)
     place[name] = pages["place"]
-    _join(rows, name, group)
-    kept = rows.fate == KEPT
-    used = np.unique(name[rows.page[kept]])
+    asked, documented, imported = np.zeros(len(pages), bool), np.zeros(len(pages), bool), False
+    for own, page, records in _each(rows):
+        kept, ours = rows.fate[own] == KEPT, records["kind"] < IMPORTED
+        asked[name[page[kept]]] = documented[name[page[kept & ours]]] = True
+        imported = imported or not ours.all()
+    if imported:
+        _join(rows, name, group, scratch)
+    used = np.flatnonzero(asked)
     held = np.zeros(len(pages), bool)
     held[used] = sides.split(group[used], place[used], share)
 
-    own = [_kinds(part) < IMPORTED for part in rows.parts]
-    documents = np.unique(name[rows.page[kept & np.concatenate(own)]])
+    documents = np.flatnonzero(documented)
     n = int(held[documents].sum())
     _, many = np.unique(group[documents], return_counts=True)
-    alike = {"pages": int(many[many > 1].sum()), "groups": int((many > 1).sum())}
+    together = {"pages": int(many[many > 1].sum()), "groups": int((many > 1).sum())}
     counted = {"train": len(documents) - n, "eval": n}
-    return Split(name, held, {side: n for side, n in counted.items() if n}, alike)
+    return Split(name, held, {side: n for side, n in counted.items() if n}, together)
 
 
-def _kinds(part: Part) -> "NDArray[np.uint8]":
-    found: NDArray[np.uint8] = part.records["kind"]
-    return found
+def _signatures(rows: Rows) -> "NDArray[np.uint32]":
+    """Of the texts of all pages; put in their places, for together they are most of what is known of pages."""
+    out, end = np.empty((int(rows.pages[-1]), sides.BANDS * sides.ROWS), np.uint32), 0
+    for part in rows.parts:
+        found = part.signatures
+        out[end : end + len(found)] = found
+        end += len(found)
+    return out[:end]
 
 
-def _join(rows: Rows, name: "NDArray[np.int64]", group: "NDArray[np.int64]") -> None:
+def _join(rows: Rows, name: "NDArray[np.int64]", group: "NDArray[np.int64]", scratch: Path) -> None:
     """Put each row of a file into the group of the page, or of the row, that first asks what it asks."""
-    if not any((_kinds(part) == IMPORTED).any() for part in rows.parts):
-        return
-    own = group.copy()
-    for which in range(times := 1 + len(rows.fate) // TOGETHER):
-        found = [*_some(rows, "question", which, times)]
-        at, asked = (np.concatenate([one[i] for one in found]) for i in (0, 1))
-        kept = rows.fate[at] == KEPT
-        at, asked = at[kept], asked[kept]
-        _, firsts, same = np.unique(asked["question"], return_index=True, return_inverse=True)
-        theirs = asked["kind"] == IMPORTED
-        first = at[firsts[same[theirs]]]
-        group[name[rows.page[at[theirs]]]] = own[name[rows.page[first]]]
+    before = group.copy()
+    for asked in questions(rows, scratch):
+        _, firsts, same = np.unique(asked["asked"], return_index=True, return_inverse=True)
+        theirs = asked["imported"]
+        group[name[asked["page"][theirs]]] = before[name[asked["page"][firsts[same[theirs]]]]]
 
 
-def _some(
-    rows: Rows, key: str, which: int, of: int, *, given: bool = True
-) -> "Iterator[tuple[NDArray[np.int64], NDArray[np.void]]]":
-    """Places and records of the rows, no twins, whose `key` leaves this rest; of all, or without those of files."""
-    for part, start in zip(rows.parts, rows.starts, strict=False):
+def questions(rows: Rows, scratch: Path) -> "Iterator[NDArray[np.void]]":
+    """What is known of the rows that stay, by question: all that have the same are given at once, in order."""
+    return (some[rows.fate[some["row"]] == KEPT] for some in _together(rows, "question", scratch))
+
+
+def _each(rows: Rows) -> "Iterator[tuple[slice, NDArray[np.int64], NDArray[np.void]]]":
+    """Of each part where its rows are among all, the places of their pages, and their records."""
+    for part, start, page in zip(rows.parts, rows.starts, rows.pages, strict=False):
         records = part.records
-        taken = (records[key] % of == which) & (rows.fate[start : start + len(records)] != TWIN)
-        taken &= given | (records["check"] != GIVEN)
-        yield np.flatnonzero(taken) + start, records[taken]
+        yield slice(start, start + len(records)), records["page"] + page, records
+
+
+def _together(
+    rows: Rows, key: str, scratch: Path, taken: Callable[["NDArray[np.void]"], Any] = lambda _: True
+) -> "Iterator[NDArray[np.void]]":
+    """What is known of the rows, no twins, by what they ask: all that ask the same are given at once, in order,
+    and digests rise from one time to the next."""
+    times = 1 + len(rows.fate) // TOGETHER
+    spilled = Spill(scratch, key, ASKED, times)
+    for own, page, records in _each(rows):
+        at = np.flatnonzero(taken(records) & (rows.fate[own] != TWIN))
+        some = np.zeros(len(at), ASKED)
+        some["asked"], some["answer"], some["page"] = records[key][at], records["answer"][at], page[at]
+        some["row"], some["imported"] = at + own.start, records["kind"][at] == IMPORTED
+        spilled.add(some, (some["asked"] >> np.uint64(32)) * np.uint64(times) >> np.uint64(32))
+    return spilled.each()
 
 
 def leave_out(rows: Rows, tally: Tally) -> None:
     """Count the rows that go, and show the first of each reason."""
-    for part, start in zip(rows.parts, rows.starts, strict=False):
-        tokens = part.records["tokens"]
-        for row in np.flatnonzero(rows.fate[start : start + len(tokens)] != KEPT).tolist():
-            _drop(rows, int(start) + row, int(tokens[row]), tally)
+    for own, _, records in _each(rows):
+        for row in np.flatnonzero(rows.fate[own] != KEPT).tolist():
+            _drop(rows, own.start + row, int(records["tokens"][row]), tally)
 
 
 def write(fresh: Path, rows: Rows, found: Split) -> dict[Group, Sum]:
@@ -155,10 +173,8 @@ def write(fresh: Path, rows: Rows, found: Split) -> dict[Group, Sum]:
         (fresh / "train.jsonl").open("wb") as train,
         (fresh / "eval.jsonl").open("wb") as held,
     ):
-        for part, start in zip(rows.parts, rows.starts, strict=False):
-            records = part.records
-            own = slice(start, start + len(records))
-            fate, side = rows.fate[own], found.held[found.name[rows.page[own]]]
+        for part, (own, page, records) in zip(rows.parts, _each(rows), strict=True):
+            fate, side = rows.fate[own], found.held[found.name[page]]
             with (part.folder / EXAMPLES).open("rb") as f:
                 _copy(f, {0: told}, records["example"], np.where(fate == KEPT, 0, -1))
             with (part.folder / ROWS).open("rb") as f:
@@ -172,8 +188,12 @@ def _drop(rows: Rows, row: int, tokens: int, tally: Tally) -> None:
     reason = {TWIN: "near-duplicate", SEVERAL: ambiguous.REASON, LONG: "over max_tokens"}[int(fate)]
     if tally.count(reason):
         return
-    detail = rows.example(int(rows.twin[row])).id if fate == TWIN else f"{tokens:,} tokens" if fate == LONG else ""
+    detail = rows.example(_first(rows.twins, row)).id if fate == TWIN else f"{tokens:,} tokens" if fate == LONG else ""
     tally.add(rows.example(row), reason, detail)
+
+
+def _first(found: Twins, row: int) -> int:
+    return int(found.firsts[np.searchsorted(found.texts, row)])
 
 
 def _copy(lines: IO[bytes], out: dict[int, IO[bytes]], lengths: Any, where: "NDArray[np.int64]") -> None:
@@ -211,23 +231,3 @@ def add(sums: dict[Group, Sum], group: Group, more: Sum) -> None:
     """Count rows of a group."""
     was = sums.get(group, Sum(0, 0, 0))
     sums[group] = Sum(*(a + b for a, b in zip(was, more, strict=True)))
-
-
-class Asked:
-    """Which questions are asked by now, and by which row first: of all parts, then of those that come."""
-
-    def __init__(self, rows: Rows) -> None:
-        found = [*_some(rows, "question", 0, 1)]
-        at, asked = (np.concatenate([one[i] for one in found]) for i in (0, 1))
-        kept = rows.fate[at] == KEPT
-        self._rows = rows
-        self._known, first = np.unique(asked["question"][kept], return_index=True)
-        self._at = at[kept][first]
-        self._since: dict[int, str] = {}
-
-    def first(self, question: int, name: str) -> str:
-        """The id of the row that asks it first: `name` when none did before."""
-        at = int(np.searchsorted(self._known, np.uint64(question)))
-        if at < len(self._known) and int(self._known[at]) == question:
-            return self._rows.example(int(self._at[at])).id
-        return self._since.setdefault(question, name)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from tune.data import dropped, figures, filling, filters, general, imported, joining, parts, quality, sides
+from tune.data.asked import Asked, opened
 from tune.data.dropped import Tally
 from tune.data.examples import Example
 from tune.data.figures import Group, Sum
 from tune.data.filters import Filters
 from tune.data.imported import Refusal, Source
-from tune.data.joining import Rows
 from tune.data.parts import Part, Plan
 from tune.data.row import Row
 from tune.errors import UserError
@@ -57,10 +57,11 @@ def fill(fresh: Path, room: Path, recipe: Recipe, plan: Plan, run: Run, report: 
     if not rows.kept:
         reasons = ", ".join(f"{n} {why}" for why, n in sorted(tally.counts.items())) or "the pages gave none"
         raise UserError("no example is left to train on", why=reasons, fix="edit [collect] or [dataset] in recipe.toml")
-    found = joining.split(rows, asked.eval_share)
+    found = joining.split(rows, asked.eval_share, fresh)
     sums = joining.write(fresh, rows, found)
     if extra_from:
-        _general(fresh, extra_from, recipe, by, tally, rows, sums, report)
+        with opened(rows, fresh) as known:
+            _general(fresh, extra_from, recipe, by, tally, known, sums, report)
     with (fresh / dropped.FILE).open("w", encoding="utf-8") as f:
         f.writelines(tally.lines())
     figured = figures.of(sums, found.pages, found.alike, +tally.counts)
@@ -102,12 +103,12 @@ def _general(
     recipe: Recipe,
     by: Filters,
     tally: Tally,
-    rows: Rows,
+    known: Asked,
     sums: dict[Group, Sum],
     report: Report,
 ) -> None:
     """Add general rows to train.jsonl, as many as make their share of it."""
-    asked, known = recipe.dataset, joining.Asked(rows)
+    asked = recipe.dataset
 
     def lines(example: Example) -> general.Lines | None:
         why, detail = filters.judged(example, by)

@@ -91,7 +91,7 @@ class Part(NamedTuple):
         """The shingles of its examples from `first` on, up to `end`."""
         sizes = self.records["shingles"]
         a, b = (int(sizes[:n].sum(dtype=np.int64)) for n in (first, end))
-        return Shingled(sizes[first:end], np.load(self.folder / "shingles.npy", mmap_mode="r")[a:b].copy())
+        return Shingled(sizes[first:end], np.array(np.load(self.folder / "shingles.npy", mmap_mode="r")[a:b]))
 
     def blocks(self) -> list[Callable[[], Shingled]]:
         rows = len(self.records)

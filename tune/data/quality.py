@@ -44,7 +44,7 @@ def problem(messages: Sequence[Message], *, given: bool = False) -> str:
 def near_duplicates(texts: Sequence[str]) -> list[int]:
     """Positions of texts that are nearly the same as an earlier text that stays. See twins.find."""
     blocks = [partial(twins.shingled, texts[i : i + twins.TEXTS]) for i in range(0, len(texts), twins.TEXTS)]
-    return [i for i, first in enumerate(twins.find(blocks).tolist()) if first >= 0]
+    return [*map(int, twins.find(blocks).texts)]
 
 
 def contaminated(texts: Sequence[str], questions: Iterable[str]) -> list[int]:

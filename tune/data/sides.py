@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 ALIKE = 0.5  # Jaccard similarity of shingles, as estimated, from which two texts go together
 SHINGLE = 5  # words
 BANDS, ROWS = 24, 3  # texts of similarity s meet in a band with 1 - (1 - s^3)^24: 0.96 at 0.5, 0.999997 at 0.75
-STEP = 1024  # runs of words at a time
+STEP = 1024  # runs of words, or pairs of texts, at a time
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd
 _SALTS = np.arange(BANDS * ROWS, dtype=np.uint64) * _SPREAD  # modulo 2^64, as everything here
@@ -52,10 +52,12 @@ def groups(signatures: "NDArray[np.uint32]") -> list[int]:
         heads = order[np.maximum.accumulate(np.where(begins, np.arange(len(order)), 0))]
         # A text is held against the one before it in its bucket and against the first: linear, however full it is.
         for a, b in ((order[:-1], order[1:]), (heads, order)):
-            near = (signatures[a] == signatures[b]).mean(axis=1) >= ALIKE
-            for i, j in zip(a[near].tolist(), b[near].tolist(), strict=True):
-                low, high = sorted((root(i), root(j)))
-                first[high] = low
+            for at in range(0, len(a), STEP):
+                one, other = a[at : at + STEP], b[at : at + STEP]
+                near = (signatures[one] == signatures[other]).mean(axis=1) >= ALIKE
+                for i, j in zip(one[near].tolist(), other[near].tolist(), strict=True):
+                    low, high = sorted((root(i), root(j)))
+                    first[high] = low
     return [root(i) for i in range(len(first))]
 
 

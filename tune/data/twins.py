@@ -1,35 +1,36 @@
 """Texts that are nearly the same as an earlier one that stays, among any number of them, found exactly.
 
-In: the shingles of each text, read in blocks; an empty folder for what does not fit into memory. Out: for each text the
-first earlier one that it is a twin of. Knows no texts of files, and no dataset.
+In: the shingles of each text, read in blocks; an empty folder for what does not fit into memory. Out: which texts are
+twins, each with the first earlier one that stays. Knows no texts of files, and no dataset.
 
-Sets with Jaccard similarity t share a shingle among the |x| - ceil(t |x|) + 1 rarest of either (prefix filtering,
-Chaudhuri et al. 2006); any order of all shingles will do for that, so how rare one is is counted by bucket. What shares
-such a shingle is linked, and what is linked through others too: no text outside such a cluster has a say in which of it
-stay. So the index lies on disk, in parts by shingle, and the texts of one cluster at a time are in memory.
+What two texts that are alike share is rare in both (see pairs), so an index of rare shingles says which pairs to
+compare: of documentation less than one a text. How rare one is is counted by bucket. The index, the pairs and all
+shingles lie on disk; what is in memory at a time does not grow with the number of texts, but for 8 bytes of a twin.
 """
 
 import re
 import zlib
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain, pairwise
-from math import ceil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from tune.data import pairs
+from tune.data.pairs import ALIKE, ENTRY, PAIR, Shingles
+from tune.data.spill import Spill
+from tune.data.staying import Judge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHINGLE = 5  # words
-ALIKE = 0.8  # Jaccard similarity of shingles from which two texts are one
-BUCKETS = 2**22  # of shingles, to count how rare one is
+BUCKETS = 2**23  # of shingles, to count how rare one is
 TEXTS = 2**16  # of a block, so that a text's place in it takes 16 bits of a key of 64
-ENTRIES = 2**22  # of the index that are in memory at a time
-NEAR = 8  # blocks kept at hand
+ENTRIES = 2**18  # of the index that are in memory at a time
+STRETCH = 2**17  # texts whose pairs are in memory at a time
 
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, odd
 _TOKEN = re.compile(r"[\w.]+|[^\w\s]")
@@ -44,6 +45,13 @@ class Shingled(NamedTuple):
     def each(self) -> "Iterator[NDArray[np.uint32]]":
         ends = np.cumsum(self.sizes, dtype=np.int64).tolist()
         return (self.shingles[a:b] for a, b in pairwise([0, *ends]))
+
+
+class Twins(NamedTuple):
+    """Texts that go, in order, and for each the first earlier one that stays and is at least ALIKE to it."""
+
+    texts: "NDArray[np.uint32]"
+    firsts: "NDArray[np.uint32]"
 
 
 Blocks = Sequence[Callable[[], Shingled]]  # of the texts in order, each of at most TEXTS, read when asked for
@@ -80,144 +88,80 @@ def shingled(texts: Iterable[str]) -> Shingled:
     return Shingled(sizes.astype(np.uint32), keys.astype(np.uint32))
 
 
-def find(blocks: Blocks, scratch: Path | None = None) -> "NDArray[np.int32]":
-    """For each text the position of the first earlier one that stays and is at least ALIKE to it, or -1.
-
-    Reads every block three times and keeps 12 bytes of a text. Without `scratch` the index is in memory too.
-    """
-    count = np.zeros(BUCKETS, np.uint32)
-    told = [np.zeros(0, np.uint32)]
+def find(blocks: Blocks, scratch: Path | None = None) -> Twins:
+    """The twins among all texts. Reads every block twice; what lies on disk meanwhile, in `scratch` or where the system
+    has such things, is their shingles once and 32 bytes of each rare one."""
+    count = np.zeros(BUCKETS, np.uint16)
+    texts = shingles = 0
     for read in blocks:
         block = read()
-        told.append(block.sizes)
         buckets, n = np.unique(block.shingles % BUCKETS, return_counts=True)
-        count[buckets] += n.astype(np.uint32)
-    sizes, begins = np.concatenate(told), np.cumsum([len(one) for one in told[:-1]])
-    index = _Index(scratch, 1 << max(0, int(sizes.sum() * (1 - ALIKE) / ENTRIES)).bit_length())
-    for read, first in zip(blocks, begins, strict=True):
-        index.add(*_rare(read(), count), int(first))
-    label = np.arange(len(sizes), dtype=np.int32)
-    for shingles, texts in index.parts():
-        label = _linked(label, sizes, shingles, texts)
-    return _resolved(blocks, begins, label)
+        count[buckets] = np.minimum(count[buckets] + n.astype(np.uint32), 2**16 - 1)
+        texts, shingles = texts + len(block.sizes), shingles + len(block.shingles)
+    with TemporaryDirectory(dir=scratch, prefix="twins-") as room:
+        every = Path(room) / "shingles.part"
+        index = _indexed(blocks, count, Path(room), every, 1 + int((texts + (1 - ALIKE) * shingles) / ENTRIES))
+        del count
+        together = Spill(Path(room), "pairs", PAIR, 1 + texts // STRETCH)
+        crowds = Spill(Path(room), "crowds", ENTRY, 1 + texts // STRETCH)
+        for entries in index.each():
+            found = pairs.candidates(entries)
+            together.add(found.pairs, found.pairs["later"] // STRETCH)
+            crowds.add(found.crowded, found.crowded["text"] // STRETCH)
+        known = Shingles(every)
+        try:
+            judge = Judge(known)
+            for some, crowded in zip(together.each(), crowds.each(), strict=True):
+                judge.go_on(pairs.distinct(some), crowded)
+        finally:
+            known.close()
+    return Twins(*judge.twins)
 
 
-def _rare(block: Shingled, count: "NDArray[np.uint32]") -> "tuple[NDArray[np.uint32], NDArray[np.int32]]":
-    """The rarest shingles of each text, which a twin must share one of, and whose they are. One that nothing else has
-    is left out: no twin shares it."""
+def _indexed(blocks: Blocks, count: "NDArray[np.uint16]", room: Path, every: Path, parts: int) -> Spill:
+    """An index of the rare shingles, in parts by shingle; all shingles are written one after the other to `every`."""
+    index, first, at = Spill(room, "index", ENTRY, parts), 0, 0
+    with every.open("wb") as f:
+        for read in blocks:
+            block = read()
+            entries = _rare(block, count)
+            entries["text"] += first
+            entries["at"] += at
+            index.add(entries, entries["shingle"] % parts)
+            block.shingles.tofile(f)
+            first, at = first + len(block.sizes), at + len(block.shingles)
+    return index
+
+
+def _rare(block: Shingled, count: "NDArray[np.uint16]") -> "NDArray[np.void]":
+    """The rarest shingles of each text, which a twin must share one of. One that nothing else has is left out: no twin
+    shares it."""
     sizes, shingles = block
+    begins = np.cumsum(sizes, dtype=np.int64) - sizes
     of = np.repeat(np.arange(len(sizes), dtype=np.uint64), sizes)
-    seen = np.minimum(count[shingles % BUCKETS], 2**16 - 1).astype(np.uint64)
+    seen = count[shingles % BUCKETS].astype(np.uint64)
     keys = np.sort((of << np.uint64(48)) | (seen << np.uint64(32)) | shingles)
-    place = np.arange(len(keys)) - np.repeat(np.cumsum(sizes, dtype=np.int64) - sizes, sizes)
+    place = np.arange(len(keys)) - np.repeat(begins, sizes)
     most = sizes - np.ceil(ALIKE * sizes).astype(np.uint32) + 1
-    keys = keys[(place < np.repeat(most, sizes)) & ((keys >> np.uint64(32)) & np.uint64(0xFFFF) > 1)]
-    return keys.astype(np.uint32), (keys >> np.uint64(48)).astype(np.int32)
-
-
-class _Index:
-    """Pairs of a shingle and a text, in parts by shingle: on disk when there are several."""
-
-    def __init__(self, folder: Path | None, parts: int) -> None:
-        self._folder = folder if parts > 1 else None
-        self._bits = parts.bit_length() - 1 if self._folder else 0
-        self._here: list[NDArray[np.uint32]] = []
-
-    def add(self, shingles: "NDArray[np.uint32]", texts: "NDArray[np.int32]", first: int) -> None:
-        pairs = np.stack([shingles, (texts + first).astype(np.uint32)], axis=1)
-        if self._folder is None:
-            self._here.append(pairs)
-            return
-        pairs = pairs[np.argsort(shingles)]
-        part = pairs[:, 0] >> np.uint32(32 - self._bits)
-        for one, rows in zip(*np.unique(part, return_index=True), strict=True):
-            with self._path(int(one)).open("ab") as f:
-                pairs[rows : rows + np.searchsorted(part[rows:], one, "right")].tofile(f)
-
-    def parts(self) -> "Iterator[tuple[NDArray[np.uint32], NDArray[np.uint32]]]":
-        """Each part once; what was on disk is gone then."""
-        if self._folder is None:
-            found = np.concatenate(self._here) if self._here else np.zeros((0, 2), np.uint32)
-            self._here.clear()
-            yield found[:, 0], found[:, 1]
-            return
-        for path in filter(Path.is_file, map(self._path, range(1 << self._bits))):
-            found = np.fromfile(path, np.uint32).reshape(-1, 2)
-            path.unlink()
-            yield found[:, 0], found[:, 1]
-
-    def _path(self, part: int) -> Path:
-        assert self._folder is not None
-        return self._folder / f"index-{part:05d}.part"
-
-
-def _linked(
-    label: "NDArray[np.int32]",
-    sizes: "NDArray[np.uint32]",
-    shingles: "NDArray[np.uint32]",
-    texts: "NDArray[np.uint32]",
-) -> "NDArray[np.int32]":
-    """`label`, the first text of each cluster, after texts that share a shingle, and could be alike by their sizes,
-    have come together."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    order = np.lexsort((sizes[texts], shingles))
-    shingles, texts = shingles[order], texts[order]
-    # Neighbours by size are enough: where any two of one shingle fit, so do all that lie between them.
-    near = (shingles[1:] == shingles[:-1]) & (sizes[texts[:-1]] >= np.floor(ALIKE * sizes[texts[1:]]))
-    a, b = label[texts[:-1][near]], label[texts[1:][near]]
-    nodes, at = np.unique(np.concatenate([a, b]), return_inverse=True)
-    if not len(nodes):
-        return label
-    ends = at[: len(a)], at[len(a) :]
-    _, cluster = connected_components(coo_array((np.ones(len(a), np.int8), ends), shape=(len(nodes),) * 2), False)
-    _, heads = np.unique(cluster, return_index=True)  # nodes are in order: the first of a cluster is its least
-    to = np.arange(len(label), dtype=np.int32)
-    to[nodes] = nodes[heads[cluster]]
-    return to[label]
-
-
-def _resolved(blocks: Blocks, begins: "NDArray[np.int64]", label: "NDArray[np.int32]") -> "NDArray[np.int32]":
-    """Each cluster of several texts gone through in order. `begins`: the first text of each block."""
-
-    @lru_cache(maxsize=NEAR)  # a cluster's texts are mostly of one page, or of two
-    def block(number: int) -> "list[NDArray[np.uint32]]":
-        return [*blocks[number]().each()]
-
-    def shingles(text: int) -> frozenset[int]:
-        number = int(np.searchsorted(begins, text, "right")) - 1
-        return frozenset(block(number)[text - int(begins[number])].tolist())
-
-    out = np.full(len(label), -1, np.int32)
-    order = np.argsort(label, kind="stable").astype(np.int32)
-    ends = np.flatnonzero(np.diff(label[order], append=-1)) + 1
-    starts = np.concatenate([[0], ends[:-1]])
-    for a, b in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
-        texts = order[a:b].tolist()
-        for twin, first in first_alike([shingles(text) for text in texts]).items():
-            out[texts[twin]] = texts[first]
+    taken = (place < np.repeat(most, sizes)) & ((keys >> np.uint64(32)) & np.uint64(0xFFFF) > 1)
+    out = np.zeros(int(taken.sum()), ENTRY)
+    text = (keys[taken] >> np.uint64(48)).astype(np.int64)
+    out["shingle"], out["text"], out["place"] = keys[taken] & np.uint64(2**32 - 1), text, place[taken]
+    out["size"], out["at"] = sizes[text], begins[text]
+    out["whole"] = _whole(sizes, shingles)[text]
     return out
 
 
-def first_alike(sets: Sequence[frozenset[int]]) -> dict[int, int]:
-    """Positions of sets that are at least ALIKE to an earlier one that stays, each with the first such."""
-    if len(sets) == 2:
-        return {1: 0} if alike(*sets) else {}
-    count = Counter(chain.from_iterable(sets))
-    holders: dict[int, list[int]] = {}
-    out = {}
-    for i, mine in enumerate(sets):
-        rare = sorted(mine, key=lambda s: (count[s], s))[: len(mine) - ceil(ALIKE * len(mine)) + 1]
-        candidates = sorted({j for s in rare for j in holders.get(s, ())})
-        first = next((j for j in candidates if alike(mine, sets[j])), None)
-        if first is not None:
-            out[i] = first
-            continue
-        for s in rare:
-            if count[s] > 1:
-                holders.setdefault(s, []).append(i)
-    return out
+def _whole(sizes: "NDArray[np.uint32]", shingles: "NDArray[np.uint32]") -> "NDArray[np.uint64]":
+    """64 bits of each text's shingles, whatever their order."""
+    mixed = (shingles + np.uint64(1)) * _SPREAD
+    mixed ^= mixed >> np.uint64(29)
+    mixed *= _SPREAD
+    mixed ^= mixed >> np.uint64(32)
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed * _SPREAD, dtype=np.uint64)])  # modulo 2^64
+    ends = np.cumsum(sizes, dtype=np.int64)
+    found: NDArray[np.uint64] = sums[ends] - sums[ends - sizes]
+    return found
 
 
 def alike(a: Collection[int], b: Collection[int]) -> bool:

@@ -135,7 +135,7 @@ def known(at: Rendered) -> Live:
 def foreseen(at: Rendered, live: Live) -> list[Step]:
     """The steps of a push, as far as they can be told before the platform is asked."""
     operator = targets.operator(at.deployment.target)
-    return running.rehearse(operator.push(at.deployment, at.folder, live), there=bool(live.releases))[0]
+    return running.rehearse(lambda: operator.push(at.deployment, at.folder, live), there=bool(live.releases))[0]
 
 
 def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | None) -> list[str]:

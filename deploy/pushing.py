@@ -160,7 +160,7 @@ def cost(deployment: Deployment) -> str:
 @contextmanager
 def _alone(at: Rendered) -> Iterator[Live]:
     """The record, while nobody else pushes or renders the folder. Raises UserError at once when somebody does."""
-    with artefact.writing(at.folder, KIND):
+    with artefact.writing(at.folder.resolve(), KIND):  # as the record's place
         yield known(at)
 
 

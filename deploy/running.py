@@ -8,8 +8,11 @@ import json
 import os
 import re
 import shlex
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from deploy import live, secrets
@@ -21,6 +24,7 @@ from tune.errors import UserError
 from tune.terminal import escaped, one_line
 
 LOOK_AGAIN = 5.0  # seconds between two looks at the same thing, by a flow that waits for it
+TERMINATED = 143  # as shells have it for SIGTERM
 FIELD = re.compile(r"\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
@@ -107,7 +111,8 @@ def drive(
             seen.add(mark)
             harmless(step.action)
             trying = step
-            given = hands.do(step.action)
+            with _ended_by_terminate():
+                given = hands.do(step.action)
             now = finished(step, given)
             made.append(now)
             trying = None
@@ -201,6 +206,23 @@ def shown(step: Step) -> list[str]:
     if step.makes:
         lines.append(f"  makes {step.makes}{_removed(step.remove)}")
     return [escaped(line) for line in lines]
+
+
+@contextmanager
+def _ended_by_terminate() -> Iterator[None]:
+    """SIGTERM is told like Ctrl-C: what was started ends too, and what is there is listed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _removed(command: str) -> str:

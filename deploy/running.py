@@ -183,7 +183,9 @@ def remains(made: Sequence[Done], trying: Step | None = None, go_on: str = "") -
 def harmless(action: Action) -> None:
     """Raises UserError when an action carries a secret: it would stand in the record, and in a list of processes."""
     text = json.dumps(action.model_dump(mode="json"), ensure_ascii=False)
-    looks = secrets.kinds(text) or [f"the value of ${name}" for name in secrets.held() if os.environ[name] in text]
+    looks = secrets.kinds(text) or [
+        f"the value of ${name}" for name in secrets.held() if os.environ[name].strip() in text
+    ]
     if looks:
         raise UserError(
             f"a step would send what looks like {looks[0]}",

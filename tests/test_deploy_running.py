@@ -288,6 +288,7 @@ def test_results_are_kept_by_the_last_word_of_their_keys():
             "id": "a",
             "executionRoleArn": "arn:aws:x",
             "apiKey": "k",
+            "tokenValue": "t",
             "key": 1,
             "env": {"id": "no"},
             "Outputs": [{"OutputKey": "k", "OutputValue": "v", "other": "x"}],

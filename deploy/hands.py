@@ -20,7 +20,8 @@ from deploy.steps import Action, Command, Request, Result
 from tune.errors import UserError
 from tune.terminal import escaped
 
-LOOK_SECONDS, WORK_SECONDS, END_SECONDS = 120, 7200, 10  # of a command that lists, that does, that is told to stop
+# Of a command that lists, that does (weights by a slow line), that is told to stop.
+LOOK_SECONDS, WORK_SECONDS, END_SECONDS = 120, 86_400, 10
 
 
 def _out(line: str) -> None:

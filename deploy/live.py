@@ -19,7 +19,7 @@ from tune import artefact
 from tune.errors import UserError
 
 # Last words of keys whose values are kept: executionRoleArn is an arn, base_url a url. A table or a list is gone into
-# under any key but those of LEFT_OUT; its texts are held to KEPT again, those of a list to the list's own key.
+# under any key without a word of LEFT_OUT; its texts are held to KEPT again, those of a list to the list's own key.
 KEPT = re.compile(
     "arn|at|code|count|created|date|digest|endpoint|host|id|image|items?|kind|max|method|min|names?|namespace|out|owner|"
     "phase|port|ready|reason|region|release|replicas|repository|revision|running|size|stage|state|status|target|time|"
@@ -121,9 +121,8 @@ def kept(result: Result) -> dict[str, Any]:
 
 def _kept(key: str, value: Any) -> Any:
     """The value as it is kept under that key; None when it is not."""
-    word = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", key)[-1:]
-    last = word[0].lower() if word else ""
-    if LEFT_OUT.fullmatch(last):
+    words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", key)]
+    if any(map(LEFT_OUT.fullmatch, words)):
         return None
     if isinstance(value, dict):
         return kept(value)
@@ -131,6 +130,6 @@ def _kept(key: str, value: Any) -> Any:
         return [found for v in value[:MOST] if (found := _kept(key, v)) is not None]
     if isinstance(value, bool | int | float):
         return value
-    if isinstance(value, str) and KEPT.fullmatch(last):
+    if isinstance(value, str) and KEPT.fullmatch(words[-1] if words else ""):
         return secrets.cleaned(value)[:LONGEST]
     return None

@@ -276,15 +276,15 @@ def test_a_made_thing_whose_answer_was_lost_is_found_by_the_next_push(folder, en
     assert len(door.made()) == 1
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_push_that_was_killed_is_taken_up_where_it_stopped(folder, env, door, sign):
     door.faults["POST *"] = [Fault(mode="hang")]
     with start(env, "push", folder, "--yes") as process:
         until(door.arrived.is_set)
         process.send_signal(sign)
         _, err = process.communicate(timeout=60)
-    if sign == signal.SIGINT:
-        assert process.returncode == 130
+    if sign != signal.SIGKILL:
+        assert process.returncode == (130 if sign == signal.SIGINT else 143)
         assert "  image python-docs:" in err
         assert "perhaps: endpoint {id}" in err
         assert f"go on: deploy push {folder}" in err
@@ -292,6 +292,23 @@ def test_a_push_that_was_killed_is_taken_up_where_it_stopped(folder, env, door, 
     assert run(env, "push", folder, "--yes")[0] == 0
     assert len(built(folder)) == 1
     assert record(folder)["releases"][0]["finished"]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_push_that_is_stopped_leaves_no_process(folder, env, tmp_path, sign):
+    child = tmp_path / "child"
+    told = f"echo $! > {child}.part\nmv {child}.part {child}"  # whole once it is there
+    (tmp_path / "bin" / "builder").write_text(f"#!/bin/sh\nsleep 60 &\n{told}\nwait\n")
+    with start(env, "push", folder, "--yes") as process:
+        until(child.exists)
+        process.send_signal(sign)
+        _, err = process.communicate(timeout=60)
+    assert "perhaps: image python-docs:" in err
+    until(lambda: not Path(f"/proc/{int(child.read_text())}/cmdline").exists() or ended(int(child.read_text())))
+
+
+def ended(pid):
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def test_two_pushes_at_once_are_one(folder, env, door):
@@ -302,6 +319,8 @@ def test_two_pushes_at_once_are_one(folder, env, door):
         assert code == 2
         assert f"another run is writing {folder}" in err
         assert run(env, "destroy", folder, "--yes")[0] == 2
+        (folder.parent / "other").symlink_to(folder)
+        assert "another run is writing" in run(env, "push", folder.parent / "other", "--yes")[2]
         first.kill()
         first.communicate()
 

@@ -139,7 +139,7 @@ def test_a_dry_run_of_a_flow_that_waits_ends(door):
         yield makes()
         return ()
 
-    steps, says = running.rehearse(flow())
+    steps, says = running.rehearse(flow)
     assert [s.id for s in steps] == ["wait"]
     assert says == ("then wait is asked again until it is so",)
 
@@ -154,8 +154,8 @@ def test_a_dry_run_goes_no_further_than_can_be_known(door):
         yield Step(id="look", what="look", action=request(), again=True)
         raise UserError("there is no secret hf", fix="make it")
 
-    assert running.rehearse(counts())[1] == ("what follows hangs on what the platform answers",)
-    assert running.rehearse(asks())[1] == ("then, unless the platform has it: there is no secret hf",)
+    assert running.rehearse(counts)[1] == ("what follows hangs on what the platform answers",)
+    assert running.rehearse(asks)[1] == ("then, unless the platform has it: there is no secret hf",)
 
 
 @pytest.mark.parametrize(("there", "next"), [(False, "make"), (True, "change")])
@@ -165,7 +165,20 @@ def test_a_dry_run_before_the_first_push_finds_nothing_there(there, next):
         yield makes(id="change" if found else "make")
         return ()
 
-    assert running.rehearse(flow(), there=there)[0][-1].id == next
+    assert running.rehearse(flow, there=there)[0][-1].id == next
+
+
+def test_a_dry_run_goes_on_past_what_must_be_there():
+    def flow():
+        if not (yield Step(id="secret", what="look", action=request(path="/secrets/hf", missing=True), again=True)):
+            raise UserError("there is no secret hf")
+        if not (yield Step(id="look", what="look", action=request(missing=True), again=True)):
+            yield makes()
+        return ()
+
+    steps, says = running.rehearse(flow, there=False)
+    assert [s.id for s in steps] == ["secret", "look", "make"]
+    assert says == ()
 
 
 # Steps done once
@@ -275,6 +288,7 @@ def test_results_are_kept_by_the_last_word_of_their_keys():
             "id": "a",
             "executionRoleArn": "arn:aws:x",
             "apiKey": "k",
+            "tokenValue": "t",
             "key": 1,
             "env": {"id": "no"},
             "Outputs": [{"OutputKey": "k", "OutputValue": "v", "other": "x"}],
@@ -713,6 +727,14 @@ def test_what_has_gone_at_the_hub_is_an_answer_where_it_may_be(hub):
 
 
 # Words
+
+
+def test_a_variable_that_names_a_secret_holds_none(monkeypatch):
+    monkeypatch.setenv("SECRET_NAME", "python-docs")
+    monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/agent.1")
+    monkeypatch.setenv("DEPLOY_TOKEN", "python-docs")
+    assert "DEPLOY_TOKEN" in secrets.held()
+    assert not {"SECRET_NAME", "SSH_AUTH_SOCK"} & {*secrets.held()}
 
 
 def test_text_without_secrets_has_none(monkeypatch):

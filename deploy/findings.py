@@ -26,6 +26,14 @@ RULES = (
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D090", "warning", "an endpoint asks its callers for a key"),
+    Rule("D091", "warning", "someone said by which label the nodes name their GPU"),
+    Rule("D092", "warning", "who shares out the requests sees how busy each replica is"),
+    Rule("D093", "warning", "the weights can be mounted on every node that a replica may run on"),
+    Rule("D094", "warning", "what comes and goes is encrypted on its way"),
+    Rule("D095", "warning", "the target runs as many replicas as the recipe says"),
+    Rule("D096", "error", "the platform knows the clouds"),
+    Rule("D097", "error", "the platform takes the secrets' names"),
 )
 
 

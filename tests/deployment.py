@@ -3,13 +3,16 @@
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import checkpoints
+import pytest
 from evaluation import ARMS, asked_of, evaluated, question_set, reply
 
-from deploy import render
+from deploy import checks, receipt, render
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment, Target
 from deploy.steps import Command, Flow
@@ -154,3 +157,36 @@ def programs(tmp_path: Path, stand_in: str, *names: str) -> Path:
         )
         (place / name).chmod(0o755)
     return place
+
+
+class Project:
+    """One checkpoint and report, and folders rendered from them for one target: many, for the price of one."""
+
+    def __init__(self, root: Path, target: Target) -> None:
+        self.checkpoint = make_checkpoint(root / "merged").folder
+        self.report = make_report(root / "report.json", checkpoint.read(self.checkpoint))
+        self.root, self.target, self.made = root, target, 0
+
+    def recipe(self, *, serve: Mapping[str, object] | None = None, **deploy: object) -> Recipe:
+        """As `rendered` has it."""
+        return Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
+
+    def folder(self, **told: object) -> Path:
+        """A folder that `deploy render` wrote, as far from the checkpoint as that of `rendered`."""
+        self.made += 1
+        recipe, out = self.recipe(**told), self.root / "deploy" / str(self.made)  # type: ignore[arg-type]
+        inputs = {"checkpoint": self.checkpoint, "report": self.report}
+        return render.render(self.target, recipe=recipe, out=out, **inputs).folder
+
+    def ids(self, **told: object) -> set[str]:
+        """The rules that are broken."""
+        recipe = self.recipe(**told)  # type: ignore[arg-type]
+        return {f.id for f in checks.examine(recipe, self.checkpoint, self.report, self.target).findings}
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """A report that is asked for again is not judged again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receipt.report, "read", cache(receipt.report.read))
+        yield

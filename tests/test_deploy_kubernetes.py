@@ -14,15 +14,14 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
-from deployment import carried_out, deployed, make_checkpoint, make_report, programs
+from deployment import Project, carried_out, deployed, make_checkpoint, make_report, programs, read_once
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import checks, render, sizing
+from deploy import render, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
 from deploy.targets.kubernetes import claim, kinds, live, pod
-from tune import checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -48,32 +47,15 @@ FULL = {
 }
 
 
-class Project:
-    """One checkpoint and report for all tests here, and folders rendered from them."""
-
-    def __init__(self, root):
-        self.checkpoint = make_checkpoint(root / "merged").folder
-        self.report = make_report(root / "report.json", checkpoint.read(self.checkpoint))
-        self.root, self.made = root, 0
-
-    def recipe(self, kind="plain", serve=None, table=None, **deploy):
-        deploy["kubernetes"] = {"kind": kind, **(table or {})}
-        return Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
-
-    def __call__(self, *args, **told):
-        self.made += 1
-        out = self.root / "deploy" / str(self.made)
-        inputs = {"checkpoint": self.checkpoint, "report": self.report}
-        return render.render("kubernetes", recipe=self.recipe(*args, **told), out=out, **inputs).folder
-
-    def ids(self, *args, **told):
-        recipe = self.recipe(*args, **told)
-        return {f.id for f in checks.examine(recipe, self.checkpoint, self.report, "kubernetes").findings}
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    with read_once():
+        yield Project(tmp_path_factory.mktemp("kubernetes"), "kubernetes")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return Project(tmp_path_factory.mktemp("kubernetes"))
+def folder(project):
+    return lambda kind="plain", table=None, **told: project.folder(kubernetes={"kind": kind, **(table or {})}, **told)
 
 
 def documents(out, name="manifests.yaml"):
@@ -184,7 +166,7 @@ def test_the_renders(folder, golden, kind):
     golden(f"deploy/kubernetes/{kind}/README.md", (out / "README.md").read_text())
 
 
-def test_the_pod_has_what_the_server_needs_and_no_more(folder, tmp_path):
+def test_the_pod_has_what_the_server_needs_and_no_more(tmp_path):
     wide = {"num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 512}
     made = make_checkpoint(tmp_path / "merged", **wide)
     proof = make_report(tmp_path / "report.json", made)
@@ -287,13 +269,13 @@ TABLE = {"product": "NVIDIA-H200"}
         ("D020", {"request_seconds": 601, "max_replicas": 2}, {"kind": "kserve"}, {}),
     ],
 )
-def test_each_rule_can_break_and_hold(folder, id, deploy, table, serve):
-    assert id in folder.ids(serve=serve, table={**TABLE, **table}, **{**GOOD, **deploy})
-    assert folder.ids(table=TABLE, **GOOD) == set()
+def test_each_rule_can_break_and_hold(project, id, deploy, table, serve):
+    assert id in project.ids(serve=serve, kubernetes={**TABLE, **table}, **{**GOOD, **deploy})
+    assert project.ids(kubernetes=TABLE, **GOOD) == set()
 
 
-def test_a_drain_that_the_charts_pods_can_finish_is_no_warning(folder):
-    assert "D024" not in folder.ids("production-stack", serve={"drain": 15})
+def test_a_drain_that_the_charts_pods_can_finish_is_no_warning(project):
+    assert "D024" not in project.ids(kubernetes={"kind": "production-stack"}, serve={"drain": 15})
 
 
 @given(
@@ -350,14 +332,14 @@ NEW = Live(target="kubernetes", name="python-docs")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_push_makes_what_was_rendered_and_a_second_one_copies_nothing(folder, cluster, kind):
+def test_a_push_makes_what_was_rendered_and_a_second_one_copies_nothing(project, folder, cluster, kind):
     out = folder(kind, **FULL, table={"namespace": "ml"})
     put(cluster, "Secret/vllm-key", "Secret/hf-read")
     d = deployed(out)
     record, lines = carried_out(live.push(d, out, NEW), out, NEW)
     assert "is ready in here, namespace ml" in lines[0]
     folder_there = cluster / "models" / Path(d.model_path).name
-    assert {p.name for p in folder_there.iterdir()} == {p.name for p in (folder.checkpoint).iterdir()}
+    assert {p.name for p in folder_there.iterdir()} == {p.name for p in (project.checkpoint).iterdir()}
     assert not (cluster / "models" / Path(claim.part(d)).name).exists()
     made = {"Namespace/ml", "PersistentVolumeClaim/models", f"ConfigMap/{pod.settings_name(d)}"}
     made |= {
@@ -396,11 +378,11 @@ def test_weights_that_were_torn_on_the_way_take_no_place_and_a_push_again_mends_
     assert place.is_dir()
 
 
-def test_weights_that_somebody_else_put_there_are_proven_and_not_copied(folder, cluster):
+def test_weights_that_somebody_else_put_there_are_proven_and_not_copied(project, folder, cluster):
     out = folder()
     d = deployed(out)
     put(cluster, "PersistentVolumeClaim/models")
-    shutil.copytree(folder.checkpoint, cluster / "models" / Path(d.model_path).name)
+    shutil.copytree(project.checkpoint, cluster / "models" / Path(d.model_path).name)
     carried_out(live.push(d, out, NEW), out, NEW)
     assert not any(" cp " in line for line in said(cluster))
     weights = cluster / "models" / Path(d.model_path).name / "model.safetensors"

@@ -12,17 +12,19 @@ from deploy.spec import Deployment
 from tune.artefact import VERSION
 
 
-def dump(documents: Sequence[object], deployment: Deployment) -> str:
-    """One file of them all, which says where it came from."""
+def dump(documents: Sequence[object], deployment: Deployment, note: str = "") -> str:
+    """One file of them all, which says where it came from. `note`: a line more of comment."""
     head = (
         f"# Rendered by gptoss-kit {VERSION} (deploy render {deployment.target}): change the recipe and render again.\n"
     )
+    head += f"# {note}\n" if note else ""
     return head + "---\n".join(json.dumps(d, indent=2) + "\n" for d in documents)
 
 
 def load(text: str) -> list[Any]:
     """The documents that `dump` wrote."""
-    return [json.loads(part) for part in text.partition("\n")[2].split("---\n")]
+    body = re.sub(r"\A(#.*\n)+", "", text)
+    return [json.loads(part) for part in body.split("\n---\n")]
 
 
 def lettered(name: str) -> str:

@@ -266,6 +266,7 @@ TABLE = {"product": "NVIDIA-H200"}
         ("D024", {}, {"kind": "production-stack"}, {"drain": 16}),
         ("D093", {"max_replicas": 2}, {}, {}),
         ("D097", {"secrets": {"VLLM_API_KEY": "Vllm_Key"}}, {}, {}),
+        ("D022", {"min_replicas": 0}, {"kind": "kserve"}, {}),
         ("D020", {"request_seconds": 601, "max_replicas": 2}, {"kind": "kserve"}, {}),
     ],
 )
@@ -397,6 +398,7 @@ def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, clus
     with pytest.raises(UserError) as caught:
         carried_out(live.push(deployed(out), out, NEW), out, NEW)
     assert "there is no Secret vllm-key" in caught.value.what
+    assert 'printf %s "$VLLM_API_KEY" | kubectl' in caught.value.fix
     assert "create secret generic vllm-key --from-file=VLLM_API_KEY=/dev/stdin" in caught.value.fix
     assert not (cluster / "objects.json").exists()
 

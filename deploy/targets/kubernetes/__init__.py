@@ -40,6 +40,10 @@ def findings(deployment: Deployment) -> list[Finding]:
         what = f"Knative ends a request after {KNATIVE_CAP} s, request_seconds is {d.limits.request_seconds}"
         fix = f"[deploy] request_seconds = {KNATIVE_CAP}, or as many replicas at least as at most"
         found.append(finding("D020", what, why="its max-revision-timeout-seconds, as it comes", fix=fix))
+    if kind == "kserve" and scaling.min_replicas == 0:
+        what = f"with min_replicas = 0 a first request waits {d.limits.request_seconds} s for a replica, then gets 504"
+        fix = "[deploy] min_replicas = 1, or ask again until one has started, as a deployment's own client does"
+        found.append(finding("D022", what, why="a start takes longer", fix=fix))
     if "/" not in d.image:
         what = f"the image {d.image} names no registry, so the nodes cannot pull it"
         fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render kubernetes again'

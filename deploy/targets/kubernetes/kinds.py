@@ -161,6 +161,7 @@ def values(d: Deployment, weights_gb: float) -> dict[str, Any]:
     engine = {
         "enableEngine": True,
         "containerPort": d.port,
+        "imagePullPolicy": pod.policy(d),
         "modelSpec": [model],
         "strategy": {
             "type": "RollingUpdate",

@@ -122,8 +122,10 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
         url = str(live.gave("address").get("out", "")).strip()
         if not url.startswith(("http://", "https://")):
             raise UserError(f"KServe has not said where {d.name} is", fix="deploy status FOLDER, then push again")
+    retry = (429, 502, 503, 504) if d.table["kind"] == "kserve" else (429, 502, 503)
     return ClientInfo(
         base_url=f"{url}/v1",
+        retry=retry,
         model=d.model,
         key_env=KEY if KEY in d.secrets else "",
         answer_seconds=d.limits.request_seconds if d.table["kind"] == "kserve" and kinds.scales(d) else 0,
@@ -179,7 +181,8 @@ def _secrets(d: Deployment) -> Flow:
         found = yield _do(id, f"look for the Secret {name}", words, d, again=True)
         if not str(found["out"]).strip():
             namespace = d.table["namespace"]
-            fix = f"kubectl --namespace {namespace} create secret generic {name} --from-file={key}=/dev/stdin"
+            make = f"kubectl --namespace {namespace} create secret generic {name} --from-file={key}=/dev/stdin"
+            fix = f'printf %s "${key}" | {make}'  # neither a history nor a list of processes has the value
             why = f"[deploy] secrets names it, for {key}"
             raise UserError(f"there is no Secret {name} in namespace {namespace}", why=why, fix=fix)
     return ()

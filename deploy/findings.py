@@ -33,6 +33,14 @@ RULES = (
     Rule("D070", "error", "what is always on keeps within monthly_usd"),
     Rule("D071", "warning", "what may be on keeps within it, too"),
     Rule("D072", "warning", "the table of prices is not old"),
+    Rule("D090", "warning", "an endpoint asks its callers for a key"),
+    Rule("D091", "warning", "someone said by which label the nodes name their GPU"),
+    Rule("D092", "warning", "who shares out the requests sees how busy each replica is"),
+    Rule("D093", "warning", "the weights can be mounted on every node that a replica may run on"),
+    Rule("D094", "warning", "what comes and goes is encrypted on its way"),
+    Rule("D095", "warning", "the target runs as many replicas as the recipe says"),
+    Rule("D096", "error", "the platform knows the clouds"),
+    Rule("D097", "error", "the platform takes the secrets' names"),
 )
 
 

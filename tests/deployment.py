@@ -1,19 +1,26 @@
 """A checkpoint, a report and a rendered folder for the tests of deploy: tiny, real, and the same bytes every time."""
 
 import json
-from collections.abc import Mapping, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import checkpoints
+import pytest
 from evaluation import ARMS, asked_of, evaluated, question_set, reply
 
-from deploy import render
-from deploy.spec import Target
+from deploy import checks, receipt, render
+from deploy.live import Done, Live, Release
+from deploy.spec import Deployment, Target
+from deploy.steps import Command, Flow
 from evalsuite.compare import NANO_NOTE
 from evalsuite.judging.gate import Result
 from evalsuite.questions import Question
 from evalsuite.replies.answers import Arm, Reply
-from tune import checkpoint
+from tune import artefact, checkpoint
 from tune.checkpoint import Checkpoint
 from tune.harmony import EFFORTS, Effort
 from tune.recipe import Recipe
@@ -100,3 +107,86 @@ def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | No
     out = tmp_path / "deploy" / target
     render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
     return out
+
+
+def deployed(folder: Path) -> Deployment:
+    """What was rendered into the folder."""
+    return Deployment.model_validate(artefact.read(folder, "deployment", remake="").settings["deployment"])
+
+
+def carried_out(flow: Flow, folder: Path, live: Live) -> tuple[Live, tuple[str, ...]]:
+    """Do the commands of a flow, as a release after those of `live`; the record then, and the flow's last lines. Raises
+    AssertionError with what a command said that failed."""
+    done: list[Done] = []
+    result: dict[str, object] | None = None
+    lines: tuple[str, ...] = ()
+    finished = False
+    try:
+        while True:
+            step = flow.send(result)  # type: ignore[arg-type]
+            action = step.action
+            assert isinstance(action, Command)
+            ran = subprocess.run(action.argv, cwd=folder / action.folder, capture_output=True, text=True, check=False)
+            assert ran.returncode == 0 or action.lists, f"{step.id}: {ran.stderr}"
+            result = {"out": ran.stdout, "code": ran.returncode}
+            done.append(Done(id=step.id, what=step.what, action=action, result=result, makes=step.makes))
+    except StopIteration as end:
+        lines, finished = end.value, True
+    finally:
+        release = Release(
+            at="2026-11-28T12:00:00+00:00",
+            model=deployed(folder).model,
+            folder_digest="0" * 64,
+            gate="PASS",
+            finished=finished,
+            steps=tuple(done),
+        )
+        now = live.model_copy(update={"releases": (*live.releases, release)})
+    return now, lines
+
+
+def programs(tmp_path: Path, stand_in: str, *names: str) -> Path:
+    """A folder for PATH in which tests/stand_ins/<stand_in>, whose `main` takes name and words, goes by these names."""
+    place = tmp_path / "bin"
+    place.mkdir()
+    script = Path(__file__).parent / "stand_ins" / stand_in
+    for name in names:
+        (place / name).write_text(
+            f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(script.parent)!r})\n"
+            f"import {script.stem}\nsys.exit({script.stem}.main({name!r}, sys.argv[1:]))\n"
+        )
+        (place / name).chmod(0o755)
+    return place
+
+
+class Project:
+    """One checkpoint and report, and folders rendered from them for one target: many, for the price of one."""
+
+    def __init__(self, root: Path, target: Target) -> None:
+        self.checkpoint = make_checkpoint(root / "merged").folder
+        self.report = make_report(root / "report.json", checkpoint.read(self.checkpoint))
+        self.root, self.target, self.made = root, target, 0
+
+    def recipe(self, *, serve: Mapping[str, object] | None = None, **deploy: object) -> Recipe:
+        """As `rendered` has it."""
+        return Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
+
+    def folder(self, **told: object) -> Path:
+        """A folder that `deploy render` wrote, as far from the checkpoint as that of `rendered`."""
+        self.made += 1
+        recipe, out = self.recipe(**told), self.root / "deploy" / str(self.made)  # type: ignore[arg-type]
+        inputs = {"checkpoint": self.checkpoint, "report": self.report}
+        return render.render(self.target, recipe=recipe, out=out, **inputs).folder
+
+    def ids(self, **told: object) -> set[str]:
+        """The rules that are broken."""
+        recipe = self.recipe(**told)  # type: ignore[arg-type]
+        return {f.id for f in checks.examine(recipe, self.checkpoint, self.report, self.target).findings}
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """A report that is asked for again is not judged again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(receipt.report, "read", cache(receipt.report.read))
+        yield

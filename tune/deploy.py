@@ -52,11 +52,27 @@ class Kubernetes(Section):
     weights: Literal["claim", "image"] = "claim"  # claim: a PersistentVolumeClaim, filled once
     claim: Word = "models"
     pull_secret: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")
+    # what the nodes' label nvidia.com/gpu.product says; empty: what it is known to say of [deploy] gpu
+    product: str = Field(default="", pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+    spare: bool = False  # GPUs are free for a new pod beside the old one: no pause when a release is replaced
 
 
 class Skypilot(Section):
     clouds: list[Word] = []  # any_of; empty: whichever is cheapest
     serve: bool = True  # a service with replicas; false: one machine
+    weights: Literal["copy", "bucket", "image"] = "copy"  # copied from here, from a bucket of yours, or in the image
+    bucket: str = Field(default="", pattern=r"^((s3|gs|r2|nebius)://[a-z0-9][a-z0-9._/-]{2,200})?$")  # the checkpoint
+    answer_seconds: Positive = 10  # what a request takes on average: concurrency over it are requests a second
+    tls_key: str = Field(default="", pattern=r"^([A-Za-z0-9~./][A-Za-z0-9_~./-]{0,200})?$")  # files of this machine
+    tls_cert: str = Field(default="", pattern=r"^([A-Za-z0-9~./][A-Za-z0-9_~./-]{0,200})?$")
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if bool(self.tls_key) != bool(self.tls_cert):
+            raise ValueError("tls_key and tls_cert go together")
+        if (self.weights == "bucket") != bool(self.bucket):
+            raise ValueError('weights = "bucket" and bucket = "s3://..." go together')
+        return self
 
 
 class Deploy(Section):

@@ -8,8 +8,8 @@ from deploy.targets import Context
 from tune.artefact import VERSION
 
 
-def fill(name: str, deployment: Deployment, context: Context) -> str:
-    """Text of `deploy/targets/<name>`. `| sh` quotes one shell word."""
+def fill(name: str, deployment: Deployment, context: Context, **more: str) -> str:
+    """Text of `deploy/targets/<name>`. `| sh` quotes one shell word. `more`: words that one target's template has."""
     import jinja2
 
     env = jinja2.Environment(
@@ -21,7 +21,8 @@ def fill(name: str, deployment: Deployment, context: Context) -> str:
         loader=jinja2.FunctionLoader(lambda path: files("deploy.targets").joinpath(path).read_text(encoding="utf-8")),
     )
     env.filters["sh"] = shlex.quote
-    return env.get_template(name).render(d=deployment, at=context, version=VERSION, root=ROOT, cuda=CUDA)
+    known = {"d": deployment, "at": context, "version": VERSION, "root": ROOT, "cuda": CUDA}
+    return env.get_template(name).render(**known, **more)
 
 
 def verbatim(name: str) -> str:

@@ -1,0 +1,295 @@
+"""Push, look at, undo and remove a Kubernetes render, by kubectl and helm: rendered folder in, flows of steps out.
+
+Everything is said to the cluster that kubectl is set to; a push to another one than the last is refused. What is there
+is looked for by name, and of secrets the names alone. Starts nothing itself.
+"""
+
+from collections.abc import Generator
+from pathlib import Path
+
+from deploy.live import Live
+from deploy.spec import Deployment
+from deploy.steps import Action, Command, Flow, Result, Step
+from deploy.targets.documents import lettered, load
+from deploy.targets.kubernetes import claim, kinds, pod
+from evalsuite.asking.client_info import ClientInfo
+from tune.errors import UserError
+
+KEY = "VLLM_API_KEY"  # the variable, and the key in the Secret
+APPLY = ("apply", "--server-side", "--field-manager=gptoss-kit")
+REMOVE = "deploy destroy FOLDER"
+NODE_SECONDS = 1800  # that a node may take to come, and to pull the image
+
+
+def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
+    """Image, weights, then what is applied: first as a dry run of the cluster's own, then for good, and waited for."""
+    d = deployment
+    cluster = yield from _cluster(live)
+    yield from _namespace(d)
+    yield from _secrets(d)
+    yield from _image(d, folder)
+    if d.table["weights"] == "claim":
+        yield from _weights(d, folder, live)
+    manifests = ("--filename", "manifests.yaml")
+    yield _do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
+    what = f"{'settings' if _stack(d) else 'the endpoint'} in namespace {d.table['namespace']}"
+    yield _do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=REMOVE)
+    if _stack(d):
+        limit = f"{kinds.patience(d)}s"
+        yield Step(
+            id="chart",
+            what=f"install the chart {kinds.CHART} {kinds.CHART_VERSION}, and wait until it is ready",
+            action=_helm(
+                d,
+                *("upgrade", "--install", lettered(d.name), kinds.CHART, "--repo", kinds.CHARTS),
+                *("--version", kinds.CHART_VERSION, "--values", "values.yaml", "--atomic", "--timeout", limit),
+                shows=True,
+            ),
+            makes=f"the Helm release {lettered(d.name)}",
+            remove=f"helm uninstall {lettered(d.name)} --namespace {d.table['namespace']} --wait",
+            again=True,
+        )
+    else:
+        yield _do("ready", f"wait until {lettered(d.name)} is ready", _ready(d), d, shows=True, again=True)
+    return (f"{d.model} is ready in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
+
+
+def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
+    """Pods and replicas as the cluster has them, and what they take."""
+    d = deployment
+    named = ("--selector", _selected(d))
+    pods = yield _do("pods", "look at the pods", ("get", "pods", *named, "--output", _columns()), d, again=True)
+    lines = [line for line in str(pods["out"]).splitlines() if line.strip()]
+    ready = sum(line.split()[-1:] == ["true"] for line in lines)
+    return (
+        f"{d.name}: {ready} of {len(lines)} pods ready; the recipe has {_wanted(d)}",
+        *(f"  {' '.join(line.split())[:200]}" for line in lines),
+        *(yield from _address(d)),
+        f"each pod holds {d.machine} for as long as it is there; what that costs is your cluster's to say",
+    )
+
+
+def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
+    d = deployment
+    which = ("logs", "--selector", _selected(d), "--container", _container(d), "--tail=200", "--prefix")
+    yield _do("logs", "what the servers said last", which, d, shows=True, again=True)
+    return ()
+
+
+def rollback(deployment: Deployment, live: Live) -> Flow:
+    """Undo the newest rollout. Raises UserError for a first one, and for KServe, which keeps none before."""
+    d, name = deployment, lettered(deployment.name)
+    if sum(release.finished for release in live.releases) < 2:
+        raise UserError(f"there is no release of {d.name} before this one", fix="deploy push FOLDER")
+    if d.table["kind"] == "kserve":
+        why = "KServe keeps no InferenceService but the newest"
+        raise UserError("KServe cannot go back by itself", why=why, fix="deploy push the folder of the release before")
+    yield from _cluster(live)
+    if _stack(d):
+        action = _helm(d, "rollback", name, "--wait", "--timeout", f"{kinds.patience(d)}s", shows=True)
+        yield Step(id="rollback", what="the Helm release before", action=action, again=True)
+    else:
+        undo = ("rollout", "undo", f"deployment/{name}")
+        yield _do("rollback", "the Deployment before", undo, d, again=True)
+        yield _do("ready", f"wait until {name} is ready", _ready(d), d, shows=True, again=True)
+    return (f"{name} is what it was before {d.model}; its settings and weights were kept",)
+
+
+def destroy(deployment: Deployment, live: Live) -> Flow:
+    """All but what is not only ours: the claim with its weights, the namespace, secrets and images."""
+    d, gone = deployment, "--ignore-not-found"
+    cluster = yield from _cluster(live)
+    if _stack(d):
+        action = _helm(d, "uninstall", lettered(d.name), "--ignore-not-found", "--wait")
+        yield Step(id="uninstall", what="the Helm release", action=action, again=True)
+    kinds_made = "deployments,services,poddisruptionbudgets,configmaps,pods"
+    kinds_made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
+    all_ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
+    yield _do("delete", "what carries our labels", ("delete", kinds_made, gone, "--selector", all_ours), d, again=True)
+    left = ["the image in your registry", "secrets"]
+    if d.table["weights"] == "claim":
+        left.insert(0, f"the claim {d.table['claim']} with its weights (kubectl delete --filename claim.yaml)")
+    return (f"{d.name} is gone from {cluster}", f"kept, since others may use it: {'; '.join(left)}")
+
+
+def client(deployment: Deployment, live: Live) -> ClientInfo:
+    """Through `kubectl port-forward`, which README shows; KServe's through the address that it gave itself."""
+    d = deployment
+    if not any(release.finished for release in live.releases):
+        raise UserError(f"{d.name} was not pushed", fix="deploy push FOLDER")
+    url = f"http://127.0.0.1:{d.port}"
+    if d.table["kind"] == "kserve":
+        url = str(live.gave("address").get("out", "")).strip()
+        if not url.startswith(("http://", "https://")):
+            raise UserError(f"KServe has not said where {d.name} is", fix="deploy status FOLDER, then push again")
+    retry = (429, 502, 503, 504) if d.table["kind"] == "kserve" else (429, 502, 503)
+    return ClientInfo(
+        base_url=f"{url}/v1",
+        retry=retry,
+        model=d.model,
+        key_env=KEY if KEY in d.secrets else "",
+        answer_seconds=d.limits.request_seconds if d.table["kind"] == "kserve" and kinds.scales(d) else 0,
+        patience_seconds=d.limits.startup_seconds,
+    )
+
+
+def _stack(d: Deployment) -> bool:
+    return bool(d.table["kind"] == "production-stack")
+
+
+def _kubectl(d: Deployment, *words: str, shows: bool = False, lists: bool = False) -> Command:
+    return Command(argv=("kubectl", "--namespace", d.table["namespace"], *words), shows=shows, lists=lists)
+
+
+def _helm(d: Deployment, *words: str, shows: bool = False) -> Command:
+    return Command(argv=("helm", *words, "--namespace", d.table["namespace"]), shows=shows)
+
+
+def _do(
+    id: str, what: str, words: tuple[str, ...], d: Deployment, *, shows: bool = False, again: bool = False, **more: str
+) -> Step:
+    return Step(id=id, what=what, action=_kubectl(d, *words, shows=shows), again=again, **more)
+
+
+def _cluster(live: Live) -> Generator[Step, Result, str]:
+    """Which cluster. Raises UserError when it is not the one of the last push."""
+    action = Command(argv=("kubectl", "config", "current-context"))
+    before = str(live.gave("cluster").get("out", "")).strip()
+    now = str((yield Step(id="cluster", what="which cluster", action=action, again=True))["out"]).strip()
+    if before and now != before and not now.startswith("<"):
+        fix = f"kubectl config use-context {before}, or render into another folder"
+        raise UserError(f"kubectl is set to {now!r}, this folder was pushed to {before!r}", fix=fix)
+    return now
+
+
+def _namespace(d: Deployment) -> Flow:
+    name = d.table["namespace"]
+    look = Command(argv=("kubectl", "get", "namespace", name, "--ignore-not-found", "--output", "name"))
+    there = yield Step(id="namespace", what=f"look for the namespace {name}", action=look, again=True)
+    if str(there["out"]).strip() != f"namespace/{name}":
+        make = Command(argv=("kubectl", "create", "namespace", name))
+        remove = f"kubectl delete namespace {name}"
+        yield Step(id="namespace-made", what="make it", action=make, makes=f"the namespace {name}", remove=remove)
+    return ()
+
+
+def _secrets(d: Deployment) -> Flow:
+    """By name. Raises UserError that says how one is made without its value in any history."""
+    for key, name in d.secrets.items():
+        words = ("get", "secret", name, "--ignore-not-found", "--output", "name")
+        id = f"secret-{key.lower().replace('_', '-')}"
+        found = yield _do(id, f"look for the Secret {name}", words, d, again=True)
+        if not str(found["out"]).strip():
+            namespace = d.table["namespace"]
+            make = f"kubectl --namespace {namespace} create secret generic {name} --from-file={key}=/dev/stdin"
+            fix = f'printf %s "${key}" | {make}'  # neither a history nor a list of processes has the value
+            why = f"[deploy] secrets names it, for {key}"
+            raise UserError(f"there is no Secret {name} in namespace {namespace}", why=why, fix=fix)
+    return ()
+
+
+def _image(d: Deployment, folder: Path) -> Flow:
+    words = ["docker", "build", "--platform", "linux/amd64"]
+    if d.table["weights"] == "image":
+        words += ["--build-context", f"checkpoint={_checkpoint(folder)}"]
+    build = Command(argv=(*words, "--tag", d.image, "."), shows=True)
+    here = f"docker image rm {d.image}"
+    yield Step(id="build", what=f"build {d.image}", action=build, makes="the image, on this machine", remove=here)
+    if "/" in d.image:
+        action = Command(argv=("docker", "push", d.image), shows=True)
+        there = "in your registry's own way"
+        yield Step(id="image", what=f"push {d.image}", action=action, makes=f"the image {d.image}", remove=there)
+    return ()
+
+
+def _checkpoint(folder: Path) -> str:
+    """Where the checkpoint lies, seen from the rendered folder, as the first manifest has it."""
+    first = load((folder / "manifests.yaml").read_text(encoding="utf-8"))[0]
+    return str(first["metadata"]["annotations"][pod.SOURCE])
+
+
+def _weights(d: Deployment, folder: Path, live: Live) -> Flow:
+    """The claim, and in it the checkpoint, unless a push of this folder has proven that it lies there."""
+    name, filler = d.table["claim"], claim.filler_name(d)
+    look = ("get", "persistentvolumeclaim", name, "--ignore-not-found", "--output", "name")
+    there = yield _do("claim", f"look for the claim {name}", look, d, again=True)
+    is_there = str(there["out"]).strip() == f"persistentvolumeclaim/{name}"
+    proven = _do("proven", "digest the weights there, and put them in their place", _exec(d, claim.part(d)), d)
+    if is_there and _was_done(live, proven.action):
+        return ()
+    if not is_there:
+        made = f"the claim {name}, and a disk"
+        remove = f"kubectl --namespace {d.table['namespace']} delete persistentvolumeclaim {name}"
+        yield _do("claim-made", "make it", (*APPLY, "--filename", "claim.yaml"), d, makes=made, remove=remove)
+    end = ("delete", "pod", filler, "--ignore-not-found")
+    remove = f"kubectl --namespace {d.table['namespace']} {' '.join(end)}"
+    yield _do("fill-before", "no such pod is left of an earlier time", end, d, again=True)
+    fill = (*APPLY, "--filename", "fill.yaml")
+    yield _do("fill", "a pod to copy through", fill, d, makes=f"the pod {filler}", remove=remove, again=True)
+    wait = ("wait", "--for=condition=Ready", f"--timeout={NODE_SECONDS}s", f"pod/{filler}")
+    yield _do("fill-ready", "wait until it runs", wait, d, again=True)
+    whole = Step(
+        id="lies-there",
+        what="whether the weights lie there, whole: it digests them",
+        action=_kubectl(d, *_exec(d, d.model_path), lists=True),
+        again=True,
+    )
+    if str((yield whole)["code"]) != "0":
+        clear = ("exec", filler, "--", "rm", "-rf", claim.part(d), d.model_path)  # of this digest alone
+        yield _do("clear", "remove what is not whole", clear, d, again=True)
+        copy = ("cp", "--retries=10", _checkpoint(folder), f"{filler}:{claim.part(d)}")
+        yield _do("copy", "copy the checkpoint", copy, d, again=True, makes=f"{d.model_path} in the claim {name}")
+        yield proven
+    yield _do("filled", "the pod has done its part", end, d, again=True)
+    return ()
+
+
+def _exec(d: Deployment, here: str) -> tuple[str, ...]:
+    return ("exec", claim.filler_name(d), "--", *claim.prove(d, here))
+
+
+def _was_done(live: Live, action: Action) -> bool:
+    return any(done.action == action for release in live.releases for done in release.steps)
+
+
+def _ready(d: Deployment) -> tuple[str, ...]:
+    name, limit = lettered(d.name), f"--timeout={kinds.patience(d)}s"
+    if d.table["kind"] == "kserve":
+        return ("wait", "--for=condition=Ready", limit, f"inferenceservice/{name}")
+    return ("rollout", "status", f"deployment/{name}", limit)
+
+
+def _address(d: Deployment) -> Flow:
+    """Where callers find it, in words."""
+    name = lettered(d.name)
+    if d.table["kind"] == "kserve":
+        look = ("get", "inferenceservice", name, "--output", "jsonpath={.status.url}")
+        url = str((yield _do("address", "where KServe has it", look, d, again=True))["out"]).strip()
+        return (f"address: {url[:200]}/v1",)
+    service = kinds.service(d)
+    inside = f"http://{service}.{d.table['namespace']}.svc/v1"
+    forward = f"kubectl --namespace {d.table['namespace']} port-forward service/{service} {d.port}:80"
+    return (f"address: {inside} in the cluster; from here {forward}",)
+
+
+def _selected(d: Deployment) -> str:
+    if _stack(d):
+        return f"model={lettered(d.name)},helm-release-name={lettered(d.name)}"
+    if d.table["kind"] == "kserve":
+        return f"serving.kserve.io/inferenceservice={lettered(d.name)}"
+    return ",".join(f"{key}={value}" for key, value in pod.selector(d).items())
+
+
+def _container(d: Deployment) -> str:
+    return {"plain": "server", "kserve": "kserve-container", "production-stack": "vllm"}[d.table["kind"]]
+
+
+def _columns() -> str:
+    """Of a pod: its name, phase, and whether its first container is ready, last."""
+    return "jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.containerStatuses[0].ready}{'\\n'}{end}"
+
+
+def _wanted(d: Deployment) -> str:
+    if d.table["kind"] == "kserve" and kinds.scales(d):
+        return f"{d.scaling.min_replicas} to {d.scaling.max_replicas}"
+    return str(pod.replicas(d))

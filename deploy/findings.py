@@ -25,6 +25,11 @@ RULES = (
     Rule("D030", "error", "no rendered file holds something that looks like a secret"),
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
+    Rule("D041", "error", "the region hosts the machine"),
+    Rule("D042", "error", "the region is one"),
+    Rule("D043", "error", "the name is one that the target takes"),
+    Rule("D044", "error", "what the recipe names lies where the endpoint does"),
+    Rule("D045", "warning", "a push knows where weights go and as whom the endpoint runs"),
     Rule("D050", "warning", "the target can pull the image"),
 )
 

@@ -20,6 +20,7 @@ REQUESTS = {
     "EndpointConfig": "CreateEndpointConfigInput",
     "Endpoint": "CreateEndpointInput",
 }
+UPDATES = {"RetainAllVariantProperties"}  # what CloudFormation sends with an update alone
 # Left out of the stack so that CloudFormation names them, and can replace them; the API itself asks for them.
 NAMED = {"Model": {"ModelName": "made"}, "EndpointConfig": {"EndpointConfigName": "made"}}
 
@@ -69,13 +70,15 @@ def problems(shape, value, at=""):
 
 
 def stack_problems(api, template):
-    return [
-        problem
-        for name, request in REQUESTS.items()
-        for problem in problems(
-            api.shape_for(request), NAMED.get(name, {}) | resolved(template["Resources"][name]["Properties"]), name
-        )
-    ]
+    found = []
+    for name, request in REQUESTS.items():
+        sent = NAMED.get(name, {}) | resolved(template["Resources"][name]["Properties"])
+        later = {k: sent.pop(k) for k in UPDATES & sent.keys()}
+        found += problems(api.shape_for(request), sent, name)
+        if later:
+            whole = {k: sent[k] for k in ("EndpointName", "EndpointConfigName", "DeploymentConfig")}
+            found += problems(api.shape_for("UpdateEndpointInput"), {**whole, **later}, name)
+    return found
 
 
 @pytest.mark.parametrize(

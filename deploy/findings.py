@@ -31,6 +31,8 @@ RULES = (
     Rule("D044", "error", "what the recipe names lies where the endpoint does"),
     Rule("D045", "warning", "a push knows where weights go and as whom the endpoint runs"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
+    Rule("D057", "error", "the report is fresh when it is pushed"),
 )
 
 

@@ -81,7 +81,7 @@ def command(action: Command, folder: Path, show: Callable[[str], None]) -> Resul
             out, err = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:
         fix = f"look whether it asks for something: run it by hand in {folder}"
-        raise UserError(f"{program} did not end within {limit} seconds", why=str(action)[:200], fix=fix) from None
+        raise refusal.Perhaps(f"{program} did not end within {limit} seconds", why=str(action)[:200], fix=fix) from None
     finally:
         _end(process)
     if process.returncode and not action.lists:
@@ -101,7 +101,7 @@ def _failed(action: Command, code: int, text: str) -> UserError:
     fix = (
         login.get(action.argv[0], refusal.AGAIN) if denied else f"run it by hand: {secrets.cleaned(str(action))[:200]}"
     )
-    return UserError(what, why=shown, fix=fix)
+    return refusal.Perhaps(what, why=shown, fix=fix)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:

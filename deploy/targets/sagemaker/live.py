@@ -3,31 +3,27 @@
 Account, bucket, role and repository are the user's: looked at, never made. Flows of steps, which do nothing themselves.
 """
 
+import hashlib
 import json
-import re
 import shlex
-import sys
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deploy import secrets, sizing
 from deploy.live import Live, Release
 from deploy.spec import Deployment
-from deploy.steps import Call, Command, Flow, Result, Step
-from deploy.targets.sagemaker import rollout
-from deploy.targets.sagemaker.regions import partition_of, runtime_url, suffix
-from deploy.targets.sagemaker.resources import STREAM_CAP, VARIANT, first
+from deploy.steps import Call, Flow, Step
+from deploy.targets.sagemaker import carry, rollout
+from deploy.targets.sagemaker.regions import runtime_url
+from deploy.targets.sagemaker.resources import STREAM_CAP, first
 from deploy.targets.sagemaker.rollout import Stack
 from evalsuite.asking.client_info import ClientInfo
-from tune import artefact, checkpoint
-from tune.artefact import digest
 from tune.deploy import Sagemaker
 from tune.errors import UserError
 
 LINES = 200  # of a log that are shown
 PRICES = "https://aws.amazon.com/sagemaker/ai/pricing/"
-INDEX = re.compile(r"index|manifest\.list")  # in the media type of an image that is several
 
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
@@ -38,17 +34,18 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
         what = f"[deploy.sagemaker] {' and '.join(missing)} not set"
         why = "weights go to a bucket of yours, and the endpoint runs as a role of yours: a push makes neither"
         raise UserError(what, why=why, fix="set them in recipe.toml, then deploy render sagemaker")
-    source = _weights(deployment, folder)
-    account = yield from _account(deployment)
+    source = carry.source(deployment, folder)
+    account = yield from carry.account(deployment)
     found = yield from rollout.state(at)
     if not rollout.status(found):
-        yield from _quota(deployment)
-    image = yield from _image(deployment, folder, account)
-    weights = yield from _upload(deployment, given.bucket, source)
+        yield from carry.quota(deployment)
+    image = yield from carry.image(deployment, folder, account)
+    weights = yield from carry.upload(deployment, given.bucket, source)
     body = rollout.text((folder / "stack.json").read_text(encoding="utf-8"))
     parameters = {"ImageUri": image, "ModelDataUri": weights, "RoleArn": given.role_arn}
     changed = yield from rollout.apply(at, _change(body, parameters), body, parameters)
-    left = [f"the stack {s.name} in {s.region}, of an earlier push, still runs: {s.remove}" for s in _made(live) - {at}]
+    others = sorted(_made(deployment, live) - {at})
+    left = [f"the stack {s.name} in {s.region}, of an earlier push, still runs: {s.remove}" for s in others]
     said = "answers" if changed else "was up to date: it answers"
     return (f"{deployment.model} {said} at {_url(deployment)}", _cost(deployment, first(deployment)), *left)
 
@@ -62,10 +59,12 @@ def status(deployment: Deployment, live: Live) -> Flow:
     endpoint = yield Step(
         id="endpoint",
         what="look at the endpoint",
-        action=_call(deployment, "sagemaker", "describe_endpoint", missing=True, EndpointName=deployment.name),
+        action=carry.call(deployment, "sagemaker", "describe_endpoint", missing=True, EndpointName=deployment.name),
         again=True,
     )
     lines = [f"stack {at.name} in {at.region}: {secrets.said(str(found.get('StackStatus')))}"]
+    if live.last:
+        lines.insert(0, f"pushed: {live.last.model}, {live.last.at}{'' if live.last.finished else ', not finished'}")
     if not endpoint:
         return (*lines, "endpoint: none")
     lines.append(f"endpoint {deployment.name}: {secrets.said(str(endpoint.get('EndpointStatus')))}")
@@ -78,14 +77,14 @@ def status(deployment: Deployment, live: Live) -> Flow:
     return (*lines, f"URL: {_url(deployment)}", _cost(deployment, machines))
 
 
-def logs(deployment: Deployment, live: Live) -> Flow:
+def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001  # as every target's
     """The newest lines of the machine that spoke last."""
     group = f"/aws/sagemaker/Endpoints/{deployment.name}"
-    newest = {"orderBy": "LastEventTime", "descending": True, "limit": 1}
+    newest: dict[str, Any] = {"orderBy": "LastEventTime", "descending": True, "limit": 1}
     found = yield Step(
         id="log-streams",
         what=f"look for logs in {group}",
-        action=_call(deployment, "logs", "describe_log_streams", missing=True, logGroupName=group, **newest),
+        action=carry.call(deployment, "logs", "describe_log_streams", missing=True, logGroupName=group, **newest),
         again=True,
     )
     streams = [str(s.get("logStreamName")) for s in found.get("logStreams") or []]
@@ -94,7 +93,7 @@ def logs(deployment: Deployment, live: Live) -> Flow:
     found = yield Step(
         id="log-events",
         what=f"read {streams[0]}",
-        action=_call(
+        action=carry.call(
             deployment, "logs", "get_log_events", logGroupName=group, logStreamName=streams[0], limit=LINES
         ),
         again=True,
@@ -106,18 +105,18 @@ def logs(deployment: Deployment, live: Live) -> Flow:
 
 def rollback(deployment: Deployment, live: Live) -> Flow:
     """The template and the parameters of the release before: its image and weights are still where they were."""
-    now, before = _releases(live)
-    if before is None:
+    before = live.releases[-2] if len(live.releases) > 1 else None
+    sent = _given(before) if before else None
+    if before is None or sent is None:
         what = f"{deployment.name} has no release before this one"
-        raise UserError(what, why="deploy push has recorded no other that was finished", fix="deploy status FOLDER")
-    sent = _sent(before)
+        raise UserError(what, why="deploy push has recorded none that reached AWS", fix="deploy status FOLDER")
     at = Stack(deployment.name, sent.region, deployment.machine)
     parameters = {p["ParameterKey"]: p["ParameterValue"] for p in sent.arguments["Parameters"]}
     image = parameters["ImageUri"].partition("@")
     there = yield Step(
         id="image-before",
         what="look whether its image is still there",
-        action=_ecr(deployment, image[0].partition("/")[2], imageDigest=image[2]),
+        action=carry.ecr(deployment, image[0].partition("/")[2], imageDigest=image[2]),
         again=True,
     )
     if not there:
@@ -125,14 +124,14 @@ def rollback(deployment: Deployment, live: Live) -> Flow:
         raise UserError(what, fix="render that checkpoint again, then deploy push")
     body = sent.arguments["TemplateBody"]
     changed = yield from rollout.apply(at, _change(body, parameters), body, parameters)
-    was = f", {now.model} no longer" if now and now.model != before.model else ""
-    return (f"{before.model} {'answers again' if changed else 'answers already'} at {_url(deployment)}{was}",)
+    again = "answers again" if changed else "answers already"
+    return (f"{before.model} {again} at {runtime_url(at.region, at.name)}", _cost(deployment, first(deployment)))
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
     """Delete each stack that pushes have made. Weights, image and logs stay: they lie in what is the user's."""
     lines = []
-    for at in sorted(_made(live) | {_stack(deployment)}):
+    for at in sorted(_made(deployment, live) | {_stack(deployment)}):
         removed = yield from rollout.remove(at)
         lines.append(f"the stack {at.name} in {at.region} is gone{'' if removed else ' already'}")
     stays = [sent.arguments["Parameters"] for release in live.releases if (sent := _given(release))]
@@ -146,14 +145,59 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
 
 def client(deployment: Deployment, live: Live) -> ClientInfo:
     """Streamed alone, with a token that is signed by the caller's own AWS credentials."""
-    if not any(release.finished for release in live.releases):
+    last = next((release for release in reversed(live.releases) if release.finished), None)
+    if last is None:
         raise UserError(f"{deployment.name} was not pushed from this folder", fix="deploy push FOLDER")
+    sent = _given(last)
+    region = sent.region if sent else deployment.region
     return ClientInfo(
-        base_url=_url(deployment),
-        model=deployment.model,
+        base_url=runtime_url(region, deployment.name),
+        model=last.model,
         signed="sagemaker",
-        region=deployment.region,
+        region=region,
         stream=True,
         lists=False,
         answer_seconds=STREAM_CAP,
     )
+
+
+def _stack(deployment: Deployment) -> Stack:
+    return Stack(deployment.name, deployment.region, deployment.machine)
+
+
+def _url(deployment: Deployment) -> str:
+    return runtime_url(deployment.region, deployment.name)
+
+
+def _change(body: str, parameters: Mapping[str, str]) -> str:
+    """The name of the change to a template with parameters: the same for the same."""
+    return f"push-{hashlib.sha256(json.dumps([body, dict(parameters)]).encode()).hexdigest()[:16]}"
+
+
+def _given(release: Release) -> Call | None:
+    """What made the stack in a release; None where it did not come so far."""
+    sent = next((d.action for d in reversed(release.steps) if d.id == "change-set"), None)
+    return sent if isinstance(sent, Call) else None
+
+
+def _cost(deployment: Deployment, machines: int) -> str:
+    offer = sizing.lent("sagemaker", deployment.gpu, deployment.gpus)
+    return f"cost while it runs: {machines} x {deployment.machine}, {offer.price}: {PRICES}"
+
+
+def _stay(deployment: Deployment, parameters: Mapping[str, str]) -> list[str]:
+    """What a push has put into what is the user's, and how to remove it."""
+    region = deployment.region
+    weights = parameters["ModelDataUri"]
+    name, _, image = parameters["ImageUri"].partition("/")[2].partition("@")
+    ids = f"--image-ids imageDigest={shlex.quote(image)}"
+    return [
+        f"weights stay: aws s3 rm --recursive {shlex.quote(weights)} --region {region}",
+        f"the image stays: aws ecr batch-delete-image --region {region} --repository-name {shlex.quote(name)} {ids}",
+    ]
+
+
+def _made(deployment: Deployment, live: Live) -> set[Stack]:
+    """The stacks that pushes of this folder have made, in whichever region."""
+    sent = [call for release in live.releases if (call := _given(release))]
+    return {Stack(str(call.arguments["StackName"]), call.region, deployment.machine) for call in sent}

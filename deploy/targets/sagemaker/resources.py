@@ -82,7 +82,7 @@ def scales(deployment: Deployment) -> bool:
 
 def _tags(deployment: Deployment) -> list[dict[str, str]]:
     """Which checkpoint runs, and by which report's right: what an invoice or a search in the account is read by."""
-    told = {"model": deployment.model, "report": deployment.receipt.report}
+    told = {"model": deployment.model, "report": deployment.receipt.report if deployment.receipt else "none"}
     return [{"Key": f"gptoss-kit:{key}", "Value": value} for key, value in told.items()]
 
 
@@ -135,7 +135,7 @@ def _endpoint(deployment: Deployment) -> Resource:
 
 
 def _rollout(deployment: Deployment) -> dict[str, Any]:
-    """A new fleet beside the old, traffic over to it, and back when an alarm rings; one machine of several goes first."""
+    """A new fleet beside the old, traffic over to it, back when an alarm rings; of several, one machine goes first."""
     routing: dict[str, Any] = {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": BAKE_SECONDS}
     if first(deployment) > 1:
         routing |= {"Type": "CANARY", "CanarySize": {"Type": "INSTANCE_COUNT", "Value": 1}}
@@ -203,7 +203,7 @@ def _slow(deployment: Deployment, topic: str) -> Resource:
 
 
 def _gone(deployment: Deployment, topic: str) -> Resource:
-    """Each machine reports its load each minute: silence is no machine. Made after the endpoint, else it rings at once."""
+    """Each machine reports its load each minute: silence is no machine. It would ring before there is an endpoint."""
     made = _alarm(
         deployment,
         topic,

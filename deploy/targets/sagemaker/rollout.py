@@ -60,7 +60,7 @@ def state(at: Stack, id: str = "stack", what: str = "") -> Looking:
     found = yield Step(
         id=id, what=what or f"look at the stack {at.name}", action=at.call("describe_stacks", missing=True), again=True
     )
-    first = next(iter(found.get("Stacks") or [{}]), {})
+    first: dict[str, Any] = next(iter(found.get("Stacks") or [{}]), {})
     description = str(first.get("Description") or "")
     if status(first) not in ("", EMPTY) and OURS not in description:
         what = f"the stack {at.name} in {at.region} is not one of ours"
@@ -81,7 +81,7 @@ def under_way(found: str) -> bool:
 
 
 def settled(at: Stack, what: str) -> Looking:
-    """Wait until nothing changes any more, and tell each event as it comes. What the stack is then; {} once it is gone."""
+    """Wait until nothing changes any more, and tell each event as it comes. What the stack is then; {} if gone."""
     told, news = 0, what
     while True:
         # The number makes a new step of each look after news, which is told; other looks are silent and wait.

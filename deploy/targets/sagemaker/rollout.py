@@ -13,7 +13,7 @@ from deploy.steps import Call, Result, Step
 from deploy.targets.sagemaker import events
 from tune.errors import UserError
 
-OURS = "rendered by gptoss-kit"  # stands in the description of each stack that we made
+TAG, OURS = "gptoss-kit", "rendered by gptoss-kit"  # a tag's key, and what the description of a rendered template says
 SAME = re.compile(r"(?i)didn't contain changes|no updates are to be performed")
 PENDING = ("CREATE_PENDING", "CREATE_IN_PROGRESS")  # of a change set
 EMPTY = "REVIEW_IN_PROGRESS"  # a stack of which there is a change set and nothing else
@@ -61,12 +61,16 @@ def state(at: Stack, id: str = "stack", what: str = "") -> Looking:
         id=id, what=what or f"look at the stack {at.name}", action=at.call("describe_stacks", missing=True), again=True
     )
     first: dict[str, Any] = next(iter(found.get("Stacks") or [{}]), {})
-    description = str(first.get("Description") or "")
-    if status(first) not in ("", EMPTY) and OURS not in description:
+    if status(first) not in ("", EMPTY) and not _ours(first):
         what = f"the stack {at.name} in {at.region} is not one of ours"
-        why = "its description does not say so: a push would replace what is in it, and destroy remove it"
+        why = "neither a tag nor its description says so: a push would replace what is in it, and destroy remove it"
         raise UserError(what, why=why, fix="another name in recipe.toml, or another [deploy.sagemaker] region")
     return first
+
+
+def _ours(stack: Mapping[str, Any]) -> bool:
+    """Whether a push made it, or somebody by hand with a rendered template."""
+    return OURS in str(stack.get("Description")) or any(tag.get("Key") == TAG for tag in stack.get("Tags") or [])
 
 
 def status(stack: Mapping[str, Any]) -> str:
@@ -133,7 +137,7 @@ def apply(at: Stack, change: str, body: str, parameters: Mapping[str, str]) -> G
             ChangeSetType=kind,
             TemplateBody=body,
             Parameters=[{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()],
-            Tags=[{"Key": "gptoss-kit", "Value": at.name}],
+            Tags=[{"Key": TAG, "Value": at.name}],
         ),
         makes=f"the stack {at.name}, empty so far" if kind == "CREATE" else "",
         remove=at.remove if kind == "CREATE" else "",

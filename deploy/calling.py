@@ -37,6 +37,7 @@ def _aws(action: Call) -> Result:
         import boto3
         from botocore import exceptions as failures
         from botocore.config import Config
+        from botocore.parsers import ResponseParserError
     except ImportError:
         raise refusal.no_library("boto3", what) from None
     config = Config(
@@ -70,7 +71,7 @@ def _aws(action: Call) -> Result:
     except failures.HTTPClientError as e:
         unsent = isinstance(e, failures.ConnectionError) and not isinstance(e, failures.ReadTimeoutError)
         raise refusal.unreachable(what, "AWS", e, sent=not unsent) from None
-    except failures.BotoCoreError as e:
+    except (failures.BotoCoreError, ResponseParserError) as e:
         raise UserError(f"{what}: AWS could not be asked", why=secrets.said(str(e)), fix=AWS_KEY) from None
 
 

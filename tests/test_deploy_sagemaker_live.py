@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-from pathlib import Path
 
 import boto3
 import pytest
@@ -42,16 +41,26 @@ def out(made, tmp_path):
     return tmp_path / "deploy" / "sagemaker"
 
 
+@pytest.fixture(scope="module")
+def spare():
+    stand_in.spare()
+
+
 @pytest.fixture
-def cloud(tmp_path, monkeypatch):
+def cloud(tmp_path, monkeypatch, spare):
     """AWS with the user's own things in it; nothing of ours."""
-    from moto.sagemaker.models import FakeEndpointConfig
+    from moto.cloudformation.responses import CloudFormationResponse
+    from moto.sagemaker.models import FakeEndpoint, FakeEndpointConfig
 
     # Its list of instances ends in 2021; that ours are hosted is held against newer ones in test_deploy_sagemaker.
     monkeypatch.setattr(FakeEndpointConfig, "validate_instance_type", lambda *_: None)
+    monkeypatch.setattr(FakeEndpoint, "cloudformation_name_type", staticmethod(lambda: "EndpointName"))
+    # AWS makes a change set that changes nothing, and says so of it.
+    monkeypatch.setattr(CloudFormationResponse, "_validate_different_update", lambda *_: None)
     monkeypatch.setattr(running, "LOOK_AGAIN", 0.0)
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps what it found
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "for-a-signature-alone")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -64,7 +73,14 @@ def cloud(tmp_path, monkeypatch):
         client("ecr").create_repository(repositoryName=NAME)
         client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         server.asked.clear()
+        server.before["ecr.DescribeImages"] = lambda: [carried(server, words) for words in told(tmp_path)]
         yield server
+
+
+def carried(server, words):
+    if words[:2] == ["docker", "push"] and words[2] not in server.images:
+        server.images.add(words[2])
+        server.pushed(words[2], *filter(None, [os.environ.get("FAKE_MANIFEST")]))
 
 
 def client(service):
@@ -73,7 +89,7 @@ def client(service):
 
 def told(tmp_path):
     path = tmp_path / "told"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line.split("\t") for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def push(out, said=None):
@@ -165,30 +181,32 @@ def test_a_second_push_finds_everything_done(out, cloud, tmp_path):
     assert "was up to date" in push(out).says[0]
     assert [words[:3] for words in told(tmp_path)[before:]] == [["aws", "s3", "sync"]]
     assert cloud.count("cloudformation.ExecuteChangeSet") == 1
-    assert cloud.count("cloudformation.DeleteChangeSet") == 1  # the one that changes nothing is not left
+    assert client("cloudformation").list_change_sets(StackName=NAME)["Summaries"] == []  # none is left
 
 
-def test_a_push_that_was_stopped_is_taken_up_at_every_step(out, cloud):
+def test_a_change_of_nothing_that_is_refused_at_once_is_no_error(out, cloud):
+    push(out)
+    cloud.faults.append(Fault("cloudformation.CreateChangeSet", "ValidationError", "No updates are to be performed."))
+    assert "was up to date" in push(out).says[0]
+
+
+@pytest.mark.parametrize(
+    "at", ["build", "copy the weights", "ask CloudFormation", "make the stack", "wait for the answer"]
+)
+def test_a_push_that_was_stopped_is_taken_up(out, cloud, at):
     """Whatever the first push had done when it was killed, the second ends with the endpoint."""
     said = []
-    push(out, said)
-    pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
-    client("ecr").batch_delete_image(
-        repositoryName=NAME, imageIds=[{"imageTag": folders.read(out).digest[:16]}]
-    )
-    steps = len(said)
-    for killed in range(1, steps, 2):
-        count = iter(range(10**6))
 
-        def say(_line, count=count, killed=killed):
-            if next(count) == killed:
-                raise KeyboardInterrupt
+    def say(line):
+        said.append(line)
+        if line.startswith(at):
+            raise KeyboardInterrupt
 
-        with pytest.raises(KeyboardInterrupt):
-            pushing.push(out, Hands(out, show=lambda _: None), say, lambda _: None)
-        assert push(out).live.last.finished
-        assert client("sagemaker").describe_endpoint(EndpointName=NAME)["EndpointStatus"] == "InService"
-        pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        pushing.push(out, Hands(out, show=lambda _: None), say, lambda _: None)
+    assert said[-1].startswith("go on: deploy push")
+    assert push(out).live.last.finished
+    assert client("sagemaker").describe_endpoint(EndpointName=NAME)["EndpointStatus"] == "InService"
 
 
 def test_back_to_the_release_before(out, cloud, tmp_path):
@@ -245,14 +263,20 @@ def test_back_to_an_image_that_is_gone_is_refused_before_anything_changes(out, c
         (Fault("cloudformation.ExecuteChangeSet", "InsufficientCapabilities", "x", 400), "", ""),
     ],
 )
-def test_what_aws_refuses_is_said_in_words_and_the_next_push_goes_on(out, cloud, fault, what, fix, monkeypatch):
+def test_what_aws_refuses_is_said_in_words(out, cloud, fault, what, fix, monkeypatch):
     monkeypatch.setattr("deploy.calling.TRIES", 1)
     cloud.faults.append(fault)
-    error, _ = refused(out)
+    error, said = refused(out)
     assert what in error.what
     assert fix in error.fix
-    cloud.faults.clear()
-    assert push(out).live.last.finished
+    assert said[-1].startswith("go on: deploy push")
+
+
+def test_an_answer_that_cannot_be_read_is_no_traceback(out, cloud, monkeypatch):
+    monkeypatch.setattr("deploy.calling.TRIES", 1)
+    cloud.faults.append(Fault(STACK, "", "\x1b", status=200))
+    error, _ = refused(out)
+    assert "AWS could not be asked" in error.what
 
 
 def test_a_throttled_call_is_made_again(out, cloud):
@@ -263,6 +287,7 @@ def test_a_throttled_call_is_made_again(out, cloud):
 @pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_no_credentials(out, cloud, monkeypatch, missing):
     monkeypatch.delenv(missing)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     error, _ = refused(out)
     assert "credentials" in error.what
     assert cloud.asked == []
@@ -309,18 +334,26 @@ def reason_of(cloud, status, reason, *others, resource="Endpoint"):
         ("\x1b[31msomething else\nentirely", "events in the console"),
     ],
 )
-def test_a_first_start_that_fails_says_why_and_what_comes_first(out, cloud, reason, fix):
+def test_what_to_do_about_a_failure(reason, fix):
+    event = {"LogicalResourceId": "Endpoint", "ResourceStatus": "CREATE_FAILED", "ResourceStatusReason": reason}
+    why = events.cause([event])
+    assert why.startswith("Endpoint CREATE_FAILED: ")
+    assert "\x1b" not in why
+    assert "\n" not in why
+    assert fix in events.hint(why, machine="ml.p5.4xlarge", name=NAME, region=REGION)
+
+
+def test_a_first_start_that_fails_says_why_and_what_comes_first(out, cloud):
+    reason = "ResourceLimitExceeded: The account-level service limit 'ml.p5.4xlarge for endpoint usage' is 0"
     reason_of(cloud, "ROLLBACK_COMPLETE", reason, ("ScalableTarget", "CREATE_FAILED", "Resource creation cancelled"))
     error, said = refused(out)
     assert "ROLLBACK_COMPLETE" in error.what
-    assert error.why.startswith("Endpoint CREATE_FAILED: ")
-    assert "\x1b" not in error.message
-    assert fix in error.fix
-    assert "deploy destroy FOLDER" in error.fix
+    assert error.why.startswith("Endpoint CREATE_FAILED: ResourceLimitExceeded")
+    assert 'quota "ml.p5.4xlarge for endpoint usage"' in error.fix
     assert any("the stack python-docs with its endpoint" in line and "delete-stack" in line for line in said)
     error, _ = refused(out)  # until it is destroyed
-    assert "deploy destroy FOLDER, then deploy push again" in error.fix
-    cloud.before.clear()
+    assert error.fix.startswith("deploy destroy FOLDER, then deploy push again")
+    del cloud.before[STACK]
     pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert push(out).live.last.finished
 
@@ -332,7 +365,9 @@ def test_an_update_that_was_called_back_can_be_pushed_again(out, cloud):
     cloud.before[STACK]()
     at = folders.read(out).deployment
     flow = rollout.apply(
-        live._stack(at), "push-x", rollout.text(text.replace('"MaxCapacity": 3', '"MaxCapacity": 4')),
+        live._stack(at),
+        "push-x",
+        rollout.text(text.replace('"MaxCapacity": 3', '"MaxCapacity": 4')),
         {"ImageUri": "i", "ModelDataUri": "m", "RoleArn": "r"},
     )
     with pytest.raises(UserError) as caught:
@@ -340,7 +375,7 @@ def test_an_update_that_was_called_back_can_be_pushed_again(out, cloud):
     assert "UPDATE_ROLLBACK_COMPLETE: what ran before runs again" in caught.value.what
     assert "ALARM" in caught.value.why
     assert "the old one answers on" in caught.value.fix
-    cloud.before.clear()
+    del cloud.before[STACK]
     assert push(out).live.last.finished
 
 
@@ -398,9 +433,9 @@ def test_an_index_of_images_is_refused(out, cloud, monkeypatch):
     assert cloud.count("cloudformation.CreateChangeSet") == 0
 
 
-@pytest.mark.parametrize("program", ["ECR", "LOGIN", "BUILD", "PUSH", "S3"])
+@pytest.mark.parametrize("program", ["aws ecr", "docker login", "docker build", "docker push", "aws s3"])
 def test_a_program_that_fails_ends_the_push_with_its_name(out, cloud, monkeypatch, program):
-    monkeypatch.setenv(f"FAKE_EXIT_{program}", "1")
+    monkeypatch.setenv("FAKE_FAILS", program)
     error, _ = refused(out)
     assert "failed (exit 1)" in error.what
     assert stand_in.PASSWORD not in error.message
@@ -424,7 +459,8 @@ def test_weights_that_are_not_there_or_others(out, cloud, tmp_path):
 
 
 def test_without_bucket_and_role_nothing_is_asked(tmp_path, cloud):
-    out = rendered(tmp_path / "plain", "sagemaker") if (tmp_path / "plain").mkdir() is None else None
+    (tmp_path / "plain").mkdir()
+    out = rendered(tmp_path / "plain", "sagemaker")
     error, _ = refused(out)
     assert "bucket and role_arn not set" in error.what
     assert cloud.asked == []
@@ -449,7 +485,7 @@ def test_logs_are_the_newest_lines_without_control_characters(out, cloud):
 
 
 def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
-    steps, end = running.rehearse(pushing.flow("push", folders.read(out)), there=False)
+    steps, _ = running.rehearse(pushing.flow("push", folders.read(out)), there=False)
     ids = [s.id for s in steps]
     assert ids[:4] == ["account", "stack", "quota", "repository"]
     assert [i for i in ids if i in ("build", "image-push", "weights", "change-set", "execute")] == [
@@ -468,7 +504,9 @@ def test_every_call_has_the_arguments_that_botocore_knows(out, cloud):
 
     push(out)
     seen = [d.action for d in record.read(out, "sagemaker", NAME).last.steps if d.action.kind == "call"]
-    seen += [s.action for c in ("status", "logs", "destroy") for s in running.rehearse(pushing.flow(c, folders.read(out)))[0]]
+    seen += [
+        s.action for c in ("status", "logs", "destroy") for s in running.rehearse(pushing.flow(c, folders.read(out)))[0]
+    ]
     assert len({str(a) for a in seen}) >= 10
     for action in seen:
         api = client(action.service)
@@ -507,4 +545,3 @@ def test_events_since_the_last_change_began():
     assert [e["LogicalResourceId"] for e in found] == ["docs", "B", "A", "docs"]
     assert events.cause(found) == "B CREATE_FAILED: the cause"
     assert events.cause([]) == "no event says why"
-    assert Path(record.__file__).exists()

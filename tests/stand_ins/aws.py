@@ -1,13 +1,15 @@
 """AWS on loopback: moto's services behind a real socket, faults of our own in front; `aws` and `docker` as programs.
 
 boto3 reaches it by AWS_ENDPOINT_URL, signed as always; which service and region is meant stands in the signature. Every
-request is counted as service.Operation. The programs write what they were told to a file, and `docker push` puts an
-image into the ECR here.
+request is counted as service.Operation. The programs write what they were told to a file; what `docker push` was told
+is in ECR when that is asked next.
 """
 
+import hashlib
 import importlib.util
 import json
 import re
+import shlex
 import sys
 import threading
 import types
@@ -20,33 +22,25 @@ from xml.sax.saxutils import escape
 ACCOUNT = "123456789012"  # moto's
 HOSTS = {"sagemaker": "api.sagemaker", "ecr": "api.ecr"}
 PASSWORD = "ecr-password-of-12-hours"
-PROGRAM = """#!{python}
-import json, os, sys
-name, words = os.path.basename(sys.argv[0]), sys.argv[1:]
-read = sys.stdin.read() if "--password-stdin" in words else ""
-with open({log!r}, "a") as f:
-    f.write(json.dumps([name, *words, *([read] if read else [])]) + "\\n")
-if name == "aws" and words[:2] == ["ecr", "get-login-password"]:
-    print({password!r})
-elif name == "aws" and words[0] == "service-quotas":
-    print(os.environ.get("FAKE_QUOTA", "[]"))
-elif name == "docker" and words[0] == "push":
-    import boto3
-    host, _, image = words[1].partition("/")
-    repository, _, tag = image.partition(":")
-    kind = os.environ.get("FAKE_MANIFEST", "application/vnd.oci.image.manifest.v1+json")
-    manifest = {{"schemaVersion": 2, "mediaType": kind, "layers": [], "manifests": [], "tag": tag}}
-    config = {{"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1, "digest": "sha256:" + "0" * 64}}
-    boto3.client("ecr", region_name=host.split(".")[3]).put_image(
-        repositoryName=repository, imageManifest=json.dumps({{**manifest, "config": config}}),
-        imageManifestMediaType=kind, imageTag=tag)
-sys.exit(int(os.environ.get("FAKE_EXIT_" + words[0].upper().replace("-", "_"), "0")))
+PROGRAM = """#!/bin/sh
+name=${{0##*/}}
+{{
+    printf '%s' "$name"
+    printf '\\t%s' "$@"
+    case " $* " in *" --password-stdin "*) printf '\\t%s' "$(cat)";; esac
+    printf '\\n'
+}} >> {log}
+case "$name $1 $2" in
+    "aws ecr get-login-password") echo {password} ;;
+    "aws service-quotas list-service-quotas") echo "${{FAKE_QUOTA:-[]}}" ;;
+esac
+[ "$FAKE_FAILS" != "$name $1" ]
 """
 
 
-def _spare():
+def spare():
     """moto's CloudFormation imports its API Gateway, and that a validator of OpenAPI files: nothing here asks it."""
-    if importlib.util.find_spec("openapi_spec_validator"):
+    if "openapi_spec_validator" in sys.modules or importlib.util.find_spec("openapi_spec_validator"):
         return
     for name in ("", ".validation", ".validation.exceptions"):
         made = sys.modules[f"openapi_spec_validator{name}"] = types.ModuleType(f"openapi_spec_validator{name}")
@@ -72,11 +66,22 @@ class Aws(ThreadingHTTPServer):
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.moto, self.lock = BotocoreStubber(), threading.Lock()
-        self.faults, self.asked, self.before = [], [], {}
+        self.faults, self.asked, self.before, self.images = [], [], {}, set()
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def count(self, pattern):
         return sum(bool(re.fullmatch(pattern, asked)) for asked in self.asked)
+
+    def pushed(self, image, kind="application/vnd.oci.image.manifest.v1+json"):
+        """Put an image into ECR, as `docker push` does."""
+        from moto.ecr.models import ecr_backends
+
+        host, _, rest = image.partition("/")
+        repository, _, tag = rest.partition(":")
+        digest = f"sha256:{hashlib.sha256(tag.encode()).hexdigest()}"
+        config = {"mediaType": "application/vnd.docker.container.image.v1+json", "size": 1, "digest": digest}
+        manifest = {"schemaVersion": 2, "mediaType": kind, "layers": [], "manifests": [], "config": config, "tag": tag}
+        ecr_backends[ACCOUNT][host.split(".")[3]].put_image(repository, json.dumps(manifest), tag, kind, digest)
 
     def fault(self, asked):
         for one in self.faults:
@@ -148,8 +153,6 @@ def aws():
     """The server, with moto's services empty."""
     from moto.core.base_backend import BackendDict
 
-    if "openapi_spec_validator" not in sys.modules:
-        _spare()
     BackendDict.reset()  # of what another test has left
     with Aws() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -162,9 +165,9 @@ def aws():
 
 
 def programs(folder, log):
-    """`aws` and `docker`, to be put in front of PATH; each call a line of JSON in `log`."""
+    """`aws` and `docker`, to be put in front of PATH; each call a line in `log`, its words apart by tabs."""
     folder.mkdir()
     for name in ("aws", "docker"):
-        (folder / name).write_text(PROGRAM.format(python=sys.executable, log=str(log), password=PASSWORD))
+        (folder / name).write_text(PROGRAM.format(log=shlex.quote(str(log)), password=PASSWORD))
         (folder / name).chmod(0o755)
     return folder

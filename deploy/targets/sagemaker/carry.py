@@ -96,7 +96,7 @@ def image(deployment: Deployment, folder: Path, account: str) -> Generator[Step,
         id="image", what=f"look for {name}:{tag} in ECR", action=ecr(deployment, name, imageTag=tag), again=True
     )
     if not _digest(found).startswith("sha256:"):
-        log_in = (sys.executable, "-m", "deploy.targets.sagemaker.login", region, registry)
+        log_in = (sys.executable, str(Path(__file__).with_name("login.py")), region, registry)
         # An index of images, which attestations make, is what SageMaker does not take.
         build = ("docker", "build", "--platform", "linux/amd64", "--provenance=false", "--tag", image, ".")
         yield Step(id="login", what="log Docker in to ECR", action=Command(argv=log_in), again=True)

@@ -128,7 +128,7 @@ def apply(at: Stack, change: str, body: str, parameters: Mapping[str, str]) -> G
     yield from sound(at, found, before=True)
     kind = "CREATE" if status(found) in ("", EMPTY) else "UPDATE"
     yield from _discard(at, change)
-    yield Step(
+    answer = yield Step(
         id="change-set",
         what=f"ask CloudFormation what {'making' if kind == 'CREATE' else 'updating'} the stack {at.name} would change",
         action=at.call(
@@ -143,7 +143,7 @@ def apply(at: Stack, change: str, body: str, parameters: Mapping[str, str]) -> G
         remove=at.remove if kind == "CREATE" else "",
         again=True,
     )
-    if not (yield from _ready(at, change)):
+    if answer.get("unchanged") is True or not (yield from _ready(at, change)):
         return False
     yield Step(
         id="execute",

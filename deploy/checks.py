@@ -155,7 +155,8 @@ def _fit(
 
 def _proof(whole: Checkpoint, report: Path | None) -> Receipt:
     if report is None:
-        raise UserError("there is no report", why="none was named", fix="--report FILE of evalsuite compare")
+        fix = "--report FILE of evalsuite compare, or --no-gate REASON for a checkpoint that is yet to be compared"
+        raise UserError("there is no report", why="none was named", fix=fix)
     return receipt.prove(whole, report)
 
 

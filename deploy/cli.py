@@ -54,7 +54,7 @@ for command in (commands.push, commands.status, commands.logs, commands.client, 
 
 @main.command()
 @click.argument("target", type=TARGETS, required=False)
-@click.option("--recipe", type=click.Path(path_type=Path), default="recipe.toml", show_default=True)
+@click.option("--recipe", type=click.Path(path_type=Path), default="recipe.toml", show_default=True, help="A file.")
 def init(target: "Target | None", recipe: Path) -> None:
     """Add [deploy], and TARGET's table, to the recipe: every key with its default, commented out.
 
@@ -76,8 +76,8 @@ def check(
     from deploy import checks
     from deploy.findings import finding
 
+    reason = _ungated(report, ungated)
     try:
-        reason = _ungated(report, ungated)
         found = checks.examine(_recipe(recipe), checkpoint, report, target, reason)
     except UserError as e:  # the recipe's: the rest is found, not raised
         found = checks.Examination((finding("D000", e.what, why=e.why, fix=e.fix),))
@@ -145,14 +145,11 @@ def render(
 
 
 def _ungated(report: Path | None, given: str | None) -> str:
-    """The reason, or "" where a report is named. Raises UserError for both, and for one that cannot be rendered."""
+    """The reason, or "" where none was given. Raises UserError for one beside a report, or that cannot be rendered."""
     from deploy import receipt
 
     if report and given is not None:
         raise UserError("--report and --no-gate exclude each other", fix="leave one out")
-    if report is None and given is None:
-        fix = "--report FILE of evalsuite compare, or --no-gate REASON for a checkpoint that is yet to be compared"
-        raise UserError("there is no report", why="none was named", fix=fix)
     return "" if given is None else receipt.reason(given)
 
 

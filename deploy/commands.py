@@ -152,7 +152,7 @@ def _rehearsed(command: str, at: "Rendered", as_json: bool, **facts: str) -> Non
     from deploy import pushing, running
 
     there = bool(pushing.known(at).releases)
-    steps, says = running.rehearse(pushing.flow(command, at), there=there)
+    steps, says = running.rehearse(lambda: pushing.flow(command, at), there=there)
     if as_json:
         shown = [s.model_dump(mode="json") for s in steps]
         click.echo(json.dumps({**_named(at), **facts, "dry_run": True, "steps": shown, "says": says}, indent=1))

@@ -135,7 +135,7 @@ def known(at: Rendered) -> Live:
 def foreseen(at: Rendered, live: Live) -> list[Step]:
     """The steps of a push, as far as they can be told before the platform is asked."""
     operator = targets.operator(at.deployment.target)
-    return running.rehearse(operator.push(at.deployment, at.folder, live), there=bool(live.releases))[0]
+    return running.rehearse(lambda: operator.push(at.deployment, at.folder, live), there=bool(live.releases))[0]
 
 
 def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | None) -> list[str]:
@@ -160,7 +160,7 @@ def cost(deployment: Deployment) -> str:
 @contextmanager
 def _alone(at: Rendered) -> Iterator[Live]:
     """The record, while nobody else pushes or renders the folder. Raises UserError at once when somebody does."""
-    with artefact.writing(at.folder, KIND):
+    with artefact.writing(at.folder.resolve(), KIND):  # as the record's place
         yield known(at)
 
 

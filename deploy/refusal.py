@@ -40,8 +40,10 @@ def full(text: str) -> bool:
 
 
 def of(what: str, status: int, text: str, *, key: str, names: Iterable[str] = ()) -> UserError:
-    """The error of a refused action. `text`: what the platform said; `key`: how its key is given, for the fix;
-    `names`: variables whose values must not be shown."""
+    """The error of a refused action; `status` 0 is of a program that failed, which has none.
+
+    `text`: what the platform said; `key`: how its key is given, for the fix; `names`: variables whose values must not
+    be shown."""
     shown = secrets.said(text, names)
     does, fix = STATUSES.get(status, ("failed", AGAIN))
     if status >= 500:
@@ -53,7 +55,7 @@ def of(what: str, status: int, text: str, *, key: str, names: Iterable[str] = ()
     elif status != 401 and EMPTY.search(shown):
         does, fix = "has no capacity", "another [deploy] gpu or region, or later " + AGAIN
     why = f"it answered {status}{f': {shown}' if shown else ''}" if status else shown
-    kind = Perhaps if status >= 500 and status != 503 else UserError
+    kind = Perhaps if status == 0 or (status >= 500 and status != 503) else UserError
     return kind(f"{what}: the platform {does}", why=why, fix=fix.format(key=key))
 
 

@@ -5,10 +5,14 @@ any failure, Ctrl-C included, it says what is there and what removes it. Knows n
 """
 
 import json
+import os
 import re
 import shlex
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from deploy import live, secrets
@@ -20,6 +24,7 @@ from tune.errors import UserError
 from tune.terminal import escaped, one_line
 
 LOOK_AGAIN = 5.0  # seconds between two looks at the same thing, by a flow that waits for it
+TERMINATED = 143  # as shells have it for SIGTERM
 FIELD = re.compile(r"\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
@@ -82,7 +87,7 @@ def drive(
     failure. Raises what Hands raises.
     """
     if dry:
-        steps, end = rehearse(flow)
+        steps, end = rehearse(lambda: flow)
         for step in steps:
             for line in shown(step):
                 say(line)
@@ -106,7 +111,8 @@ def drive(
             seen.add(mark)
             harmless(step.action)
             trying = step
-            given = hands.do(step.action)
+            with _ended_by_terminate():
+                given = hands.do(step.action)
             now = finished(step, given)
             made.append(now)
             trying = None
@@ -121,28 +127,39 @@ def drive(
         raise
 
 
-def rehearse(flow: Flow, *, there: bool = True) -> tuple[list[Step], tuple[str, ...]]:
+def rehearse(begin: Callable[[], Flow], *, there: bool = True) -> tuple[list[Step], tuple[str, ...]]:
     """The steps of a flow when nothing is done, and its last lines. Each look is answered by an Unknown, or, where
-    nothing is `there` yet and the look allows for that, by {}. Where a flow waits for something, or what it does next
-    hangs on the answer, the last line says so."""
-    steps, seen = list[Step](), set[tuple[str, str]]()
+    nothing is `there` yet, one that allows for that by {}; the flow is begun anew with an Unknown if it cannot go on
+    from that. Where a flow waits for something, or what it does next hangs on the answer, the last line says so."""
+    found = set[str]()  # looks at what must be there, such as a secret
+    while True:
+        steps, says, lacked = _rehearse(begin(), found, there)
+        if lacked in {"", *found}:
+            return steps, says
+        found.add(lacked)
+
+
+def _rehearse(flow: Flow, found: set[str], there: bool) -> tuple[list[Step], tuple[str, ...], str]:
+    """With the id of the look that the flow could not go on from, or ""."""
+    steps, seen, absent = list[Step](), set[tuple[str, str]](), False
     result: Result | None = None
     try:
         while True:
             step = next(flow) if result is None else flow.send(result)
             mark = (step.id, live.digest(step.action))
             if mark in seen:
-                return steps, (f"then {step.id} is asked again until it is so",)
+                return steps, (f"then {step.id} is asked again until it is so",), ""
             seen.add(mark)
             steps.append(step)
-            absent = isinstance(step.action, Command) or not step.action.missing or there
-            result = Unknown(step.id) if absent else {}
+            may_lack = not isinstance(step.action, Command) and step.action.missing
+            absent = may_lack and not there and step.id not in found
+            result = {} if absent else Unknown(step.id)
     except StopIteration as end:
-        return steps, tuple(end.value or ())
+        return steps, tuple(end.value or ()), ""
     except UserError as e:
-        return steps, (f"then, unless the platform has it: {e.what}",)
+        return steps, (f"then, unless the platform has it: {e.what}",), steps[-1].id if absent else ""
     except (TypeError, ValueError, LookupError, AttributeError):
-        return steps, ("what follows hangs on what the platform answers",)
+        return steps, ("what follows hangs on what the platform answers",), ""
 
 
 def finished(step: Step, given: Result) -> Done:
@@ -166,7 +183,7 @@ def remains(made: Sequence[Done], trying: Step | None = None, go_on: str = "") -
 def harmless(action: Action) -> None:
     """Raises UserError when an action carries a secret: it would stand in the record, and in a list of processes."""
     text = json.dumps(action.model_dump(mode="json"), ensure_ascii=False)
-    looks = secrets.kinds(text) or ["the value of a variable that holds one" for v in secrets.values() if v in text]
+    looks = secrets.kinds(text) or [f"the value of ${name}" for name in secrets.held() if os.environ[name] in text]
     if looks:
         raise UserError(
             f"a step would send what looks like {looks[0]}",
@@ -189,6 +206,23 @@ def shown(step: Step) -> list[str]:
     if step.makes:
         lines.append(f"  makes {step.makes}{_removed(step.remove)}")
     return [escaped(line) for line in lines]
+
+
+@contextmanager
+def _ended_by_terminate() -> Iterator[None]:
+    """SIGTERM is told like Ctrl-C: what was started ends too, and what is there is listed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise SystemExit(TERMINATED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _removed(command: str) -> str:

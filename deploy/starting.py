@@ -77,8 +77,8 @@ def comments(model: type[BaseModel]) -> dict[str, str]:
     told: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            words = re.split(r"#\s*(?:noqa|type:)", token.string)[0].strip("# ")
-            told[token.start[0]] = words
+            parts = (part.strip() for part in token.string.split("#"))
+            told[token.start[0]] = ". ".join(p for p in parts if p and not re.match(r"noqa|type:", p))
     (body,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     return {
         node.target.id: " ".join(

@@ -37,6 +37,7 @@ def _aws(action: Call) -> Result:
         import boto3
         from botocore import exceptions as failures
         from botocore.config import Config
+        from botocore.parsers import ResponseParserError
     except ImportError:
         raise refusal.no_library("boto3", what) from None
     config = Config(
@@ -58,6 +59,10 @@ def _aws(action: Call) -> Result:
         if action.missing and (status == 404 or GONE.search(f"{code} {said}")):
             return {}
         status = _status(code, status)
+        if action.absent and status == 404:
+            raise UserError(
+                f"{what}: it is not there", why=secrets.said(f"{code}: {said}"), fix=action.absent
+            ) from None
         raise refusal.of(what, status, f"{code}: {said}", key=AWS_KEY) from None
     except (failures.NoCredentialsError, failures.PartialCredentialsError, failures.TokenRetrievalError) as e:
         raise UserError(f"{what}: there are no AWS credentials", why=secrets.said(str(e)), fix=AWS_KEY) from None
@@ -68,7 +73,7 @@ def _aws(action: Call) -> Result:
     except failures.HTTPClientError as e:
         unsent = isinstance(e, failures.ConnectionError) and not isinstance(e, failures.ReadTimeoutError)
         raise refusal.unreachable(what, "AWS", e, sent=not unsent) from None
-    except failures.BotoCoreError as e:
+    except (failures.BotoCoreError, ResponseParserError) as e:
         raise UserError(f"{what}: AWS could not be asked", why=secrets.said(str(e)), fix=AWS_KEY) from None
 
 

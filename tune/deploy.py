@@ -32,7 +32,11 @@ class Runpod(Section):
 
 
 class Sagemaker(Section):
-    region: AwsRegion = "us-east-1"
+    region: AwsRegion = "us-west-2"
+    bucket: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")  # in S3, yours: weights go there
+    # Yours too: as whom the endpoint runs. It may read the bucket, pull from ECR and write logs.
+    role_arn: str = Field(default="", pattern=r"^(arn:aws[a-z-]*:iam::\d{12}:role/[A-Za-z0-9_+=,.@/-]{1,512})?$")
+    # Whom the alarms tell, in the endpoint's region; empty: nobody.
     alarm_topic: str = Field(default="", pattern=r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?$")
 
 
@@ -77,7 +81,7 @@ class Skypilot(Section):
 
 class Deploy(Section):
     gpu: str = Field(default="H100", pattern=r"^[A-Za-z0-9-]{1,32}$")  # a name in deploy/hardware.toml
-    region: AwsRegion = "us-east-1"  # SageMaker, where [deploy.sagemaker] names none
+    region: AwsRegion = "us-west-2"  # SageMaker, where [deploy.sagemaker] names none
     registry: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200})?$")  # where you push images
     engine: Image = ""  # vLLM's image, with its digest; empty: the one that this version knows, by its tag
     min_replicas: int = Field(default=0, ge=0)

@@ -203,11 +203,15 @@ def test_jobs_are_taken_once_the_proven_server_is_ready_and_its_death_ends_the_w
         there.jobs.put({"id": "a", "input": {"openai_route": "/v1/models", "openai_input": {}}})
         assert until(there.results, "done", "a")["output"] == [{"usage": {"completion_tokens": 2}}]
         (server,) = (pid for pid in below(process.pid) if "start.py" in command(pid))
+        group = below(server)  # in a container they end with its first process
         os.kill(server, signal.SIGKILL)
+        process.wait(60)
+        for pid in group:
+            os.kill(pid, signal.SIGKILL)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 1
         assert "the server ended with exit code -9" in out
-        assert "ready after" in out
+        assert "completion_tokens" not in out  # nobody's answer stands in the log
 
 
 def test_sigterm_ends_the_server_with_the_worker(child):

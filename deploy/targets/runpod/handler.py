@@ -161,6 +161,7 @@ def stopped(*_: object) -> NoReturn:
 
 def main() -> int:
     """Serve jobs until SIGTERM. 0 then; the server's own exit code when it ends by itself."""
+    os.environ.setdefault("RUNPOD_DEBUG_LEVEL", "INFO")  # at the SDK's own level every answer stands in the log
     import runpod
 
     deployment = json.loads((HERE / "deployment.json").read_bytes())["settings"]["deployment"]

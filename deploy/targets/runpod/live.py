@@ -1,0 +1,303 @@
+"""Flows at RunPod, by its REST v2 and by Docker: push, status, logs, rollback, destroy; how a client reaches it.
+
+The image is pushed by Docker and asked for by its digest, so that each release is one image for ever. What RunPod
+answers is data: ids are held to a pattern, everything else is cut to one line. v2 shows no secrets: that one is missing
+shows when a worker starts.
+"""
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from deploy.live import Live
+from deploy.spec import API_KEY, Deployment
+from deploy.steps import Command, Flow, Request, Result, Step
+from deploy.targets.runpod import ARTEFACT, REQUEST_CAP
+from deploy.targets.runpod.body import change, kind, table
+from evalsuite.asking.client_info import ClientInfo
+from tune.errors import UserError
+from tune.screen import plain
+
+API = "https://api.runpod.io/v2"
+KEY = "RUNPOD_API_KEY"
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+DIGEST = re.compile(r"[a-z0-9][a-z0-9.:/_-]{0,254}@sha256:[0-9a-f]{64}")
+MADE = ("create", "update", "rollback")  # steps whose request holds a body
+LOOK = 15  # seconds of a log that are shown
+# A key in an argument could be read by every process of this machine: curl reads it from its input.
+TAIL = (
+    'printf "Authorization: Bearer %s" "$RUNPOD_API_KEY" | curl --silent --show-error --no-buffer'
+    f" --max-time {LOOK} --header @- \"$0\" || test $? = 28"
+)
+Looked = Generator[Step, Result, dict[str, Any]]
+
+
+def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
+    """Build and push the image, then make the endpoint or pod, or change the one of that name."""
+    body = _read(folder / ARTEFACT[kind(deployment)])
+    checkpoint = _read(folder / "build.json")["checkpoint"]
+    yield from _volume(deployment)
+    there = yield from _find(deployment, live)
+    if there and there.get("type", body.get("type")) != body.get("type"):
+        what = f"{there['id']}, which RunPod has under the name {deployment.name}, is of the other type"
+        raise UserError(what, why="an endpoint's type cannot change", fix="deploy destroy, then push again")
+    image = yield from _image(deployment, checkpoint)
+    body = {**body, "image": image}
+    thing = _thing(deployment)
+    if not there:
+        answer = yield Step(
+            id="create",
+            what=f"make the {thing} {deployment.name}",
+            action=Request(method="POST", url=_url(deployment), body=body, key_env=KEY),
+            makes=f"{thing} {deployment.name} at RunPod",
+            remove=_curl("DELETE", f"{_url(deployment)}/{{id}}"),
+        )
+        id = _id(answer)
+        return (f"made the {thing} {id}", *_told(deployment, id))
+    id = _id(there)
+    if _holds(there, change(body)):
+        return (f"{thing} {id} has it all already: nothing to change", *_told(deployment, id))
+    yield _patch("update", deployment, id, body)
+    return (f"changed the {thing} {id}: a new release, taken up as workers are replaced", *_told(deployment, id))
+
+
+def status(deployment: Deployment, live: Live) -> Flow:
+    """State, workers, releases, URL and cost."""
+    id = _known(live)
+    there = yield _look("look", deployment, f"/{id}", missing=True)
+    if not there:
+        return (f"{_thing(deployment)} {id} is gone",)
+    url = f"URL: {client(deployment, live).base_url}"
+    if kind(deployment) == "pod":
+        cost = f"{_number(there.get('cost')):.2f} USD an hour at the moment"
+        return (f"pod {id}: {_word(there.get('status'))}", url, f"cost: {cost}; a stopped pod pays for its disk")
+    found = yield _look("workers", deployment, f"/{id}/workers")
+    told = yield _look("releases", deployment, f"/{id}/releases")
+    count = found.get("summary", {})
+    kinds = ("running", "idle", "initializing", "throttled", "unhealthy")
+    workers = ", ".join(f"{int(_number(count.get(k)))} {k}" for k in kinds if count.get(k))
+    rollout = told.get("rollout", {})
+    most = int(_number(there.get("workers", {}).get("max")))
+    lines = [f"endpoint {id}: {workers or 'no worker'} of at most {most}", url]
+    if rollout.get("inProgress"):
+        lines.append(f"a release is being taken up: {int(_number(rollout.get('percentOnLatest')))} % of workers have it")
+    paid = int(sum(_number(count.get(k)) for k in kinds[:3]))
+    return (*lines, _cost(deployment, paid))
+
+
+def logs(deployment: Deployment, live: Live) -> Flow:
+    """The last lines of each worker, or of the pod."""
+    id = _known(live)
+    if kind(deployment) == "pod":
+        yield _tail("log", f"pod {id}", f"{_url(deployment)}/{id}/logs?tail=100")
+        return ()
+    found = yield _look("workers", deployment, f"/{id}/workers", missing=True)
+    workers = [w["id"] for w in found.get("workers", []) if ID.fullmatch(str(w.get("id")))]
+    for n, worker in enumerate(workers[:8]):
+        yield _tail(f"log-{n}", f"worker {worker}", f"{_url(deployment)}/{id}/workers/{worker}/logs?tail=100")
+    return () if workers else (f"endpoint {id} has no worker: nothing has said anything",)
+
+
+def rollback(deployment: Deployment, live: Live) -> Flow:
+    """Send the body of the release before again. v2 lists releases and has no request that goes back to one."""
+    id = _known(live)
+    sent = _sent(live)
+    if len(sent) < 2:
+        raise UserError(f"{deployment.name} has no release before this one", fix="deploy push another folder")
+    yield _patch("rollback", deployment, id, sent[-2])
+    return (f"{_thing(deployment)} {id} is brought back to {plain(str(sent[-2].get('image')))[:300]}",)
+
+
+def destroy(deployment: Deployment, live: Live) -> Flow:
+    """Delete the endpoint or pod that pushes made."""
+    id = str(live.gave("create").get("id", "")) or str(live.gave("find").get("id", ""))
+    if not id:
+        return ("nothing was made here",)
+    id = _id({"id": id})
+    yield Step(
+        id="delete",
+        what=f"delete the {_thing(deployment)} {id}",
+        action=Request(method="DELETE", url=f"{_url(deployment)}/{id}", key_env=KEY, missing=True),
+    )
+    stays = [f"the image {deployment.image} at its registry", *(f"the secret {s}" for s in deployment.secrets.values())]
+    if table(deployment).weights == "volume":
+        stays.append(f"the network volume {table(deployment).volume}, which costs by the GB and month")
+    return (f"{_thing(deployment)} {id} is deleted", *(f"stays: {each}" for each in stays))
+
+
+def client(deployment: Deployment, live: Live) -> ClientInfo:
+    """How a client reaches what was pushed."""
+    id, made = _known(live), kind(deployment)
+    patience = deployment.limits.startup_seconds + 120
+    told: dict[str, Any] = {"model": deployment.model, "key_env": KEY, "patience_seconds": patience}
+    if made == "pod":  # its proxy ends an answer of which nothing has come for 100 s
+        told |= {"key_env": API_KEY, "retry": (429, 502, 503, 524), "stream": True}
+        return ClientInfo(base_url=f"https://{id}-{deployment.port}.proxy.runpod.net/v1", **told)
+    if made == "queue":
+        told |= {"retry": (429, 502, 503, 524), "answer_seconds": deployment.limits.request_seconds}
+        return ClientInfo(base_url=f"https://api.runpod.ai/v2/{id}/openai/v1", **told)
+    told |= {"retry": (400, 429, 502, 503, 524), "answer_seconds": REQUEST_CAP}
+    return ClientInfo(base_url=f"https://{id}.api.runpod.ai/v1", **told)
+
+
+def _volume(deployment: Deployment) -> Generator[Step, Result, None]:
+    """The network volume is there, and where the recipe says. Raises UserError."""
+    told = table(deployment)
+    if told.weights == "image":
+        return
+    url = f"{API}/network-volumes/{told.volume}"
+    action = Request(method="GET", url=url, key_env=KEY, missing=True)
+    found = yield Step(id="volume", what=f"look for the network volume {told.volume}", action=action, again=True)
+    where = _word(found.get("dataCenter"))
+    if not found or where != told.datacenter:
+        what = f"there is no network volume {told.volume} in {told.datacenter}"
+        why = f"it is in {where}" if found else "this key's account has none of that id"
+        raise UserError(what, why=why, fix="correct [deploy.runpod] volume and datacenter, or make it under Storage")
+
+
+def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, str]:
+    """Build and push the image; its name with its digest. Docker does again only what has changed."""
+    weights = ("--build-context", f"checkpoint={checkpoint}") if table(deployment).weights == "image" else ()
+    build = ("docker", "build", "--platform", "linux/amd64", *weights, "--tag", deployment.image, ".")
+    yield Step(
+        id="build",
+        what=f"build {deployment.image}",
+        action=Command(argv=build, shows=True),
+        makes=f"image {deployment.image} on this machine",
+        remove=f"docker image rm {deployment.image}",
+    )
+    yield Step(
+        id="upload",
+        what=f"push {deployment.image}",
+        action=Command(argv=("docker", "push", deployment.image), shows=True),
+        makes=f"image {deployment.image} at its registry",
+        remove=f"the registry's own page: delete {deployment.image}",
+    )
+    shown = ("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", deployment.image)
+    found = yield Step(id="digest", what="read the image's digest", action=Command(argv=shown), again=True)
+    repository = deployment.image.rpartition(":")[0]
+    try:
+        pushed = [str(name) for name in json.loads(found.get("out") or "null") or ()]
+    except ValueError:
+        pushed = []
+    names = (repository, repository.removeprefix("docker.io/"))  # Docker leaves its own registry's name out
+    for name in pushed:
+        if DIGEST.fullmatch(name) and name.partition("@")[0] in names:
+            return f"{repository}@{name.partition('@')[2]}"
+    raise UserError(f"Docker knows no digest of {deployment.image}", fix=f"docker push {deployment.image}, then again")
+
+
+def _find(deployment: Deployment, live: Live) -> Looked:
+    """What is there already: the one that an earlier push made, else the one of that name; {} for neither."""
+    if id := str(live.gave("create").get("id", "")):
+        there = yield _look("known", deployment, f"/{_id({'id': id})}", missing=True)
+        if there:
+            return dict(there)
+    listed = yield _look("list", deployment, "")
+    all_of = listed.get("pods" if kind(deployment) == "pod" else "endpoints", [])
+    named = [each for each in all_of if each.get("name") in (deployment.name, f"{deployment.name} -fb")]
+    if len(named) > 1:
+        ids = ", ".join(_id(each) for each in named)
+        raise UserError(
+            f"RunPod has {len(named)} of the name {deployment.name}: {ids}", fix="delete those that are not this one"
+        )
+    if not named:
+        return {}
+    there = yield _look("find", deployment, f"/{_id(named[0])}")  # whose id the record then holds
+    return dict(there)
+
+
+def _look(id: str, deployment: Deployment, path: str, *, missing: bool = False) -> Step:
+    action = Request(method="GET", url=f"{_url(deployment)}{path}", key_env=KEY, missing=missing)
+    return Step(id=id, what=f"look at {_thing(deployment)}s{path}", action=action, again=True)
+
+
+def _patch(step: str, deployment: Deployment, id: str, body: dict[str, Any]) -> Step:
+    """Bring it to a body: as a PATCH, which leaves out what cannot change."""
+    action = Request(method="PATCH", url=f"{_url(deployment)}/{id}", body=change(body), key_env=KEY)
+    return Step(id=step, what=f"change the {_thing(deployment)} {id}", action=action)
+
+
+def _tail(step: str, what: str, url: str) -> Step:
+    action = Command(argv=("sh", "-c", TAIL, url), needs=(KEY,), shows=True)
+    return Step(id=step, what=f"show the log of {what} for {LOOK} s", action=action, again=True)
+
+
+def _sent(live: Live) -> list[dict[str, Any]]:
+    """The bodies that were sent, one a release that sent one, the oldest first; one after the other differ."""
+    found: list[dict[str, Any]] = []
+    for release in live.releases:
+        bodies = [d.action.body for d in release.steps if d.id in MADE and isinstance(d.action, Request)]
+        if bodies and (not found or change(found[-1]) != change(bodies[-1])):
+            found.append(bodies[-1])
+    return found
+
+
+def _holds(there: Any, wanted: Any) -> bool:
+    """Whether an answer has all that is wanted; it may have more."""
+    if isinstance(wanted, Mapping):
+        return isinstance(there, Mapping) and all(k in there and _holds(there[k], v) for k, v in wanted.items())
+    return bool(there == wanted)
+
+
+def _known(live: Live) -> str:
+    """The id of what was pushed. Raises UserError when nothing was."""
+    found = live.gave("create").get("id") or live.gave("find").get("id")
+    if not found:
+        raise UserError(f"{live.name} was not pushed", fix="deploy push FOLDER")
+    return _id({"id": found})
+
+
+def _id(answer: Mapping[str, Any]) -> str:
+    """The id in an answer. Raises UserError when it is none that can stand in a URL."""
+    found = str(answer.get("id", ""))
+    if not ID.fullmatch(found):
+        raise UserError("RunPod's answer has no id that can be used", why=plain(found)[:100], fix="look in its console")
+    return found
+
+
+def _told(deployment: Deployment, id: str) -> tuple[str, ...]:
+    secrets = ", ".join(deployment.secrets.values())
+    lines = (f"secrets that must be in RunPod's console, which v2 cannot look for: {secrets}",) if secrets else ()
+    return (*lines, f"it costs while workers run: deploy status; {_curl('DELETE', f'{_url(deployment)}/{id}')} ends it")
+
+
+def _cost(deployment: Deployment, paid: int) -> str:
+    from deploy import sizing
+
+    offer = sizing.hardware().gpu[deployment.gpu].runpod
+    if offer is None or offer.usd_hour is None:
+        return f"cost: no price of {deployment.machine} is known here"
+    each = offer.usd_hour * deployment.gpus
+    return f"cost: {paid * each:.2f} USD an hour for {paid} workers at {each:.2f} (read {offer.seen}, not live)"
+
+
+def _curl(method: str, url: str) -> str:
+    return (
+        'printf "Authorization: Bearer %s" "$RUNPOD_API_KEY" | '
+        f"curl --fail-with-body --header @- --request {method} {url}"
+    )
+
+
+def _url(deployment: Deployment) -> str:
+    return f"{API}/{'pods' if kind(deployment) == 'pod' else 'serverless'}"
+
+
+def _thing(deployment: Deployment) -> str:
+    return "pod" if kind(deployment) == "pod" else "endpoint"
+
+
+def _word(text: object) -> str:
+    return plain(str(text or "unknown"))[:40]
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A file of the render, which deploy push has held to its digest."""
+    found: dict[str, Any] = json.loads(path.read_bytes())
+    return found

@@ -26,6 +26,8 @@ RULES = (
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
+    Rule("D057", "error", "the report is fresh when it is pushed"),
     Rule("D086", "error", "a pod asks its callers for a key"),
     Rule("D087", "error", "a queue keeps a job until its answer is there"),
     Rule("D088", "error", "the network volume of the weights is named, and where it is"),

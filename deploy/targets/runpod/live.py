@@ -7,24 +7,25 @@ shows when a worker starts.
 
 import json
 import re
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deploy.live import Live
+from deploy.live import Live, Release
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Request, Result, Step
 from deploy.targets.runpod import ARTEFACT, REQUEST_CAP
 from deploy.targets.runpod.body import change, kind, table
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
-from tune.screen import plain
+from tune.terminal import one_line
 
 API = "https://api.runpod.io/v2"
 KEY = "RUNPOD_API_KEY"
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SHOWN = re.compile(r"<[A-Za-z.-]{1,60}>")  # what a dry run has in the place of an answer
+ID = re.compile(rf"[A-Za-z0-9_-]{{1,64}}|{SHOWN.pattern}")
 DIGEST = re.compile(r"[a-z0-9][a-z0-9.:/_-]{0,254}@sha256:[0-9a-f]{64}")
-MADE = ("create", "update", "rollback")  # steps whose request holds a body
+MADE = ("create", "update")  # steps whose request holds a body
 LOOK = 15  # seconds of a log that are shown
 # A key in an argument could be read by every process of this machine: curl reads it from its input.
 TAIL = (
@@ -40,7 +41,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     checkpoint = _read(folder / "build.json")["checkpoint"]
     yield from _volume(deployment)
     there = yield from _find(deployment, live)
-    if there and there.get("type", body.get("type")) != body.get("type"):
+    if there and there.get("type") in {"QUEUE", "LOAD_BALANCER"} - {body.get("type")}:
         what = f"{there['id']}, which RunPod has under the name {deployment.name}, is of the other type"
         raise UserError(what, why="an endpoint's type cannot change", fix="deploy destroy, then push again")
     image = yield from _image(deployment, checkpoint)
@@ -103,11 +104,11 @@ def logs(deployment: Deployment, live: Live) -> Flow:
 def rollback(deployment: Deployment, live: Live) -> Flow:
     """Send the body of the release before again. v2 lists releases and has no request that goes back to one."""
     id = _known(live)
-    sent = _sent(live)
-    if len(sent) < 2:
+    body = _sent(live.releases[:-1])
+    if not body:
         raise UserError(f"{deployment.name} has no release before this one", fix="deploy push another folder")
-    yield _patch("rollback", deployment, id, sent[-2])
-    return (f"{_thing(deployment)} {id} is brought back to {plain(str(sent[-2].get('image')))[:300]}",)
+    yield _patch("rollback", deployment, id, body)
+    return (f"{_thing(deployment)} {id} is brought back to {one_line(str(body.get('image')))}",)
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
@@ -148,13 +149,12 @@ def _volume(deployment: Deployment) -> Generator[Step, Result, None]:
     if told.weights == "image":
         return
     url = f"{API}/network-volumes/{told.volume}"
-    action = Request(method="GET", url=url, key_env=KEY, missing=True)
+    action = Request(method="GET", url=url, key_env=KEY)
     found = yield Step(id="volume", what=f"look for the network volume {told.volume}", action=action, again=True)
     where = _word(found.get("dataCenter"))
-    if not found or where != told.datacenter:
-        what = f"there is no network volume {told.volume} in {told.datacenter}"
-        why = f"it is in {where}" if found else "this key's account has none of that id"
-        raise UserError(what, why=why, fix="correct [deploy.runpod] volume and datacenter, or make it under Storage")
+    if where != told.datacenter and not SHOWN.fullmatch(where):
+        what = f"the network volume {told.volume} is in {where}, not in {told.datacenter}"
+        raise UserError(what, why="a worker runs only where its volume is", fix="correct [deploy.runpod] datacenter")
 
 
 def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, str]:
@@ -177,9 +177,11 @@ def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, s
     )
     shown = ("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", deployment.image)
     found = yield Step(id="digest", what="read the image's digest", action=Command(argv=shown), again=True)
-    repository = deployment.image.rpartition(":")[0]
+    repository, out = deployment.image.rpartition(":")[0], str(found.get("out"))
+    if SHOWN.fullmatch(out):
+        return f"{repository}@{out}"
     try:
-        pushed = [str(name) for name in json.loads(found.get("out") or "null") or ()]
+        pushed = [str(name) for name in json.loads(out) or ()]
     except ValueError:
         pushed = []
     names = (repository, repository.removeprefix("docker.io/"))  # Docker leaves its own registry's name out
@@ -225,14 +227,10 @@ def _tail(step: str, what: str, url: str) -> Step:
     return Step(id=step, what=f"show the log of {what} for {LOOK} s", action=action, again=True)
 
 
-def _sent(live: Live) -> list[dict[str, Any]]:
-    """The bodies that were sent, one a release that sent one, the oldest first; one after the other differ."""
-    found: list[dict[str, Any]] = []
-    for release in live.releases:
-        bodies = [d.action.body for d in release.steps if d.id in MADE and isinstance(d.action, Request)]
-        if bodies and (not found or change(found[-1]) != change(bodies[-1])):
-            found.append(bodies[-1])
-    return found
+def _sent(releases: Sequence[Release]) -> dict[str, Any]:
+    """The last body that these releases sent; {} when none did."""
+    done = (d for r in reversed(releases) for d in reversed(r.steps) if d.id in MADE)
+    return next((dict(d.action.body) for d in done if isinstance(d.action, Request)), {})
 
 
 def _holds(there: Any, wanted: Any) -> bool:
@@ -254,7 +252,7 @@ def _id(answer: Mapping[str, Any]) -> str:
     """The id in an answer. Raises UserError when it is none that can stand in a URL."""
     found = str(answer.get("id", ""))
     if not ID.fullmatch(found):
-        raise UserError("RunPod's answer has no id that can be used", why=plain(found)[:100], fix="look in its console")
+        raise UserError("RunPod's answer has no id that can be used", why=one_line(found, 100), fix="look in its console")
     return found
 
 
@@ -290,7 +288,7 @@ def _thing(deployment: Deployment) -> str:
 
 
 def _word(text: object) -> str:
-    return plain(str(text or "unknown"))[:40]
+    return one_line(str(text or "unknown"), 60)
 
 
 def _number(value: object) -> float:

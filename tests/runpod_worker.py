@@ -81,6 +81,7 @@ class Upstream(Quiet):
         except OSError:
             self.server.left.set()
         self.close_connection = True
+        return None
 
     def stream(self, mode):
         event = 'data: {"delta": "\u00e9"}\n\n'.encode()

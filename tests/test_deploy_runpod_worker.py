@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -112,9 +111,10 @@ def test_a_server_that_is_gone_is_an_error(folder):
 @pytest.fixture
 def jobs(folder):
     """The worker's real loop: RunPod's channels on one side, a server on the other."""
-    with platform() as there, upstream() as engine:
-        with worker(folder, **environment(there), **{code.UPSTREAM: engine.url}) as process:
-            yield there, engine, process
+    with ExitStack() as both:
+        there, engine = both.enter_context(platform()), both.enter_context(upstream())
+        env = {**environment(there), code.UPSTREAM: engine.url}
+        yield there, engine, both.enter_context(worker(folder, **env))
 
 
 def job(id, mode, **more):

@@ -18,10 +18,6 @@ NO_WORKER_CAP = 120  # seconds; the load balancer answers 400 when no worker is 
 SHORTEST, KEPT = 5, 86_400  # seconds: the least a queue lets a job run; how long it keeps one, waiting and running
 ARTEFACT = {"load-balancer": "endpoint.json", "queue": "endpoint.json", "pod": "pod.json"}
 ENTRY = {"load-balancer": "balanced.py", "queue": "handler.py", "pod": ""}  # what starts start.py, if not the image
-# Where network volumes have an S3 API (RunPod's page on it, read in November 2026).
-S3 = frozenset(
-    "EU-CZ-1 EU-RO-1 EUR-IS-1 EUR-NO-1 US-CA-2 US-GA-2 US-KS-2 US-MD-1 US-MO-2 US-NC-1 US-NC-2".split()  # noqa: SIM905
-)
 
 
 def findings(deployment: Deployment) -> list[Finding]:
@@ -84,7 +80,7 @@ def _volume(deployment: Deployment) -> list[Finding]:
     lacks = [key for key, value in (("volume", told.volume), ("datacenter", told.datacenter)) if not value]
     if not lacks:
         return []
-    what = f'[deploy.runpod] weights = "volume", and {" and ".join(lacks)} {"is" if len(lacks) == 1 else "are"} not said'
+    what = f'[deploy.runpod] weights = "volume", without {" and ".join(lacks)}'
     fix = "make one in RunPod's console, under Storage, and put its id and datacenter there"
     return [finding("D088", what, why="a worker runs only where its volume is", fix=fix)]
 

@@ -38,7 +38,7 @@ def listen(port: int, path: str, served: int) -> ThreadingHTTPServer:
     """A server at `port`, in a thread, that answers GET `path` with the health of the one at `served`."""
 
     class Asked(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802  # the library's name
+        def do_GET(self) -> None:  # the library's name
             known = self.path.partition("?")[0] == path
             self.send_response(health(served) if known else 404)
             self.end_headers()  # no body, and no length: 204 may have neither
@@ -53,11 +53,9 @@ def listen(port: int, path: str, served: int) -> ThreadingHTTPServer:
 
 def main(arguments: list[str]) -> int:
     """As start.py's: its exit status."""
-    import start  # beside this file
+    import start  # type: ignore[import-not-found]  # beside this file
 
-    listen(
-        int(os.environ["PORT_HEALTH"]), os.environ.get("HEALTH_CHECK_PATH", "/ping"), int(os.environ["PORT"])
-    )
+    listen(int(os.environ["PORT_HEALTH"]), os.environ.get("HEALTH_CHECK_PATH", "/ping"), int(os.environ["PORT"]))
     status: int = start.main(arguments)
     return status
 

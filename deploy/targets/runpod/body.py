@@ -71,7 +71,7 @@ def endpoint(deployment: Deployment, weights_gb: float) -> dict[str, object]:
 
 
 def pod(deployment: Deployment, weights_gb: float) -> dict[str, object]:
-    """The body of POST /v2/pods. `weights_gb` in 10^9 bytes. An unknown GPU is a finding, made before this is called."""
+    """The body of POST /v2/pods. `weights_gb` in 10^9 bytes. Raises KeyError for a GPU of no name: a finding before."""
     told = table(deployment)
     body: dict[str, object] = {
         "name": deployment.name,

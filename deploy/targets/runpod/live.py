@@ -7,7 +7,7 @@ shows when a worker starts.
 
 import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,31 @@ from deploy.live import Live, Release
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Request, Result, Step
 from deploy.targets.runpod import ARTEFACT, REQUEST_CAP
+from deploy.targets.runpod.asking import (
+    API,
+    ID,
+    KEY,
+    SHOWN,
+    curl,
+    holds,
+    identity,
+    known,
+    look,
+    number,
+    patch,
+    recorded,
+    tail,
+    thing,
+    url,
+    word,
+)
 from deploy.targets.runpod.body import change, kind, table
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 from tune.terminal import one_line
 
-API = "https://api.runpod.io/v2"
-KEY = "RUNPOD_API_KEY"
-SHOWN = re.compile(r"<[A-Za-z.-]{1,60}>")  # what a dry run has in the place of an answer
-ID = re.compile(rf"[A-Za-z0-9_-]{{1,64}}|{SHOWN.pattern}")
 DIGEST = re.compile(r"[a-z0-9][a-z0-9.:/_-]{0,254}@sha256:[0-9a-f]{64}")
 MADE = ("create", "update")  # steps whose request holds a body
-LOOK = 15  # seconds of a log that are shown
-# A key in an argument could be read by every process of this machine: curl reads it from its input.
-TAIL = (
-    'printf "Authorization: Bearer %s" "$RUNPOD_API_KEY" | curl --silent --show-error --no-buffer'
-    f" --max-time {LOOK} --header @- \"$0\" || test $? = 28"
-)
 Looked = Generator[Step, Result, dict[str, Any]]
 
 
@@ -46,91 +54,90 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
         raise UserError(what, why="an endpoint's type cannot change", fix="deploy destroy, then push again")
     image = yield from _image(deployment, checkpoint)
     body = {**body, "image": image}
-    thing = _thing(deployment)
+    made = thing(deployment)
     if not there:
         answer = yield Step(
             id="create",
-            what=f"make the {thing} {deployment.name}",
-            action=Request(method="POST", url=_url(deployment), body=body, key_env=KEY),
-            makes=f"{thing} {deployment.name} at RunPod",
-            remove=_curl("DELETE", f"{_url(deployment)}/{{id}}"),
+            what=f"make the {made} {deployment.name}",
+            action=Request(method="POST", url=url(deployment), body=body, key_env=KEY),
+            makes=f"{made} {deployment.name} at RunPod",
+            remove=curl("DELETE", f"{url(deployment)}/{{id}}"),
         )
-        id = _id(answer)
-        return (f"made the {thing} {id}", *_told(deployment, id))
-    id = _id(there)
-    if _holds(there, change(body)):
-        return (f"{thing} {id} has it all already: nothing to change", *_told(deployment, id))
-    yield _patch("update", deployment, id, body)
-    return (f"changed the {thing} {id}: a new release, taken up as workers are replaced", *_told(deployment, id))
+        id = identity(answer)
+        return (f"made the {made} {id}", *_told(deployment, id))
+    id = identity(there)
+    if holds(there, change(body)):
+        return (f"{made} {id} has it all already: nothing to change", *_told(deployment, id))
+    yield patch("update", deployment, id, body)
+    return (f"changed the {made} {id}: a new release, taken up as workers are replaced", *_told(deployment, id))
 
 
 def status(deployment: Deployment, live: Live) -> Flow:
     """State, workers, releases, URL and cost."""
-    id = _known(live)
-    there = yield _look("look", deployment, f"/{id}", missing=True)
+    id = known(live)
+    there = yield look("look", deployment, f"/{id}", missing=True)
     if not there:
-        return (f"{_thing(deployment)} {id} is gone",)
-    url = f"URL: {client(deployment, live).base_url}"
+        return (f"{thing(deployment)} {id} is gone",)
+    where = f"URL: {client(deployment, live).base_url}"
     if kind(deployment) == "pod":
-        cost = f"{_number(there.get('cost')):.2f} USD an hour at the moment"
-        return (f"pod {id}: {_word(there.get('status'))}", url, f"cost: {cost}; a stopped pod pays for its disk")
-    found = yield _look("workers", deployment, f"/{id}/workers")
-    told = yield _look("releases", deployment, f"/{id}/releases")
+        cost = f"{number(there.get('cost')):.2f} USD an hour at the moment"
+        return (f"pod {id}: {word(there.get('status'))}", where, f"cost: {cost}; a stopped pod pays for its disk")
+    found = yield look("workers", deployment, f"/{id}/workers")
+    told = yield look("releases", deployment, f"/{id}/releases")
     count = found.get("summary", {})
     kinds = ("running", "idle", "initializing", "throttled", "unhealthy")
-    workers = ", ".join(f"{int(_number(count.get(k)))} {k}" for k in kinds if count.get(k))
+    workers = ", ".join(f"{int(number(count.get(k)))} {k}" for k in kinds if count.get(k))
     rollout = told.get("rollout", {})
-    most = int(_number(there.get("workers", {}).get("max")))
-    lines = [f"endpoint {id}: {workers or 'no worker'} of at most {most}", url]
+    most = int(number(there.get("workers", {}).get("max")))
+    lines = [f"endpoint {id}: {workers or 'no worker'} of at most {most}", where]
     if rollout.get("inProgress"):
-        lines.append(f"a release is being taken up: {int(_number(rollout.get('percentOnLatest')))} % of workers have it")
-    paid = int(sum(_number(count.get(k)) for k in kinds[:3]))
+        lines.append(f"a release is being taken up: {int(number(rollout.get('percentOnLatest')))} % of workers have it")
+    paid = int(sum(number(count.get(k)) for k in kinds[:3]))
     return (*lines, _cost(deployment, paid))
 
 
 def logs(deployment: Deployment, live: Live) -> Flow:
     """The last lines of each worker, or of the pod."""
-    id = _known(live)
+    id = known(live)
     if kind(deployment) == "pod":
-        yield _tail("log", f"pod {id}", f"{_url(deployment)}/{id}/logs?tail=100")
+        yield tail("log", f"pod {id}", f"{url(deployment)}/{id}/logs?tail=100")
         return ()
-    found = yield _look("workers", deployment, f"/{id}/workers", missing=True)
+    found = yield look("workers", deployment, f"/{id}/workers", missing=True)
     workers = [w["id"] for w in found.get("workers", []) if ID.fullmatch(str(w.get("id")))]
     for n, worker in enumerate(workers[:8]):
-        yield _tail(f"log-{n}", f"worker {worker}", f"{_url(deployment)}/{id}/workers/{worker}/logs?tail=100")
+        yield tail(f"log-{n}", f"worker {worker}", f"{url(deployment)}/{id}/workers/{worker}/logs?tail=100")
     return () if workers else (f"endpoint {id} has no worker: nothing has said anything",)
 
 
 def rollback(deployment: Deployment, live: Live) -> Flow:
     """Send the body of the release before again. v2 lists releases and has no request that goes back to one."""
-    id = _known(live)
+    id = known(live)
     body = _sent(live.releases[:-1])
     if not body:
         raise UserError(f"{deployment.name} has no release before this one", fix="deploy push another folder")
-    yield _patch("rollback", deployment, id, body)
-    return (f"{_thing(deployment)} {id} is brought back to {one_line(str(body.get('image')))}",)
+    yield patch("rollback", deployment, id, body)
+    return (f"{thing(deployment)} {id} is brought back to {one_line(str(body.get('image')))}",)
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
     """Delete the endpoint or pod that pushes made."""
-    id = str(live.gave("create").get("id", "")) or str(live.gave("find").get("id", ""))
-    if not id:
+    if not recorded(live):
         return ("nothing was made here",)
-    id = _id({"id": id})
+    id = known(live)
     yield Step(
         id="delete",
-        what=f"delete the {_thing(deployment)} {id}",
-        action=Request(method="DELETE", url=f"{_url(deployment)}/{id}", key_env=KEY, missing=True),
+        what=f"delete the {thing(deployment)} {id}",
+        action=Request(method="DELETE", url=f"{url(deployment)}/{id}", key_env=KEY, missing=True),
     )
     stays = [f"the image {deployment.image} at its registry", *(f"the secret {s}" for s in deployment.secrets.values())]
     if table(deployment).weights == "volume":
         stays.append(f"the network volume {table(deployment).volume}, which costs by the GB and month")
-    return (f"{_thing(deployment)} {id} is deleted", *(f"stays: {each}" for each in stays))
+    return (f"{thing(deployment)} {id} is deleted", *(f"stays: {each}" for each in stays))
 
 
 def client(deployment: Deployment, live: Live) -> ClientInfo:
     """How a client reaches what was pushed."""
-    id, made = _known(live), kind(deployment)
+    id, made = known(live), kind(deployment)
     patience = deployment.limits.startup_seconds + 120
     told: dict[str, Any] = {"model": deployment.model, "key_env": KEY, "patience_seconds": patience}
     if made == "pod":  # its proxy ends an answer of which nothing has come for 100 s
@@ -148,10 +155,9 @@ def _volume(deployment: Deployment) -> Generator[Step, Result, None]:
     told = table(deployment)
     if told.weights == "image":
         return
-    url = f"{API}/network-volumes/{told.volume}"
-    action = Request(method="GET", url=url, key_env=KEY)
+    action = Request(method="GET", url=f"{API}/network-volumes/{told.volume}", key_env=KEY)
     found = yield Step(id="volume", what=f"look for the network volume {told.volume}", action=action, again=True)
-    where = _word(found.get("dataCenter"))
+    where = word(found.get("dataCenter"))
     if where != told.datacenter and not SHOWN.fullmatch(where):
         what = f"the network volume {told.volume} is in {where}, not in {told.datacenter}"
         raise UserError(what, why="a worker runs only where its volume is", fix="correct [deploy.runpod] datacenter")
@@ -193,38 +199,22 @@ def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, s
 
 def _find(deployment: Deployment, live: Live) -> Looked:
     """What is there already: the one that an earlier push made, else the one of that name; {} for neither."""
-    if id := str(live.gave("create").get("id", "")):
-        there = yield _look("known", deployment, f"/{_id({'id': id})}", missing=True)
+    if recorded(live):
+        there = yield look("known", deployment, f"/{known(live)}", missing=True)
         if there:
             return dict(there)
-    listed = yield _look("list", deployment, "")
+    listed = yield look("list", deployment, "")
     all_of = listed.get("pods" if kind(deployment) == "pod" else "endpoints", [])
     named = [each for each in all_of if each.get("name") in (deployment.name, f"{deployment.name} -fb")]
     if len(named) > 1:
-        ids = ", ".join(_id(each) for each in named)
+        ids = ", ".join(identity(each) for each in named)
         raise UserError(
             f"RunPod has {len(named)} of the name {deployment.name}: {ids}", fix="delete those that are not this one"
         )
     if not named:
         return {}
-    there = yield _look("find", deployment, f"/{_id(named[0])}")  # whose id the record then holds
+    there = yield look("find", deployment, f"/{identity(named[0])}")  # whose id the record then holds
     return dict(there)
-
-
-def _look(id: str, deployment: Deployment, path: str, *, missing: bool = False) -> Step:
-    action = Request(method="GET", url=f"{_url(deployment)}{path}", key_env=KEY, missing=missing)
-    return Step(id=id, what=f"look at {_thing(deployment)}s{path}", action=action, again=True)
-
-
-def _patch(step: str, deployment: Deployment, id: str, body: dict[str, Any]) -> Step:
-    """Bring it to a body: as a PATCH, which leaves out what cannot change."""
-    action = Request(method="PATCH", url=f"{_url(deployment)}/{id}", body=change(body), key_env=KEY)
-    return Step(id=step, what=f"change the {_thing(deployment)} {id}", action=action)
-
-
-def _tail(step: str, what: str, url: str) -> Step:
-    action = Command(argv=("sh", "-c", TAIL, url), needs=(KEY,), shows=True)
-    return Step(id=step, what=f"show the log of {what} for {LOOK} s", action=action, again=True)
 
 
 def _sent(releases: Sequence[Release]) -> dict[str, Any]:
@@ -233,33 +223,10 @@ def _sent(releases: Sequence[Release]) -> dict[str, Any]:
     return next((dict(d.action.body) for d in done if isinstance(d.action, Request)), {})
 
 
-def _holds(there: Any, wanted: Any) -> bool:
-    """Whether an answer has all that is wanted; it may have more."""
-    if isinstance(wanted, Mapping):
-        return isinstance(there, Mapping) and all(k in there and _holds(there[k], v) for k, v in wanted.items())
-    return bool(there == wanted)
-
-
-def _known(live: Live) -> str:
-    """The id of what was pushed. Raises UserError when nothing was."""
-    found = live.gave("create").get("id") or live.gave("find").get("id")
-    if not found:
-        raise UserError(f"{live.name} was not pushed", fix="deploy push FOLDER")
-    return _id({"id": found})
-
-
-def _id(answer: Mapping[str, Any]) -> str:
-    """The id in an answer. Raises UserError when it is none that can stand in a URL."""
-    found = str(answer.get("id", ""))
-    if not ID.fullmatch(found):
-        raise UserError("RunPod's answer has no id that can be used", why=one_line(found, 100), fix="look in its console")
-    return found
-
-
 def _told(deployment: Deployment, id: str) -> tuple[str, ...]:
     secrets = ", ".join(deployment.secrets.values())
     lines = (f"secrets that must be in RunPod's console, which v2 cannot look for: {secrets}",) if secrets else ()
-    return (*lines, f"it costs while workers run: deploy status; {_curl('DELETE', f'{_url(deployment)}/{id}')} ends it")
+    return (*lines, f"it costs while workers run: deploy status; {curl('DELETE', f'{url(deployment)}/{id}')} ends it")
 
 
 def _cost(deployment: Deployment, paid: int) -> str:
@@ -270,29 +237,6 @@ def _cost(deployment: Deployment, paid: int) -> str:
         return f"cost: no price of {deployment.machine} is known here"
     each = offer.usd_hour * deployment.gpus
     return f"cost: {paid * each:.2f} USD an hour for {paid} workers at {each:.2f} (read {offer.seen}, not live)"
-
-
-def _curl(method: str, url: str) -> str:
-    return (
-        'printf "Authorization: Bearer %s" "$RUNPOD_API_KEY" | '
-        f"curl --fail-with-body --header @- --request {method} {url}"
-    )
-
-
-def _url(deployment: Deployment) -> str:
-    return f"{API}/{'pods' if kind(deployment) == 'pod' else 'serverless'}"
-
-
-def _thing(deployment: Deployment) -> str:
-    return "pod" if kind(deployment) == "pod" else "endpoint"
-
-
-def _word(text: object) -> str:
-    return one_line(str(text or "unknown"), 60)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -44,7 +44,13 @@ def pod(id, body):
     """What v2 shows of a pod that was made by `body`."""
     gpu = {k: v for k, v in body["gpu"].items() if k != "minCudaVersion"}
     nothing = {"args": "", "disk": 20, "mounts": {}, "ports": [], "env": {}, "registry": None, "cloud": "SECURE"}
-    machine = {"dataCenterId": "US-KS-2", "cudaVersion": "13.0", "ssh": {}, "template": None, "cost": 2.99}
+    machine = {
+        "dataCenterId": "US-KS-2",
+        "cudaVersion": "13.0",
+        "ssh": {"proxy": None, "direct": None},
+        "template": None,
+        "cost": 2.99,
+    }
     life = {"locked": False, "runtime": None, "createdAt": MADE, "startedAt": MADE, "status": "RUNNING"}
     more = {"actions": ["stop", "restart", "terminate"], "globalNetworking": {"enabled": False}}
     body = {k: v for k, v in body.items() if k != "dataCenterIds"}
@@ -110,6 +116,8 @@ class V2(Quiet):
         if self.command == "PATCH":
             if wrong := problems(update, told):
                 return self.no(422, "the request is not valid", wrong)
+            parts = {k: {**things[id][k], **v} for k, v in told.items() if k in ("gpu", "workers")}
+            told = {**told, **parts}
             return 200, self.keep(kind, {**things[id], **told})
         return 200, things[id]
 
@@ -132,7 +140,8 @@ class V2(Quiet):
             return answer
         rollout = {"inProgress": True, "workersOnLatest": 1, "workersTotal": 2, "percentOnLatest": 50}
         release = {"id": "r", "source": "MANUAL", "createdAt": MADE, "workerCount": 1, "diff": []}
-        answer = {"rollout": rollout, "releases": [{**release, "id": f"r{n}"} for n in range(len(self.server.releases))]}
+        releases = [{**release, "id": f"r{n}"} for n in range(len(self.server.releases))]
+        answer = {"rollout": rollout, "releases": releases}
         assert not problems("ListEndpointReleasesResponse", answer)
         return answer
 

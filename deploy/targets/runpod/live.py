@@ -40,7 +40,7 @@ from tune.terminal import one_line
 
 DIGEST = re.compile(r"[a-z0-9][a-z0-9.:/_-]{0,254}@sha256:[0-9a-f]{64}")
 MADE = ("create", "update")  # steps whose request holds a body
-Looked = Generator[Step, Result, dict[str, Any]]
+Looked = Generator[Step, Result, Result]
 
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
@@ -202,7 +202,7 @@ def _find(deployment: Deployment, live: Live) -> Looked:
     if recorded(live):
         there = yield look("known", deployment, f"/{known(live)}", missing=True)
         if there:
-            return dict(there)
+            return there
     listed = yield look("list", deployment, "")
     all_of = listed.get("pods" if kind(deployment) == "pod" else "endpoints", [])
     named = [each for each in all_of if each.get("name") in (deployment.name, f"{deployment.name} -fb")]
@@ -214,7 +214,7 @@ def _find(deployment: Deployment, live: Live) -> Looked:
     if not named:
         return {}
     there = yield look("find", deployment, f"/{identity(named[0])}")  # whose id the record then holds
-    return dict(there)
+    return there
 
 
 def _sent(releases: Sequence[Release]) -> dict[str, Any]:

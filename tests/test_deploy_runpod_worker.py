@@ -116,6 +116,7 @@ def jobs(folder):
         there, engine = both.enter_context(platform()), both.enter_context(upstream())
         env = {**environment(there), code.UPSTREAM: engine.url}
         yield there, engine, both.enter_context(worker(folder, **env))
+        engine.go.set()  # the worker finishes what is under way
 
 
 def job(id, mode, **more):

@@ -34,7 +34,7 @@ types: $(VENV)/.ready
 imports: $(VENV)/.ready
 	$(BIN)/lint-imports --no-cache
 
-tests: $(VENV)/.ready
+tests: $(VENV)/.ready .venv-runpod/.ready
 	$(BIN)/pytest --cov --cov-report= -n 2 --no-loadscope-reorder
 
 # The clients that people have, against the real engine, each in an environment of its own; openai 3 is in ours. Codex
@@ -52,6 +52,12 @@ clients: $(VENV)/.ready $(CLIENTS:%=.venv-clients/%/.ready)
 	@touch $@
 
 .venv-clients/%/.ready: tests/clients/requirements/%.txt
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r $<
+	@touch $@
+
+# RunPod's SDK, under which the worker of a queue is tested: half a minute, once. Its fastapi is another than vLLM's.
+.venv-runpod/.ready: deploy/targets/runpod/requirements.txt
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r $<
 	@touch $@

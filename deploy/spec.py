@@ -25,6 +25,7 @@ CUDA = "13.0"
 # What sizing reckons with is what the engine is told; its own default of 16,384 batched tokens, on some, takes more.
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
+API_KEY = "VLLM_API_KEY"  # the key that a server of ours asks for, where no gateway asks for one
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
     "compose": ("", 8000),
@@ -97,13 +98,16 @@ class Deployment(Part):
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No key of ours, and no file of keys: each target asks every caller for its own.
+    No file of keys, and no key of ours where the target asks every caller for its own. A RunPod pod asks nobody.
     """
+    runpod = recipe.deploy.runpod.chosen(recipe.deploy.min_replicas) if target == "runpod" else ""
     told = command.options(
         recipe.serve,
-        host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
+        # The target's gateway reaches the container from outside it; a queue's jobs come to a worker inside.
+        host="127.0.0.1" if runpod == "queue" else "0.0.0.0",  # noqa: S104
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
+        key_env=API_KEY if runpod == "pod" else "",
         keys="",
         adapters={},
         adapter_rank=0,
@@ -124,7 +128,8 @@ def of(
     pydantic.ValidationError when a name is not safe to render."""
     slug = re.sub(r"[^a-z0-9]+", "-", checkpoint.name).strip("-")[:41].strip("-")
     folder, port = PLACES[target]
-    model_path = folder or f"/models/{slug}-{checkpoint.digest[:16]}"
+    mounted = target == "runpod" and recipe.deploy.runpod.weights == "volume"
+    model_path = folder or f"{'/runpod-volume' if mounted else '/models'}/{slug}-{checkpoint.digest[:16]}"
     served = options(recipe, target)
     there = checkpoint.model_copy(update={"folder": Path(model_path)})
     server = command.build(there, served, device="cuda", kv_bytes=0, cores=1)  # a GPU engine sizes its own cache

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from deploy import checks, cli, planning, sizing, targets
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
+from deploy.targets.runpod.body import endpoint
 from serve import command, preflight
 from serve.command import Options
 from serve.machine import Machine
@@ -75,7 +76,7 @@ def test_a_sound_deployment_has_no_errors(tmp_path, target):
         ("runpod", {"request_seconds": 331}, "D020"),
         ("sagemaker", {"request_seconds": 481}, "D020"),
         ("sagemaker", {"request_seconds": 61}, "D021"),
-        ("runpod", {"min_replicas": 0}, "D022"),
+        ("runpod", {"min_replicas": 0, "runpod": {"type": "load-balancer"}}, "D022"),
         ("sagemaker", {"min_replicas": 0}, "D023"),
         ("sagemaker", {"secrets": {"HF_TOKEN": "hf-token"}}, "D031"),
         ("runpod", {"registry": ""}, "D050"),
@@ -281,7 +282,7 @@ def test_the_gpus_that_share_a_model_are_those_that_the_target_is_asked_for(tmp_
     )
     assert (one.deployment.machine, one.deployment.gpus) == ("L4", 1)
     runpod = found("runpod", 2, 2).deployment
-    assert targets.load("runpod").body(runpod, 1.0)["gpu"]["count"] == 4
+    assert endpoint(runpod, 1.0)["gpu"]["count"] == 4
     sagemaker = found("sagemaker", 4, 1).deployment
     assert (
         targets.load("sagemaker").stack(sagemaker)["Resources"]["EndpointConfig"]["Properties"]["ProductionVariants"][

@@ -29,6 +29,14 @@ class Runpod(Section):
     weights: Literal["image", "volume"] = "image"  # volume: a network volume, filled once
     volume: str = Field(default="", pattern=r"^[a-z0-9]{0,32}$")  # its id
     datacenter: str = Field(default="", pattern=r"^[A-Z0-9-]{0,16}$")  # that of the volume
+    credential: str = Field(default="", pattern=r"^[a-z0-9]{0,32}$")  # RunPod's id of a private registry's credential
+    flashboot: bool = True  # serverless: a worker that stopped is woken from what it held, where RunPod can
+
+    def chosen(self, min_replicas: int) -> Literal["load-balancer", "queue", "pod"]:
+        """The type that "auto" means: a load balancer gives up on a cold start, a queue waits for it."""
+        if self.type != "auto":
+            return self.type
+        return "queue" if min_replicas == 0 else "load-balancer"
 
 
 class Sagemaker(Section):

@@ -6,6 +6,7 @@ Rendered by `deploy render`: change the recipe and render again.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         model=deployment["model"],
         checkpoint=found,
         policy=options.policy,
-        key="",  # each target asks every caller for its own
+        key=key(options.key_env),
         drain=options.drain,
         hang_after=options.hang_after,
         log=None,
@@ -53,6 +54,14 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         ranks=options.tuning.data_parallel,
         waves=warming.waves(options.max_model_len, step, experts) if here.device == "cuda" else (),
     )
+
+
+def key(variable: str) -> str:
+    """The key that callers must show; none where the target asks for its own. Raises UserError when it is not set."""
+    found = os.environ.get(variable, "") if variable else ""
+    if variable and not found:
+        raise UserError(f"{variable} is empty: anyone could ask", fix="keep it at the target as a secret")
+    return found
 
 
 def read() -> dict[str, Any]:

@@ -1,28 +1,28 @@
-"""RunPod: a load-balancing serverless endpoint (REST v2). The weights lie in the image."""
+"""RunPod, by its REST v2: a load-balancing endpoint, a queue endpoint with a worker, or a pod.
+
+endpoint.json and pod.json are the bodies of the requests that make them. The weights lie in the image or on a network
+volume that is filled once.
+"""
 
 import json
-import math
 
 from deploy.findings import finding
-from deploy.spec import CUDA, Deployment
+from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
+from deploy.targets.runpod.body import GPUS, endpoint, kind, pod, table
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 
 REQUEST_CAP = 330  # seconds; the load balancer answers 524 after that
 NO_WORKER_CAP = 120  # seconds; the load balancer answers 400 when no worker is ready by then
+SHORTEST, KEPT = 5, 86_400  # seconds: the least a queue lets a job run; how long it keeps one, waiting and running
+ARTEFACT = {"load-balancer": "endpoint.json", "queue": "endpoint.json", "pod": "pod.json"}
+ENTRY = {"load-balancer": "balanced.py", "queue": "handler.py", "pod": ""}  # what starts start.py, if not the image
 
 
 def findings(deployment: Deployment) -> list[Finding]:
-    found = []
-    seconds = deployment.limits.request_seconds
-    if seconds > REQUEST_CAP:
-        what = f"RunPod's load balancer ends a request after {REQUEST_CAP} s, request_seconds is {seconds}"
-        found.append(finding("D020", what, fix=f"[deploy] request_seconds = {REQUEST_CAP}"))
-    if deployment.scaling.min_replicas == 0:
-        what = f"with min_replicas = 0 a first request gets 400 after {NO_WORKER_CAP} s, before vLLM has loaded"
-        fix = "[deploy] min_replicas = 1, or send a request and wait before you measure"
-        found.append(finding("D022", what, fix=fix))
+    found = {"load-balancer": _balancer, "queue": _queue, "pod": _pod}[kind(deployment)](deployment)
+    found += _volume(deployment)
     if "/" not in deployment.image:
         what = f"the image {deployment.image} names no registry, so RunPod cannot pull it"
         fix = '[deploy] registry = "docker.io/<your account>", then deploy render runpod again'
@@ -30,33 +30,73 @@ def findings(deployment: Deployment) -> list[Finding]:
     return found
 
 
-def body(deployment: Deployment, weights_gb: float) -> dict[str, object]:
-    """The create-endpoint request of POST /v2/serverless. `weights_gb` in 10^9 bytes."""
-    port, scaling = str(deployment.port), deployment.scaling
-    secrets = {key: "{{ RUNPOD_SECRET_" + name + " }}" for key, name in deployment.secrets.items()}
-    doors = {"PORT": port, "PORT_HEALTH": port, "HEALTH_CHECK_PATH": "/health"}
-    return {
-        "name": deployment.name,
-        "type": "LOAD_BALANCER",
-        "image": deployment.image,
-        "gpu": {"pools": [deployment.machine], "count": deployment.gpus, "minCudaVersion": CUDA},
-        "workers": {
-            "min": scaling.min_replicas,
-            "max": scaling.max_replicas,
-            "idleTimeout": scaling.idle_seconds,
-        },
-        "scaling": {"type": "REQUEST_COUNT", "requestCount": scaling.concurrency},
-        "timeout": deployment.limits.request_seconds * 1000,
-        "disk": 20 + math.ceil(1.2 * weights_gb),
-        "ports": [f"{port}/http"],
-        "env": {**deployment.env, **secrets, **doors},
-    }
+def _balancer(deployment: Deployment) -> list[Finding]:
+    found = []
+    seconds = deployment.limits.request_seconds
+    if seconds > REQUEST_CAP:
+        what = f"RunPod's load balancer ends a request after {REQUEST_CAP} s, request_seconds is {seconds}"
+        fix = f'[deploy] request_seconds = {REQUEST_CAP}, or [deploy.runpod] type = "queue"'
+        found.append(finding("D020", what, fix=fix))
+    if deployment.scaling.min_replicas == 0:
+        what = f"with min_replicas = 0 a first request gets 400 after {NO_WORKER_CAP} s, before vLLM has loaded"
+        fix = '[deploy] min_replicas = 1, or [deploy.runpod] type = "queue", which waits for a cold start'
+        found.append(finding("D022", what, fix=fix))
+    return found
+
+
+def _queue(deployment: Deployment) -> list[Finding]:
+    limits = deployment.limits
+    most = KEPT - limits.startup_seconds
+    if SHORTEST <= limits.request_seconds <= most:
+        return []
+    what = f"request_seconds is {limits.request_seconds}: RunPod's queue takes {SHORTEST} to {most:,}"
+    why = f"it keeps a job for {KEPT:,} s, of which a cold start takes up to {limits.startup_seconds:,}"
+    return [finding("D087", what, why=why, fix=f"[deploy] request_seconds between {SHORTEST} and {most}")]
+
+
+def _pod(deployment: Deployment) -> list[Finding]:
+    found = []
+    if API_KEY not in deployment.secrets:
+        what = "RunPod's proxy lets everyone reach a pod, and the server there has no key to ask for"
+        fix = f'[deploy.secrets] {API_KEY} = "name-of-a-secret", and a secret of that name in RunPod\'s console'
+        found.append(finding("D086", what, fix=fix))
+    if deployment.scaling.max_replicas > 1 or deployment.scaling.min_replicas == 0:
+        what = "a pod is one replica, which runs and costs until it is stopped"
+        fix = '[deploy] min_replicas = 1 and max_replicas = 1, or [deploy.runpod] type = "auto"'
+        found.append(finding("D089", what, fix=fix))
+    if deployment.gpu not in GPUS:
+        what = f"no name of RunPod's is known for a pod with a {deployment.gpu}"
+        found.append(finding("D010", what, fix=f"[deploy] gpu = one of {', '.join(GPUS)}"))
+    return found
+
+
+def _volume(deployment: Deployment) -> list[Finding]:
+    told = table(deployment)
+    if told.weights == "image":
+        if not told.volume:
+            return []
+        what = f"the network volume {told.volume} is named, and the weights are in the image"
+        return [finding("D088", what, fix='[deploy.runpod] weights = "volume", or volume left out')]
+    lacks = [key for key, value in (("volume", told.volume), ("datacenter", told.datacenter)) if not value]
+    if not lacks:
+        return []
+    what = f'[deploy.runpod] weights = "volume", without {" and ".join(lacks)}'
+    fix = "make one in RunPod's console, under Storage, and put its id and datacenter there"
+    return [finding("D088", what, why="a worker runs only where its volume is", fix=fix)]
 
 
 def files(deployment: Deployment, context: Context) -> dict[str, str]:
-    return {
-        "endpoint.json": json.dumps(body(deployment, context.weights_gb), indent=2) + "\n",
-        "Dockerfile": fill("Dockerfile.jinja", deployment, context),
+    made = kind(deployment)
+    body = pod(deployment, context.weights_gb) if made == "pod" else endpoint(deployment, context.weights_gb)
+    texts = {
+        ARTEFACT[made]: json.dumps(body, indent=2) + "\n",
+        "build.json": json.dumps({"checkpoint": context.checkpoint}, indent=2) + "\n",
+        "Dockerfile": fill("runpod/Dockerfile.jinja", deployment, context),
         "start.py": verbatim("start.py"),
         "README.md": fill("runpod/README.md.jinja", deployment, context),
     }
+    if made == "queue":
+        texts["requirements.txt"] = verbatim("runpod/requirements.txt")
+    if entry := ENTRY[made]:
+        texts[entry] = verbatim(f"runpod/{entry}")
+    return texts

@@ -26,6 +26,11 @@ RULES = (
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D051", "warning", "the engine's image is named by its digest"),
+    Rule("D052", "error", "the engine's image is of the exact version that the launcher takes"),
+    Rule("D053", "error", "an endpoint that a network reaches asks for a key"),
+    Rule("D054", "error", "a host's secrets are named as its environment's variables"),
+    Rule("D055", "warning", "the target runs as many replicas as the recipe asks for"),
 )
 
 

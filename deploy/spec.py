@@ -24,6 +24,7 @@ ENGINE = "vllm/vllm-openai:v0.32.0"
 CUDA = "13.0"
 # What sizing reckons with is what the engine is told; its own default of 16,384 batched tokens, on some, takes more.
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
+API_KEY = "VLLM_API_KEY"  # under [deploy] secrets: what the server itself asks for, where the target asks nobody
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
@@ -86,19 +87,28 @@ class Deployment(Part):
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No key of ours, and no file of keys: each target asks every caller for its own.
+    No file of keys, and a key only by the name of its variable, where the target asks no caller for its own.
     """
     told = command.options(
         recipe.serve,
         host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
+        key_env=API_KEY if asks(recipe, target) else "",
         keys="",
         adapters={},
         adapter_rank=0,
         adapter_slots=0,
     )
     return placed(told, recipe.deploy.gpu)
+
+
+def asks(recipe: Recipe, target: Target) -> bool:
+    """Whether the server asks for a key: the recipe names a secret for it, and the target lets every caller through."""
+    open_to_all = target in {"compose", "kubernetes", "skypilot"} or (
+        target == "modal" and recipe.deploy.modal.auth == "key"
+    )
+    return open_to_all and API_KEY in recipe.deploy.secrets
 
 
 def placed(options: command.Options, gpu: str) -> command.Options:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy import trying
 from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ def render(target: "Target", checkpoint: Path, report: Path, out: Path, recipe: 
         click.echo(json.dumps({**facts, "files": sorted(made.manifest.files)}, indent=1))
     else:
         click.echo(f"{made.deployment.model} for {target}: {out}\nnext: {out / 'README.md'}")
+
+
+main.add_command(trying.try_)
 
 
 def _recipe(path: Path | None) -> "Recipe":

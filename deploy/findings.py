@@ -31,6 +31,8 @@ RULES = (
     Rule("D053", "error", "an endpoint that a network reaches asks for a key"),
     Rule("D054", "error", "a host's secrets are named as its environment's variables"),
     Rule("D055", "warning", "the target runs as many replicas as the recipe asks for"),
+    Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
+    Rule("D057", "error", "the report is fresh when it is pushed"),
 )
 
 

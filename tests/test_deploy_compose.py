@@ -13,7 +13,7 @@ import pytest
 import yaml
 from deployment import make_checkpoint, make_report, rendered
 
-from deploy import checks, trying
+from deploy import checks, rehearsing
 from deploy.targets import image
 from deploy.targets.compose import findings, live
 from tune.errors import UserError
@@ -135,7 +135,7 @@ def test_no_value_of_a_key_stands_anywhere(tmp_path, monkeypatch):
     folder = rendered(tmp_path, "compose", secrets=SECRETS)
     assert not [p for p in folder.rglob("*") if p.is_file() and "sk-value" in p.read_text()]
     assert service(folder)["environment"] == {"VLLM_API_KEY": "${MY_KEY:-}"}
-    assert trying.opened(folder).options.key_env == "VLLM_API_KEY"
+    assert rehearsing.opened(folder).options.key_env == "VLLM_API_KEY"
 
 
 def test_a_path_is_taken_as_it_is(tmp_path):
@@ -191,7 +191,7 @@ def test_an_engine_by_its_tag_alone_is_a_warning_with_the_command_that_tells_its
 )
 def test_an_engine_of_no_exact_version_or_another_is_an_error(tmp_path, engine, bad):
     assert ("D052" in ids(tmp_path, engine=engine)) == bad
-    made = trying.opened(rendered(tmp_path / "r", "modal")).model_copy(update={"engine": engine})
+    made = rehearsing.opened(rendered(tmp_path / "r", "modal")).model_copy(update={"engine": engine})
     assert bool([*image.exact(made)]) == bad  # on every target
 
 
@@ -223,4 +223,4 @@ def test_replicas_that_a_host_does_not_run_are_a_warning(tmp_path):
 
 def test_a_sound_recipe_has_no_findings(tmp_path):
     folder = rendered(tmp_path, "compose", engine=f"vllm/vllm-openai:v0.32.0{DIGEST}", secrets=SECRETS)
-    assert findings(trying.opened(folder)) == []
+    assert findings(rehearsing.opened(folder)) == []

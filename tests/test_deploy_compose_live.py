@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from deployment import make_checkpoint, rendered
 
-from deploy import trying
+from deploy import rehearsing
 from deploy.live import Done, Live, Release
 from deploy.steps import Command
 from deploy.targets.compose import live
@@ -35,7 +35,11 @@ def host(tmp_path):
     """A rendered folder, its deployment, and what this host answers about its weights."""
     folder = rendered(tmp_path, "compose", secrets=SECRETS, startup_seconds=90)
     manifest = (tmp_path / "merged" / "checkpoint.json").read_text()
-    return folder, trying.opened(folder), {"weights": {"out": manifest, "code": 0}, "look": {"out": RUNNING, "code": 0}}
+    return (
+        folder,
+        rehearsing.opened(folder),
+        {"weights": {"out": manifest, "code": 0}, "look": {"out": RUNNING, "code": 0}},
+    )
 
 
 def nothing(deployment):
@@ -76,7 +80,7 @@ def test_a_release_with_another_recipe_has_an_image_of_its_own(tmp_path):
     chosen = set()
     for side, drain in (("a", 3), ("b", 4)):
         folder = rendered(tmp_path / side, "compose", serve={"drain": drain})
-        deployment = trying.opened(folder)
+        deployment = rehearsing.opened(folder)
         manifest = {"weights": {"out": (tmp_path / side / "merged" / "checkpoint.json").read_text(), "code": 0}}
         steps, _ = driven(live.push(deployment, folder, nothing(deployment)), manifest)
         chosen.add(steps[1].action.argv[1])

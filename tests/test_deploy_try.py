@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from deployment import make_checkpoint, make_report, rendered
 
-from deploy import cli, here, render, trying
+from deploy import cli, here, rehearsing, render
 from deploy.here import Here
 from serve.cli import _free_port
 from serve.machine import Machine
@@ -139,7 +139,7 @@ def test_what_cannot_be_tried_is_said(tmp_path):
 
 def deployment(tmp_path, **serve):
     folder = rendered(tmp_path, "sagemaker", serve=serve)
-    return trying.opened(folder), checkpoint.look(tmp_path / "merged")
+    return rehearsing.opened(folder), checkpoint.look(tmp_path / "merged")
 
 
 def test_a_cpu_engine_is_not_told_of_gpus(tmp_path):
@@ -172,7 +172,7 @@ def run(tmp_path, program, grace=30):
     """What comes of a start.py that is this program."""
     told = Here({"port": _free_port("127.0.0.1"), "model": "m"}, "/ping", (), grace, ())
     (tmp_path / "start.py").write_text(program)
-    return trying.serve(tmp_path, told, {}, trying.opened(rendered(tmp_path, "compose")))
+    return rehearsing.serve(tmp_path, told, rehearsing.opened(rendered(tmp_path, "compose")), print)
 
 
 def test_the_exit_status_of_a_start_that_fails_is_ours(tmp_path):

@@ -22,6 +22,7 @@ USER = "2000:0"  # as the image has it; its caches are that user's
 # Variables by which push and rollback choose a release; not set, the folder is the one that was rendered.
 IMAGE, WEIGHTS, PLACE = "GPTOSS_IMAGE", "GPTOSS_WEIGHTS", "GPTOSS_PLACE"
 SHARED = {False: "1gb", True: "16gb"}  # /dev/shm by whether several GPUs exchange through it: Docker's 64 MB end NCCL
+FILES = 65_535  # open at once, connections among them: what vLLM asks for, and no user but root may raise
 LOG = {"driver": "json-file", "options": {"max-size": "50m", "max-file": "5"}}  # Docker's own grows without end
 
 
@@ -69,6 +70,7 @@ def compose(deployment: Deployment, checkpoint: str) -> dict[str, Any]:
         ],
         "ports": [{"target": d.port, "published": str(table.port), "host_ip": table.bind, "protocol": "tcp"}],
         **({"environment": _environment(d)} if d.secrets else {}),
+        "ulimits": {"nofile": {"soft": FILES, "hard": FILES}},
         "shm_size": SHARED[d.gpus > 1],
         "deploy": {
             "resources": {"reservations": {"devices": [{"driver": "nvidia", "count": d.gpus, "capabilities": ["gpu"]}]}}

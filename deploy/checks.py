@@ -15,6 +15,7 @@ from deploy.receipt import Receipt
 from deploy.secrets import SECRETS as SECRETS
 from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
+from deploy.targets import image
 from evalsuite.report import weaker
 from serve import contents, profiles
 from serve.command import Options
@@ -78,7 +79,7 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path | None, target: Targe
     known = (proof or ungated) and offer
     deployment = _specify(found, recipe, whole, proof, target, offer, ungated) if known and offer else None
     if deployment:
-        found += targets.load(target).findings(deployment)
+        found += [*image.exact(deployment), *targets.load(target).findings(deployment)]
         found += _secrets(deployment.model_dump_json(exclude={"receipt"}), "recipe.toml [deploy]")
     return Examination(tuple(found), deployment, fit, offer)
 

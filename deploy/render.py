@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from deploy import changes, checks, sizing, targets
+from deploy import kit as closure
 from deploy.checks import Examination
 from deploy.spec import Deployment, Target
 from deploy.targets import Context
-from serve import command
 from serve.findings import Finding
 from tune import artefact
 from tune.artefact import Artefact
@@ -20,7 +20,6 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 
 KIND = "deployment"
-KIT = ("serve", "tune")  # our packages that run in the container
 
 
 class Rendered(NamedTuple):
@@ -52,7 +51,7 @@ def render(
     proof = deployment.receipt
 
     def fill(folder: Path) -> None:
-        write(folder, {**texts, **kit()})
+        write(folder, {**texts, **kit(texts)})
         artefact.finish(
             folder,
             KIND,
@@ -114,11 +113,9 @@ def own(out: Path) -> None:
         raise UserError(f"{out} holds files that deploy render did not write, or that were edited", why=why, fix=fix)
 
 
-def kit() -> dict[str, str]:
-    """Our code that runs in the container, as it is installed here: the launcher, the middleware, the manifests."""
-    root = Path(command.__file__).parent.parent
-    paths = [p for package in KIT for p in sorted((root / package).rglob("*.py"))]
-    return {f"kit/{p.relative_to(root).as_posix()}": p.read_text(encoding="utf-8") for p in paths}
+def kit(texts: Mapping[str, str]) -> dict[str, str]:
+    """Our code that runs in the container, as it is installed here: what the rendered programs reach."""
+    return closure.files({name: text for name, text in texts.items() if name.endswith(".py")})
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:

@@ -24,8 +24,8 @@ ENGINE = "vllm/vllm-openai:v0.32.0"
 CUDA = "13.0"
 # What sizing reckons with is what the engine is told; its own default of 16,384 batched tokens, on some, takes more.
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
+API_KEY = "VLLM_API_KEY"  # under [deploy] secrets: what the server itself asks for, where the target asks nobody
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
-API_KEY = "VLLM_API_KEY"  # the key that a server of ours asks for, where no gateway asks for one
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
     "compose": ("", 8000),
@@ -98,7 +98,7 @@ class Deployment(Part):
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No file of keys, and no key of ours where the target asks every caller for its own. A RunPod pod asks nobody.
+    No file of keys, and a key only by the name of its variable, where the target asks no caller for its own.
     """
     runpod = recipe.deploy.runpod.chosen(recipe.deploy.min_replicas) if target == "runpod" else ""
     told = command.options(
@@ -107,13 +107,23 @@ def options(recipe: Recipe, target: Target) -> command.Options:
         host="127.0.0.1" if runpod == "queue" else "0.0.0.0",  # noqa: S104
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
-        key_env=API_KEY if runpod == "pod" else "",
+        key_env=API_KEY if asks(recipe, target) else "",
         keys="",
         adapters={},
         adapter_rank=0,
         adapter_slots=0,
     )
     return placed(told, recipe.deploy.gpu)
+
+
+def asks(recipe: Recipe, target: Target) -> bool:
+    """Whether the server asks for a key: the recipe names a secret for it, and the target lets every caller through."""
+    told = recipe.deploy
+    open_to_all = {
+        "modal": told.modal.auth == "key",
+        "runpod": told.runpod.chosen(told.min_replicas) == "pod",
+    }.get(target, target in {"compose", "kubernetes", "skypilot"})
+    return open_to_all and API_KEY in told.secrets
 
 
 def placed(options: command.Options, gpu: str) -> command.Options:

@@ -7,6 +7,7 @@ Rendered by `deploy render`: change the recipe and render again.
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,11 +57,19 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
     )
 
 
-def key(variable: str) -> str:
-    """The key that callers must show; none where the target asks for its own. Raises UserError when it is not set."""
-    found = os.environ.get(variable, "") if variable else ""
-    if variable and not found:
-        raise UserError(f"{variable} is empty: anyone could ask", fix="keep it at the target as a secret")
+def key(name: str) -> str:
+    """The API key in the environment variable `name`; "" without a name: the target asks every caller for its own.
+
+    Raises UserError, which never shows it, when no client could send what is there.
+    """
+    found = os.environ.get(name, "") if name else ""
+    if name and not re.fullmatch(r"[\x21-\x7e]+", found):
+        state = "holds what no header can carry" if found else "is empty"
+        raise UserError(
+            f"the environment variable {name} {state}",
+            why="this deployment asks its callers for the API key that stands there",
+            fix="give it that secret at the target: [deploy] secrets names it",
+        )
     return found
 
 

@@ -25,6 +25,7 @@ CUDA = "13.0"
 # What sizing reckons with is what the engine is told; its own default of 16,384 batched tokens, on some, takes more.
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
+KEY_ENV = "VLLM_API_KEY"  # holds the API key in the container, where our own door asks for one
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
     "compose": ("", 8000),
@@ -86,13 +87,14 @@ class Deployment(Part):
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No key of ours, and no file of keys: each target asks every caller for its own.
+    No file of keys, and a key of ours only where the recipe says so: each target asks every caller for its own.
     """
     told = command.options(
         recipe.serve,
         host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
+        key_env=KEY_ENV if target == "modal" and recipe.deploy.modal.auth == "key" else "",
         keys="",
         adapters={},
         adapter_rank=0,

@@ -6,6 +6,7 @@ Rendered by `deploy render`: change the recipe and render again.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +45,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         model=deployment["model"],
         checkpoint=found,
         policy=options.policy,
-        key="",  # each target asks every caller for its own
+        key=key(options.key_env),
         drain=options.drain,
         hang_after=options.hang_after,
         log=None,
@@ -53,6 +54,17 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         ranks=options.tuning.data_parallel,
         waves=warming.waves(options.max_model_len, step, experts) if here.device == "cuda" else (),
     )
+
+
+def key(name: str) -> str:
+    """What the variable holds that the deployment names; no key where it names none: the target asks for its own.
+
+    Raises UserError when it is empty: everybody would be let in.
+    """
+    if name and not os.environ.get(name):
+        fix = f"a secret at the target whose key is {name}, named under [deploy] secrets"
+        raise UserError(f"{name} is empty", why="this deployment asks every caller for the key in it", fix=fix)
+    return os.environ[name] if name else ""
 
 
 def read() -> dict[str, Any]:

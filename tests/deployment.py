@@ -103,7 +103,9 @@ def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | No
     sections."""
     made = make_checkpoint(tmp_path / "merged")
     proof = make_report(tmp_path / "report.json", made)
-    recipe = Recipe.model_validate({"deploy": {**needed(target), **deploy}, "serve": {"max_model_len": 2048, **(serve or {})}})
+    recipe = Recipe.model_validate(
+        {"deploy": {**needed(target), **deploy}, "serve": {"max_model_len": 2048, **(serve or {})}}
+    )
     out = tmp_path / "deploy" / target
     render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
     return out

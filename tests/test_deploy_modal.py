@@ -155,7 +155,9 @@ def built(tmp_path, *programs, vllm=True):
     lines = modal.image._Image._registry_setup_commands("docker.io/vllm/vllm-openai", "2026.10", list(target.SETUP))
     assert lines == ["FROM docker.io/vllm/vllm-openai", *target.SETUP]
     script = "set -e\n" + "\n".join(line.removeprefix("RUN ") for line in lines[1:])
-    return path, subprocess.run(["/bin/sh", "-c", script], env={"PATH": str(path)}, capture_output=True, text=True)
+    return path, subprocess.run(
+        ["/bin/sh", "-c", script], env={"PATH": str(path)}, cwd=tmp_path, capture_output=True, text=True
+    )
 
 
 def test_the_image_has_a_python_that_is_the_engines_own(tmp_path):

@@ -41,7 +41,8 @@ NAME = 32  # characters of an endpoint's name at most
 def findings(deployment: Deployment) -> list[Finding]:
     found, section = [], table(deployment)
     if place(deployment) is None:
-        what = f"Hugging Face lends no {deployment.machine} at {section.vendor or 'any vendor'} {section.region}".rstrip()
+        where = f"{section.vendor or 'any vendor'}{f' in {section.region}' if section.region else ''}"
+        what = f"Hugging Face lends no {deployment.machine} at {where}"
         fix = f"[deploy.huggingface] vendor and region of: {offers(deployment)}; or another [deploy] gpu"
         found.append(finding("D083", what, why="by its tables of 2026-11-28", fix=fix))
     if not (section.repository and section.revision):
@@ -83,7 +84,9 @@ def place(deployment: Deployment) -> tuple[str, str] | None:
 def offers(deployment: Deployment) -> str:
     """Where the machine is lent, in words."""
     type, size = deployment.machine.split(" ")
-    there = [f"{vendor} {' or '.join(regions)}" for vendor, (regions, lent) in LENT.items() if size in lent.get(type, ())]
+    there = [
+        f"{vendor} {' or '.join(regions)}" for vendor, (regions, lent) in LENT.items() if size in lent.get(type, ())
+    ]
     return ", ".join(there) or "none"
 
 

@@ -119,9 +119,7 @@ def spec(deployment: Deployment, checkpoint: str) -> dict[str, Any]:
         "app": deployment.name,
         "engine": deployment.engine,
         "setup": list(SETUP),
-        "volumes": {
-            at: {"name": name, "read_only": at == MODELS} for at, name in sorted(volumes(deployment).items())
-        },
+        "volumes": {at: {"name": name, "read_only": at == MODELS} for at, name in sorted(volumes(deployment).items())},
         "secrets": secrets,
         "weights": {"from": checkpoint, "to": deployment.model_path.removeprefix(MODELS)},
         "server": server(deployment),

@@ -3,8 +3,10 @@ API on this machine that can fail."""
 
 import json
 
+import hub_socket
 import pytest
-from deployment import needed, rendered
+from deployment import make_checkpoint, needed, rendered
+from hub_client import tune
 from huggingface_hub import HfApi, constants
 from stand_ins import hf_endpoints
 from test_deploy_checks import CHOSEN, examine, ids
@@ -14,6 +16,7 @@ from deploy.hands import Hands
 from deploy.live import Live, Release
 from deploy.spec import Deployment
 from deploy.targets import huggingface as target
+from deploy.targets import start as entry
 from deploy.targets.huggingface import live as hf
 from tune import artefact
 from tune.errors import UserError
@@ -322,3 +325,25 @@ def test_a_folder_whose_request_was_edited_is_refused(project):
         (project.folder / "endpoint.json").write_text(text)
         with pytest.raises(UserError, match="is not what deploy render wrote"):
             hf.push(project.deployment, project.folder, project.live).send(None)
+
+
+def test_what_tune_push_left_is_what_the_container_proves(tmp_path):
+    made = make_checkpoint(tmp_path / "work/merged")
+    with hub_socket.running() as hub:
+        code, _, said = tune(hub, tmp_path, "push", "work/merged", "--to", "me/docs-20b")
+        assert code == 0, said
+        repo = hub.repos["model", "me/docs-20b"]
+        files = repo.commits[repo.branches["main"]]
+    repository = tmp_path / "repository"
+    for name, data in files.items():  # as Hugging Face puts it at /repository: all of it
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_bytes(data)
+    assert {".gitattributes", "README.md"} < {p.name for p in repository.iterdir()}
+    out = rendered(tmp_path / "other", "huggingface")
+    told = json.loads((out / "deployment.json").read_text())["settings"]["deployment"]
+    assert told["model_path"] == "/repository"
+    told |= {"model_path": str(repository), "digest": made.digest, "model": made.served_name}
+    entry.job(told).proof()
+    (repository / "model-00009.safetensors").write_bytes(b"x")
+    with pytest.raises(UserError, match="does not name: model-00009"):
+        entry.job(told)

@@ -8,12 +8,15 @@ import socket
 import subprocess
 import sys
 
+import httpx
 import modal
 import pytest
 from deployment import rendered
 from test_deploy_checks import examine, ids
+from test_deploy_start import ask, change, deployment, engine, run, start, until
 
 from deploy.targets import modal as target
+from serve.cli import _free_port
 
 LOOK = """
 import json, app
@@ -263,3 +266,34 @@ def test_a_server_that_listens_but_is_not_ready_is_waited_for(tmp_path):
 def test_a_stop_is_no_failure(tmp_path):
     result = replica(tmp_path, child="signal.pause()", then="server.stop()")
     assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr
+
+
+def test_our_own_door_asks_for_the_key_and_the_supervisor_has_it(tmp_path):
+    table = {"modal": {"auth": "key"}, "secrets": {"VLLM_API_KEY": "front-door"}}
+    out = rendered(tmp_path, "modal", serve={"drain": 5}, **table)
+    root = tmp_path / "image"
+    shutil.copytree(out / "kit", root)
+    shutil.copy(out / "start.py", root)
+    shutil.copy(out / "deployment.json", root)
+    change(root, model_path=str(tmp_path / "merged"), port=_free_port("127.0.0.1"))
+    engine(root)
+    code, _, err = run(root)
+    assert code == 2
+    assert "VLLM_API_KEY is empty" in err
+    process = start(root, VLLM_API_KEY="a-key")
+    try:
+        until(process, lambda: ask(root, "/readyz") == 200)
+        url = f"http://127.0.0.1:{deployment(root)['port']}/v1/models"
+        told = [
+            httpx.get(url, headers=head, trust_env=False).status_code for head in ({}, bearer("b"), bearer("a-key"))
+        ]
+        assert told == [401, 401, 200]
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "a-key" not in err
+
+
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}

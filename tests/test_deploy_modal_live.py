@@ -125,8 +125,8 @@ def test_a_push_that_broke_off_goes_on_and_says_what_is_there(project):
         project.push()
     assert "quota" in e.value.message
     told = "\n".join(project.said)
-    assert "Modal Volume python-docs-cache    remove: modal volume delete python-docs-cache --yes" in told
-    assert "perhaps: Modal app python-docs    remove: modal app stop python-docs --yes" in told
+    assert "Modal Volume python-docs-cache    removed by: modal volume delete python-docs-cache --yes" in told
+    assert "perhaps: Modal app python-docs    removed by: modal app stop python-docs --yes" in told
     project.account.faults = {}
     project.asked()
     project.push(done=project.live.releases[0].steps)

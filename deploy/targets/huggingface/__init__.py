@@ -35,6 +35,7 @@ LENT: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "azure": (("eastus",), {}),
 }
 IDLE_MINUTES = 15  # the shortest time to zero that its settings page offers
+INSIDE = {"model", "digest", "engine", "model_path", "port", "args", "env", "options", "limits"}
 NAME = 32  # characters of an endpoint's name at most
 
 
@@ -98,9 +99,9 @@ def name(deployment: Deployment) -> str:
 
 
 def image(deployment: Deployment) -> str:
-    """Repository and tag of our image. The tag names what is in it: another recipe is another image, never one that a
-    platform has kept under the same name."""
-    inside = deployment.model_dump_json() + VERSION
+    """Repository and tag of our image. The tag names what in it start.py reads: a recipe that serves otherwise is
+    another image, never one that a platform has kept under the same name."""
+    inside = deployment.model_dump_json(include=INSIDE) + VERSION
     return f"{deployment.image}-{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
 
 

@@ -98,12 +98,21 @@ def make_report(
     return path
 
 
+def needed(target: Target) -> dict[str, object]:
+    """What [deploy] has to say for that target, beside the defaults."""
+    if target != "huggingface":
+        return {}
+    return {"registry": "docker.io/acme", "huggingface": {"repository": "acme/python-docs", "revision": "1" * 40}}
+
+
 def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | None = None, **deploy: object) -> Path:
     """A folder that `deploy render` wrote, beside the checkpoint it is for; `serve` and `deploy` are keys of those
     sections."""
     made = make_checkpoint(tmp_path / "merged")
     proof = make_report(tmp_path / "report.json", made)
-    recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048, **(serve or {})}})
+    recipe = Recipe.model_validate(
+        {"deploy": {**needed(target), **deploy}, "serve": {"max_model_len": 2048, **(serve or {})}}
+    )
     out = tmp_path / "deploy" / target
     render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
     return out

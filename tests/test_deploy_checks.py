@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from checkpoints import GPT_OSS, write_weights
 from click.testing import CliRunner
-from deployment import make_checkpoint, make_report
+from deployment import make_checkpoint, make_report, needed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +62,7 @@ def test_every_rule_is_used_somewhere():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_sound_deployment_has_no_errors(tmp_path, target):
-    found = examine(tmp_path, target)
+    found = examine(tmp_path, target, **needed(target))
     assert found.errors == ()
     assert found.deployment.target == target
 

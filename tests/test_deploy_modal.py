@@ -1,17 +1,26 @@
 """The rendered Modal app, imported by the real SDK in a clean process: no token, no home, warnings as errors."""
 
+import inspect
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 
+import httpx
+import modal
 import pytest
 from deployment import rendered
+from test_deploy_checks import examine, ids
+from test_deploy_start import ask, change, deployment, engine, run, start, until
+
+from deploy.targets import modal as target
+from serve.cli import _free_port
 
 LOOK = """
 import json, app
-print(json.dumps({"app": app.app.name, "server": type(app.Server).__name__, "deployment": app.DEPLOYMENT["model"]}))
+print(json.dumps({"app": app.app.name, "server": type(app.Server).__name__, "args": sorted(app.SPEC["server"])}))
 """
 
 
@@ -32,7 +41,7 @@ def test_the_app_imports_without_a_token(tmp_path):
     seen = json.loads(result.stdout)
     assert seen["app"] == "python-docs"
     assert seen["server"] == "Server"
-    assert seen["deployment"].startswith("python-docs@")
+    assert {*seen["args"]} < {*inspect.signature(modal.App.server).parameters}
 
 
 TOLD = """
@@ -50,13 +59,14 @@ print(json.dumps({
     "volumes": {path: [volume.name, volume.read_only] for path, volume in info.volumes.items()},
     "scaling": [scaling.min_containers, scaling.max_containers, scaling.scaledown_window],
     "concurrency": scaling.target_concurrency_float,
+    "regions": [info.routing_region, info.compute_regions],
 }))
 """
 
 
 def test_the_sdk_would_tell_modal_what_the_recipe_says(tmp_path):
     recipe = {"min_replicas": 2, "max_replicas": 5, "idle_seconds": 77, "concurrency": 9, "startup_seconds": 600}
-    out = rendered(tmp_path, "modal", serve={"drain": 7}, gpu="H200", **recipe)
+    out = rendered(tmp_path, "modal", serve={"drain": 7}, gpu="H200", modal={"region": "eu-north"}, **recipe)
     result = imports(out, tmp_path, TOLD)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout) == {
@@ -65,29 +75,133 @@ def test_the_sdk_would_tell_modal_what_the_recipe_says(tmp_path):
         "gpus": [["H200", 1]],
         "startup": 600,
         "grace": 27,
-        "volumes": {"/models": ["python-docs-models", True]},
+        "volumes": {"/models": ["python-docs-models", True], "/cache": ["python-docs-cache", False]},
         "scaling": [2, 5, 77],
         "concurrency": 9,
+        "regions": ["eu-west", ["eu-north"]],
     }
 
 
+def edit(out, **server):
+    """Tell Modal something else of the server; None leaves it out."""
+    path = out / "modal.json"
+    spec = json.loads(path.read_text())
+    spec["server"] = {k: v for k, v in {**spec["server"], **server}.items() if v is not None}
+    path.write_text(json.dumps(spec))
+
+
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("server", "complaint"),
     [
-        ("startup_timeout=", "start_up_timeout=", "unexpected keyword"),
-        ('port=DEPLOYMENT["port"]', "port=70000", "Port must be"),
-        ('scaledown_window=SCALING["idle_seconds"]', "scaledown_window=1", "scaledown_window"),
-        ('"/models": weights', '"models": weights', "absolute"),
+        ({"start_up_timeout": 600}, "unexpected keyword"),
+        ({"port": 70000}, "Port must be"),
+        ({"scaledown_window": 1}, "scaledown_window"),
+        ({"exit_grace_period": 3601}, "must not exceed 3600"),
+        ({"target_concurrency": "many"}, "target_concurrency"),
     ],
 )
-def test_the_import_catches_what_the_sdk_refuses(tmp_path, old, new, complaint):
+def test_the_import_catches_what_the_sdk_refuses(tmp_path, server, complaint):
     out = rendered(tmp_path, "modal")
-    app = out / "app.py"
-    assert old in app.read_text()
-    app.write_text(app.read_text().replace(old, new))
+    edit(out, **server)
     result = imports(out, tmp_path)
     assert result.returncode != 0
     assert complaint in result.stderr
+
+
+def test_the_longest_drain_is_one_that_modal_takes(tmp_path):
+    found = examine(tmp_path / "checked", serve={"max_model_len": 2048, "drain": 7200})
+    assert [f.fix for f in found.findings if f.id == "D024"] == ["[serve] drain = 3580"]
+    assert imports(rendered(tmp_path, "modal", serve={"drain": 7200}), tmp_path).returncode == 0
+    held = examine(tmp_path / "held", serve={"max_model_len": 2048, "drain": 3580})
+    assert "D024" not in ids(held)
+
+
+def test_the_app_imports_in_the_container_with_what_lies_there(tmp_path):
+    out = rendered(tmp_path, "modal")
+    inside = tmp_path / "root"
+    inside.mkdir()
+    for name in ("app.py", "modal.json"):  # what Modal takes along by itself, and what the image adds beside it
+        shutil.copy(out / name, inside)
+    assert '"/root/modal.json"' in (out / "app.py").read_text()
+    result = imports(inside, tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_what_modal_is_told(tmp_path, golden):
+    secrets = {"VLLM_API_KEY": "front-door", "HF_TOKEN": "hub", "OTHER": "hub"}
+    out = rendered(tmp_path, "modal", modal={"auth": "key", "region": "us-west"}, secrets=secrets)
+    golden("deploy/modal/modal.json", (out / "modal.json").read_text())
+    assert imports(out, tmp_path).returncode == 0
+    assert json.loads((out / "modal.json").read_text())["secrets"] == {
+        "front-door": ["VLLM_API_KEY"],
+        "hub": ["HF_TOKEN", "OTHER"],
+    }
+    deployment = json.loads((out / "deployment.json").read_text())["settings"]["deployment"]
+    assert deployment["options"]["key_env"] == "VLLM_API_KEY"
+    assert json.loads(deployment["env"]["GPTOSS_SERVE_SETTINGS"])["key_env"] == "VLLM_API_KEY"
+    assert "VLLM_API_KEY" in (out / "README.md").read_text()
+    assert "MODAL_KEY" not in (out / "README.md").read_text()
+
+
+def built(tmp_path, *programs, vllm=True):
+    """Modal's own lines for the image, ours in the middle, run by a shell that finds `programs` alone as Pythons."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    for name in ("dirname", "ln"):
+        (path / name).symlink_to(shutil.which(name))
+    packages = tmp_path / "packages"
+    (packages / "vllm").mkdir(parents=True)
+    for name in programs:
+        home = packages if vllm else tmp_path / "nowhere"
+        (path / name).write_text(f'#!/bin/sh\nPYTHONPATH={home} exec {sys.executable} -S "$@"\n')
+        (path / name).chmod(0o755)
+    lines = modal.image._Image._registry_setup_commands("docker.io/vllm/vllm-openai", "2026.10", list(target.SETUP))
+    assert lines == ["FROM docker.io/vllm/vllm-openai", *target.SETUP]
+    script = "set -e\n" + "\n".join(line.removeprefix("RUN ") for line in lines[1:])
+    return path, subprocess.run(
+        ["/bin/sh", "-c", script], env={"PATH": str(path)}, cwd=tmp_path, capture_output=True, text=True
+    )
+
+
+def test_the_image_has_a_python_that_is_the_engines_own(tmp_path):
+    path, result = built(tmp_path, "python3")
+    assert result.returncode == 0, result.stderr
+    assert (path / "python").readlink().name == "python3"
+
+
+def test_an_image_that_has_a_python_keeps_it(tmp_path):
+    path, result = built(tmp_path, "python3", "python")
+    assert result.returncode == 0, result.stderr
+    assert not (path / "python").is_symlink()
+
+
+@pytest.mark.parametrize("programs", [["python3"], ["python"], []])
+def test_an_image_without_the_engine_does_not_build(tmp_path, programs):
+    _, result = built(tmp_path, *programs, vllm=False)
+    assert result.returncode != 0
+    assert "python has no vLLM" in result.stderr or not programs
+
+
+@pytest.mark.parametrize(
+    ("table", "secrets", "id"),
+    [
+        ({"region": "us-east-1"}, {}, "D080"),
+        ({"region": "zz-nowhere-9"}, {}, "D080"),
+        ({"auth": "key"}, {}, "D081"),
+        ({"auth": "key"}, {"HF_TOKEN": "VLLM_API_KEY"}, "D081"),
+        ({}, {"VLLM_API_KEY": "front-door"}, "D082"),
+    ],
+)
+def test_each_rule_of_modal_can_break_and_hold(tmp_path, table, secrets, id):
+    found = examine(tmp_path / "bad", modal=table, secrets=secrets)
+    assert [f.id for f in found.errors] == [id]
+    good = {"region": "eu", "auth": "key"}
+    assert examine(tmp_path / "good", modal=good, secrets={"VLLM_API_KEY": "front-door"}).errors == ()
+
+
+def test_no_snapshot_is_offered(tmp_path):
+    with pytest.raises(ValueError, match="snapshot"):
+        examine(tmp_path, modal={"snapshot": True})
 
 
 START = """
@@ -110,7 +224,7 @@ while Door.asked < 3:
 """
 REPLICA = """
 import app, threading
-app.ROOT, app.DEPLOYMENT["port"] = ".", {port}
+app.ROOT, app.SPEC["server"]["port"] = ".", {port}
 server = app.Server._get_user_cls()()
 server.start()
 {then}
@@ -152,3 +266,34 @@ def test_a_server_that_listens_but_is_not_ready_is_waited_for(tmp_path):
 def test_a_stop_is_no_failure(tmp_path):
     result = replica(tmp_path, child="signal.pause()", then="server.stop()")
     assert (result.returncode, result.stdout) == (0, "stopped\n"), result.stderr
+
+
+def test_our_own_door_asks_for_the_key_and_the_supervisor_has_it(tmp_path):
+    table = {"modal": {"auth": "key"}, "secrets": {"VLLM_API_KEY": "front-door"}}
+    out = rendered(tmp_path, "modal", serve={"drain": 5}, **table)
+    root = tmp_path / "image"
+    shutil.copytree(out / "kit", root)
+    shutil.copy(out / "start.py", root)
+    shutil.copy(out / "deployment.json", root)
+    change(root, model_path=str(tmp_path / "merged"), port=_free_port("127.0.0.1"))
+    engine(root)
+    code, _, err = run(root)
+    assert code == 2
+    assert "VLLM_API_KEY is empty" in err
+    process = start(root, VLLM_API_KEY="a-key")
+    try:
+        until(process, lambda: ask(root, "/readyz") == 200)
+        url = f"http://127.0.0.1:{deployment(root)['port']}/v1/models"
+        told = [
+            httpx.get(url, headers=head, trust_env=False).status_code for head in ({}, bearer("b"), bearer("a-key"))
+        ]
+        assert told == [401, 401, 200]
+    finally:
+        process.terminate()
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "a-key" not in err
+
+
+def bearer(key):
+    return {"Authorization": f"Bearer {key}"}

@@ -74,6 +74,19 @@ def test_a_file_that_the_manifest_does_not_name_is_refused_by_name(folder, name)
     assert e.value.fix == "move it out of the folder"
 
 
+def test_what_the_hub_puts_beside_a_checkpoint_is_no_part_of_it(folder):
+    (folder / ".cache/huggingface/download").mkdir(parents=True)
+    for name in (".gitattributes", "README.md", ".cache/huggingface/download/config.json.metadata"):
+        (folder / name).write_text("x")
+    checkpoint.verify(folder)
+    for name in ("parts/README.md", ".cache/other", "readme.md", "README.md.safetensors"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("x")
+        with pytest.raises(UserError, match=f"does not name: {re.escape(name)}\n"):
+            checkpoint.verify(folder)
+        (folder / name).unlink()
+
+
 def test_a_link_beside_the_files_is_refused(folder, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for name, target in (("link", elsewhere), ("dangling", elsewhere / "nothing")):

@@ -24,6 +24,10 @@ CANARY = "canary.json"  # written by tune/weights/canary.py beside the weights
 # What a checkpoint takes over from its base beside weights and config.
 COMPANIONS = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*", "generation_config.json")
 OF_A_BASE = ("config.json", "*.safetensors", "model.safetensors.index.json", *COMPANIONS)
+# What a checkpoint that came from the Hub may have beside it: the Hub's own, the card of `tune push`, and the notes of
+# huggingface_hub. No engine reads any of them, so none needs a digest.
+CARD, LIBRARYS = "README.md", ".cache"
+OF_THE_HUB = (".gitattributes", CARD)
 EXPORT = "tune export"  # what makes one, as long as nothing is known of it
 
 
@@ -143,7 +147,8 @@ def look(folder: Path, *, remake: str = EXPORT) -> Checkpoint:
 def _only_its_own(folder: Path, remake: str) -> Artefact:
     """The manifest. An engine loads every .safetensors file that it finds: one that is not named there is refused."""
     made = artefact.read(folder, KIND, remake=remake)
-    if strays := artefact.strays(folder, made):
+    beside = (*OF_THE_HUB, f"{LIBRARYS}/huggingface/*")
+    if strays := [s for s in artefact.strays(folder, made) if not any(fnmatch(s, known) for known in beside)]:
         raise UserError(
             f"{folder} holds what {KIND}.json does not name: {', '.join(strays[:3])}{', …' if strays[3:] else ''}",
             why="an engine may load it too, and no digest covers it",

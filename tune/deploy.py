@@ -19,9 +19,10 @@ class Compose(Section):
 
 
 class Modal(Section):
+    # No memory snapshots: they want the engine's developer routes open and an engine put to sleep and woken, which the
+    # supervisor would take for one that hangs; and a proof of weights from before a snapshot says nothing after it.
     auth: Literal["proxy", "key"] = "proxy"  # Modal's own token pair, or VLLM_API_KEY from [deploy] secrets
-    region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")  # empty: wherever there is room
-    snapshot: bool = False  # start from a memory snapshot; Modal calls it experimental
+    region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")  # of Modal's guide; empty: wherever there is room
 
 
 class Runpod(Section):
@@ -53,8 +54,9 @@ class Huggingface(Section):
         default="", pattern=r"^([\w.-]{1,96}/[\w.-]{1,96})?$"
     )  # the checkpoint, as tune push left it
     revision: str = Field(default="", pattern=r"^([0-9a-f]{40})?$")
-    vendor: Literal["aws", "gcp", "azure"] = "aws"
-    region: str = Field(default="us-east-1", pattern=r"^[a-z0-9-]{2,32}$")
+    vendor: Literal["", "aws", "gcp", "azure"] = ""  # empty: the first that lends the GPU
+    region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")  # empty: the vendor's first
+    namespace: str = Field(default="", pattern=r"^[\w.-]{0,96}$")  # who owns and pays for it; empty: the repository's
     private: bool = True  # asks every caller for a Hugging Face token
 
 

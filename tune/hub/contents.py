@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tune import digests
+from tune import checkpoint, digests
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-CARD = "README.md"
-OF_THE_HUB = (".gitattributes", CARD)  # what it or push puts beside a checkpoint: no part of one
+CARD, OF_THE_HUB = checkpoint.CARD, checkpoint.OF_THE_HUB  # what it or push puts beside a checkpoint: no part of one
 
 
 class Remote(NamedTuple):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MANIFEST = f"{KIND}.json"
 MODEL = ("*.json", "*.jinja", "model*.safetensors", "LICENSE*")  # of a model that is no checkpoint of ours
-LIBRARYS = ".cache"  # where the library notes what it has
+LIBRARYS = checkpoint.LIBRARYS  # where the library notes what it has
 
 
 class Pulled(BaseModel):

@@ -1,4 +1,4 @@
-"""A Modal server for one checkpoint. Reads deployment.json beside this file; nothing in here needs an edit.
+"""A Modal server for one checkpoint. Reads modal.json beside this file; nothing in here needs an edit.
 
 Deploy with `modal deploy app.py`. Rendered by `deploy render`: change the recipe and render again.
 """
@@ -15,21 +15,24 @@ from pathlib import Path
 import modal
 
 HERE = Path(__file__).resolve().parent
-DEPLOYMENT = json.loads((HERE / "deployment.json").read_text(encoding="utf-8"))["settings"]["deployment"]
+SPEC = json.loads((HERE / "modal.json").read_text(encoding="utf-8"))
 ROOT = "/opt/gptoss-kit"
-SCALING, LIMITS = DEPLOYMENT["scaling"], DEPLOYMENT["limits"]
 
 image = (
-    modal.Image.from_registry(DEPLOYMENT["engine"])
+    modal.Image.from_registry(SPEC["engine"], setup_dockerfile_commands=SPEC["setup"])
     .entrypoint([])  # the image's own would start vLLM without our launcher
     .env({"PYTHONPATH": ROOT})
     .add_local_dir(HERE / "kit", ROOT)
     .add_local_file(HERE / "start.py", f"{ROOT}/start.py")
     .add_local_file(HERE / "deployment.json", f"{ROOT}/deployment.json")
-    .add_local_file(HERE / "deployment.json", "/root/deployment.json")  # beside this file, in the container
+    .add_local_file(HERE / "modal.json", "/root/modal.json")  # beside this file, in the container
 )
-weights = modal.Volume.from_name(f"{DEPLOYMENT['name']}-models").with_mount_options(read_only=True)
-app = modal.App(DEPLOYMENT["name"])
+volumes = {
+    at: modal.Volume.from_name(volume["name"]).with_mount_options(read_only=volume["read_only"])
+    for at, volume in SPEC["volumes"].items()
+}
+secrets = [modal.Secret.from_name(name, required_keys=keys) for name, keys in SPEC["secrets"].items()]
+app = modal.App(SPEC["app"])
 
 
 def answers(port: int) -> bool:
@@ -63,21 +66,7 @@ def end_with(child: "subprocess.Popen[bytes]", stopping: threading.Event) -> Non
         os._exit(code or 1)
 
 
-@app.server(
-    image=image,
-    env=DEPLOYMENT["env"],
-    gpu=DEPLOYMENT["machine"],
-    volumes={"/models": weights},
-    secrets=[modal.Secret.from_name(name, required_keys=[key]) for key, name in DEPLOYMENT["secrets"].items()],
-    port=DEPLOYMENT["port"],
-    unauthenticated=False,  # Modal asks every caller for its proxy token
-    min_containers=SCALING["min_replicas"],
-    max_containers=SCALING["max_replicas"],
-    target_concurrency=SCALING["concurrency"],
-    scaledown_window=SCALING["idle_seconds"],
-    startup_timeout=LIMITS["startup_seconds"],
-    exit_grace_period=DEPLOYMENT["options"]["drain"] + 20,
-)
+@app.server(image=image, volumes=volumes, secrets=secrets, **SPEC["server"])
 class Server:
     """One replica: the server as a child process."""
 
@@ -85,7 +74,7 @@ class Server:
     def start(self) -> None:
         self.child = subprocess.Popen([sys.executable, f"{ROOT}/start.py"], env=dict(os.environ))
         self.stopping = threading.Event()
-        until_ready(self.child, DEPLOYMENT["port"])
+        until_ready(self.child, SPEC["server"]["port"])
         threading.Thread(target=end_with, args=(self.child, self.stopping), daemon=True).start()
 
     @modal.exit()  # type: ignore[untyped-decorator]

@@ -3,16 +3,16 @@
 Runs every rule it can and returns all broken ones at once. Reads files, asks no network.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from deploy import receipt, sizing, spec, targets
+from deploy import receipt, secrets, sizing, spec, targets
 from deploy.findings import finding
 from deploy.receipt import Receipt
+from deploy.secrets import SECRETS as SECRETS
 from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
 from evalsuite.report import weaker
@@ -27,20 +27,6 @@ from tune.harmony import EFFORTS
 from tune.recipe import Recipe
 
 Made = TypeVar("Made")
-
-# What tokens of the services around us look like. A match is named by its kind and never shown.
-SECRETS: Mapping[str, str] = {
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
-    "an OpenAI-style key": r"\bsk-[A-Za-z0-9_-]{20,}",
-    "a RunPod key": r"\brpa_[A-Za-z0-9]{20,}",
-    "a Modal token": r"\b(ak|as|wk|ws)-[A-Za-z0-9]{20,}",
-    "an AWS access key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a SageMaker bearer token": r"\bsagemaker-api-key-[A-Za-z0-9+/=]{20,}",
-    "a GitHub token": r"\b(gh[pousr]_|github_pat_)[A-Za-z0-9_]{20,}",
-    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in a URL": r"://[^/\s:@]+:[^/\s:@]+@",
-}
 
 
 class Examination(NamedTuple):
@@ -96,8 +82,7 @@ def secrets_in(files: Mapping[str, str]) -> list[Finding]:
 
 def _secrets(text: str, where: str) -> list[Finding]:
     fix = "keep the value at the target as a secret and put its name under [deploy] secrets"
-    kinds = [kind for kind, pattern in SECRETS.items() if re.search(pattern, text)]
-    return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in kinds]
+    return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in secrets.kinds(text)]
 
 
 def _judged(recipe: Recipe, options: Options, proof: Receipt) -> list[Finding]:

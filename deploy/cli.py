@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from deploy import smoking
 from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
 @click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
     """Checkpoint and passing report in, a folder that a GPU cloud deploys from out."""
+
+
+main.add_command(smoking.smoke)
 
 
 @main.command()

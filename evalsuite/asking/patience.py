@@ -4,36 +4,31 @@ Knows the openai client's errors, no question and no model.
 """
 
 import asyncio
+import json
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import TypeVar
 
 from evalsuite.asking.pace import retry_after
-
-if TYPE_CHECKING:
-    from openai import APIStatusError
 
 Got = TypeVar("Got")
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds
 TOLD_EVERY = 60.0
 
 
-def not_yet(error: "APIStatusError", statuses: Collection[int]) -> bool:
+def not_yet(status: int, headers: Mapping[str, str], body: bytes, statuses: Collection[int]) -> bool:
     """Whether the platform turned the request away for now. A 4xx that the engine itself gave a reason for, as OpenAI
     and vLLM do, says no and not "not yet": asked again it would say so again."""
-    status = error.status_code
-    return status in statuses and (status == 429 or status >= 500 or not _of_engine(error))
-
-
-def _of_engine(error: "APIStatusError") -> bool:
-    if "x-model-digest" in error.response.headers:
-        return True
-    try:
-        said = error.response.json()
-    except (ValueError, RecursionError):
+    if status not in statuses or status == 429 or status >= 500:
+        return status in statuses
+    if "x-model-digest" in headers:
         return False
-    return isinstance(said, dict) and (isinstance(said.get("error"), dict) or said.get("object") == "error")
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return True
+    return not (isinstance(said, dict) and (isinstance(said.get("error"), dict) or said.get("object") == "error"))
 
 
 async def patiently(
@@ -53,7 +48,9 @@ async def patiently(
         except (APIStatusError, APITimeoutError) as e:
             gone, wait = time.monotonic() - began, None
             if isinstance(e, APIStatusError):
-                again, said, wait = not_yet(e, statuses), f"HTTP {e.status_code}", retry_after(e.response.headers)
+                headers = e.response.headers
+                again = not_yet(e.status_code, headers, e.response.content, statuses)
+                said, wait = f"HTTP {e.status_code}", retry_after(headers)
             else:
                 again, said = bool(statuses), "no answer"
             if wait is None:

@@ -135,7 +135,8 @@ async def _once(
         late = f"{TIMED_OUT}: " if e.status_code in {408, 504} else ""
         message = f"{late}HTTP {e.status_code}: {safe(e, client)}"
         wait = retry_after(e.response.headers)
-        busy = e.status_code == 429 or (e.status_code == 503 and wait is not None) or not_yet(e, statuses)
+        busy = e.status_code == 429 or (e.status_code == 503 and wait is not None)
+        busy |= not_yet(e.status_code, e.response.headers, e.response.content, statuses)
         raise Failed(message, again=again, wait=wait, busy=busy, status=e.status_code) from None
     except APITimeoutError as e:
         raise Failed(f"{TIMED_OUT}: {safe(e.__cause__ or e, client)}", again=True) from None

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from deploy.exchange import Heard
@@ -70,24 +71,26 @@ def streamed(heard: Heard) -> Found:
     return Found("passed", f"{found.words}; first token after {heard.first_s:.2f} s, [DONE]")
 
 
-def efforts(low: Heard, high: Heard) -> Found:
-    """How long it thinks at either effort: a fact. That it thinks the very same is a fault."""
-    for effort, heard in (("low", low), ("high", high)):
+def efforts(heards: Mapping[str, Heard]) -> Found:
+    """How long it thinks at a lower and a higher effort: a fact. That it thinks the very same is a fault."""
+    for effort, heard in heards.items():
         if heard.wrong or not heard.said:
             return Found("failed", f"at effort {effort}: {heard.wrong}")
         if (applied := heard.headers.get("x-reasoning-effort", effort)) != effort:
             return Found("failed", f"effort {effort} was asked and {one_line(applied, 20)} applied")
-    one, two = low.said, high.said
+    (low, one), (high, two) = ((effort, heard.said) for effort, heard in heards.items())
     if not (one and two):
         return Found("failed", "no answer")
     if not (one.reasoning or two.reasoning):
         return Found("warned", "it shows no reasoning at either effort")
     if one.reasoning == two.reasoning:
-        return Found("failed", "it thinks the very same at effort low and high: the effort does not reach the prompt")
+        return Found(
+            "failed", f"it thinks the very same at effort {low} and {high}: the effort does not reach the prompt"
+        )
     told = [said.reasoning_tokens or len(said.reasoning.split()) for said in (one, two)]
     unit = "tokens" if one.reasoning_tokens and two.reasoning_tokens else "words"
-    less = "" if told[0] < told[1] else ", though high is to be more"
-    return Found("passed", f"thinks {told[0]} {unit} at effort low, {told[1]} at high{less}")
+    less = "" if told[0] < told[1] else f", though {high} is to be more"
+    return Found("passed", f"thinks {told[0]} {unit} at effort {low}, {told[1]} at {high}{less}")
 
 
 def called(heard: Heard) -> Found:

@@ -6,7 +6,7 @@ beginning of what was wrong. Says nothing about the quality of answers: that is 
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
@@ -17,6 +17,7 @@ from deploy.exchange import Heard, Line
 from deploy.probing import Found
 from evalsuite.asking.client_info import ClientInfo
 from tune.artefact import VERSION
+from tune.harmony import EFFORTS, Effort
 from tune.terminal import one_line
 
 SECONDS = 300.0  # of a whole answer, where the platform names no limit
@@ -60,17 +61,20 @@ class Smoke(Part):
 
 
 class Endpoint(NamedTuple):
-    """What is known of it so far. `length`: tokens of its context, 0 for unknown; `seen`: digests that it sent."""
+    """What is known of it so far. `length`: tokens of its context, 0 for unknown; `efforts`: those that it takes, the
+    lowest first; `seen`: digests that it sent."""
 
     line: Line
     info: ClientInfo
     digest: str
     length: int
+    efforts: Sequence[Effort]
     seen: set[str]
 
     def ask(self, prompt: str, *, tokens: int = TOKENS, stream: bool | None = None, **more: Any) -> Heard:
-        """One completion at low effort, unless `more` says otherwise; streamed where the platform wants it so."""
-        known = {"messages": [{"role": "user", "content": prompt}], "reasoning_effort": "low", "temperature": 0}
+        """One completion at the lowest effort, unless `more` says otherwise; streamed where the platform wants it so."""
+        messages = [{"role": "user", "content": prompt}]
+        known = {"messages": messages, "reasoning_effort": self.efforts[0], "temperature": 0}
         most = min(tokens, self.length // 2) if self.length else tokens
         heard = self.line.ask(
             {**known, "max_completion_tokens": most, **more},
@@ -87,19 +91,20 @@ def smoke(
     digest: str = "",
     release: str = "",
     length: int = 0,
+    efforts: Sequence[Effort] = EFFORTS,
     seconds: float = 0.0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Smoke:
     """Every check, in order; after a cold start that does not end the others are skipped.
 
-    `digest` is the checkpoint's that is to answer, `length` its context in tokens where /v1/models does not say;
-    `seconds`: the most that one answer may take, 0 for the platform's limit. `tell` hears each check as it ends. Raises
+    `digest` is the checkpoint's that is to answer, `length` its context in tokens where /v1/models does not say; `efforts`
+    are those that it takes as they are asked, the lowest first. `seconds`: the most that one answer may take, 0 for the platform's limit. `tell` hears each check as it ends. Raises
     UserError when a key or credentials are missing.
     """
     began = datetime.now(UTC).isoformat(timespec="seconds")
     door = info.door()
     line = Line(info, door, seconds or info.answer_seconds or SECONDS, tell)
-    at, made = Endpoint(line, info, digest, length, set()), list[Check]()
+    at, made = Endpoint(line, info, digest, length, efforts, set()), list[Check]()
     try:
         for id, check in CHECKS.items():
             start = time.monotonic()
@@ -135,7 +140,8 @@ def _cold(at: Endpoint) -> Found:
     told = sum(at.line.asked_again.values())
     if at.info.lists:
         length = probing.context(heard.json, at.info.model)
-    return Found("passed", f"answers after {time.monotonic() - start:.1f} s, asked {told + 1} times", length)
+    again = f", asked {told + 1} times" if told else ""
+    return Found("passed", f"answers after {time.monotonic() - start:.1f} s{again}", length)
 
 
 def _names(at: Endpoint) -> Found:
@@ -173,8 +179,11 @@ def _stream(at: Endpoint) -> Found:
 
 
 def _effort(at: Endpoint) -> Found:
-    low, high = (at.ask(PUZZLE, stream=True, reasoning_effort=effort) for effort in ("low", "high"))
-    return probing.efforts(low, high)
+    low, high = at.efforts[0], at.efforts[-1]
+    if low == high:
+        return Found("skipped", f"it takes the effort {low} alone")
+    told = {effort: at.ask(PUZZLE, stream=True, reasoning_effort=effort) for effort in (low, high)}
+    return probing.efforts(told)
 
 
 def _tools(at: Endpoint) -> Found:
@@ -201,11 +210,9 @@ def _long(at: Endpoint) -> Found:
     took = near.said.prompt_tokens if near.said else None
     if near.status != 200 or not took:
         return Found("failed", f"a prompt of some {at.length - probing.SPARE} of {at.length} tokens: {near.wrong}")
-    over = at.line.ask(
-        {"messages": [{"role": "user", "content": probing.filler(count * 2 + at.length)}], "max_completion_tokens": 8},
-        stream=at.info.stream,
-        patient=False,
-    )
+    longer = probing.words_for(at.length + probing.SPARE, few, more) or 0
+    body = {"messages": [{"role": "user", "content": probing.filler(longer)}], "max_completion_tokens": 8}
+    over = at.line.ask(body, stream=at.info.stream, patient=False)
     if 400 <= over.status < 500:
         return Found("passed", f"{took} of {at.length} tokens are taken, more is refused with {over.status}")
     return Found(

@@ -66,6 +66,7 @@ def _pushed(folder: Path) -> "tuple[ClientInfo, dict[str, Any]]":
     from deploy import live, targets
     from deploy.spec import Deployment
     from tune import artefact
+    from tune.harmony import EFFORTS
 
     remake = "deploy render TARGET --out FOLDER, and name that folder"
     manifest = artefact.read(folder, "deployment", remake=remake)
@@ -74,7 +75,11 @@ def _pushed(folder: Path) -> "tuple[ClientInfo, dict[str, Any]]":
     except ValidationError:
         raise UserError(f"{folder} was rendered by another version", fix="deploy render again") from None
     info = targets.operator(found.target).client(found, live.read(folder, found.target, found.name))
-    return info, {"digest": found.digest, "release": manifest.digest, "length": found.limits.max_model_len}
+    policy = found.options.policy
+    most = EFFORTS.index(policy.maximum) + 1  # a higher one is lowered to it
+    efforts = [effort for effort in EFFORTS[:most] if effort in policy.allowed]
+    known = {"digest": found.digest, "release": manifest.digest, "length": found.limits.max_model_len}
+    return info, {**known, "efforts": efforts}
 
 
 def _read(file: Path) -> "ClientInfo":

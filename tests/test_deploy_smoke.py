@@ -4,21 +4,25 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from clouds import DIGEST, MODEL, Cloud, serving
+from deployment import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import exchange, probing
+from deploy import exchange, probing, targets
 from deploy.cli import main
 from deploy.exchange import Heard
 from deploy.smoke import CHECKS, Smoke, smoke
 from evalsuite.asking.client_info import ClientInfo
 from evalsuite.asking.stream import Stream
+from tune import artefact
 from tune.errors import UserError
 
 KEY = "sk-hush-0123456789"
@@ -148,7 +152,7 @@ def test_a_refusal_of_the_engine_is_no_cold_start() -> None:
     made = run(cloud := Cloud(away=[(400, said)]), retry=[400])
     assert outcomes(made)["cold-start"] == "failed"
     assert len(cloud.shown) == 1
-    made = run(Cloud(), retry=[400])
+    made = run(Cloud(), retry=[400])  # nor a prompt that is too long
     assert (outcomes(made)["long-prompt"], made.asked_again) == ("passed", {})
 
 
@@ -282,6 +286,33 @@ def test_the_command_s_exit_code_is_what_the_checks_say(tmp_path: Path) -> None:
 )
 def test_wrong_usage_is_exit_2_in_words(args: tuple[str, ...], message: str) -> None:
     assert message in invoke(*args, code=2).output
+
+
+@pytest.fixture
+def pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cloud, Path]]:
+    """A rendered folder, and the endpoint that its target says it was pushed to."""
+    folder = rendered(tmp_path, "modal", serve={"allowed_efforts": ["low", "medium"]})
+    deployment = json.loads((folder / "deployment.json").read_text())["settings"]["deployment"]
+    with serving(cloud := locked(model=deployment["model"], digest=deployment["digest"])) as url:
+        at = info(url, model=deployment["model"], key_env="SMOKE_KEY")
+        monkeypatch.setattr(targets, "operator", lambda _: SimpleNamespace(client=lambda *_: at))
+        yield cloud, folder
+
+
+def test_of_a_folder_the_deployment_is_held_to_what_was_rendered_and_the_receipt_kept(
+    pushed: tuple[Cloud, Path],
+) -> None:
+    cloud, folder = pushed
+    invoke(folder)
+    receipt = folder.with_name("modal.smoke.json")
+    made = Smoke.model_validate_json(receipt.read_bytes())
+    assert (made.digest, made.model) == (cloud.digest, cloud.model)
+    assert made.release == artefact.read(folder, "deployment", remake="").digest
+    assert KEY not in receipt.read_text()
+    assert {body.get("reasoning_effort") for body in cloud.asked} == {None, "low", "medium"}  # high is not allowed
+    cloud.wrong.add("other digest")
+    assert "x-model-digest is ffff" in invoke(folder, code=1).stdout
+    assert not Smoke.model_validate_json(receipt.read_bytes()).passed
 
 
 def test_the_key_is_in_no_process_list(tmp_path: Path) -> None:

@@ -12,15 +12,13 @@ pytestmark = pytest.mark.engine
 
 
 def told(server, path):
-    path.write_text(
-        ClientInfo(base_url=server.url, model=server.models[1], key_env="OPENAI_API_KEY").model_dump_json()
-    )
+    path.write_text(ClientInfo(base_url=server.url, model=server.models[1], key_env="OPENAI_API_KEY").model_dump_json())
     return path
 
 
 def test_the_real_engine_passes_the_smoke_test(story, endpoints, tmp_path):
     said = story.run(f"deploy smoke --client {told(endpoints.tuned, tmp_path / 'client.json')} --json")
-    made = Smoke.model_validate(json.loads(said[said.index("\n{") :]) if said[:1] != "{" else json.loads(_object(said)))
+    made = Smoke.model_validate(json.JSONDecoder().raw_decode(said)[0])  # before the lines of progress
     outcomes = {check.id: check.outcome for check in made.checks}
     assert outcomes.pop("tools") in {"passed", "warned"}, made.checks  # a nano model seldom calls one
     assert set(outcomes.values()) == {"passed"}, made.checks
@@ -28,20 +26,15 @@ def test_the_real_engine_passes_the_smoke_test(story, endpoints, tmp_path):
     assert made.engine
 
 
-def _object(said):
-    """The receipt, without the lines of progress after it."""
-    return json.dumps(json.JSONDecoder().raw_decode(said)[0])
-
-
 def test_a_client_file_stands_for_url_and_key_in_a_comparison(story, endpoints, tmp_path):
     work = story.folder / "work"
     asked = questions.read(work / "questions.jsonl")
     first = [q for q in asked.questions if q.split == "held-out"][:2]
-    (tmp_path / "few").mkdir()
-    questions.write(tmp_path / "few" / "questions.jsonl", asked.model_copy(update={"questions": tuple(first)}))
+    few = tmp_path / "few"
+    few.mkdir()
+    questions.write(few / "questions.jsonl", asked.model_copy(update={"questions": tuple(first)}))
     files = {arm: told(getattr(endpoints, arm), tmp_path / f"{arm}.json") for arm in ("base", "tuned")}
     clients = " ".join(f"--{arm}-client {path}" for arm, path in files.items())
-    few = tmp_path / "few"
     story.run(f"evalsuite compare {clients} --questions {few / 'questions.jsonl'} --out {few} --no-speed")
     made = report.read(few / "report.json")
     assert {arm: s.header for arm, s in made.asked.servers.items()} == {

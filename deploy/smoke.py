@@ -72,7 +72,7 @@ class Endpoint(NamedTuple):
     seen: set[str]
 
     def ask(self, prompt: str, *, tokens: int = TOKENS, stream: bool | None = None, **more: Any) -> Heard:
-        """One completion at the lowest effort, unless `more` says otherwise; streamed where the platform wants it so."""
+        """One completion at the lowest effort, unless `more` says otherwise; streamed where the platform needs it."""
         messages = [{"role": "user", "content": prompt}]
         known = {"messages": messages, "reasoning_effort": self.efforts[0], "temperature": 0}
         most = min(tokens, self.length // 2) if self.length else tokens
@@ -97,9 +97,10 @@ def smoke(
 ) -> Smoke:
     """Every check, in order; after a cold start that does not end the others are skipped.
 
-    `digest` is the checkpoint's that is to answer, `length` its context in tokens where /v1/models does not say; `efforts`
-    are those that it takes as they are asked, the lowest first. `seconds`: the most that one answer may take, 0 for the platform's limit. `tell` hears each check as it ends. Raises
-    UserError when a key or credentials are missing.
+    `digest` is the checkpoint's that is to answer, `length` its context in tokens where /v1/models does not say;
+    `efforts` are those that it takes as they are asked, the lowest first. `seconds`: the most that one answer may take,
+    0 for the platform's limit. `tell` hears each check as it ends. Raises UserError when a key or credentials are
+    missing.
     """
     began = datetime.now(UTC).isoformat(timespec="seconds")
     door = info.door()
@@ -182,7 +183,7 @@ def _effort(at: Endpoint) -> Found:
     low, high = at.efforts[0], at.efforts[-1]
     if low == high:
         return Found("skipped", f"it takes the effort {low} alone")
-    told = {effort: at.ask(PUZZLE, stream=True, reasoning_effort=effort) for effort in (low, high)}
+    told: dict[str, Heard] = {effort: at.ask(PUZZLE, stream=True, reasoning_effort=effort) for effort in (low, high)}
     return probing.efforts(told)
 
 

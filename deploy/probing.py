@@ -98,10 +98,13 @@ def called(heard: Heard) -> Found:
     if heard.wrong:
         weak = 400 <= heard.status < 500
         return Found("warned" if weak else "failed", heard.wrong)
-    if heard.said and (found := MARKERS.search(heard.said.text)):
-        return Found("failed", f"the raw harmony mark {found[0]} stands in the answer: tool calls are not parsed")
+    text = heard.said.text if heard.said else ""
+    mark = MARKERS.search(text)
+    if mark and TOOL["function"]["name"] in text and not heard.calls:
+        return Found("failed", f"a call stands raw in the answer, with harmony's {mark[0]}: tool calls are not parsed")
     if not heard.calls:
-        return Found("warned", "no tool is called: a small model may not")
+        odd = f", and the mark {mark[0]} stands in the answer" if mark else ""
+        return Found("warned", f"no tool is called{odd}: a small model may write so")
     name, arguments = heard.calls[0]
     try:
         parsed = json.loads(arguments)

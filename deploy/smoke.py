@@ -194,7 +194,7 @@ def _tools(at: Endpoint) -> Found:
         return found
     forced = {"type": "function", "function": {"name": probing.TOOL["function"]["name"]}}
     after = probing.called(at.ask(probing.WEATHER, tools=[probing.TOOL], tool_choice=forced))
-    return after if after.outcome == "failed" else after._replace(words=f"not called of itself; forced: {after.words}")
+    return after._replace(words=f"{found.words}; forced: {after.words}")
 
 
 def _long(at: Endpoint) -> Found:

@@ -121,7 +121,8 @@ def _completion(cloud: Cloud, body: dict[str, Any]) -> dict[str, Any]:
             "",
         )
     if "markers" in cloud.wrong:
-        text = f"<|channel|>analysis<|message|>{text}"
+        raw = "commentary to=functions.get_weather <|constrain|>json" if calls else "analysis"
+        text, calls = f"<|channel|>{raw}<|message|>{text}", []
     if "no answer" in cloud.wrong:
         text = ""
     tokens = [*words, *re.findall(r"\S+\s*", text)]

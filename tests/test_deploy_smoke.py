@@ -49,7 +49,7 @@ def run(cloud: Cloud, *, seconds: float = 5.0, digest: str = DIGEST, lines: list
     with serving(cloud) as url:
         made = smoke(info(url, **more), digest=digest, seconds=seconds, tell=lines.append)
     for text in (made.model_dump_json(), *lines):
-        assert KEY not in text
+        assert KEY[:10] not in text
         assert "sagemaker-api-key-" not in text
         assert text.isprintable()
     assert [check.id for check in made.checks] == [*CHECKS]
@@ -138,6 +138,14 @@ def test_a_cold_start_is_waited_for_and_counted(status: int) -> None:
     assert "not yet" in lines[0]
 
 
+def test_a_key_that_a_platform_echoes_is_shown_nowhere_not_even_a_part_of_it() -> None:
+    for before in ("", "x" * (exchange.LONGEST - 12)):
+        lines: list[str] = []
+        made = run(locked(away=[(503, before + KEY), (500, before + KEY)]), key_env="SMOKE_KEY", lines=lines)
+        for text in (lines[0], words(made, "cold-start")):
+            assert "sk-" not in text
+
+
 def test_a_cold_start_without_end_is_one_failure_and_the_rest_is_skipped() -> None:
     made = run(Cloud(away=[(503, "starting")] * 10_000), patience_seconds=1)
     assert outcomes(made) == {id: "failed" if id == "cold-start" else "skipped" for id in CHECKS}
@@ -207,6 +215,13 @@ def test_a_token_for_another_region_is_refused(monkeypatch: pytest.MonkeyPatch) 
     made = sagemaker(monkeypatch, region="us-east-1")
     assert outcomes(made)["cold-start"] == "failed"
     assert "HTTP 403" in words(made, "cold-start")
+
+
+def test_marks_without_a_call_are_a_small_model_s_and_a_raw_call_is_not() -> None:
+    call = "<|channel|>commentary to=functions.get_weather<|message|>{}"
+    for text, outcome in (("a <|start|> b", "warned"), (call, "failed"), ("get_weather", "warned")):
+        data = {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}
+        assert probing.called(exchange._whole(Heard(200, ""), json.dumps(data).encode(), str)).outcome == outcome
 
 
 @given(st.binary(max_size=300))

@@ -40,10 +40,12 @@ def _aws(action: Call) -> Result:
     except ImportError:
         raise refusal.no_library("boto3", what) from None
     config = Config(
-        retries={"mode": "standard", "max_attempts": TRIES}, connect_timeout=CONNECT_SECONDS, read_timeout=READ_SECONDS
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        connect_timeout=CONNECT_SECONDS,
+        read_timeout=READ_SECONDS,
     )
     try:
-        client = boto3.client(action.service, region_name=action.region or None, config=config)
+        client = boto3.Session().client(action.service, region_name=action.region or None, config=config)
         return plain(getattr(client, action.method)(**action.arguments))
     except failures.ClientError as e:
         code, said = (
@@ -109,6 +111,9 @@ def _hub(action: Call, patience: float) -> Result:
             unsent = isinstance(e, httpx.ConnectError | httpx.ConnectTimeout)
             if not (safe or unsent) or wait > left:
                 raise refusal.unreachable(what, "Hugging Face", e, sent=not unsent, names=["HF_TOKEN"]) from None
+        except LookupError as e:
+            why = f"it lacks what huggingface_hub looks for: {secrets.said(str(e))}; it may have been done all the same"
+            raise refusal.Perhaps(f"{what}: the answer cannot be read", why=why, fix=refusal.AGAIN) from None
         except (OSError, ValueError, TypeError) as e:  # no token, arguments that it does not take
             raise refusal.of(what, 401 if "token" in str(e).lower() else 400, str(e), key=HF_KEY) from None
         time.sleep(wait)

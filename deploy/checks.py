@@ -46,13 +46,20 @@ class Examination(NamedTuple):
         return tuple(f for f in self.findings if f.severity == "warning")
 
 
-def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> Examination:
-    """Every rule on one checkpoint for one target. Raises nothing that a user could cause."""
+def examine(recipe: Recipe, checkpoint: Path, report: Path | None, target: Target, ungated: str = "") -> Examination:
+    """Every rule on one checkpoint for one target. Raises nothing that a user could cause.
+
+    Without a report, for the reason `ungated`, the rules about what was judged do not apply.
+    """
     found: list[Finding] = []
     whole = _attempt(found, "D001", lambda: checkpoints.verify(checkpoint))
     if whole is None:
         return Examination(tuple(found))
-    proof = _attempt(found, "D002", lambda: receipt.prove(whole, report))
+    proof = _attempt(found, "D002", lambda: _proof(whole, report)) if not ungated else None
+    if ungated:
+        what = f"{whole.served_name} is not gated: {ungated}"
+        why = "nothing shows that it is not worse than its base"
+        found.append(finding("D056", what, why=why, fix="evalsuite compare, then render with --report"))
     options = spec.options(recipe, target)
     found += _judged(recipe, options, proof) if proof else []
     if whole.format == "lora":
@@ -68,7 +75,8 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
         what = f"[serve] keys = {recipe.serve.keys!r} is not rendered: the target's own keys let callers in"
         found.append(finding("D014", what, why="every caller gets the policy of [serve]", fix="[serve] keys left out"))
     fit, offer = _fit(found, recipe, options, whole, inside, target)
-    deployment = _specify(found, recipe, whole, proof, target, offer) if proof and offer else None
+    known = (proof or ungated) and offer
+    deployment = _specify(found, recipe, whole, proof, target, offer, ungated) if known and offer else None
     if deployment:
         found += targets.load(target).findings(deployment)
         found += _secrets(deployment.model_dump_json(exclude={"receipt"}), "recipe.toml [deploy]")
@@ -145,11 +153,24 @@ def _fit(
     return fit, offer
 
 
+def _proof(whole: Checkpoint, report: Path | None) -> Receipt:
+    if report is None:
+        fix = "--report FILE of evalsuite compare, or --no-gate REASON for a checkpoint that is yet to be compared"
+        raise UserError("there is no report", why="none was named", fix=fix)
+    return receipt.prove(whole, report)
+
+
 def _specify(
-    found: list[Finding], recipe: Recipe, whole: Checkpoint, proof: Receipt, target: Target, offer: Offer
+    found: list[Finding],
+    recipe: Recipe,
+    whole: Checkpoint,
+    proof: Receipt | None,
+    target: Target,
+    offer: Offer,
+    ungated: str,
 ) -> Deployment | None:
     try:
-        return spec.of(recipe, whole, proof, target, offer.machine)
+        return spec.of(recipe, whole, proof, target, offer.machine, ungated)
     except ValidationError as e:
         for problem in e.errors(include_input=False):
             field = ".".join(map(str, problem["loc"]))

@@ -26,6 +26,8 @@ RULES = (
     Rule("D031", "error", "the target can refer to a secret without showing its value"),
     Rule("D040", "error", "environment values keep the target's limits"),
     Rule("D050", "warning", "the target can pull the image"),
+    Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
+    Rule("D057", "error", "the report is fresh when it is pushed"),
 )
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +20,8 @@ from deploy.steps import Action, Command, Request, Result
 from tune.errors import UserError
 from tune.terminal import escaped
 
-LOOK_SECONDS, WORK_SECONDS, END_SECONDS = 120, 7200, 10  # of a command that lists, that does, that is told to stop
+# Of a command that lists, that does (weights by a slow line), that is told to stop.
+LOOK_SECONDS, WORK_SECONDS, END_SECONDS = 120, 86_400, 10
 
 
 def _out(line: str) -> None:
@@ -71,19 +73,28 @@ def command(action: Command, folder: Path, show: Callable[[str], None]) -> Resul
         start_new_session=True,  # no terminal to ask questions on, and a group of its own to be ended with
     )
     out, err = "", ""
+    late = threading.Event()
+
+    def stop() -> None:  # not communicate's own time-out: lines are shown as they come
+        late.set()
+        _kill(process)
+
+    watch = threading.Timer(limit, stop)
+    watch.start()
     try:
         if action.shows and process.stdout:
             for line in process.stdout:
                 err = line if line.strip() else err
                 show(escaped(secrets.cleaned(line.rstrip("\n"), action.needs)))
-            process.wait(limit)
+            process.wait()
         else:
-            out, err = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        fix = f"look whether it asks for something: run it by hand in {folder}"
-        raise UserError(f"{program} did not end within {limit} seconds", why=str(action)[:200], fix=fix) from None
+            out, err = process.communicate()
     finally:
+        watch.cancel()
         _end(process)
+    if late.is_set():
+        fix = f"look whether it asks for something: run it by hand in {folder}"
+        raise refusal.Perhaps(f"{program} did not end within {limit} seconds", why=str(action)[:200], fix=fix)
     if process.returncode and not action.lists:
         raise _failed(action, process.returncode, err.strip() or out.strip())
     return {"out": out, "code": process.returncode}
@@ -101,18 +112,23 @@ def _failed(action: Command, code: int, text: str) -> UserError:
     fix = (
         login.get(action.argv[0], refusal.AGAIN) if denied else f"run it by hand: {secrets.cleaned(str(action))[:200]}"
     )
-    return UserError(what, why=shown, fix=fix)
+    return refusal.Perhaps(what, why=shown, fix=fix)
 
 
 def _end(process: "subprocess.Popen[str]") -> None:
     """End what may still run, with all that it started."""
     if process.poll() is None:
         for sign in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, sign)
+            _kill(process, sign)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
                 break
     for stream in (process.stdout, process.stderr):
         if stream:
             stream.close()
+
+
+def _kill(process: "subprocess.Popen[str]", sign: signal.Signals = signal.SIGKILL) -> None:
+    """It and all that it started, which would hold its output open."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, sign)

@@ -9,6 +9,11 @@ from collections.abc import Iterable
 from deploy import secrets
 from tune.errors import UserError
 
+
+class Perhaps(UserError):
+    """What was asked for may have been done all the same: its answer was lost, or it failed half-way."""
+
+
 AGAIN = "the same command again: what is done is not done twice"
 FULL = re.compile(r"(?i)quota|limit\s?exceeded|exceeded .{0,40}limit|too many (workers|endpoints|instances)")
 EMPTY = re.compile(r"(?i)capacity|no longer any|not enough (resources|gpus?)|out of stock|no .{0,20}available")
@@ -35,8 +40,10 @@ def full(text: str) -> bool:
 
 
 def of(what: str, status: int, text: str, *, key: str, names: Iterable[str] = ()) -> UserError:
-    """The error of a refused action. `text`: what the platform said; `key`: how its key is given, for the fix;
-    `names`: variables whose values must not be shown."""
+    """The error of a refused action; `status` 0 is of a program that failed, which has none.
+
+    `text`: what the platform said; `key`: how its key is given, for the fix; `names`: variables whose values must not
+    be shown."""
     shown = secrets.said(text, names)
     does, fix = STATUSES.get(status, ("failed", AGAIN))
     if status >= 500:
@@ -48,7 +55,8 @@ def of(what: str, status: int, text: str, *, key: str, names: Iterable[str] = ()
     elif status != 401 and EMPTY.search(shown):
         does, fix = "has no capacity", "another [deploy] gpu or region, or later " + AGAIN
     why = f"it answered {status}{f': {shown}' if shown else ''}" if status else shown
-    return UserError(f"{what}: the platform {does}", why=why, fix=fix.format(key=key))
+    kind = Perhaps if status == 0 or (status >= 500 and status != 503) else UserError
+    return kind(f"{what}: the platform {does}", why=why, fix=fix.format(key=key))
 
 
 def unreachable(what: str, where: str, error: BaseException, *, sent: bool, names: Iterable[str] = ()) -> UserError:
@@ -58,7 +66,8 @@ def unreachable(what: str, where: str, error: BaseException, *, sent: bool, name
     why = secrets.said(f"{type(error).__name__}: {error}".removesuffix(": "), names)
     if sent:
         why += "; it may have been done all the same"
-    return UserError(
+    kind = Perhaps if sent else UserError
+    return kind(
         f"{what}: {where} {'gave no answer' if sent else 'cannot be reached'}", why=why, fix=distrust(error) or AGAIN
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy import checks, sizing, targets
+from deploy import changes, checks, sizing, targets
 from deploy.checks import Examination
 from deploy.spec import Deployment, Target
 from deploy.targets import Context
@@ -24,35 +24,46 @@ KIT = ("serve", "tune")  # our packages that run in the container
 
 
 class Rendered(NamedTuple):
-    """A written folder. `warnings` are the rules it breaks and was rendered all the same."""
+    """A written folder. `warnings` are the rules it breaks and was rendered all the same; `changed` is what is not as
+    in the render that was there before, None where there was none."""
 
     folder: Path
     deployment: Deployment
     manifest: Artefact
     warnings: tuple[Finding, ...]
+    changed: tuple[str, ...] | None = None
 
 
-def render(target: Target, *, recipe: Recipe, checkpoint: Path, report: Path, out: Path) -> Rendered:
-    """Examine, then write `out`. Raises UserError, naming every broken rule, before anything is written."""
+def render(
+    target: Target, *, recipe: Recipe, checkpoint: Path, report: Path | None, out: Path, ungated: str = ""
+) -> Rendered:
+    """Examine, then write `out`. Raises UserError, naming every broken rule, before anything is written.
+
+    `ungated`: the reason for which there is no report; it stands in what is written.
+    """
     out = out.resolve()
     own(out)
-    found = checks.examine(recipe, checkpoint, report, target)
+    found = checks.examine(recipe, checkpoint, report, target, ungated)
     deployment = sound(found, target)
+    before = changes.last(out)
     texts = targets.load(target).files(deployment, context(found, recipe, checkpoint, out))
     refuse(checks.secrets_in(texts), f"{target} is not rendered")
+
+    proof = deployment.receipt
 
     def fill(folder: Path) -> None:
         write(folder, {**texts, **kit()})
         artefact.finish(
             folder,
             KIND,
-            inputs={"checkpoint": deployment.digest, "report": deployment.receipt.report},
+            inputs={"checkpoint": deployment.digest} | ({"report": proof.report} if proof else {}),
             settings={"deployment": deployment.model_dump(mode="json")},
         )
 
     artefact.remake_folder(out, KIND, fill)
     manifest = artefact.read(out, KIND, remake=f"deploy render {target}")
-    return Rendered(out, deployment, manifest, found.warnings)
+    changed = changes.between(before, deployment) if before else None
+    return Rendered(out, deployment, manifest, found.warnings, changed)
 
 
 def sound(found: Examination, target: Target) -> Deployment:

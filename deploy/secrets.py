@@ -25,6 +25,8 @@ SECRETS: Mapping[str, str] = {
 LOOSE = r"(?i)\b(bearer|basic)\s+[^\s'\",]+"  # what follows is one, whatever it looks like
 BLOCK = r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*"
 NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH")  # of variables whose values are never shown
+# What variables say of a secret and is none: where it lies, what it is called.
+ABOUT = re.compile(r"(FILE|PATH|DIR|SOCK|URL|URI|NAME|ENV|HOST|REGION|AUTHORITY|CREDENTIALS|KEYBOARD)$")
 SHORTEST = 8  # characters of such a value: a shorter one is a word that stands anywhere
 
 
@@ -33,11 +35,15 @@ def kinds(text: str) -> list[str]:
     return [kind for kind, pattern in SECRETS.items() if re.search(pattern, text)]
 
 
+def held(names: Iterable[str] = ()) -> list[str]:
+    """The variables named, and all whose own names speak of secrets, as far as they hold one."""
+    told = {*names, *(name for name in os.environ if NAMES.search(name) and not ABOUT.search(name))}
+    return sorted(name for name in told if len(os.environ.get(name, "").strip()) >= SHORTEST)
+
+
 def values(names: Iterable[str] = ()) -> list[str]:
-    """What the variables named hold, and all whose own names speak of secrets; the longest first."""
-    told = {*names, *(name for name in os.environ if NAMES.search(name))}
-    found = {os.environ.get(name, "").strip() for name in told}
-    return sorted((v for v in found if len(v) >= SHORTEST), key=len, reverse=True)
+    """What these variables hold, the longest first."""
+    return sorted({os.environ[name].strip() for name in held(names)}, key=len, reverse=True)
 
 
 def cleaned(text: str, names: Iterable[str] = ()) -> str:

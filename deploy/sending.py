@@ -128,5 +128,5 @@ def _answer(action: Request, status: int, body: bytes) -> Result:
         found = json.loads(body)
     except ValueError:
         why = f"it answered {status} with what is no JSON; it may have been done all the same"
-        raise UserError(f"{what}: the answer cannot be read", why=why, fix=refusal.AGAIN) from None
+        raise refusal.Perhaps(f"{what}: the answer cannot be read", why=why, fix=refusal.AGAIN) from None
     return found if isinstance(found, dict) else {"items": found} if isinstance(found, list) else {"value": found}

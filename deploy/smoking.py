@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tune.errors import UserError
 from tune.terminal import note, tell
 
 if TYPE_CHECKING:
@@ -61,24 +60,17 @@ def smoke(
 
 def _pushed(folder: Path) -> "tuple[ClientInfo, dict[str, Any]]":
     """How it is reached, and what is to answer there. Raises UserError for a folder that is none, or not pushed."""
-    from pydantic import ValidationError
-
+    from deploy import folder as rendered
     from deploy import live, targets
-    from deploy.spec import Deployment
-    from tune import artefact
     from tune.harmony import EFFORTS
 
-    remake = "deploy render TARGET --out FOLDER, and name that folder"
-    manifest = artefact.read(folder, "deployment", remake=remake)
-    try:
-        found = Deployment.model_validate(manifest.settings.get("deployment"))
-    except ValidationError:
-        raise UserError(f"{folder} was rendered by another version", fix="deploy render again") from None
+    at = rendered.read(folder)
+    found = at.deployment
     info = targets.operator(found.target).client(found, live.read(folder, found.target, found.name))
     policy = found.options.policy
     most = EFFORTS.index(policy.maximum) + 1  # a higher one is lowered to it
     efforts = [effort for effort in EFFORTS[:most] if effort in policy.allowed]
-    known = {"digest": found.digest, "release": manifest.digest, "length": found.limits.max_model_len}
+    known = {"digest": found.digest, "release": at.digest, "length": found.limits.max_model_len}
     return info, {**known, "efforts": efforts}
 
 

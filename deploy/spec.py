@@ -6,11 +6,11 @@ that what is rendered needs no further escaping. Knows no target's file formats.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deploy.receipt import Receipt
+from deploy.receipt import Reason, Receipt
 from serve import command, profiles
 from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
@@ -57,7 +57,10 @@ class Limits(Part):
 
 
 class Deployment(Part):
-    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET]."""
+    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET].
+
+    `receipt` is None where somebody deploys what no report has passed, and then `ungated` says why they do.
+    """
 
     schema_version: int = 1
     target: Target
@@ -65,7 +68,9 @@ class Deployment(Part):
     model: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}@[0-9a-f]{16}$")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     format: Literal["merged", "mxfp4"]
-    receipt: Receipt
+    receipt: Receipt | None
+    ungated: Reason = ""
+    receipt_days: Positive = 30  # how old a PASS may be when it is pushed
     engine: str
     image: str = Field(pattern=r"^[a-z0-9][a-z0-9.:/_-]{0,254}$")
     model_path: str = Field(pattern=r"^/[a-z0-9./-]{1,120}$")
@@ -81,6 +86,12 @@ class Deployment(Part):
     limits: Limits
     secrets: dict[EnvName, SecretName]
     table: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _gated(self) -> Self:
+        if (self.receipt is None) != bool(self.ungated):
+            raise ValueError("a deployment has a receipt, or a reason why it has none")
+        return self
 
 
 def options(recipe: Recipe, target: Target) -> command.Options:
@@ -106,8 +117,11 @@ def placed(options: command.Options, gpu: str) -> command.Options:
     return profiles.on(options, gpu, TUNING)
 
 
-def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target, machine: str) -> Deployment:
-    """The deployment of a proven checkpoint. Raises pydantic.ValidationError when a name is not safe to render."""
+def of(
+    recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt | None, target: Target, machine: str, ungated: str = ""
+) -> Deployment:
+    """The deployment of a proven checkpoint, or, with the reason `ungated`, of one without a receipt. Raises
+    pydantic.ValidationError when a name is not safe to render."""
     slug = re.sub(r"[^a-z0-9]+", "-", checkpoint.name).strip("-")[:41].strip("-")
     folder, port = PLACES[target]
     model_path = folder or f"/models/{slug}-{checkpoint.digest[:16]}"
@@ -122,6 +136,8 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         digest=checkpoint.digest,
         format=checkpoint.format,  # type: ignore[arg-type]  # pydantic refuses "lora"
         receipt=receipt,
+        ungated=ungated,
+        receipt_days=r.receipt_days,
         engine=r.engine or ENGINE,
         image=f"{r.registry.rstrip('/')}/{slug}:{checkpoint.digest[:16]}".lstrip("/"),
         model_path=model_path,

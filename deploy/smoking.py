@@ -23,10 +23,12 @@ PATH = click.Path(path_type=Path)
 @click.option("--client", type=PATH, metavar="FILE", help="Instead of a folder: what deploy client --json printed.")
 @click.option("--answer-seconds", type=click.IntRange(1), help="Most that one answer may take.  [default: 300, or the "
               "platform's limit]")  # fmt: skip
+@click.option("--patience", type=click.IntRange(0), metavar="SECONDS", help="How long a cold start is waited for.  "
+              "[default: as the target says, or 600]")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
 def smoke(
     folder: Path | None, url: str, model: str, key_env: str, client: Path | None, answer_seconds: int | None,
-    as_json: bool,
+    patience: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Ask a deployed endpoint a handful of questions: cold start, names, chat, stream, effort, tools, a long prompt,
     wrong keys. Exit 0 all passed, 1 something failed, 2 something to change.
@@ -49,6 +51,8 @@ def smoke(
         info = _read(client)
     else:
         info = _given(url, model, key_env)
+    if patience is not None:
+        info = info.model_copy(update={"patience_seconds": patience})
     made = work.smoke(info, seconds=answer_seconds or 0.0, tell=note, **known)
     if folder:
         place = folder.resolve().with_name(f"{folder.resolve().name}.smoke.json")

@@ -286,6 +286,12 @@ def test_the_command_s_exit_code_is_what_the_checks_say(tmp_path: Path) -> None:
         assert re.search(r"failed +chat .*raw harmony mark", done.stdout)
 
 
+def test_nobody_there_is_waited_for_as_long_as_asked(tmp_path: Path) -> None:
+    done = invoke("--url", "http://127.0.0.1:9", "--model", "m", "--patience", 0, code=1)
+    assert re.search(r"failed +cold-start .*refused", done.stdout)
+    assert "8 skipped" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

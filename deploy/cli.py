@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deploy import commands, trying
+from deploy import commands, smoking, trying
 from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def main() -> None:
 for command in (commands.push, commands.status, commands.logs, commands.client, commands.rollback, commands.destroy):
     main.add_command(command)
 main.add_command(trying.try_)
+main.add_command(smoking.smoke)
 
 
 @main.command()

@@ -11,13 +11,15 @@ from evalsuite.commands.advise import advise
 from evalsuite.commands.judge import judge
 from evalsuite.commands.load import bench, calibrate
 from evalsuite.commands.noise import noise
-from evalsuite.commands.options import KEYS, MODELS, PATH, RECIPE, read_recipe
+from evalsuite.commands.options import CLIENTS, KEYS, MODELS, PATH, RECIPE, endpoint, read_recipe
 from evalsuite.commands.questions import questions
 from tune.errors import Group, UserError
 from tune.terminal import note, say, tell
 
 if TYPE_CHECKING:
+    from evalsuite.asking.endpoint import Endpoint
     from evalsuite.questions import Question
+    from evalsuite.replies.answers import Arm
     from evalsuite.report import Report
     from tune.evaluate import Evaluate
 
@@ -88,6 +90,8 @@ def _frozen(path: Path, settings: "Evaluate") -> "tuple[Question, ...] | None":
 @KEYS[1]
 @MODELS[0]
 @MODELS[1]
+@CLIENTS[0]
+@CLIENTS[1]
 @click.option("--questions", "file", type=PATH, help="A question set.  [default: questions.jsonl in the work folder]")
 @click.option("--out", type=PATH, help="Folder for answers and report.  [default: the work folder]")
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Requests in flight.")
@@ -106,6 +110,8 @@ def compare(
     tuned_key_env: str,
     base_model: str,
     tuned_model: str,
+    base_client: Path | None,
+    tuned_client: Path | None,
     file: Path | None,
     out: Path | None,
     concurrency: int,
@@ -120,16 +126,17 @@ def compare(
     Exits with 3, and asks nothing, when the two servers cannot be compared.
     """
     from evalsuite import compare as work
-    from evalsuite.asking.endpoint import Endpoint
     from evalsuite.speed.compared import Speed
     from evalsuite.views.summary import markdown
 
-    if replay and (base or tuned or allow_unlike or stop_early is not None):
+    asks = base or tuned or base_client or tuned_client
+    if replay and (asks or allow_unlike or stop_early is not None):
         why = "leave out --base, --tuned, --allow-unlike-servers and --stop-early"
         raise click.UsageError(f"--replay asks no server: {why}.")
-    for option, url in (("--base", base), ("--tuned", tuned)):
-        if not (url or replay):
-            raise click.UsageError(f"Missing option '{option}'.")
+    arms: dict[Arm, Endpoint] = {}
+    if not replay:
+        arms["base"] = endpoint("base", base, base_model, base_key_env, base_client)
+        arms["tuned"] = endpoint("tuned", tuned, tuned_model, tuned_key_env, tuned_client)
     recipe = read_recipe(path)
     if allow_unlike and not recipe.evaluate.allow_unlike_servers:
         raise UserError(
@@ -146,10 +153,7 @@ def compare(
         )
     else:
         made = work.compare(
-            {
-                "base": Endpoint(url=base, model=base_model, key_env=base_key_env),
-                "tuned": Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env),
-            },
+            arms,
             settings=recipe.evaluate,
             question_file=asked,
             pages=pages,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from arms import BASE, TUNED, log, question_set, run, stub
 
-from evalsuite.asking import ask, reply
+from evalsuite.asking import ask, pace, reply
 from evalsuite.replies import answers
 from evalsuite.stub.server import Fault, Model
 
@@ -64,7 +64,7 @@ def test_what_a_fault_becomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Fault, outcome: str, error: str, attempts: int
 ) -> None:
     monkeypatch.setattr(reply, "BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr(reply, "PATIENCE_SECONDS", 3.5 * reply.SHORTEST_WAIT)
+    monkeypatch.setattr(pace, "PATIENCE_SECONDS", 3.5 * reply.SHORTEST_WAIT)
     asked = question_set(2)
     with stub(tmp_path, asked, Model(faults=(fault.model_copy(update={"prompt": "?"}),))) as url:
         found = run(url, asked, tmp_path / "answers.jsonl", efforts=["low"])

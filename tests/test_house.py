@@ -35,6 +35,7 @@ LIGHT = {
     "tune.terminal",
     "serve.options",
     "deploy.trying",  # one command
+    "deploy.smoking",  # one command
 }  # what every command line may load of ours, besides itself
 
 

@@ -19,13 +19,12 @@ from evalsuite.asking.check import check
 from evalsuite.asking.endpoint import Endpoint as Endpoint
 from evalsuite.asking.endpoint import client
 from evalsuite.asking.journal import Journal
-from evalsuite.asking.pace import Pace
 from evalsuite.asking.progress import Meter
 from evalsuite.asking.reply import reply
 from evalsuite.asking.stopping import Stopping
 from evalsuite.questions import Question, QuestionSet
 from evalsuite.replies import answers, fitness, request
-from evalsuite.replies.answers import ARMS, Answer, Arm, Meta
+from evalsuite.replies.answers import ARMS, Answer, Arm, Meta, Reply
 from evalsuite.replies.request import Sampling
 from evalsuite.replies.server import Server
 from tune.errors import UserError
@@ -89,7 +88,7 @@ async def ask(
             if stopping and stopping.look(have):
                 report(f"{stopping.why}: nothing more is asked")
                 jobs = []
-            await _work(jobs, clients, servers, sampling, concurrency, retries, file, stopping, report, live)
+            await _work(jobs, clients, servers, sampling, concurrency, retries, file, stopping, report, live, arms)
     except OSError as e:  # the disk's: the network's come as the openai client's errors
         raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
     finally:
@@ -115,10 +114,11 @@ async def _work(
     stopping: Stopping | None,
     report: Callable[[str], None],
     live: Callable[[str], None] | None,
+    arms: Mapping[Arm, Endpoint],
 ) -> None:
     untried = {(arm, effort) for _, arm, effort, _ in jobs}
     queue, meter = iter(jobs), Meter(len(jobs), live=bool(live))
-    paces = {arm: Pace(concurrency, partial(_waiting, report, arm)) for arm in servers}
+    paces = {arm: endpoint.pace(concurrency, partial(_waiting, report, arm)) for arm, endpoint in arms.items()}
 
     async def worker() -> None:
         for question, arm, effort, n in queue:
@@ -131,6 +131,8 @@ async def _work(
                 if said.finish_reason == "length":
                     limit = tokens_at(sampling.max_tokens, effort)
                     report(f"{arm} at effort {effort} needs more than {limit} tokens: raise evaluate.max_tokens")
+                if late := _ended(said, tokens_at(sampling.max_tokens, effort), arms[arm].answer_seconds):
+                    report(f"{arm} at effort {effort} {late}")
             await file.add(answers.line(said))
             if said.error and pace.dead:
                 raise UserError(
@@ -152,8 +154,23 @@ async def _work(
                 group.create_task(worker())
     except* (OSError, UserError) as e:
         ended += e.exceptions
+    for arm, pace in paces.items():
+        if told := ", ".join(f"{pace.away[s]} times HTTP {s}" for s in pace.not_yet if pace.away[s]):
+            report(f'{arm} said "not yet" and was asked again: {told}')
     if ended:
         raise ended[0]
+
+
+def _ended(said: Reply, limit: int, seconds: int) -> str:
+    """What to say of a reply that shows that one of `limit` tokens takes longer than the platform gives it, or ""."""
+    spent = said.total_s - (said.first_token_s or 0) if said.total_s else 0.0
+    if not (seconds and said.completion_tokens and said.completion_tokens > 1 and spent > 0):
+        return ""
+    rate = (said.completion_tokens - 1) / spent
+    if limit / rate <= seconds:
+        return ""
+    within = f"{rate:.3g} tokens/s: {limit} would take {limit / rate:.0f} s, and its platform ends an answer"
+    return f"says {within} after {seconds} s: lower evaluate.max_tokens to {max(1, int(seconds * rate))}"
 
 
 def _waiting(report: Callable[[str], None], arm: Arm, why: str) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -40,17 +41,23 @@ async def check(
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[Arm, Server]:
     """Who answers each arm. Raises UserError as `served`, and for whatever makes the comparison worthless."""
-    found = {arm: await _listed(clients[arm], arms[arm], arm) for arm in ARMS if arm in arms}
+    found = {arm: await _listed(clients[arm], arms[arm], arm, report) for arm in ARMS if arm in arms}
+    paces = {arm: arms[arm].pace(1, partial(_waiting, report, arm)) for arm in found}
     if len(found) > 1 and (why := same(found["base"], found["tuned"])):
         raise UserError("base and tuned are the same model", why=why, fix=_apart(found["base"], found["tuned"]))
     for arm, server in found.items():
         for effort in dict.fromkeys(efforts):
-            server = await _replies(clients[arm], server, arm, effort, report)
+            server = await _replies(clients[arm], server, arm, effort, paces[arm])
         if not server.usage:
             report(f"{arm} {server.model} refuses stream_options: its tokens are not counted")
+        if not (arms[arm].lists or server.header):
+            report(
+                f"{arm} {server.model} is known by its name alone: its platform lists no models and lets no "
+                "x-model-digest through, so no checkpoint is deployed by a report of it"
+            )
         found[arm] = server
     if not all(server.header for server in found.values()):
-        found = {arm: await _probed(clients[arm], server, arm, report) for arm, server in found.items()}
+        found = {arm: await _probed(clients[arm], server, arm, paces[arm], report) for arm, server in found.items()}
     if len(found) > 1 and not told_apart(found["base"], found["tuned"]):
         report("base and tuned are not told apart by a digest or by what they say: are these two models?")
     return found
@@ -68,8 +75,8 @@ def _apart(base: Server, tuned: Server) -> str:
     return "serve one of them under another name: serve run --name NAME, or vllm serve --served-model-name NAME"
 
 
-async def _listed(client: "AsyncOpenAI", endpoint: Endpoint, arm: Arm) -> Server:
-    server = await served(client, endpoint, arm)
+async def _listed(client: "AsyncOpenAI", endpoint: Endpoint, arm: Arm, report: Callable[[str], None]) -> Server:
+    server = await served(client, endpoint, arm, report)
     named = DIGEST.search(server.model)
     if named and server.header and named[1] != server.header[:16]:
         raise UserError(
@@ -94,18 +101,16 @@ async def _version(client: "AsyncOpenAI", server: Server) -> str:
         return ""
 
 
-async def _replies(
-    client: "AsyncOpenAI", server: Server, arm: Arm, effort: EffortName, report: Callable[[str], None]
-) -> Server:
+async def _replies(client: "AsyncOpenAI", server: Server, arm: Arm, effort: EffortName, pace: Pace) -> Server:
     """One token at one effort. Asked for once more without `stream_options` by a server that refuses them, and then
     that Server without usage. Raises UserError when it does not come, or not as it was asked for."""
     try:
         asked = request.body(_question(PROBES[0]), server.model, effort, ONE, server.usage)
-        await heard(client, server, asked, pace=Pace(1, lambda why: report(f"{arm} is waited for: {why}")))
+        await heard(client, server, asked, pace=pace)
         return server
     except Failed as e:
         if server.usage and str(e).startswith(("HTTP 400", "HTTP 422")) and "stream_options" in str(e):
-            return await _replies(client, server.model_copy(update={"usage": False}), arm, effort, report)
+            return await _replies(client, server.model_copy(update={"usage": False}), arm, effort, pace)
         fix = f"look at what answers at {server.url}, then run again"
         if str(e).startswith(EFFORT_MISMATCH):
             fix = f"leave {effort} out of [evaluate] efforts"
@@ -116,13 +121,14 @@ async def _replies(
         raise UserError(what, why=str(e), fix=fix) from None
 
 
-async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Callable[[str], None]) -> Server:
+async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, pace: Pace, report: Callable[[str], None]) -> Server:
     """With its greedy replies if they are the same twice; without them, and without a digest, it is known this once."""
 
     async def replies() -> tuple[str, ...]:
         out = []
         for text in PROBES:
-            said = await heard(client, server, request.body(_question(text), server.model, None, FEW, server.usage))
+            asked = request.body(_question(text), server.model, None, FEW, server.usage)
+            said = await heard(client, server, asked, pace=pace)
             heard_text = json.dumps([said["reasoning"], said["text"], said["finish_reason"]])
             out.append(hashlib.sha256(heard_text.encode()).hexdigest()[:16])
         return tuple(out)
@@ -138,6 +144,10 @@ async def _probed(client: "AsyncOpenAI", server: Server, arm: Arm, report: Calla
         return server
     report(f"{arm} {server.model} sends no digest and {why}: its answers will not be used again")
     return server.model_copy(update={"once": secrets.token_hex(8)})
+
+
+def _waiting(report: Callable[[str], None], arm: Arm, why: str) -> None:
+    report(f"{arm} is waited for: {why}")
 
 
 def _question(prompt: str) -> Question:

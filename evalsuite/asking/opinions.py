@@ -83,7 +83,7 @@ async def ask(
             wanted = {opinion.digest(*order, judge): order for pair in pairs for order in pair.orders}
             jobs = {name: order for name, order in wanted.items() if (judge.id, name) not in have}
             report(f"{len(jobs)} requests to judge {judge.model}, {len(wanted) - len(jobs)} on file")
-            await _work(jobs, asking, judge, concurrency, retries, file, report)
+            await _work(jobs, asking, judge, concurrency, endpoint.pace(concurrency), retries, file, report)
     except OSError as e:  # the disk's: the network's come as the openai client's errors
         raise UserError(f"{out} cannot be written", why=str(e), fix="make room or mend its rights, run again") from None
     finally:
@@ -96,11 +96,12 @@ async def _work(
     asking: "AsyncOpenAI",
     judge: Server,
     concurrency: int,
+    pace: Pace,
     retries: int,
     file: journal.Journal,
     report: Callable[[str], None],
 ) -> None:
-    queue, pace, id_ = iter(jobs.items()), Pace(concurrency), judge.id
+    queue, id_ = iter(jobs.items()), judge.id
     failed, won = list[str](), 0
 
     async def worker(server: Server) -> None:

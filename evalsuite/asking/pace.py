@@ -7,11 +7,13 @@ requests may be in flight, and a window of successes adds one. Knows no request,
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 
 TOLD_AFTER, TOLD_EVERY = 10.0, 60.0  # seconds of nothing but refusals before that is said, and is said again
+PATIENCE_SECONDS = 600.0  # that one request is made to wait in all
 DEAD_AFTER = 10  # failures in a row, at least: more where more are in flight, since one outage fails them all
 
 
@@ -27,10 +29,22 @@ class Clock:
 
 class Pace:
     """Of one arm. `limit`: requests that may be in flight now, 1 to `most`; `failures`: since the last success. `tell`
-    hears what the server says when for a while it only turns requests away."""
+    hears what the server says when for a while it only turns requests away.
 
-    def __init__(self, most: int, tell: Callable[[str], None] = lambda _: None) -> None:
+    `not_yet`: statuses by which its platform turns one away; `patience`: seconds that one request is made to wait in
+    all, PATIENCE_SECONDS if None; `away`: how often which status did so.
+    """
+
+    def __init__(
+        self,
+        most: int,
+        tell: Callable[[str], None] = lambda _: None,
+        not_yet: Collection[int] = (),
+        patience: float | None = None,
+    ) -> None:
         self.most = self.limit = max(1, most)
+        self.not_yet, self.away = not_yet, Counter[int]()
+        self.patience = PATIENCE_SECONDS if patience is None else patience
         self.failures = 0
         self._tell, self._silent, self._tell_at = tell, False, 0.0
         self._in_flight = self._won = self._halved = 0

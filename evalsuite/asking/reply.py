@@ -7,11 +7,14 @@ the run. Knows nothing about arms, order, files or grades.
 import asyncio
 import random
 import time
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from evalsuite.asking.access import without
 from evalsuite.asking.pace import Pace, retry_after
+from evalsuite.asking.patience import not_yet
 from evalsuite.asking.stream import UNREADABLE, Stream
 from evalsuite.questions import Question
 from evalsuite.replies import request
@@ -24,17 +27,19 @@ if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
 BACKOFF_SECONDS, LONGEST_BACKOFF = 0.5, 30.0
-SHORTEST_WAIT, PATIENCE_SECONDS = 0.05, 600.0  # one wait that a server asks for, and all that one request is made to
+SHORTEST_WAIT = 0.05  # that a server asks for
 REPLY_SECONDS = 1800.0  # a whole reply: the client's own time-out sees silence alone, and not a trickle without end
 
 
 class Failed(Exception):
     """A request that came to nothing. `again`: may be tried again; `wait`: seconds to wait, when the server said;
-    `busy`: it was turned away for now, and was not tried at all."""
+    `busy`: it was turned away for now, and was not tried at all; `status`: HTTP's, if that was the answer."""
 
-    def __init__(self, message: str, *, again: bool, wait: float | None = None, busy: bool = False) -> None:
+    def __init__(
+        self, message: str, *, again: bool, wait: float | None = None, busy: bool = False, status: int = 0
+    ) -> None:
         super().__init__(shown(message))
-        self.again, self.wait, self.busy = again, wait, busy
+        self.again, self.wait, self.busy, self.status = again, wait, busy, status
 
 
 async def reply(
@@ -68,7 +73,7 @@ async def reply(
         return Reply(**known, error=f"{e}")
     except ValidationError as e:
         pace.failures += 1
-        return Reply(**known, error=f"the stream is not a chat completion: {safe(e, client.api_key)}")
+        return Reply(**known, error=f"the stream is not a chat completion: {safe(e, client)}")
 
 
 async def heard(
@@ -80,7 +85,8 @@ async def heard(
     while True:
         try:
             async with pace.turn() as turn:
-                said = await _once(client, server, asked)
+                sent = time.perf_counter()
+                said = await _once(client, server, asked, pace.not_yet)
             pace.succeeded()
             return said
         except Failed as e:
@@ -89,10 +95,13 @@ async def heard(
                 backoff = BACKOFF_SECONDS * 2 ** min(tried - 1 + turned_away, 30) * random.uniform(0.5, 1)
                 wait = min(backoff, LONGEST_BACKOFF)
             if e.busy:
-                turned_away, waited = turned_away + 1, waited + max(wait, SHORTEST_WAIT)
-                if waited > PATIENCE_SECONDS:
+                # A platform may hold a request for minutes before it says "not yet".
+                held = time.perf_counter() - sent if e.status in pace.not_yet else 0.0
+                turned_away, waited = turned_away + 1, waited + max(wait, SHORTEST_WAIT) + held
+                pace.away[e.status] += 1
+                if waited > pace.patience:
                     raise Failed(f"{e} (asked to wait {waited:.0f} s in all)", again=False) from None
-                pace.wait(max(wait, SHORTEST_WAIT), turn, f"{e}; asked again until {PATIENCE_SECONDS:.0f} s have gone")
+                pace.wait(max(wait, SHORTEST_WAIT), turn, f"{e}; asked again until {pace.patience:.0f} s have gone")
             elif not e.again or tried > retries:
                 raise Failed(f"{e}" if tried == 1 else f"{e} (attempt {tried})", again=False) from None
             else:
@@ -100,7 +109,9 @@ async def heard(
                 await asyncio.sleep(min(wait, LONGEST_BACKOFF))
 
 
-async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) -> dict[str, Any]:
+async def _once(
+    client: "AsyncOpenAI", server: Server, asked: dict[str, Any], statuses: Collection[int]
+) -> dict[str, Any]:
     from openai import APIConnectionError, APIError, APIStatusError, APITimeoutError
 
     started = time.perf_counter()
@@ -122,18 +133,19 @@ async def _once(client: "AsyncOpenAI", server: Server, asked: dict[str, Any]) ->
     except APIStatusError as e:
         again = e.status_code in {408, 409, 429} or e.status_code >= 500
         late = f"{TIMED_OUT}: " if e.status_code in {408, 504} else ""
-        message = f"{late}HTTP {e.status_code}: {safe(e, client.api_key)}"
+        message = f"{late}HTTP {e.status_code}: {safe(e, client)}"
         wait = retry_after(e.response.headers)
         busy = e.status_code == 429 or (e.status_code == 503 and wait is not None)
-        raise Failed(message, again=again, wait=wait, busy=busy) from None
+        busy |= not_yet(e.status_code, e.response.headers, e.response.content, statuses)
+        raise Failed(message, again=again, wait=wait, busy=busy, status=e.status_code) from None
     except APITimeoutError as e:
-        raise Failed(f"{TIMED_OUT}: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
+        raise Failed(f"{TIMED_OUT}: {safe(e.__cause__ or e, client)}", again=True) from None
     except APIConnectionError as e:
-        raise Failed(f"the connection failed: {safe(e.__cause__ or e, client.api_key)}", again=True) from None
+        raise Failed(f"the connection failed: {safe(e.__cause__ or e, client)}", again=True) from None
     except APIError as e:
-        raise Failed(f"the stream broke off: {safe(e, client.api_key)}", again=True) from None
+        raise Failed(f"the stream broke off: {safe(e, client)}", again=True) from None
     except UNREADABLE as e:
-        raise Failed(f"the stream is not a chat completion: {safe(e, client.api_key)}", again=True) from None
+        raise Failed(f"the stream is not a chat completion: {safe(e, client)}", again=True) from None
 
 
 async def _collect(chunks: Any, names: set[str], started: float) -> dict[str, Any]:
@@ -171,7 +183,9 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def safe(error: BaseException, key: str) -> str:
-    """An error's first line, short and without the key, should a server echo it."""
+def safe(error: BaseException, client: "AsyncOpenAI") -> str:
+    """An error's first line, short and without the client's key and its other headers, should a server echo one."""
     line = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return shown((line.replace(key, "***") if len(key) > 4 else line)[:300])
+    for secret in (client.api_key, *map(str, client._custom_headers.values())):
+        line = without(line, secret)
+    return shown(line[:300])

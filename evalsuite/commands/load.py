@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from evalsuite.commands.options import KEYS, MODELS, PATH, Amount
+from evalsuite.commands.options import CLIENTS, KEYS, MODELS, PATH, Amount, endpoint
 from tune.terminal import note, one_line, say, tell
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ TIME = Amount(0, min_open=True)
 
 
 @click.command()
-@click.option("--base", required=True, metavar="URL", help="The endpoint, …/v1.")
+@click.option("--base", default="", metavar="URL", help="The endpoint, …/v1.")
 @click.option("--tuned", default="", metavar="URL", help="A second endpoint: blocks alternate, ratios are paired.")
 @KEYS[0]
 @KEYS[1]
 @MODELS[0]
 @MODELS[1]
+@CLIENTS[0]
+@CLIENTS[1]
 @click.option(
     "--blocks", type=click.IntRange(1), default=6, show_default=True, help="Runs of the load an endpoint gets."
 )
@@ -56,6 +58,8 @@ def bench(
     tuned_key_env: str,
     base_model: str,
     tuned_model: str,
+    base_client: Path | None,
+    tuned_client: Path | None,
     rate: float | None,
     concurrency: int | None,
     trace: Path | None,
@@ -72,13 +76,16 @@ def bench(
 
     With --engine a second tool measures the same endpoint under the same load.
     """
-    from evalsuite.asking.endpoint import Endpoint
     from evalsuite.speed import prompts as texts
     from evalsuite.speed import schedule
     from evalsuite.speed.bench import bench as work
     from evalsuite.speed.load import resolve
     from evalsuite.speed.metrics import Slo
 
+    one = endpoint("base", base, base_model, base_key_env, base_client)
+    other = None
+    if tuned or tuned_client:
+        other = endpoint("tuned", tuned, tuned_model, tuned_key_env, tuned_client)
     if rate is None and trace is None and concurrency is None and load["arrivals"] in {None, "closed"}:
         concurrency = 4
     texts.bounds(load["prompt_tokens"])
@@ -89,13 +96,15 @@ def bench(
     if engine_bin and not engine:
         raise click.UsageError("--engine-bin is of --engine: name the tool.")
     if engine:
-        if tuned or trace or any(most.values()):
+        if other or trace or any(most.values()):
             raise click.UsageError("--engine goes without --tuned, --trace and service levels.")
-        target = resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base")
+        if one.headers:
+            raise click.UsageError("--engine goes without headers: the tools know one key alone.")
+        target = resolve(one, "base", note)
         _second(engine, engine_bin, target, rate, concurrency, own, seed, load, as_json)
     made = work(
-        resolve(Endpoint(url=base, model=base_model, key_env=base_key_env), "base"),
-        resolve(Endpoint(url=tuned, model=tuned_model, key_env=tuned_key_env), "tuned") if tuned else None,
+        resolve(one, "base", note),
+        resolve(other, "tuned", note) if other else None,
         rate=rate,
         concurrency=concurrency,
         trace=moments,

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import click
 
-from evalsuite.commands.options import KEYS, MODELS, PATH, RECIPE, read_recipe
+from evalsuite.commands.options import CLIENTS, KEYS, MODELS, PATH, RECIPE, endpoint, read_recipe
 from tune.terminal import note, say, tell
 
 
 @click.command()
 @RECIPE
-@click.option("--base", required=True, metavar="URL", help="The base model's endpoint, …/v1.")
+@click.option("--base", default="", metavar="URL", help="The base model's endpoint, …/v1.")
 @KEYS[0]
 @MODELS[0]
+@CLIENTS[0]
 @click.option("--questions", "file", type=PATH, help="A question set.  [default: questions.jsonl in the work folder]")
 @click.option("--out", type=PATH, help="File for the answers.  [default: noise.jsonl in the work folder]")
 @click.option("--concurrency", type=click.IntRange(1), default=8, show_default=True, help="Requests in flight.")
@@ -23,6 +24,7 @@ def noise(
     base: str,
     base_key_env: str,
     base_model: str,
+    base_client: Path | None,
     file: Path | None,
     out: Path | None,
     concurrency: int,
@@ -31,11 +33,11 @@ def noise(
     """Ask one endpoint the held-out questions twice: how often two equal runs differ, and how many questions that
     takes. Resumes; touches no comparison."""
     from evalsuite import noise as noises
-    from evalsuite.asking.endpoint import Endpoint
 
+    asked = endpoint("base", base, base_model, base_key_env, base_client)
     recipe = read_recipe(path)
     made = noises.measure(
-        Endpoint(url=base, model=base_model, key_env=base_key_env),
+        asked,
         settings=recipe.evaluate,
         question_file=file or recipe.work / "questions.jsonl",
         out=out or recipe.work / "noise.jsonl",

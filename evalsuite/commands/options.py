@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from evalsuite.asking.endpoint import Endpoint
     from tune.recipe import Recipe
 
 PATH = click.Path(path_type=Path)
@@ -20,6 +21,24 @@ MODELS = (
     click.option("--base-model", default="", metavar="ID", help="Of several that the base endpoint lists."),
     click.option("--tuned-model", default="", metavar="ID", help="Of several that the tuned endpoint lists."),
 )
+
+CLIENTS = tuple(
+    click.option(f"--{arm}-client", type=PATH, metavar="FILE",
+                 help=f"Instead of these: a JSON file of `deploy client`, how the {arm} endpoint is reached.")
+    for arm in ("base", "tuned")
+)  # fmt: skip
+
+
+def endpoint(arm: str, url: str, model: str, key_env: str, client: Path | None) -> "Endpoint":
+    """The one that an arm's options name, in either way."""
+    from evalsuite.asking import client_info
+    from evalsuite.asking.endpoint import Endpoint
+
+    if client and (url or model or key_env):
+        raise click.UsageError(f"--{arm}-client stands for --{arm}, --{arm}-model and --{arm}-key-env: leave them out.")
+    if not (client or url):
+        raise click.UsageError(f"Missing option '--{arm}'.")
+    return client_info.read(client).endpoint if client else Endpoint(url=url, model=model, key_env=key_env)
 
 
 class Amount(click.FloatRange):

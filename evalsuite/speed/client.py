@@ -25,13 +25,15 @@ TICK_S = 0.002  # a delay of the event loop of this length cannot be missed
 
 
 class Target(BaseModel):
-    """An OpenAI-compatible endpoint: base URL ending in /v1, the model id, and the key, which is never written out."""
+    """An OpenAI-compatible endpoint: base URL ending in /v1, the model id, and key and other headers, which are never
+    written out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: Address
     model: str
     key: SecretStr = SecretStr("")
+    headers: tuple[tuple[str, SecretStr], ...] = ()
     usage: bool = True  # False: it refuses stream_options
 
 
@@ -97,6 +99,7 @@ def request(target: Target, body: Mapping[str, Any], *, close: bool = False) -> 
         f"Content-Length: {len(data)}",
         *["Connection: close"] * close,
         *([f"Authorization: Bearer {key}"] if key else []),
+        *(f"{name}: {value.get_secret_value()}" for name, value in target.headers),
     ]
     if any("\r" in line or "\n" in line for line in lines):
         raise UserError("the key holds a line break", fix="export the key without its trailing newline")

@@ -72,19 +72,22 @@ def load(
     return Load(arrivals=chosen, rate=rate, concurrency=concurrency, trace=moments, effort=effort, timeout_s=timeout_s)
 
 
-def resolve(endpoint: Endpoint, name: str) -> Target:
-    """The endpoint with the model that it serves. `name`: base, tuned or endpoint. Raises UserError as `served`."""
+def resolve(endpoint: Endpoint, name: str, report: Line = lambda _line: None) -> Target:
+    """The endpoint with the model that it serves. `name`: base, tuned or endpoint; `report` is told that it is waited
+    for. Raises UserError as `served`."""
 
     async def model() -> str:
         async with client(endpoint) as asking:
-            return (await served(asking, endpoint, name)).model
+            return (await served(asking, endpoint, name, report)).model
 
     return target(endpoint, asyncio.run(model()))
 
 
 def target(endpoint: Endpoint, model: str) -> Target:
     """What to send load to, when the id of the model is known."""
-    return Target(url=endpoint.base_url, model=model, key=SecretStr(endpoint.key))
+    door = endpoint.door
+    extra = tuple((name, SecretStr(value)) for name, value in door.headers.items())
+    return Target(url=endpoint.base_url, model=model, key=SecretStr(door.bearer()), headers=extra)
 
 
 def bodies(

@@ -59,10 +59,6 @@ def _aws(action: Call) -> Result:
         if action.missing and (status == 404 or GONE.search(f"{code} {said}")):
             return {}
         status = _status(code, status)
-        if action.absent and status == 404:
-            raise UserError(
-                f"{what}: it is not there", why=secrets.said(f"{code}: {said}"), fix=action.absent
-            ) from None
         raise refusal.of(what, status, f"{code}: {said}", key=AWS_KEY) from None
     except (failures.NoCredentialsError, failures.PartialCredentialsError, failures.TokenRetrievalError) as e:
         raise UserError(f"{what}: there are no AWS credentials", why=secrets.said(str(e)), fix=AWS_KEY) from None

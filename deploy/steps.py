@@ -56,8 +56,7 @@ class Request(Part):
 class Call(Part):
     """A method of a client of an SDK: `sdk` boto3 with its `service` and `region`, or huggingface_hub.
 
-    `missing`: that it is not there is an answer ({}), not an error. `absent`: it must be there, and this is what makes
-    it, for people.
+    `missing`: that it is not there is an answer ({}), not an error.
     """
 
     kind: Literal["call"] = "call"
@@ -67,7 +66,6 @@ class Call(Part):
     method: str
     arguments: dict[str, Any] = {}
     missing: bool = False
-    absent: str = ""
 
     def __str__(self) -> str:
         return f"{self.sdk} {self.service}{'.' if self.service else ''}{self.method}"

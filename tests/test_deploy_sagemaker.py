@@ -162,6 +162,7 @@ def lint(template, region):
     return [str(f) for f in run(json.dumps(template), config=ManualArgs(regions=[region]))]
 
 
+CHINA = {"role_arn": GIVEN["RoleArn"].replace("aws:", "aws-cn:")}
 TOPIC = "arn:aws:sns:us-west-2:123456789012:operators"
 
 
@@ -177,9 +178,6 @@ TOPIC = "arn:aws:sns:us-west-2:123456789012:operators"
 def test_cfn_lint_finds_nothing(tmp_path, region, deploy):
     template = stack(tmp_path, **deploy)
     assert lint(template, region) == []
-    if region == "us-west-2":
-        found = lint(template, "us-east-1")  # which has no single H100
-        assert any("E3030" in f or "ml.p5.4xlarge" in f for f in found), found
 
 
 def test_cfn_lint_would_find_a_fault(tmp_path):
@@ -256,8 +254,8 @@ def sound(tmp_path_factory):
         ({}, "", ""),
         ({"region": "us-east-1"}, "D041", "no ml.p5.4xlarge (H100) in us-east-1"),
         ({"region": "us-east-1", "machine": "ml.g7e.2xlarge"}, "", ""),
-        ({"region": "cn-north-1"}, "D041", "in cn-north-1"),
-        ({"region": "cn-northwest-1", "machine": "ml.g5.2xlarge"}, "D041", "hosted in cn-north-1"),
+        ({"region": "cn-north-1", "table": CHINA}, "D041", "in cn-north-1"),
+        ({"region": "cn-northwest-1", "machine": "ml.g5.2xlarge", "table": CHINA}, "D041", "hosted in cn-north-1"),
         ({"region": "zz-nowhere-9"}, "D042", "no region zz-nowhere-9"),
         ({"name": "3d-docs"}, "D043", "cannot name a CloudFormation stack"),
         ({"name": "x"}, "D043", "cannot name an ECR repository"),

@@ -251,10 +251,10 @@ def test_back_to_an_image_that_is_gone_is_refused_before_anything_changes(out, c
         (Fault("sts.*", "ExpiredToken", "it has expired", 400), "refuses the key", "aws configure"),
         (Fault("ecr.DescribeRepositories", "AccessDeniedException", "User may not"), "does not allow it", "right"),
         (Fault("s3.HEAD", "403", status=403), "does not allow it", "right"),
-        (Fault("s3.HEAD", "404", status=404), "it is not there", f"aws s3 mb s3://{BUCKET} --region {REGION}"),
+        (Fault("s3.HEAD", "404", status=404), "there is no bucket", f"aws s3 mb s3://{BUCKET} --region {REGION}"),
         (
             Fault("ecr.DescribeRepositories", "RepositoryNotFoundException", "The repository does not exist"),
-            "it is not there",
+            "ECR has no repository",
             f"aws ecr create-repository --region {REGION} --repository-name {NAME}",
         ),
         (Fault("cloudformation.CreateChangeSet", "AccessDenied", "may not", 403), "does not allow it", "right"),
@@ -485,7 +485,7 @@ def test_logs_are_the_newest_lines_without_control_characters(out, cloud):
 
 
 def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
-    steps, _ = running.rehearse(pushing.flow("push", folders.read(out)), there=False)
+    steps, _ = running.rehearse(lambda: pushing.flow("push", folders.read(out)), there=False)
     ids = [s.id for s in steps]
     assert ids[:4] == ["account", "stack", "quota", "repository"]
     assert [i for i in ids if i in ("build", "image-push", "weights", "change-set", "execute")] == [
@@ -495,7 +495,7 @@ def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
     assert all(s.remove for s in steps if s.makes)
     assert cloud.asked == []
     for command in ("status", "logs", "destroy"):
-        assert running.rehearse(pushing.flow(command, folders.read(out)))[0]
+        assert running.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))[0]
 
 
 def test_every_call_has_the_arguments_that_botocore_knows(out, cloud):

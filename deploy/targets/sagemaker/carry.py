@@ -21,12 +21,10 @@ from tune.errors import UserError
 INDEX = re.compile(r"index|manifest\.list")  # in the media type of an image that is several
 
 
-def call(
-    deployment: Deployment, service: str, method: str, *, missing: bool = False, absent: str = "", **given: Any
-) -> Call:
+def call(deployment: Deployment, service: str, method: str, *, missing: bool = False, **given: Any) -> Call:
     """A call of one of AWS's services in the deployment's region."""
     where = {"sdk": "boto3", "service": service, "region": deployment.region}
-    return Call.model_validate({**where, "method": method, "arguments": given, "missing": missing, "absent": absent})
+    return Call.model_validate({**where, "method": method, "arguments": given, "missing": missing})
 
 
 def source(deployment: Deployment, folder: Path) -> str:
@@ -81,13 +79,15 @@ def quota(deployment: Deployment) -> Generator[Step, Result, None]:
 def image(deployment: Deployment, folder: Path, account: str) -> Generator[Step, Result, str]:
     """The image of this folder in ECR, by its digest; built and pushed where it is not there yet."""
     name, region = deployment.name, deployment.region
-    create = f"aws ecr create-repository --region {region} --repository-name {name}"
-    yield Step(
+    found = yield Step(
         id="repository",
         what=f"look for the repository {name} in ECR",
-        action=call(deployment, "ecr", "describe_repositories", absent=create, repositoryNames=[name]),
+        action=call(deployment, "ecr", "describe_repositories", missing=True, repositoryNames=[name]),
         again=True,
     )
+    if not found:
+        create = f"aws ecr create-repository --region {region} --repository-name {name}"
+        raise UserError(f"ECR has no repository {name} in {region}", why="a push makes no registries", fix=create)
     tag = artefact.read(folder, "deployment", remake="deploy render sagemaker").digest[:16]
     registry = f"{account}.dkr.ecr.{region}.{suffix(region)}"
     image = f"{registry}/{name}:{tag}"
@@ -127,11 +127,12 @@ def upload(deployment: Deployment, bucket: str, source: str) -> Generator[Step, 
     found = yield Step(
         id="bucket",
         what=f"look for the bucket {bucket}",
-        action=call(
-            deployment, "s3", "head_bucket", absent=f"aws s3 mb s3://{bucket} --region {region}", Bucket=bucket
-        ),
+        action=call(deployment, "s3", "head_bucket", missing=True, Bucket=bucket),
         again=True,
     )
+    if not found:
+        fix = f"aws s3 mb s3://{bucket} --region {region}"
+        raise UserError(f"there is no bucket {bucket}", why="a push makes no buckets", fix=fix)
     where = str(found.get("BucketRegion") or region)
     if where != region and re.fullmatch(r"[a-z0-9-]+", where):
         what = f"the bucket {bucket} is in {where}, the endpoint in {region}"

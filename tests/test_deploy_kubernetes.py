@@ -22,6 +22,7 @@ from deploy import render, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
 from deploy.targets.kubernetes import claim, kinds, live, pod
+from tune import checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
 
@@ -391,6 +392,16 @@ def test_weights_that_somebody_else_put_there_are_proven_and_not_copied(project,
     (cluster / "said").unlink()
     carried_out(live.push(d, out, NEW), out, NEW)
     assert any(" cp " in line for line in said(cluster))
+
+
+def test_another_checkpoint_in_the_place_is_not_taken_for_this_one(folder, cluster, tmp_path):
+    out = folder()
+    d = deployed(out)
+    put(cluster, "PersistentVolumeClaim/models")
+    place = cluster / "models" / Path(d.model_path).name
+    make_checkpoint(place, name="another")  # whole, and not this one
+    carried_out(live.push(d, out, NEW), out, NEW)
+    assert checkpoint.read(place).digest == d.digest
 
 
 def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, cluster):

@@ -151,7 +151,7 @@ def _pushed(last: Any) -> str:
 def _rehearsed(command: str, at: "Rendered", as_json: bool, **facts: str) -> None:
     from deploy import pushing, running
 
-    there = bool(pushing.known(at).releases)
+    there = command != "push" or bool(pushing.known(at).releases)
     steps, says = running.rehearse(lambda: pushing.flow(command, at), there=there)
     if as_json:
         shown = [s.model_dump(mode="json") for s in steps]

@@ -130,7 +130,8 @@ def drive(
 def rehearse(begin: Callable[[], Flow], *, there: bool = True) -> tuple[list[Step], tuple[str, ...]]:
     """The steps of a flow when nothing is done, and its last lines. Each look is answered by an Unknown, or, where
     nothing is `there` yet, one that allows for that by {}; the flow is begun anew with an Unknown if it cannot go on
-    from that. Where a flow waits for something, or what it does next hangs on the answer, the last line says so."""
+    from that. Where a flow waits for something, or what it does next hangs on the answer, the last line says so.
+    Raises the UserError of a flow that does not begin."""
     found = set[str]()  # looks at what must be there, such as a secret
     while True:
         steps, says, lacked = _rehearse(begin(), found, there)
@@ -157,6 +158,8 @@ def _rehearse(flow: Flow, found: set[str], there: bool) -> tuple[list[Step], tup
     except StopIteration as end:
         return steps, tuple(end.value or ()), ""
     except UserError as e:
+        if not steps:
+            raise  # it hangs on nothing that a platform says
         return steps, (f"then, unless the platform has it: {e.what}",), steps[-1].id if absent else ""
     except (TypeError, ValueError, LookupError, AttributeError):
         return steps, ("what follows hangs on what the platform answers",), ""

@@ -134,8 +134,10 @@ def test_a_dry_run_shows_every_step_and_does_nothing(folder, env, door):
     assert out.endswith("nothing was sent\n")
     code, out, _ = run(env, "push", folder, "--dry-run", "--json")
     assert [s["id"] for s in json.loads(out)["steps"]] == ["image", "look", "make", "wait"]
-    for command in ("status", "logs", "destroy"):
-        assert run(env, command, folder, "--dry-run")[0] == 0
+    for command, sent in (("status", "GET https"), ("logs", "$ builder logs"), ("destroy", "DELETE https")):
+        code, out, _ = run(env, command, folder, "--dry-run")
+        assert code == 0
+        assert sent in out
     assert door.asked == []
     assert built(folder) == []
     assert not live.place(folder).exists()

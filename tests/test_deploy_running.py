@@ -154,6 +154,12 @@ def test_a_dry_run_goes_no_further_than_can_be_known(door):
         yield Step(id="look", what="look", action=request(), again=True)
         raise UserError("there is no secret hf", fix="make it")
 
+    def refuses():
+        raise UserError("it was not pushed")
+        yield
+
+    with pytest.raises(UserError, match="not pushed"):
+        running.rehearse(refuses)
     assert running.rehearse(counts)[1] == ("what follows hangs on what the platform answers",)
     assert running.rehearse(asks)[1] == ("then, unless the platform has it: there is no secret hf",)
 

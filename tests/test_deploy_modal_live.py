@@ -216,7 +216,7 @@ def test_a_rollback_goes_to_the_release_before_by_its_own_tag(project, tmp_path)
     again(project, tmp_path, idle_seconds=99)
     project.push()
     project.drive("rollback")
-    assert project.asked()[-1].startswith("app rollback python-docs v3 ")  # v1 again; never v2
+    assert project.asked()[-1].startswith("app rollback python-docs v1 ")  # never v2, which was taken back
     assert project.account.apps["python-docs"]["versions"][-1]["server"]["scaledown_window"] == 300
     versions = [{**v, "tag": "gone"} for v in project.account.apps["python-docs"]["versions"]]
     project.account.apps = {"python-docs": {"state": "deployed", "versions": versions}}

@@ -120,7 +120,7 @@ class Account:
     def app_rollback(self, here: Path, told: dict[str, Any]) -> Any:
         versions = self.running(told["app_identifier"])["versions"]
         older = versions[int(told["version"].removeprefix("v")) - 1]
-        versions.append({**older, "strategy": told["strategy"]})
+        versions.append({**older, "tag": None, "strategy": told["strategy"]})
         return "Deployment rollback successful!\n"
 
     def app_stop(self, here: Path, told: dict[str, Any]) -> Any:

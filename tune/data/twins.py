@@ -5,7 +5,7 @@ twins, each with the first earlier one that stays. Knows no texts of files, and 
 
 What two texts that are alike share is rare in both (see pairs), so an index of rare shingles says which pairs to
 compare: of documentation less than one a text. How rare one is is counted by bucket. The index, the pairs and all
-shingles lie on disk; what is in memory at a time does not grow with the number of texts, but for 8 bytes of a twin.
+shingles lie on disk; in memory are 8 bytes of a twin, and at a time a stretch of texts or all that share one shingle.
 """
 
 import re

@@ -193,8 +193,11 @@ def _tools(at: Endpoint) -> Found:
     if found.outcome != "warned":
         return found
     forced = {"type": "function", "function": {"name": probing.TOOL["function"]["name"]}}
-    after = probing.called(at.ask(probing.WEATHER, tools=[probing.TOOL], tool_choice=forced))
-    return after._replace(words=f"{found.words}; forced: {after.words}")
+    heard = at.ask(probing.WEATHER, tools=[probing.TOOL], tool_choice=forced)
+    after = probing.called(heard)
+    # What a model writes that would not have called is no word on the parser: vLLM 0.32 leaves a nano's raw.
+    weak = after.outcome == "failed" and not heard.wrong
+    return after._replace(outcome="warned" if weak else after.outcome, words=f"{found.words}; forced: {after.words}")
 
 
 def _long(at: Endpoint) -> Found:

@@ -101,7 +101,7 @@ def _door(cloud: Cloud, headers: dict[str, str]) -> None:
 
 def _completion(cloud: Cloud, body: dict[str, Any]) -> dict[str, Any]:
     """What the engine says: reasoning, text, tool call. Faults: "markers", "no answer", "same effort", "no calls",
-    "half a call", "500 on long", "cuts long", "other name"."""
+    "half a call", "calls raw" and "fails forced" where a call is forced, "500 on long", "cuts long", "other name"."""
     if body.get("model") != cloud.model:
         raise _No(404, {"error": {"message": "no such model", "type": "NotFoundError", "code": 404}})
     effort = body.get("reasoning_effort", "medium")
@@ -120,6 +120,12 @@ def _completion(cloud: Cloud, body: dict[str, Any]) -> dict[str, Any]:
             [{"id": "c1", "type": "function", "function": {"name": "get_weather", "arguments": arguments}}],
             "",
         )
+    if "calls raw" in cloud.wrong and "tools" in body:
+        text, calls = ("<|start|>assistant to=functions.get_weather" if "tool_choice" in body else "Well."), []
+    if "fails forced" in cloud.wrong and "tools" in body:
+        text, calls = "Well.", []
+        if "tool_choice" in body:
+            raise _No(500, {"error": "the engine died"})
     if "markers" in cloud.wrong:
         raw = "commentary to=functions.get_weather <|constrain|>json" if calls else "analysis"
         text, calls = f"<|channel|>{raw}<|message|>{text}", []

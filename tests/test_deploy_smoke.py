@@ -127,6 +127,15 @@ def test_what_may_be_a_small_model_or_a_quiet_platform_is_a_warning() -> None:
     assert made.answered == ""
 
 
+def test_a_forced_call_that_a_small_model_spoils_is_a_warning_and_an_engine_that_fails_is_none() -> None:
+    made = run(Cloud(wrong={"calls raw"}))
+    assert outcomes(made)["tools"] == "warned"
+    assert "forced: a call stands raw" in words(made, "tools")
+    made = run(Cloud(wrong={"fails forced"}))
+    assert outcomes(made)["tools"] == "failed"
+    assert "HTTP 500" in words(made, "tools")
+
+
 @pytest.mark.parametrize("status", [400, 502, 503, 524])
 def test_a_cold_start_is_waited_for_and_counted(status: int) -> None:
     lines: list[str] = []

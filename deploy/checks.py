@@ -3,18 +3,19 @@
 Runs every rule it can and returns all broken ones at once. Reads files, asks no network.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from deploy import receipt, sizing, spec, targets
+from deploy import receipt, secrets, sizing, spec, targets
 from deploy.findings import finding
 from deploy.receipt import Receipt
+from deploy.secrets import SECRETS as SECRETS
 from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
+from deploy.targets import image
 from evalsuite.report import weaker
 from serve import contents, profiles
 from serve.command import Options
@@ -27,20 +28,6 @@ from tune.harmony import EFFORTS
 from tune.recipe import Recipe
 
 Made = TypeVar("Made")
-
-# What tokens of the services around us look like. A match is named by its kind and never shown.
-SECRETS: Mapping[str, str] = {
-    "a Hugging Face token": r"\bhf_[A-Za-z0-9]{20,}",
-    "an OpenAI-style key": r"\bsk-[A-Za-z0-9_-]{20,}",
-    "a RunPod key": r"\brpa_[A-Za-z0-9]{20,}",
-    "a Modal token": r"\b(ak|as|wk|ws)-[A-Za-z0-9]{20,}",
-    "an AWS access key": r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
-    "a SageMaker bearer token": r"\bsagemaker-api-key-[A-Za-z0-9+/=]{20,}",
-    "a GitHub token": r"\b(gh[pousr]_|github_pat_)[A-Za-z0-9_]{20,}",
-    "a JSON web token": r"\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in a URL": r"://[^/\s:@]+:[^/\s:@]+@",
-}
 
 
 class Examination(NamedTuple):
@@ -60,13 +47,20 @@ class Examination(NamedTuple):
         return tuple(f for f in self.findings if f.severity == "warning")
 
 
-def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> Examination:
-    """Every rule on one checkpoint for one target. Raises nothing that a user could cause."""
+def examine(recipe: Recipe, checkpoint: Path, report: Path | None, target: Target, ungated: str = "") -> Examination:
+    """Every rule on one checkpoint for one target. Raises nothing that a user could cause.
+
+    Without a report, for the reason `ungated`, the rules about what was judged do not apply.
+    """
     found: list[Finding] = []
     whole = _attempt(found, "D001", lambda: checkpoints.verify(checkpoint))
     if whole is None:
         return Examination(tuple(found))
-    proof = _attempt(found, "D002", lambda: receipt.prove(whole, report))
+    proof = _attempt(found, "D002", lambda: _proof(whole, report)) if not ungated else None
+    if ungated:
+        what = f"{whole.served_name} is not gated: {ungated}"
+        why = "nothing shows that it is not worse than its base"
+        found.append(finding("D056", what, why=why, fix="evalsuite compare, then render with --report"))
     options = spec.options(recipe, target)
     found += _judged(recipe, options, proof) if proof else []
     if whole.format == "lora":
@@ -82,9 +76,10 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path, target: Target) -> E
         what = f"[serve] keys = {recipe.serve.keys!r} is not rendered: the target's own keys let callers in"
         found.append(finding("D014", what, why="every caller gets the policy of [serve]", fix="[serve] keys left out"))
     fit, offer = _fit(found, recipe, options, whole, inside, target)
-    deployment = _specify(found, recipe, whole, proof, target, offer) if proof and offer else None
+    known = (proof or ungated) and offer
+    deployment = _specify(found, recipe, whole, proof, target, offer, ungated) if known and offer else None
     if deployment:
-        found += targets.load(target).findings(deployment)
+        found += [*image.exact(deployment), *targets.load(target).findings(deployment)]
         found += _secrets(deployment.model_dump_json(exclude={"receipt"}), "recipe.toml [deploy]")
     return Examination(tuple(found), deployment, fit, offer)
 
@@ -96,8 +91,7 @@ def secrets_in(files: Mapping[str, str]) -> list[Finding]:
 
 def _secrets(text: str, where: str) -> list[Finding]:
     fix = "keep the value at the target as a secret and put its name under [deploy] secrets"
-    kinds = [kind for kind, pattern in SECRETS.items() if re.search(pattern, text)]
-    return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in kinds]
+    return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in secrets.kinds(text)]
 
 
 def _judged(recipe: Recipe, options: Options, proof: Receipt) -> list[Finding]:
@@ -160,11 +154,24 @@ def _fit(
     return fit, offer
 
 
+def _proof(whole: Checkpoint, report: Path | None) -> Receipt:
+    if report is None:
+        fix = "--report FILE of evalsuite compare, or --no-gate REASON for a checkpoint that is yet to be compared"
+        raise UserError("there is no report", why="none was named", fix=fix)
+    return receipt.prove(whole, report)
+
+
 def _specify(
-    found: list[Finding], recipe: Recipe, whole: Checkpoint, proof: Receipt, target: Target, offer: Offer
+    found: list[Finding],
+    recipe: Recipe,
+    whole: Checkpoint,
+    proof: Receipt | None,
+    target: Target,
+    offer: Offer,
+    ungated: str,
 ) -> Deployment | None:
     try:
-        return spec.of(recipe, whole, proof, target, offer.machine)
+        return spec.of(recipe, whole, proof, target, offer.machine, ungated)
     except ValidationError as e:
         for problem in e.errors(include_input=False):
             field = ".".join(map(str, problem["loc"]))

@@ -1,12 +1,13 @@
-"""The `deploy` command line: parse, call one function of checks.py, sizing.py or render.py, echo."""
+"""`deploy`: init | check | plan | render; and, in commands.py, what reaches a platform. Parses and prints."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from deploy import commands, trying
 from tune.errors import Group, UserError
 
 if TYPE_CHECKING:
@@ -21,7 +22,10 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
     path = click.Path(path_type=Path)
     known = {
         "checkpoint": click.option("--checkpoint", type=path, required=True, help="The folder of tune export."),
-        "report": click.option("--report", type=path, required=True, help="report.json of evalsuite compare."),
+        "report": click.option("--report", type=path, help="report.json of evalsuite compare."),
+        "ungated": click.option(
+            "--no-gate", "ungated", metavar="REASON", help="In place of --report: why there is none."
+        ),
         "out": click.option("--out", type=path, required=True, help="The folder to write."),
         "recipe": click.option("--recipe", type=path, help="[default: ./recipe.toml, if any]"),
         "json": click.option("--json", "as_json", is_flag=True, help="Print JSON for a script."),
@@ -38,18 +42,44 @@ def _options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="gptoss-kit", prog_name="gptoss-kit")
 def main() -> None:
-    """Checkpoint and passing report in, a folder that a GPU cloud deploys from out."""
+    """Checkpoint and passing report in, running endpoint out.
+
+    check, plan and render ask no network. push and the others take the rendered FOLDER.
+    """
+
+
+for command in (commands.push, commands.status, commands.logs, commands.client, commands.rollback, commands.destroy):
+    main.add_command(command)
+main.add_command(trying.try_)
 
 
 @main.command()
-@_options("checkpoint", "report")
-def check(target: "Target", checkpoint: Path, report: Path, recipe: Path | None, as_json: bool) -> None:
+@click.argument("target", type=TARGETS, required=False)
+@click.option("--recipe", type=click.Path(path_type=Path), default="recipe.toml", show_default=True, help="A file.")
+def init(target: "Target | None", recipe: Path) -> None:
+    """Add [deploy], and TARGET's table, to the recipe: every key with its default, commented out.
+
+    What stands there already stays as it is.
+    """
+    from deploy import starting
+
+    added = starting.write(recipe, target)
+    tables = " and ".join(f"[{name}]" for name in added)
+    click.echo(f"{recipe}: added {tables}" if added else f"{recipe}: it is all there, nothing was changed")
+
+
+@main.command()
+@_options("checkpoint", "report", "ungated")
+def check(
+    target: "Target", checkpoint: Path, report: Path | None, ungated: str | None, recipe: Path | None, as_json: bool
+) -> None:
     """List everything that speaks against a deployment. Exit 0 without errors, 2 with."""
     from deploy import checks
     from deploy.findings import finding
 
+    reason = _ungated(report, ungated)
     try:
-        found = checks.examine(_recipe(recipe), checkpoint, report, target)
+        found = checks.examine(_recipe(recipe), checkpoint, report, target, reason)
     except UserError as e:  # the recipe's: the rest is found, not raised
         found = checks.Examination((finding("D000", e.what, why=e.why, fix=e.fix),))
     if as_json:
@@ -63,34 +93,71 @@ def check(target: "Target", checkpoint: Path, report: Path, recipe: Path | None,
 
 @main.command()
 @_options("checkpoint")
-def plan(target: "Target", checkpoint: Path, recipe: Path | None, as_json: bool) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="A rendered folder: say what a render would change in it.")
+def plan(target: "Target", checkpoint: Path, out: Path | None, recipe: Path | None, as_json: bool) -> None:
     """Say what the checkpoint takes, which GPUs hold it, and what they cost by the dated table."""
-    from deploy import sizing
+    from deploy import changes, sizing
 
-    found = sizing.plan(_recipe(recipe), checkpoint, target)
+    told = _recipe(recipe)
+    found = sizing.plan(told, checkpoint, target)
+    changed = changes.planned(told, checkpoint, target, out) if out else None
     if as_json:
-        click.echo(found.model_dump_json(indent=1))
+        told_changes = {} if changed is None else {"changes": changed}
+        click.echo(json.dumps({**found.model_dump(mode="json"), **told_changes}, indent=1))
         return
     click.echo(f"{found.model} on {target}, {found.chosen.gpu}: {found.chosen.words}")
     click.echo(f"cost: {found.cost}\n\nGPUs (table of {found.dated}):")
     for c in found.choices:
         click.echo(f"  {c.gpu:<14}{c.machine:<16}{c.requests:>8,} full-length requests   {c.price}")
+    if changed is not None:
+        _changes(changed, str(out))
 
 
 @main.command()
-@_options("checkpoint", "report", "out")
-def render(target: "Target", checkpoint: Path, report: Path, out: Path, recipe: Path | None, as_json: bool) -> None:
-    """Write the folder. Refused without a PASS for this very checkpoint; there is no way round that."""
+@_options("checkpoint", "report", "ungated", "out")
+def render(
+    target: "Target",
+    checkpoint: Path,
+    report: Path | None,
+    ungated: str | None,
+    out: Path,
+    recipe: Path | None,
+    as_json: bool,
+) -> None:
+    """Write the folder. Refused without a PASS for this very checkpoint, or a reason why there is none.
+
+    --no-gate REASON is for a checkpoint that is to be compared where it will run: the reason stands in every render of
+    it, and push asks for it again.
+    """
     from deploy import render as renders
 
-    made = renders.render(target, recipe=_recipe(recipe), checkpoint=checkpoint, report=report, out=out)
+    reason = _ungated(report, ungated)
+    told = _recipe(recipe)
+    made = renders.render(target, recipe=told, checkpoint=checkpoint, report=report, out=out, ungated=reason)
     for warning in made.warnings:
         click.echo(f"warning {warning}", err=True)
     if as_json:
         facts = {"folder": str(out), "digest": made.manifest.digest, "model": made.deployment.model}
-        click.echo(json.dumps({**facts, "files": sorted(made.manifest.files)}, indent=1))
+        click.echo(json.dumps({**facts, "files": sorted(made.manifest.files), "changes": made.changed}, indent=1))
     else:
         click.echo(f"{made.deployment.model} for {target}: {out}\nnext: {out / 'README.md'}")
+        if made.changed is not None:
+            _changes(made.changed, str(out))
+
+
+def _ungated(report: Path | None, given: str | None) -> str:
+    """The reason, or "" where none was given. Raises UserError for one beside a report, or that cannot be rendered."""
+    from deploy import receipt
+
+    if report and given is not None:
+        raise UserError("--report and --no-gate exclude each other", fix="leave one out")
+    return "" if given is None else receipt.reason(given)
+
+
+def _changes(changed: Sequence[str], out: str) -> None:
+    click.echo(f"changes against the render in {out}:" if changed else f"as the render in {out}")
+    for line in changed:
+        click.echo(f"  {line}")
 
 
 def _recipe(path: Path | None) -> "Recipe":

@@ -1,16 +1,34 @@
 """CONTRACT: what was done at a platform with a rendered folder, kept in a file beside the folder: FOLDER.live.json.
 
 Each push is a Release: what it was of, by what right, and what each step gave. Holds no secret: results are kept only
-as far as their keys are named in KEPT. Does nothing at a platform.
+as far as the last word of their keys is named in KEPT, and cleaned. Does nothing at a platform.
 """
 
+import hashlib
+import json
+import re
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from deploy import secrets
 from deploy.spec import Target
 from deploy.steps import Action, Result
+from tune import artefact
+from tune.errors import UserError
+
+# Last words of keys whose values are kept: executionRoleArn is an arn, base_url a url. A table or a list is gone into
+# under any key but those of LEFT_OUT; its texts are held to KEPT again, those of a list to the list's own key.
+KEPT = re.compile(
+    "arn|at|code|count|created|date|digest|endpoint|host|id|image|items?|kind|max|method|min|names?|namespace|out|owner|"
+    "phase|port|ready|reason|region|release|replicas|repository|revision|running|size|stage|state|status|target|time|"
+    "type|updated|uri|urls?|value|version|workers|zone"
+)
+LEFT_OUT = re.compile(
+    "auth|authorization|credentials?|env|environment|headers?|keys?|login|metadata|password|secrets?|tokens?"
+)
+LONGEST, MOST = 4000, 200  # characters of a text, and entries of a list, that are kept
 
 
 class Part(BaseModel):
@@ -41,12 +59,13 @@ class Release(Part):
 
 
 class Live(Part):
-    """All pushes of a folder, the newest last."""
+    """All pushes of a folder, the newest last. `taken_back`: those that a rollback has undone."""
 
     schema_version: int = 1
     target: Target
     name: str
     releases: tuple[Release, ...] = ()
+    taken_back: tuple[Release, ...] = ()
 
     @property
     def last(self) -> Release | None:
@@ -63,3 +82,55 @@ def place(folder: Path) -> Path:
     """Where the record of a rendered folder lies."""
     folder = folder.resolve()
     return folder.with_name(f"{folder.name}.live.json")
+
+
+def read(folder: Path, target: Target, name: str) -> Live:
+    """What was done with the folder; nothing where no record lies. Raises UserError for a record that is not ours."""
+    path = place(folder)
+    try:
+        found = Live.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return Live(target=target, name=name)
+    except ValidationError as e:
+        first = e.errors(include_input=False)[0]
+        why = f"{'.'.join(map(str, first['loc'])) or 'top level'}: {first['msg']}"
+        fix = f"look what runs at {target}, then move {path.name} away"
+        raise UserError(f"{path} is not a record that deploy push wrote", why=why, fix=fix) from None
+    if (found.target, found.name) != (target, name):
+        what = f"{path} is about {found.name} on {found.target}, the folder is {name} for {target}"
+        fix = f"render {target} into a folder of its own, or deploy destroy what is there first"
+        raise UserError(what, why="what runs there would be forgotten", fix=fix)
+    return found
+
+
+def write(folder: Path, live: Live) -> None:
+    """Keep the record: a reader sees the old one or the new one, never half."""
+    artefact.write_text(place(folder), live.model_dump_json(indent=1) + "\n")
+
+
+def digest(action: Action) -> str:
+    """sha256 of an action, 64 hex characters: whether a step would do the same again."""
+    said = json.dumps(action.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def kept(result: Result) -> dict[str, Any]:
+    """What of a result may stand in a file: see KEPT. Texts are cleaned and cut."""
+    return {str(key): value for key, given in result.items() if (value := _kept(str(key), given)) is not None}
+
+
+def _kept(key: str, value: Any) -> Any:
+    """The value as it is kept under that key; None when it is not."""
+    word = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+", key)[-1:]
+    last = word[0].lower() if word else ""
+    if LEFT_OUT.fullmatch(last):
+        return None
+    if isinstance(value, dict):
+        return kept(value)
+    if isinstance(value, (list, tuple)):
+        return [found for v in value[:MOST] if (found := _kept(key, v)) is not None]
+    if isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, str) and KEPT.fullmatch(last):
+        return secrets.cleaned(value)[:LONGEST]
+    return None

@@ -1,8 +1,12 @@
-"""The proof that a checkpoint may be deployed: checkpoint and report.json in, Receipt out. There is no way round it."""
+"""The proof that a checkpoint may be deployed: checkpoint and report.json in, Receipt out.
+
+Who has to deploy without one says why, and the reason stands wherever the receipt would.
+"""
 
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +18,8 @@ from tune.checkpoint import Checkpoint
 from tune.errors import UserError
 
 NAMED = "@[0-9a-f]{16}$"  # ends an id that names a checkpoint
+Reason = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9 .,:;()%-]{0,199})?$")]  # safe to render
+SKEW = timedelta(minutes=10)  # that two clocks may be apart
 
 
 class Receipt(BaseModel):
@@ -64,6 +70,33 @@ def prove(checkpoint: Checkpoint, path: Path) -> Receipt:
         field = e.errors(include_input=False)[0]
         why = f"{'.'.join(map(str, field['loc']))}: {field['msg']}"
         raise UserError(f"{path} holds text that is not safe to render", why=why, fix=report.REMAKE) from None
+
+
+def reason(given: str) -> str:
+    """Why there is no report, in words that are safe to render. Raises UserError when they are not."""
+    words = " ".join(given.split())
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 .,:;()%-]{0,199}", words):
+        raise UserError(
+            "--no-gate takes a reason that can stand in every rendered file",
+            why="it has 1 to 200 letters, digits, spaces and .,:;()%-, and begins with a letter or a digit",
+            fix='--no-gate "to be compared on its GPU"',
+        )
+    return words
+
+
+def stale(receipt: Receipt, days: int, now: datetime | None = None) -> str:
+    """Why the receipt is not fresh: it is older than so many days, or of a time to come; "" when it is."""
+    try:
+        made = datetime.fromisoformat(receipt.created)
+    except ValueError:
+        return f"the report's date {receipt.created} is none"
+    made = made if made.tzinfo else made.replace(tzinfo=UTC)
+    age = (now or datetime.now(UTC)) - made
+    if age < -SKEW:
+        return f"the report is of {receipt.created}, which is still to come: a clock was wrong"
+    if age > timedelta(days=days):
+        return f"the report is of {receipt.created}, {age.days} days ago; [deploy] receipt_days = {days}"
+    return ""
 
 
 def _of_this(checkpoint: Checkpoint, found: Report, path: Path) -> None:

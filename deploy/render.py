@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy import checks, sizing, targets
+from deploy import changes, checks, sizing, targets
+from deploy import kit as closure
 from deploy.checks import Examination
 from deploy.spec import Deployment, Target
 from deploy.targets import Context
-from serve import command
 from serve.findings import Finding
 from tune import artefact
 from tune.artefact import Artefact
@@ -20,39 +20,49 @@ from tune.errors import UserError
 from tune.recipe import Recipe
 
 KIND = "deployment"
-KIT = ("serve", "tune")  # our packages that run in the container
 
 
 class Rendered(NamedTuple):
-    """A written folder. `warnings` are the rules it breaks and was rendered all the same."""
+    """A written folder. `warnings` are the rules it breaks and was rendered all the same; `changed` is what is not as
+    in the render that was there before, None where there was none."""
 
     folder: Path
     deployment: Deployment
     manifest: Artefact
     warnings: tuple[Finding, ...]
+    changed: tuple[str, ...] | None = None
 
 
-def render(target: Target, *, recipe: Recipe, checkpoint: Path, report: Path, out: Path) -> Rendered:
-    """Examine, then write `out`. Raises UserError, naming every broken rule, before anything is written."""
+def render(
+    target: Target, *, recipe: Recipe, checkpoint: Path, report: Path | None, out: Path, ungated: str = ""
+) -> Rendered:
+    """Examine, then write `out`. Raises UserError, naming every broken rule, before anything is written.
+
+    `ungated`: the reason for which there is no report; it stands in what is written.
+    """
     out = out.resolve()
     own(out)
-    found = checks.examine(recipe, checkpoint, report, target)
+    found = checks.examine(recipe, checkpoint, report, target, ungated)
     deployment = sound(found, target)
+    before = changes.last(out)
     texts = targets.load(target).files(deployment, context(found, recipe, checkpoint, out))
     refuse(checks.secrets_in(texts), f"{target} is not rendered")
 
+    proof = deployment.receipt
+
     def fill(folder: Path) -> None:
-        write(folder, {**texts, **kit()})
+        write(folder, {**texts, **kit(texts)})
         artefact.finish(
             folder,
             KIND,
-            inputs={"checkpoint": deployment.digest, "report": deployment.receipt.report},
+            inputs={"checkpoint": deployment.digest} | ({"report": proof.report} if proof else {}),
             settings={"deployment": deployment.model_dump(mode="json")},
         )
 
     artefact.remake_folder(out, KIND, fill)
     manifest = artefact.read(out, KIND, remake=f"deploy render {target}")
-    return Rendered(out, deployment, manifest, found.warnings)
+    changed = changes.between(before, deployment) if before else None
+    return Rendered(out, deployment, manifest, found.warnings, changed)
 
 
 def sound(found: Examination, target: Target) -> Deployment:
@@ -103,11 +113,9 @@ def own(out: Path) -> None:
         raise UserError(f"{out} holds files that deploy render did not write, or that were edited", why=why, fix=fix)
 
 
-def kit() -> dict[str, str]:
-    """Our code that runs in the container, as it is installed here: the launcher, the middleware, the manifests."""
-    root = Path(command.__file__).parent.parent
-    paths = [p for package in KIT for p in sorted((root / package).rglob("*.py"))]
-    return {f"kit/{p.relative_to(root).as_posix()}": p.read_text(encoding="utf-8") for p in paths}
+def kit(texts: Mapping[str, str]) -> dict[str, str]:
+    """Our code that runs in the container, as it is installed here: what the rendered programs reach."""
+    return closure.files({name: text for name, text in texts.items() if name.endswith(".py")})
 
 
 def write(folder: Path, texts: Mapping[str, str]) -> None:

@@ -6,11 +6,11 @@ that what is rendered needs no further escaping. Knows no target's file formats.
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from deploy.receipt import Receipt
+from deploy.receipt import Reason, Receipt
 from serve import command, profiles
 from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
@@ -24,6 +24,7 @@ ENGINE = "vllm/vllm-openai:v0.32.0"
 CUDA = "13.0"
 # What sizing reckons with is what the engine is told; its own default of 16,384 batched tokens, on some, takes more.
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
+API_KEY = "VLLM_API_KEY"  # under [deploy] secrets: what the server itself asks for, where the target asks nobody
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
@@ -57,7 +58,10 @@ class Limits(Part):
 
 
 class Deployment(Part):
-    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET]."""
+    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET].
+
+    `receipt` is None where somebody deploys what no report has passed, and then `ungated` says why they do.
+    """
 
     schema_version: int = 1
     target: Target
@@ -65,7 +69,9 @@ class Deployment(Part):
     model: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}@[0-9a-f]{16}$")
     digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     format: Literal["merged", "mxfp4"]
-    receipt: Receipt
+    receipt: Receipt | None
+    ungated: Reason = ""
+    receipt_days: Positive = 30  # how old a PASS may be when it is pushed
     engine: str
     image: str = Field(pattern=r"^[a-z0-9][a-z0-9.:/_-]{0,254}$")
     model_path: str = Field(pattern=r"^/[a-z0-9./-]{1,120}$")
@@ -82,17 +88,24 @@ class Deployment(Part):
     secrets: dict[EnvName, SecretName]
     table: dict[str, Any] = {}
 
+    @model_validator(mode="after")
+    def _gated(self) -> Self:
+        if (self.receipt is None) != bool(self.ungated):
+            raise ValueError("a deployment has a receipt, or a reason why it has none")
+        return self
+
 
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No key of ours, and no file of keys: each target asks every caller for its own.
+    No file of keys, and a key only by the name of its variable, where the target asks no caller for its own.
     """
     told = command.options(
         recipe.serve,
         host="0.0.0.0",  # noqa: S104  # the target's gateway reaches the container from outside it
         port=PLACES[target][1],
         sagemaker=target == "sagemaker",
+        key_env=API_KEY if asks(recipe, target) else "",
         keys="",
         adapters={},
         adapter_rank=0,
@@ -101,13 +114,24 @@ def options(recipe: Recipe, target: Target) -> command.Options:
     return placed(told, recipe.deploy.gpu)
 
 
+def asks(recipe: Recipe, target: Target) -> bool:
+    """Whether the server asks for a key: the recipe names a secret for it, and the target lets every caller through."""
+    open_to_all = target in {"compose", "kubernetes", "skypilot"} or (
+        target == "modal" and recipe.deploy.modal.auth == "key"
+    )
+    return open_to_all and API_KEY in recipe.deploy.secrets
+
+
 def placed(options: command.Options, gpu: str) -> command.Options:
     """The options with what the engine is told on such a GPU; the recipe's profile wins over TUNING."""
     return profiles.on(options, gpu, TUNING)
 
 
-def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target, machine: str) -> Deployment:
-    """The deployment of a proven checkpoint. Raises pydantic.ValidationError when a name is not safe to render."""
+def of(
+    recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt | None, target: Target, machine: str, ungated: str = ""
+) -> Deployment:
+    """The deployment of a proven checkpoint, or, with the reason `ungated`, of one without a receipt. Raises
+    pydantic.ValidationError when a name is not safe to render."""
     slug = re.sub(r"[^a-z0-9]+", "-", checkpoint.name).strip("-")[:41].strip("-")
     folder, port = PLACES[target]
     model_path = folder or f"/models/{slug}-{checkpoint.digest[:16]}"
@@ -122,6 +146,8 @@ def of(recipe: Recipe, checkpoint: Checkpoint, receipt: Receipt, target: Target,
         digest=checkpoint.digest,
         format=checkpoint.format,  # type: ignore[arg-type]  # pydantic refuses "lora"
         receipt=receipt,
+        ungated=ungated,
+        receipt_days=r.receipt_days,
         engine=r.engine or ENGINE,
         image=f"{r.registry.rstrip('/')}/{slug}:{checkpoint.digest[:16]}".lstrip("/"),
         model_path=model_path,

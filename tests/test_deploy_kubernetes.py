@@ -251,18 +251,21 @@ def test_every_gpu_of_the_table_is_known_by_its_label():
     assert set(pod.PRODUCTS) == set(sizing.hardware().gpu)
 
 
-GOOD = {"registry": "ghcr.io/acme", "min_replicas": 1, "secrets": {"VLLM_API_KEY": "vllm-key"}}
+ENGINE = f"vllm/vllm-openai:v0.32.0@sha256:{'0' * 64}"
+GOOD = {"engine": ENGINE, "registry": "ghcr.io/acme", "min_replicas": 1, "secrets": {"VLLM_API_KEY": "vllm-key"}}
 TABLE = {"product": "NVIDIA-H200"}
 
 
 @pytest.mark.parametrize(
     ("id", "deploy", "table", "serve"),
     [
+        ("D051", {"engine": ""}, {}, {}),
+        ("D052", {"engine": "vllm/vllm-openai:latest"}, {}, {}),
         ("D090", {"secrets": {}}, {}, {}),
         ("D050", {"registry": ""}, {}, {}),
         ("D091", {}, {"product": ""}, {}),
         ("D023", {"min_replicas": 0}, {}, {}),
-        ("D095", {"max_replicas": 2}, {}, {}),
+        ("D055", {"max_replicas": 2}, {}, {}),
         ("D092", {}, {"kind": "production-stack"}, {}),
         ("D024", {}, {"kind": "production-stack"}, {"drain": 16}),
         ("D093", {"max_replicas": 2}, {}, {}),

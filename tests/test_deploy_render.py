@@ -333,7 +333,7 @@ def test_the_readme_says_what_is_proven_and_what_is_not(tmp_path, target, golden
     assert "Not tried live" in readme
 
 
-@pytest.mark.parametrize("target", ["runpod", "sagemaker"])
+@pytest.mark.parametrize("target", ["compose", "runpod", "sagemaker"])
 def test_the_dockerfile(tmp_path, target, golden):
     out = rendered(tmp_path, target)
     golden(f"deploy/{target}/Dockerfile", (out / "Dockerfile").read_text())

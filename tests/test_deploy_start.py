@@ -207,12 +207,61 @@ def test_weights_that_changed_on_the_way_are_never_served(container, tmp_path):
     assert "ready after" not in err
 
 
-def test_a_file_that_the_manifest_does_not_name_is_never_served(container, tmp_path):
-    (tmp_path / "merged" / "notes.bin").write_bytes(b"x")
-    code, _, err = run(container)
+@pytest.mark.parametrize("name", ["notes.bin", "model-00002-of-00002.safetensors"])
+@pytest.mark.parametrize("late", [False, True], ids=["before", "while it loads"])
+def test_a_file_that_the_manifest_does_not_name_is_never_served(container, tmp_path, name, late):
+    stray = tmp_path / "merged" / name
+    if late:
+        before_the_digests(container, f"Path({str(stray)!r}).write_bytes(b'x')")
+    else:
+        stray.write_bytes(b"x")
+    code, out, err = run(container)
     assert code == 2
-    assert "notes.bin" in err
+    assert late or not out  # what can be seen at once is seen before the engine is started
+    assert name in err
     assert "ready after" not in err
+
+
+KEYED = {"key_env": "VLLM_API_KEY"}
+
+
+def keyed(root):
+    """Let the deployment ask for the key that a variable holds."""
+    settings = json.loads(deployment(root)["env"]["GPTOSS_SERVE_SETTINGS"]) | KEYED
+    env = deployment(root)["env"] | {"GPTOSS_SERVE_SETTINGS": json.dumps(settings)}
+    change(root, options=deployment(root)["options"] | KEYED, env=env)
+
+
+def test_the_key_that_the_deployment_names_is_asked_for(container):
+    keyed(container)
+    process = start(container, VLLM_API_KEY="sk-mine")
+    until(process, lambda: ask(container, "/ping") == 200)  # the supervisor got in with it, too
+    url = f"http://127.0.0.1:{deployment(container)['port']}/v1/models"
+    tokens = ("", "Bearer sk-other", "Bearer sk-mine")
+    assert [httpx.get(url, headers={"authorization": t}, trust_env=False).status_code for t in tokens] == [
+        401,
+        401,
+        200,
+    ]
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "sk-mine" not in out + err
+
+
+@pytest.mark.parametrize(("key", "says"), [("", "is empty"), ("my key", "no header"), ("mykey\n", "no header")])
+def test_without_the_key_that_it_names_nothing_starts(container, monkeypatch, key, says):
+    keyed(container)
+    process = start(container, VLLM_API_KEY=key)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, "")
+    assert f"VLLM_API_KEY {'holds what ' if key else ''}{says}" in err
+    assert not key or key.strip() not in err
+
+
+def test_without_a_name_no_key_is_asked_for(container, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "sk-of-something-else")
+    assert entry.job(deployment(container)).key == ""
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ LIGHT = {
     "tune.errors",
     "tune.terminal",
     "serve.options",
+    "deploy.trying",  # one command
 }  # what every command line may load of ours, besides itself
 
 

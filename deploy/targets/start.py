@@ -6,6 +6,8 @@ Rendered by `deploy render`: change the recipe and render again.
 """
 
 import json
+import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,7 +46,7 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         model=deployment["model"],
         checkpoint=found,
         policy=options.policy,
-        key="",  # each target asks every caller for its own
+        key=key(options.key_env),
         drain=options.drain,
         hang_after=options.hang_after,
         log=None,
@@ -53,6 +55,22 @@ def job(deployment: Mapping[str, Any]) -> supervisor.Job:
         ranks=options.tuning.data_parallel,
         waves=warming.waves(options.max_model_len, step, experts) if here.device == "cuda" else (),
     )
+
+
+def key(name: str) -> str:
+    """The API key in the environment variable `name`; "" without a name: the target asks every caller for its own.
+
+    Raises UserError, which never shows it, when no client could send what is there.
+    """
+    found = os.environ.get(name, "") if name else ""
+    if name and not re.fullmatch(r"[\x21-\x7e]+", found):
+        state = "holds what no header can carry" if found else "is empty"
+        raise UserError(
+            f"the environment variable {name} {state}",
+            why="this deployment asks its callers for the API key that stands there",
+            fix="give it that secret at the target: [deploy] secrets names it",
+        )
+    return found
 
 
 def read() -> dict[str, Any]:

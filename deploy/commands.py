@@ -1,0 +1,203 @@
+"""The commands of `deploy` that reach a platform: push, status, logs, rollback, destroy, client. Parses and prints."""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tune.errors import UserError
+from tune.terminal import escaped, note, tell
+
+if TYPE_CHECKING:
+    from deploy.folder import Rendered
+    from deploy.pushing import Pushed, Sure
+
+FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
+DRY = click.option("--dry-run", "dry", is_flag=True, help="Show each step as it would be sent, and send nothing.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for a script.")
+
+
+@click.command()
+@FOLDER
+@YES
+@DRY
+@click.option("--no-gate", is_flag=True, help="Without a fresh PASS, which the record then says.")
+@JSON
+def push(folder: Path, yes: bool, dry: bool, no_gate: bool, as_json: bool) -> None:
+    """Make the endpoint of a rendered FOLDER, or bring it to what was rendered.
+
+    Asks first: it costs money from then on. Refused for a folder that was edited, and without a fresh PASS for this
+    very checkpoint. What is done is kept beside the folder; after a failure the same command goes on.
+    """
+    from deploy import folder as rendered
+    from deploy import pushing
+
+    if dry:
+        at = rendered.prove(folder)
+        gate = pushing.gate(at.deployment, no_gate=no_gate)
+        _rehearsed("push", at, as_json, gate=gate)
+        return
+    made = pushing.push(folder, _hands(folder, note), note, _sure("push it?", yes), no_gate=no_gate)
+    _told(rendered.read(folder), made, as_json, f"next: deploy status {folder}; deploy client {folder}")
+
+
+@click.command()
+@FOLDER
+@DRY
+@JSON
+def status(folder: Path, dry: bool, as_json: bool) -> None:
+    """Say what runs of FOLDER's deployment, where, and what it costs while it does."""
+    _looked("status", folder, dry, as_json)
+
+
+@click.command()
+@FOLDER
+@DRY
+def logs(folder: Path, dry: bool) -> None:
+    """Show what the container said last."""
+    _looked("logs", folder, dry, False)
+
+
+@click.command()
+@FOLDER
+@YES
+@DRY
+@JSON
+def rollback(folder: Path, yes: bool, dry: bool, as_json: bool) -> None:
+    """Bring the endpoint back to the release before the last push."""
+    from deploy import folder as rendered
+    from deploy import pushing
+
+    at = rendered.read(folder)
+    if dry:
+        _rehearsed("rollback", at, as_json)
+        return
+    made = pushing.rollback(at, _hands(folder, note), note, _sure("roll back?", yes))
+    _told(at, made, as_json, f"next: deploy status {folder}")
+
+
+@click.command()
+@FOLDER
+@YES
+@DRY
+@JSON
+def destroy(folder: Path, yes: bool, dry: bool, as_json: bool) -> None:
+    """Remove all that pushes of FOLDER have made at the platform. The folder stays."""
+    from deploy import folder as rendered
+    from deploy import pushing
+
+    at = rendered.read(folder)
+    if dry:
+        _rehearsed("destroy", at, as_json)
+        return
+    made = pushing.destroy(at, _hands(folder, note), note, _sure("remove it?", yes))
+    _told(at, made, as_json, "")
+
+
+@click.command()
+@FOLDER
+@click.option("--python", "code", flag_value="python", help="Print a program for the openai client.")
+@click.option("--curl", "code", flag_value="curl", help="Print a command line.")
+@JSON
+def client(folder: Path, code: str | None, as_json: bool) -> None:
+    """Print how clients reach the endpoint: address, model, and the variables that hold key and headers.
+
+    --json is what evalsuite compare takes as --tuned-client.
+    """
+    from deploy import folder as rendered
+    from deploy import pushing, reaching, targets
+
+    at = rendered.read(folder)
+    info = targets.operator(at.deployment.target).client(at.deployment, pushing.known(at))
+    if as_json:
+        click.echo(info.model_dump_json(indent=1))
+    else:
+        write = {"python": reaching.python, "curl": reaching.curl, None: reaching.words}[code]
+        click.echo(write(info))
+
+
+def _looked(command: str, folder: Path, dry: bool, as_json: bool) -> None:
+    from deploy import folder as rendered
+    from deploy import pushing, running
+
+    at = rendered.read(folder)
+    if dry:
+        _rehearsed(command, at, as_json)
+        return
+    quiet: Callable[[str], None] = lambda _: None  # noqa: E731
+    says = running.drive(pushing.flow(command, at), _hands(folder, tell), say=quiet)
+    last = pushing.known(at).last
+    if as_json:
+        release = last.model_dump(mode="json", exclude={"steps"}) if last else None
+        click.echo(json.dumps({**_named(at), "release": release, "says": says}, indent=1))
+        return
+    if command == "status":
+        tell(f"{at.deployment.name} on {at.deployment.target}: {_pushed(last)}")
+    for line in says:
+        tell(escaped(line))
+
+
+def _pushed(last: Any) -> str:
+    if last is None:
+        return "not pushed from here"
+    gate = "" if last.gate.startswith("PASS") else f", NOT GATED ({last.gate})"
+    return f"{last.model}, pushed {last.at}{'' if last.finished else ', not finished'}{gate}"
+
+
+def _rehearsed(command: str, at: "Rendered", as_json: bool, **facts: str) -> None:
+    from deploy import pushing, running
+
+    there = bool(pushing.known(at).releases)
+    steps, says = running.rehearse(pushing.flow(command, at), there=there)
+    if as_json:
+        shown = [s.model_dump(mode="json") for s in steps]
+        click.echo(json.dumps({**_named(at), **facts, "dry_run": True, "steps": shown, "says": says}, indent=1))
+        return
+    for line in (line for step in steps for line in running.shown(step)):
+        click.echo(line)
+    for line in says:
+        click.echo(f"# {escaped(line)}")
+    click.echo("nothing was sent")
+
+
+def _told(at: "Rendered", made: "Pushed", as_json: bool, then: str) -> None:
+    from deploy import running
+
+    steps = [s for release in made.live.releases for s in release.steps if s.makes]
+    if as_json:
+        last = made.live.last
+        release = last.model_dump(mode="json", exclude={"steps"}) if last else None
+        there = list({s.id: {"what": s.makes, "remove": s.remove} for s in steps}.values())
+        click.echo(json.dumps({**_named(at), "release": release, "made": there, "says": made.says}, indent=1))
+        return
+    for line in (*made.says, *running.remains(steps)[1:], *([then] if then else [])):
+        tell(escaped(line))
+
+
+def _named(at: "Rendered") -> dict[str, str]:
+    return {"folder": str(at.folder), "target": at.deployment.target, "name": at.deployment.name}
+
+
+def _hands(folder: Path, show: Callable[[str], None]) -> Any:
+    from deploy.hands import Hands
+
+    return Hands(folder, show)
+
+
+def _sure(question: str, yes: bool) -> "Sure":
+    """Shows what is about to happen, and asks on a terminal."""
+
+    def sure(lines: Sequence[str]) -> None:
+        for line in lines:
+            note(escaped(line))
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise UserError("nobody is there to be asked", why="standard input is no terminal", fix="--yes")
+        click.confirm(question, abort=True, err=True)
+
+    return sure

@@ -1,0 +1,65 @@
+"""A rendered folder as push and its siblings take it: proven against its manifest, the deployment out.
+
+What a render did not write, or what was edited since, is refused: it would be pushed under the receipt. Asks no
+network.
+"""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from deploy.spec import Deployment
+from tune import artefact
+from tune.artefact import Artefact
+from tune.errors import UserError
+
+KIND = "deployment"
+REMAKE = "deploy render again, into a new --out"
+
+
+class Rendered(NamedTuple):
+    """`digest` is of all that was rendered, 64 hex characters."""
+
+    folder: Path
+    deployment: Deployment
+    digest: str
+
+
+def prove(folder: Path) -> Rendered:
+    """Raises UserError naming the file that is missing, was changed, or is not the render's."""
+    manifest = _manifest(folder)
+    artefact.verify(folder, manifest, remake=REMAKE, anew=True)
+    strange = [name for name in artefact.strays(folder, manifest) if not re.search(r"(^|/)__pycache__/", name)]
+    if strange:
+        more = " and more" if strange[3:] else ""
+        raise UserError(
+            f"{folder} holds what deploy render did not write: {', '.join(strange[:3])}{more}",
+            why="it would be pushed under the receipt",
+            fix="move it out of the folder",
+        )
+    return _read(folder, manifest)
+
+
+def read(folder: Path) -> Rendered:
+    """Without a look at the files beside the manifest: for what only looks at the platform, or removes."""
+    return _read(folder, _manifest(folder))
+
+
+def _manifest(folder: Path) -> Artefact:
+    return artefact.read(folder, KIND, remake="deploy render TARGET --out FOLDER, and name that folder")
+
+
+def _read(folder: Path, manifest: Artefact) -> Rendered:
+    try:
+        found = Deployment.model_validate(manifest.settings.get("deployment"))
+    except ValidationError as e:
+        first = e.errors(include_input=False)[0]
+        why = f"{'.'.join(map(str, first['loc'])) or 'deployment'}: {first['msg']}"
+        raise UserError(f"{folder} was rendered by another version", why=why, fix=REMAKE) from None
+    proven = found.receipt.report if found.receipt else None
+    if (manifest.inputs.get("checkpoint"), manifest.inputs.get("report")) != (found.digest, proven):
+        what = f"{folder / f'{KIND}.json'} contradicts itself"
+        raise UserError(what, why="its inputs are not what its deployment is of: it was edited", fix=REMAKE)
+    return Rendered(folder, found, manifest.digest)

@@ -1,0 +1,96 @@
+"""A deployment made to run on this machine: rendered Deployment, checkpoint and machine in, the same for here out.
+
+Port, paths and what the platform would add are translated; what a CPU engine does not take is left out and named.
+Starts nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from deploy.spec import Deployment, Target
+from serve import command, contents, memory
+from serve.command import Options
+from serve.findings import require
+from serve.machine import Machine
+from tune.checkpoint import Checkpoint
+from tune.errors import UserError
+
+# The path by which each platform knows that its container is ready, and what it adds to the container's command.
+HEALTH: Mapping[Target, str] = {
+    "compose": "/readyz",
+    "modal": "/readyz",
+    "runpod": "/health",
+    "sagemaker": "/ping",
+    "huggingface": "/health",
+    "kubernetes": "/readyz",
+    "skypilot": "/readyz",
+}
+ARGUMENTS: Mapping[Target, tuple[str, ...]] = {"sagemaker": ("serve",)}
+STOP: Mapping[Target, int] = {"sagemaker": 30}  # seconds from SIGTERM to SIGKILL, where the platform has its own
+EXIT = 20  # seconds past the drain elsewhere
+
+
+class Here(NamedTuple):
+    """`deployment` as start.py reads it; `notes`: what is other than at the platform, a line each."""
+
+    deployment: dict[str, Any]
+    health: str
+    arguments: tuple[str, ...]
+    grace: int  # seconds from SIGTERM until it must have ended
+    notes: tuple[str, ...]
+
+
+def translate(deployment: Deployment, found: Checkpoint, machine: Machine, port: int) -> Here:
+    """The deployment for this machine. Raises UserError when the checkpoint cannot be served here."""
+    options, notes = deployment.options.model_copy(update={"host": "127.0.0.1", "port": port}), []
+    if found.digest != deployment.digest:
+        notes.append(f"{found.served_name} stands in for {deployment.model}: the way there is tried, not that model")
+    if machine.device == "cpu":
+        options, left = on_cpu(options)
+        notes += [f"left out, since this engine is for CPUs: {left}"] if left else []
+    inside = contents.look(found, options)
+    require(inside.problems, f"{found.folder} cannot be served")
+    cache = _cache(found, inside, options, machine) if machine.device == "cpu" else 0
+    built = command.build(
+        found.model_copy(update={"folder": found.folder.resolve()}),
+        options,
+        device=machine.device,
+        kv_bytes=cache,
+        cores=machine.cores,
+        dtype="bfloat16" if machine.bfloat16 else "float32",
+    )
+    here = {
+        **deployment.model_dump(mode="json"),
+        "model": found.served_name,
+        "digest": found.digest,
+        "format": found.format,
+        "model_path": str(found.folder.resolve()),
+        "port": port,
+        "args": built.argv,
+        "env": built.env,
+        "options": options.model_dump(mode="json"),
+    }
+    target = deployment.target
+    grace = STOP.get(target, options.drain + EXIT)
+    return Here(here, HEALTH[target], ARGUMENTS.get(target, ()), grace, tuple(notes))
+
+
+def on_cpu(options: Options) -> tuple[Options, str]:
+    """The options without what they say of GPUs, and those words."""
+    told = {"profile": "none", "profiled": (), "profile_env": {}, "tensor_parallel": 1, "data_parallel": 1}
+    plain = options.model_copy(update=told)
+    return plain, " ".join(word for word in options.engine if word not in plain.engine)
+
+
+def _cache(found: Checkpoint, inside: contents.Contents, options: Options, machine: Machine) -> int:
+    """Bytes of cache that a CPU engine is told to keep, as `serve run` reckons them. Raises UserError without room."""
+    if inside.shape is None:
+        raise RuntimeError("a checkpoint without problems has a shape")  # a bug of ours, not of the user
+    wider = 1 if machine.bfloat16 else 2
+    length, element = options.max_model_len, memory.BF16 * wider
+    kept = memory.kv_budget(inside.shape, max_model_len=length, sequences=options.sequences, element=element)
+    need = sum(t.bytes for t in inside.tensors.values()) * wider + kept + memory.ENGINE_OVERHEAD_CPU
+    if need > machine.memory:
+        why = f"it takes {need / memory.GIB:.1f} GiB, {machine.memory / memory.GIB:.1f} GiB can be used"
+        raise UserError(f"this machine's memory does not hold {found.folder}", why=why, fix="--checkpoint work/nano")
+    return kept

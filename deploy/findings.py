@@ -58,7 +58,6 @@ RULES = (
     Rule("D092", "warning", "who shares out the requests sees how busy each replica is"),
     Rule("D093", "warning", "the weights can be mounted on every node that a replica may run on"),
     Rule("D094", "warning", "what comes and goes is encrypted on its way"),
-    Rule("D095", "warning", "the target runs as many replicas as the recipe says"),
     Rule("D096", "error", "the platform knows the clouds"),
     Rule("D097", "error", "the platform takes the secrets' names"),
 )

@@ -19,7 +19,9 @@ TASK, SERVICE = (json.loads((DATA / f"skypilot_{name}.schema.json").read_text())
 # sky.catalog.get_common_gpus of skypilot 0.14.1, as far as it has GPUs that we size.
 COMMON = {"A10G", "A100-80GB", "B200", "H100", "H200", "L4", "L40S", "RTXPRO6000"}
 NEW = Live(target="skypilot", name="python-docs")
+ENGINE = f"vllm/vllm-openai:v0.32.0@sha256:{'0' * 64}"
 GOOD = {
+    "engine": ENGINE,
     "registry": "ghcr.io/acme",
     "min_replicas": 1,
     "secrets": {"VLLM_API_KEY": "vllm-key"},
@@ -147,11 +149,13 @@ def test_the_engines_own_python_runs_the_start(tmp_path):
 @pytest.mark.parametrize(
     ("id", "deploy"),
     [
+        ("D051", {"engine": ""}),
+        ("D052", {"engine": "vllm/vllm-openai:latest"}),
         ("D090", {"secrets": {}}),
         ("D094", {"skypilot": {}}),
         ("D096", {"skypilot": {**GOOD["skypilot"], "clouds": ["gae"]}}),
         ("D050", {"registry": ""}),
-        ("D095", {"skypilot": {"serve": False}, "max_replicas": 2}),
+        ("D055", {"skypilot": {"serve": False}, "max_replicas": 2}),
         ("D023", {"skypilot": {"serve": False}, "min_replicas": 0}),
     ],
 )

@@ -8,14 +8,14 @@ import re
 import shlex
 
 from deploy.findings import finding
-from deploy.spec import Deployment
+from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
+from deploy.targets.image import exact, pinned
 from deploy.targets.kubernetes import claim, kinds, pod
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 
-KEY = "VLLM_API_KEY"  # the variable, and the key in the Secret
 NAME = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"  # of a Secret
 KNATIVE_CAP = 600  # seconds
 SHIM = """
@@ -27,11 +27,11 @@ ENV PATH=/opt/gptoss-kit/bin:$PATH
 
 def findings(deployment: Deployment) -> list[Finding]:
     """What a cluster would do other than the recipe says, and what is taken for granted of it."""
-    d, found = deployment, []
+    d, found = deployment, [*exact(deployment), *pinned(deployment)]
     kind, scaling = d.table["kind"], d.scaling
-    if KEY not in d.secrets:
-        what = f"whoever reaches the pods in the cluster is answered: no {KEY} under [deploy] secrets"
-        found.append(finding("D090", what, fix=f'[deploy] secrets = {{ {KEY} = "<name of a Secret>" }}'))
+    if API_KEY not in d.secrets:
+        what = f"whoever reaches the pods in the cluster is answered: no {API_KEY} under [deploy] secrets"
+        found.append(finding("D090", what, fix=f'[deploy] secrets = {{ {API_KEY} = "<name of a Secret>" }}'))
     for key, secret in d.secrets.items():
         if not re.fullmatch(NAME, secret):
             what = f"secrets.{key} = {secret!r} is no name that a Secret can have"
@@ -61,7 +61,7 @@ def findings(deployment: Deployment) -> list[Finding]:
         what = f"a {kind} deployment stays at {pod.replicas(d)} of at most {scaling.max_replicas} replicas"
         why = "without an adapter no metric of the server's reaches Kubernetes' autoscaler"
         fix = f'[deploy.kubernetes] kind = "kserve", or [deploy] max_replicas = {pod.replicas(d)}'
-        found.append(finding("D095", what, why=why, fix=fix))
+        found.append(finding("D055", what, why=why, fix=fix))
     if kind == "production-stack":
         found += _stack(d)
     if d.table["weights"] == "claim" and max(pod.replicas(d), scaling.max_replicas) > 1:
@@ -79,7 +79,7 @@ def _stack(d: Deployment) -> list[Finding]:
     what = "the chart's router sees no engine's load and sends requests to one after the other"
     why = "it asks /metrics without a key, and the server shows that to nobody without one"
     fix = '[deploy.kubernetes] kind = "plain", where a Service does the same without a router'
-    found = [finding("D092", what, why=why, fix=fix)] if KEY in d.secrets else []
+    found = [finding("D092", what, why=why, fix=fix)] if API_KEY in d.secrets else []
     most = kinds.CHART_GRACE - pod.ENDING
     if d.options.drain > most:
         what = f"the chart's pods are killed {kinds.CHART_GRACE} s after they are asked to end, [serve] drain is"

@@ -8,14 +8,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 from deploy.live import Live
-from deploy.spec import Deployment
+from deploy.spec import API_KEY, Deployment
 from deploy.steps import Action, Command, Flow, Result, Step
 from deploy.targets.documents import lettered, load
 from deploy.targets.kubernetes import claim, kinds, pod
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 
-KEY = "VLLM_API_KEY"  # the variable, and the key in the Secret
 APPLY = ("apply", "--server-side", "--field-manager=gptoss-kit")
 REMOVE = "deploy destroy FOLDER"
 NODE_SECONDS = 1800  # that a node may take to come, and to pull the image
@@ -127,7 +126,7 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
         base_url=f"{url}/v1",
         retry=retry,
         model=d.model,
-        key_env=KEY if KEY in d.secrets else "",
+        key_env=API_KEY if API_KEY in d.secrets else "",
         answer_seconds=d.limits.request_seconds if d.table["kind"] == "kserve" and kinds.scales(d) else 0,
         patience_seconds=d.limits.startup_seconds,
     )

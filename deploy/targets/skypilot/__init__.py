@@ -9,13 +9,13 @@ import shlex
 from typing import Any
 
 from deploy.findings import finding
-from deploy.spec import ROOT, Deployment
+from deploy.spec import API_KEY, ROOT, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
+from deploy.targets.image import exact, pinned
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 
-KEY = "VLLM_API_KEY"  # the variable
 LEEWAY = 60  # seconds that our own limit gets, which says why, before SkyServe's is reached
 CLOUDS = (
     *("aws", "azure", "gcp", "ibm", "lambda", "scp", "oci", "kubernetes", "runpod", "vast", "vsphere", "cudo"),
@@ -33,11 +33,13 @@ SOURCE = "The checkpoint, seen from here: "
 
 def findings(deployment: Deployment) -> list[Finding]:
     """What SkyPilot would refuse, or do other than the recipe says."""
-    d, found = deployment, []
+    d, found = deployment, [*exact(deployment), *pinned(deployment)]
     table, scaling = d.table, d.scaling
-    if KEY not in d.secrets:
-        what = f"the endpoint answers everyone on the internet: no {KEY} under [deploy] secrets"
-        found.append(finding("D090", what, fix=f'[deploy] secrets = {{ {KEY} = "vllm-key" }}, and export {KEY}'))
+    if API_KEY not in d.secrets:
+        what = f"the endpoint answers everyone on the internet: no {API_KEY} under [deploy] secrets"
+        found.append(
+            finding("D090", what, fix=f'[deploy] secrets = {{ {API_KEY} = "vllm-key" }}, and export {API_KEY}')
+        )
     if not (table["serve"] and table["tls_key"]):
         what = "requests, answers and the key go over the internet as plain text"
         fix = "[deploy.skypilot] serve = true, tls_key and tls_cert, or a proxy of yours with TLS in front"
@@ -53,7 +55,7 @@ def findings(deployment: Deployment) -> list[Finding]:
     if not table["serve"]:
         fix = "[deploy.skypilot] serve = true"
         if scaling.max_replicas > 1:
-            found.append(finding("D095", f"one machine is no {scaling.max_replicas} replicas", fix=fix))
+            found.append(finding("D055", f"one machine is no {scaling.max_replicas} replicas", fix=fix))
         if scaling.min_replicas == 0:
             what = "one machine runs, and is billed, until it is taken down"
             found.append(finding("D023", what, why="min_replicas = 0 becomes 1", fix=fix))
@@ -119,7 +121,7 @@ def told(d: Deployment) -> str:
 
 def files(deployment: Deployment, context: Context) -> dict[str, str]:
     d = deployment
-    words = {"called": lettered(d.name), "told": told(d), "keyed": "yes" if KEY in d.secrets else ""}
+    words = {"called": lettered(d.name), "told": told(d), "keyed": "yes" if API_KEY in d.secrets else ""}
     return {
         "service.yaml": dump([task(d, context)], d, SOURCE + context.checkpoint),
         "Dockerfile": fill("Dockerfile.jinja", d, context),

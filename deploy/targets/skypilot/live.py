@@ -8,10 +8,10 @@ from collections.abc import Generator
 from pathlib import Path
 
 from deploy.live import Live
-from deploy.spec import Deployment
+from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
 from deploy.targets.documents import lettered
-from deploy.targets.skypilot import KEY, SOURCE
+from deploy.targets.skypilot import SOURCE
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 
@@ -108,7 +108,7 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     return ClientInfo(
         base_url=f"{'https' if encrypted else 'http'}://{where.rpartition('://')[2]}/v1",
         model=d.model,
-        key_env=KEY if KEY in d.secrets else "",
+        key_env=API_KEY if API_KEY in d.secrets else "",
         patience_seconds=d.limits.startup_seconds + MACHINE_SECONDS,
         answer_seconds=d.limits.request_seconds if d.table["serve"] else 0,
     )

@@ -116,7 +116,12 @@ class Sizing(Fit):
     @property
     def words(self) -> str:
         """One sentence for people."""
-        return f"{super().words}; the engine takes {self.at_once:,} at once"
+        room, asked = (
+            super().words.partition(": ")[0],
+            f"{self.requests:,} requests of {self.need.max_model_len:,} tokens",
+        )
+        limit = "the engine takes" if self.requests == self.at_once else "the cache holds"
+        return f"{room}: {asked} at once, as many as {limit}"
 
 
 @cache

@@ -283,12 +283,12 @@ def test_an_endpoint_that_fails_to_start_is_an_error_with_its_reason(project, ap
 
 
 def test_an_endpoint_that_never_gets_ready_is_not_waited_for_for_ever(project, api):
-    project.again(startup_seconds=60)
+    project.again(startup_seconds=100)
     api.states = ("pending", *["initializing"] * 50)
     with pytest.raises(UserError, match="not ready in time") as e:
         project.push()
-    assert "startup_seconds is 60" in e.value.why
-    assert api.asked.count("GET /v2/endpoint/acme/python-docs") == 1 + 13
+    assert "startup_seconds is 100" in e.value.why
+    assert api.asked.count("GET /v2/endpoint/acme/python-docs") == 1 + 21
 
 
 def test_an_endpoint_elsewhere_is_not_taken_for_this_one(project, api):

@@ -88,7 +88,7 @@ def stack_problems(api, template):
     [
         {},
         {"min_replicas": 2, "max_replicas": 4, "startup_seconds": 3600},
-        {"gpu": "L4", "startup_seconds": 60},
+        {"gpu": "L4", "startup_seconds": 100},
     ],
 )
 def test_the_stack_is_what_the_api_takes(api, tmp_path, deploy):

@@ -210,7 +210,7 @@ def test_a_service_that_failed_is_not_waited_for(folder, sky, state):
 
 def test_an_update_that_is_not_ready_in_time_is_said(folder, sky):
     (sky / "faults").write_text("REPLICA_INIT")
-    out = folder(**{**GOOD, "startup_seconds": 60})
+    out = folder(**{**GOOD, "startup_seconds": 100})
     d = deployed(out)
     flow, looks = live.push(d, out, NEW), 0
 
@@ -223,7 +223,7 @@ def test_an_update_that_is_not_ready_in_time_is_said(folder, sky):
 
     with pytest.raises(UserError, match="is not ready yet"):
         go_on()
-    assert looks * live.LOOK_SECONDS > 60
+    assert looks * live.LOOK_SECONDS > 100
 
 
 def test_one_machine(folder, sky):

@@ -33,7 +33,7 @@ RUNNING = '{"Name":"x","State":"running","Health":"healthy","Image":"python-docs
 @pytest.fixture
 def host(tmp_path):
     """A rendered folder, its deployment, and what this host answers about its weights."""
-    folder = rendered(tmp_path, "compose", secrets=SECRETS, startup_seconds=90)
+    folder = rendered(tmp_path, "compose", secrets=SECRETS, startup_seconds=120)
     manifest = (tmp_path / "merged" / "checkpoint.json").read_text()
     return (
         folder,
@@ -59,7 +59,7 @@ def test_push_builds_then_starts_and_waits(host):
     build, up = steps[1].action.argv, steps[2].action
     assert build[1] == up.argv[1]
     assert build[1].startswith(f"GPTOSS_IMAGE={deployment.image}-")
-    assert up.argv[up.argv.index("--wait-timeout") + 1] == "90"
+    assert up.argv[up.argv.index("--wait-timeout") + 1] == "120"
     assert "--no-build" in up.argv
     assert up.needs == ("MY_KEY",)
     assert all(s.remove for s in steps if s.makes)

@@ -14,13 +14,13 @@ from typing import NamedTuple
 from deploy import live as record
 from deploy import receipt, running, secrets, sizing, targets
 from deploy.findings import finding
-from deploy.folder import KIND, REMAKE, Rendered, prove, read, uncached
+from deploy.folder import KIND, Rendered, prove, read, uncached
 from deploy.hands import Hands
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment
 from deploy.steps import Flow, Step
-from serve.findings import Finding
 from evalsuite.asking.client_info import ClientInfo
+from serve.findings import Finding
 from tune import artefact
 from tune.deploy import Deploy
 from tune.errors import UserError

@@ -47,7 +47,7 @@ class EffortPolicy(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _follow(cls, given: Any) -> Any:
-        allowed = given.get("allowed", EFFORTS) if isinstance(given, dict) else None
+        allowed: Any = given.get("allowed", EFFORTS) if isinstance(given, dict) else None
         if not isinstance(allowed, list | tuple | set) or not all(effort in EFFORTS for effort in allowed):
             return given  # refused for that
         maximum = given.get("maximum", nearest("high", allowed))

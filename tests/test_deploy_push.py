@@ -354,6 +354,17 @@ def test_a_push_that_is_stopped_leaves_no_process(folder, env, tmp_path, sign):
     until(lambda: not Path(f"/proc/{int(child.read_text())}/cmdline").exists() or ended(int(child.read_text())))
 
 
+def test_a_push_that_is_killed_takes_its_command_with_it(folder, env, tmp_path):
+    child = tmp_path / "child"
+    (tmp_path / "bin" / "builder").write_text(
+        f"#!/bin/sh\necho $$ > {child}.part\nmv {child}.part {child}\nexec sleep 60\n"
+    )
+    with start(env, "push", folder, "--yes") as process:
+        until(child.exists)
+        process.kill()
+    until(lambda: not Path(f"/proc/{int(child.read_text())}/cmdline").exists() or ended(int(child.read_text())))
+
+
 def ended(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 

@@ -48,7 +48,8 @@ class EffortPolicy(BaseModel):
     @classmethod
     def _follow(cls, given: Any) -> Any:
         allowed: Any = given.get("allowed", EFFORTS) if isinstance(given, dict) else None
-        if not isinstance(allowed, list | tuple | set) or not all(effort in EFFORTS for effort in allowed):
+        listed = isinstance(allowed, list | tuple | set)
+        if not listed or not all(effort in EFFORTS for effort in allowed):
             return given  # refused for that
         maximum = given.get("maximum", nearest("high", allowed))
         default = nearest(min("medium", maximum, key=EFFORTS.index), allowed) if maximum in EFFORTS else "medium"

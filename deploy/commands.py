@@ -66,17 +66,18 @@ def logs(folder: Path, dry: bool) -> None:
 @FOLDER
 @YES
 @DRY
+@click.option("--no-gate", is_flag=True, help="To a release that was pushed without a PASS, too.")
 @JSON
-def rollback(folder: Path, yes: bool, dry: bool, as_json: bool) -> None:
+def rollback(folder: Path, yes: bool, dry: bool, no_gate: bool, as_json: bool) -> None:
     """Bring the endpoint back to the release before the last push."""
     from deploy import folder as rendered
     from deploy import pushing
 
     at = rendered.read(folder)
     if dry:
-        _rehearsed("rollback", at, as_json)
+        _rehearsed("rollback", at, as_json, no_gate=no_gate)
         return
-    made = pushing.rollback(at, _hands(folder, note), note, _sure("roll back?", yes))
+    made = pushing.rollback(at, _hands(folder, note), note, _sure("roll back?", yes), no_gate=no_gate)
     _told(at, made, as_json, f"next: deploy status {folder}")
 
 
@@ -109,10 +110,9 @@ def client(folder: Path, code: str | None, as_json: bool) -> None:
     --json is what evalsuite compare takes as --tuned-client.
     """
     from deploy import folder as rendered
-    from deploy import pushing, reaching, targets
+    from deploy import pushing, reaching
 
-    at = rendered.read(folder)
-    info = targets.operator(at.deployment.target).client(at.deployment, pushing.known(at))
+    info = pushing.client(rendered.read(folder))
     if as_json:
         click.echo(info.model_dump_json(indent=1))
     else:
@@ -148,11 +148,11 @@ def _pushed(last: Any) -> str:
     return f"{last.model}, pushed {last.at}{'' if last.finished else ', not finished'}{gate}"
 
 
-def _rehearsed(command: str, at: "Rendered", as_json: bool, **facts: str) -> None:
+def _rehearsed(command: str, at: "Rendered", as_json: bool, *, no_gate: bool = False, **facts: str) -> None:
     from deploy import pushing, running
 
     there = command != "push" or bool(pushing.known(at).releases)
-    steps, says = running.rehearse(lambda: pushing.flow(command, at), there=there)
+    steps, says = running.rehearse(lambda: pushing.flow(command, at, no_gate=no_gate), there=there)
     if as_json:
         shown = [s.model_dump(mode="json") for s in steps]
         click.echo(json.dumps({**_named(at), **facts, "dry_run": True, "steps": shown, "says": says}, indent=1))

@@ -5,6 +5,7 @@ network.
 """
 
 import re
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from deploy.spec import Deployment
 from tune import artefact
 from tune.artefact import Artefact
+from tune.deploy import Deploy
 from tune.errors import UserError
 
 KIND = "deployment"
@@ -42,6 +44,14 @@ def prove(folder: Path) -> Rendered:
     return _read(folder, manifest)
 
 
+def uncached(folder: Path) -> None:
+    """Remove what Python has compiled there: taken into an image, or by a platform's tool, it would run in the place
+    of the code that was rendered."""
+    for cache in sorted(folder.rglob("__pycache__")):
+        if cache.is_dir() and not cache.is_symlink():
+            shutil.rmtree(cache)
+
+
 def read(folder: Path) -> Rendered:
     """Without a look at the files beside the manifest: for what only looks at the platform, or removes."""
     return _read(folder, _manifest(folder))
@@ -54,12 +64,15 @@ def _manifest(folder: Path) -> Artefact:
 def _read(folder: Path, manifest: Artefact) -> Rendered:
     try:
         found = Deployment.model_validate(manifest.settings.get("deployment"))
+        Deploy.model_validate({found.target: found.table})
     except ValidationError as e:
         first = e.errors(include_input=False)[0]
         why = f"{'.'.join(map(str, first['loc'])) or 'deployment'}: {first['msg']}"
         raise UserError(f"{folder} was rendered by another version", why=why, fix=REMAKE) from None
-    proven = found.receipt.report if found.receipt else None
-    if (manifest.inputs.get("checkpoint"), manifest.inputs.get("report")) != (found.digest, proven):
+    proven, judged = (found.receipt.report, found.receipt.tuned_model) if found.receipt else (None, found.model)
+    of = (manifest.inputs.get("checkpoint"), manifest.inputs.get("report"), judged, found.model.rpartition("@")[2])
+    if of != (found.digest, proven, found.model, found.digest[:16]):
         what = f"{folder / f'{KIND}.json'} contradicts itself"
-        raise UserError(what, why="its inputs are not what its deployment is of: it was edited", fix=REMAKE)
+        why = "inputs, model and receipt are not of one checkpoint: it was edited"
+        raise UserError(what, why=why, fix=REMAKE)
     return Rendered(folder, found, manifest.digest)

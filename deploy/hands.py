@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from deploy import refusal, secrets
+from deploy.leash import leashed
 from deploy.steps import Action, Command, Request, Result
 from tune.errors import UserError
 from tune.terminal import escaped
@@ -63,7 +64,7 @@ def command(action: Command, folder: Path, show: Callable[[str], None]) -> Resul
         raise refusal.no_program(program, program)
     limit = LOOK_SECONDS if action.lists else WORK_SECONDS
     process = subprocess.Popen(
-        action.argv,
+        leashed(action.argv),
         cwd=folder / action.folder,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -80,8 +81,9 @@ def command(action: Command, folder: Path, show: Callable[[str], None]) -> Resul
         _kill(process)
 
     watch = threading.Timer(limit, stop)
-    watch.start()
+    watch.daemon = True  # if Ctrl-C comes before it can be cancelled, nothing waits for it
     try:
+        watch.start()
         if action.shows and process.stdout:
             for line in process.stdout:
                 err = line if line.strip() else err

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -61,7 +61,7 @@ class Release(Part):
 class Live(Part):
     """All pushes of a folder, the newest last. `taken_back`: those that a rollback has undone."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     target: Target
     name: str
     releases: tuple[Release, ...] = ()

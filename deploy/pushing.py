@@ -14,13 +14,15 @@ from typing import NamedTuple
 from deploy import live as record
 from deploy import receipt, running, secrets, sizing, targets
 from deploy.findings import finding
-from deploy.folder import KIND, Rendered, prove, read
+from deploy.folder import KIND, Rendered, prove, read, uncached
 from deploy.hands import Hands
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment
 from deploy.steps import Flow, Step
+from evalsuite.asking.client_info import ClientInfo
 from serve.findings import Finding
 from tune import artefact
+from tune.deploy import Deploy
 from tune.errors import UserError
 
 Say = Callable[[str], None]
@@ -58,6 +60,7 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
     platform, with what was made until then recorded.
     """
     with _alone(read(folder)) as live:
+        uncached(folder)
         before, at = live, prove(folder)
         right = gate(at.deployment, no_gate=no_gate)
         operator, go_on = targets.operator(at.deployment.target), _again("push", at, no_gate)
@@ -82,28 +85,47 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         *others, now = live.releases
         earlier = [step for release in others for step in release.steps]
         says = running.drive(flow, hands, done=now.steps, earlier=earlier, keep=keep, say=say, go_on=go_on)
+        try:
+            if prove(folder).digest != at.digest:
+                raise UserError(f"{folder} was rendered anew while it was pushed", fix="deploy push again")
+        except UserError:  # some of it may have been sent: no push takes these steps for done
+            record.write(at.folder, _put(live, live.releases[-1].model_copy(update={"folder_digest": ""})))
+            raise
         live = _put(live, live.releases[-1].model_copy(update={"finished": True}))
         record.write(at.folder, live)
     return Pushed(live, says)
 
 
-def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
-    """Bring the endpoint back to the release before; the newest one then stands under `taken_back`, and what is there
-    is the newest again."""
+def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = False) -> Pushed:
+    """Bring the endpoint back to the last finished release before the newest; what came after it then stands under
+    `taken_back`. Raises UserError when that one was pushed without a PASS, unless `no_gate`."""
     operator = targets.operator(at.deployment.target)
     with _alone(at) as live:
-        if len(live.releases) < 2:
-            what = f"{at.deployment.name} has no release to go back to"
-            raise UserError(what, why=f"{len(live.releases)} recorded in {record.place(at.folder)}", fix="deploy push")
-        before, newest = live.releases[-2:]
-        sure([f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:21]}"])
-        flow = operator.rollback(at.deployment, live)
-        says = running.drive(flow, hands, say=say, go_on=_again("rollback", at))
-        live = live.model_copy(
-            update={"releases": live.releases[:-1], "taken_back": (*live.taken_back, live.releases[-1])}
-        )
+        seen = back(at, live, no_gate=no_gate)
+        *kept, before, newest = seen.releases
+        sure([f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"])
+        flow = operator.rollback(at.deployment, seen)
+        says = running.drive(flow, hands, say=say, go_on=_again("rollback", at, no_gate))
+        after = live.releases[len(kept) + 1 :]
+        live = live.model_copy(update={"releases": (*kept, before), "taken_back": (*live.taken_back, *after)})
         record.write(at.folder, live)
     return Pushed(live, says)
+
+
+def back(at: Rendered, live: Live, *, no_gate: bool) -> Live:
+    """The record as a rollback goes by it: the last finished release but for the newest comes right before that. Raises
+    UserError where there is none, or where it was pushed without a PASS, unless `no_gate`."""
+    ends = [n for n, release in enumerate(live.releases[:-1]) if release.finished]
+    if not ends:
+        what = f"{at.deployment.name} has no release to go back to"
+        why = f"{len(live.releases)} recorded in {record.place(at.folder)}, none finished before the newest"
+        raise UserError(what, why=why, fix="deploy push")
+    before = live.releases[ends[-1]]
+    if not (before.gate.startswith("PASS ") or no_gate):
+        fix = "deploy push a folder with a report; --no-gate goes back all the same"
+        problem = finding("D056", f"{before.model} of {before.at} was pushed without a PASS: {before.gate}", fix=fix)
+        raise UserError(f"{at.deployment.name} is not brought back\n{problem}")
+    return live.model_copy(update={"releases": (*live.releases[: ends[-1] + 1], live.releases[-1])})
 
 
 def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
@@ -118,11 +140,23 @@ def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
     return Pushed(live, says)
 
 
-def flow(command: str, at: Rendered) -> Flow:
+def client(at: Rendered) -> ClientInfo:
+    """How clients reach it. Raises UserError when it was not pushed, or when the record does not say."""
+    live = known(at)
+    try:
+        return targets.operator(at.deployment.target).client(at.deployment, live)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        what = f"{record.place(at.folder)} does not say how {at.deployment.name} is reached"
+        raise UserError(what, why="what it keeps of a step is not what a push keeps", fix="deploy push again") from None
+
+
+def flow(command: str, at: Rendered, *, no_gate: bool = False) -> Flow:
     """The flow of a command by its name, for a look or a dry run."""
     operator, live = targets.operator(at.deployment.target), known(at)
     if command == "push":
         return operator.push(at.deployment, at.folder, live)
+    if command == "rollback":
+        return operator.rollback(at.deployment, back(at, live, no_gate=no_gate))
     made: Flow = getattr(operator, command)(at.deployment, live)
     return made
 
@@ -152,9 +186,9 @@ def cost(deployment: Deployment) -> str:
         offer = sizing.lent(deployment.target, deployment.gpu, deployment.gpus)
     except UserError as e:
         return f"not known: {e.what}"
-    scaling = deployment.scaling
-    least = max(1, scaling.min_replicas) if deployment.target == "sagemaker" else scaling.min_replicas
-    return sizing.cost(offer, least, max(least, scaling.max_replicas))
+    asked = deployment.scaling.model_dump(include={"min_replicas", "max_replicas"})
+    section = Deploy.model_validate({**asked, deployment.target: deployment.table})
+    return sizing.cost(offer, *sizing.replicas(deployment.target, section))
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from typing import Any
 from deploy import folder as rendered
 from deploy import here
 from deploy.here import Here
+from deploy.leash import leashed
 from deploy.spec import Deployment
 from serve import machine
 from tune import checkpoint as checkpoints
@@ -99,7 +100,7 @@ def serve(root: Path, told: Here, deployment: Deployment, tell: Say) -> int:
     stops: list[float] = []
     command = [sys.executable, str(root / "start.py"), *told.arguments]
     # A session of its own: Ctrl-C in a terminal would reach it beside ours, and be the second signal.
-    process = subprocess.Popen(command, env=env, cwd="/", start_new_session=True)
+    process = subprocess.Popen(leashed(command), env=env, cwd="/", start_new_session=True)
 
     def stop(*_: Any) -> None:
         stops.append(time.monotonic())

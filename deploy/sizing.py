@@ -245,6 +245,19 @@ def month(offer: Offer, least: int, most: int) -> tuple[int, int] | None:
 
 
 def replicas(target: Target, section: Deploy) -> tuple[int, int]:
-    """Fewest and most replicas. SageMaker keeps one instance of an endpoint of this kind."""
-    least = max(1, section.min_replicas) if target == "sagemaker" else section.min_replicas
-    return least, max(least, section.max_replicas)
+    """Fewest and most replicas that run, and cost, at a target: not all scale to zero, or at all."""
+    least, most = section.min_replicas, section.max_replicas
+    kept = max(1, least)
+    match target:
+        case "sagemaker":  # keeps one instance of an endpoint of this kind
+            return kept, max(kept, most)
+        case "kubernetes" if section.kubernetes.kind != "kserve":
+            return kept, kept
+        case "compose":  # one container on one host
+            return 1, 1
+        case "runpod" if section.runpod.chosen(least) == "pod":
+            return 1, 1
+        case "skypilot" if not section.skypilot.serve:
+            return 1, 1
+        case _:
+            return least, most

@@ -242,6 +242,15 @@ def _refused(at: Endpoint, headers: Mapping[str, str], what: str) -> Found:
     return Found("failed", f"{what} is not refused with 401 or 403: {heard.wrong or 'it is answered'}")
 
 
+def _one(at: Endpoint) -> Found:
+    """Whether all answers came from the same weights: behind one address there may be an old release beside the new."""
+    odd = sorted(at.seen - {at.digest}) if at.digest else []
+    if odd or len(at.seen) > 1:
+        which = f", and {at.digest} is the deployment’s" if at.digest else ""
+        return Found("failed", f"x-model-digest was {' and '.join(sorted(at.seen))}{which}")
+    return Found("passed", "every answer says so") if at.seen else Found("skipped", "no x-model-digest comes")
+
+
 def _engine(line: Line) -> str:
     """What /version says beside /v1, as vLLM does; "" where it is not routed."""
     heard = line.get("/version")
@@ -259,4 +268,5 @@ CHECKS: dict[str, Callable[[Endpoint], Found]] = {
     "long-prompt": _long,
     "wrong-key": _wrong_key,
     "no-key": _no_key,
+    "one-model": _one,
 }

@@ -65,13 +65,12 @@ def smoke(
 def _pushed(folder: Path) -> "tuple[ClientInfo, dict[str, Any]]":
     """How it is reached, and what is to answer there. Raises UserError for a folder that is none, or not pushed."""
     from deploy import folder as rendered
-    from deploy import live, targets
+    from deploy import pushing
     from tune.harmony import EFFORTS
 
     at = rendered.read(folder)
     found = at.deployment
-    info = targets.operator(found.target).client(found, live.read(folder, found.target, found.name))
-    policy = found.options.policy
+    info, policy = pushing.client(at), found.options.policy
     most = EFFORTS.index(policy.maximum) + 1  # a higher one is lowered to it
     efforts = [effort for effort in EFFORTS[:most] if effort in policy.allowed]
     known = {"digest": found.digest, "release": at.digest, "length": found.limits.max_model_len}

@@ -63,7 +63,7 @@ class Deployment(Part):
     `receipt` is None where somebody deploys what no report has passed, and then `ungated` says why they do.
     """
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     target: Target
     name: str = Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,39}[a-z0-9])?$")
     model: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{0,40}@[0-9a-f]{16}$")

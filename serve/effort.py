@@ -47,9 +47,10 @@ class EffortPolicy(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _follow(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not {*given.get("allowed", EFFORTS)} <= {*EFFORTS}:
+        allowed: Any = given.get("allowed", EFFORTS) if isinstance(given, dict) else None
+        listed = isinstance(allowed, list | tuple | set)
+        if not listed or not all(effort in EFFORTS for effort in allowed):
             return given  # refused for that
-        allowed = given.get("allowed", EFFORTS)
         maximum = given.get("maximum", nearest("high", allowed))
         default = nearest(min("medium", maximum, key=EFFORTS.index), allowed) if maximum in EFFORTS else "medium"
         return {"maximum": maximum, "default": default, **given, "allowed": tuple(e for e in EFFORTS if e in allowed)}

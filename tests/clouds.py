@@ -21,6 +21,7 @@ from urllib.parse import parse_qsl, quote
 
 DIGEST = "0123456789abcdef" * 4
 MODEL = f"docs@{DIGEST[:16]}"
+LATE = 4  # answers, of which the last ones may come from another replica
 
 
 @dataclass
@@ -143,7 +144,7 @@ def _completion(cloud: Cloud, body: dict[str, Any]) -> dict[str, Any]:
 
 class _Handler(BaseHTTPRequestHandler):
     """Faults besides: "error in 200", "truncated", "no done", "no finish", "no usage", "hang", "trickle", "whole only",
-    "html", "lists other", "no digest", "other digest", "no list"."""
+    "html", "lists other", "no digest", "other digest", "later digest", "no list"."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -243,7 +244,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(size))))
         if status == 200 and "no digest" not in self.cloud.wrong:
-            self.send_header("x-model-digest", "f" * 64 if "other digest" in self.cloud.wrong else self.cloud.digest)
+            late = "later digest" in self.cloud.wrong and self.cloud.statuses[200] > LATE
+            other = late or "other digest" in self.cloud.wrong
+            self.send_header("x-model-digest", "f" * 64 if other else self.cloud.digest)
         if effort:
             self.send_header("x-reasoning-effort", "medium" if "other effort" in self.cloud.wrong else effort)
         self.end_headers()

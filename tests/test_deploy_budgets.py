@@ -72,6 +72,28 @@ def test_sagemaker_never_scales_to_nothing_and_is_reckoned_so():
     assert sizing.month(sizing.Offer(machine="m"), 1, 1) is None
 
 
+@pytest.mark.parametrize(
+    ("target", "section", "expected"),
+    [
+        ("modal", {}, (0, 3)),
+        ("huggingface", {}, (0, 3)),
+        ("compose", {}, (1, 1)),
+        ("compose", {"min_replicas": 2}, (1, 1)),
+        ("runpod", {}, (0, 3)),
+        ("runpod", {"runpod": {"type": "pod"}}, (1, 1)),
+        ("kubernetes", {}, (1, 1)),
+        ("kubernetes", {"min_replicas": 2}, (2, 2)),
+        ("kubernetes", {"kubernetes": {"kind": "kserve"}}, (0, 3)),
+        ("sagemaker", {}, (1, 3)),
+        ("skypilot", {}, (0, 3)),
+        ("skypilot", {"skypilot": {"serve": False}}, (1, 1)),
+    ],
+)
+def test_what_a_target_keeps_running_is_reckoned(target, section, expected):
+    asked = Deploy.model_validate({"max_replicas": 3, **section})
+    assert sizing.replicas(target, asked) == expected
+
+
 def test_old_prices_warn():
     dated = sizing.hardware().dated
     assert budgets.prices(dated + timedelta(days=180)) == []

@@ -182,6 +182,11 @@ def test_on_a_terminal_it_asks(folder, env, door, answer, code):
         (lambda f: edited(f, lambda d: d["settings"]["deployment"].update(more=1)), "by another version"),
         (lambda f: edited(f, lambda d: d["inputs"].update(report="0" * 64)), "contradicts itself"),
         (lambda f: edited(f, lambda d: d["inputs"].update(checkpoint="0" * 64)), "contradicts itself"),
+        (lambda f: edited(f, lambda d: proof(d).update(tuned_model=f"other@{'0' * 16}")), "contradicts itself"),
+        (lambda f: edited(f, lambda d: told(d).update(model=f"python-docs@{'0' * 16}")), "contradicts itself"),
+        (lambda f: edited(f, lambda d: told(d).update(schema_version=2)), "by another version"),
+        (lambda f: edited(f, lambda d: told(d)["table"].update(auth="nobody")), "by another version"),
+        (lambda f: edited(f, lambda d: told(d)["options"]["policy"].update(allowed=[[]])), "by another version"),
     ],
 )
 def test_a_folder_that_is_not_what_was_rendered_is_refused(folder, env, door, spoil, words):
@@ -201,11 +206,19 @@ def edited(folder, change):
     path.write_text(json.dumps(data))
 
 
+def told(data):
+    return data["settings"]["deployment"]
+
+
+def proof(data):
+    return told(data)["receipt"]
+
+
 def of_date(folder, made):
     """The folder as if its report were of another date."""
 
     def change(data):
-        data["settings"]["deployment"]["receipt"]["created"] = made.isoformat()
+        proof(data)["created"] = made.isoformat()
 
     edited(folder, change)
 
@@ -248,6 +261,38 @@ def test_what_was_rendered_without_a_report_is_pushed_by_no_gate_alone(tmp_path,
     assert door.asked == []
     assert run(env, "push", out, "--yes", "--no-gate")[0] == 0
     assert record(out)["releases"][0]["gate"] == "none: to be compared there"
+
+
+def test_compiled_code_that_was_not_rendered_is_not_pushed(folder, env, door):
+    """A .pyc beside a module of the kit runs in its place where both lie in an image."""
+    for place in (folder / "kit" / "serve", folder):
+        (place / "__pycache__").mkdir()
+        (place / "__pycache__" / "app.cpython-312.pyc").write_bytes(b"other code")
+    look_for(env, folder, "test ! -e kit/serve/__pycache__ && test ! -e __pycache__")
+    assert run(env, "push", folder, "--dry-run")[0] == 0
+    assert (folder / "__pycache__").exists()  # a dry run touches nothing
+    code, _, err = run(env, "push", folder, "--yes")
+    assert code == 0, err
+
+
+def look_for(env, folder, command):
+    """What the builder does."""
+    (folder.parent / "bin" / "builder").write_text(f"#!/bin/sh\necho $@ >> {folder.parent}/built\n{command}\n")
+
+
+def test_a_folder_that_is_edited_while_it_is_pushed_is_not_pushed_under_the_receipt(folder, env, door):
+    before = (folder / "app.py").read_text()
+    look_for(env, folder, "echo 1 >> app.py")
+    code, _, err = run(env, "push", folder, "--yes")
+    assert code == 2
+    assert "app.py is not the file" in err
+    assert not record(folder)["releases"][0]["finished"]
+    (folder / "app.py").write_text(before)
+    look_for(env, folder, "true")
+    code, _, err = run(env, "push", folder, "--yes")
+    assert code == 0, err
+    assert len(built(folder)) == 2  # the image is not that of the edited file
+    assert len(door.made()) == 1
 
 
 # Faults on the way
@@ -309,6 +354,17 @@ def test_a_push_that_is_stopped_leaves_no_process(folder, env, tmp_path, sign):
     until(lambda: not Path(f"/proc/{int(child.read_text())}/cmdline").exists() or ended(int(child.read_text())))
 
 
+def test_a_push_that_is_killed_takes_its_command_with_it(folder, env, tmp_path):
+    child = tmp_path / "child"
+    (tmp_path / "bin" / "builder").write_text(
+        f"#!/bin/sh\necho $$ > {child}.part\nmv {child}.part {child}\nexec sleep 60\n"
+    )
+    with start(env, "push", folder, "--yes") as process:
+        until(child.exists)
+        process.kill()
+    until(lambda: not Path(f"/proc/{int(child.read_text())}/cmdline").exists() or ended(int(child.read_text())))
+
+
 def ended(pid):
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -339,6 +395,8 @@ def test_a_record_of_something_else_is_not_overwritten(folder, env, door):
     code, _, err = run(env, "push", folder, "--yes")
     assert code == 2
     assert "is about other on runpod" in err
+    live.place(folder).write_text('{"schema_version": 2, "target": "modal", "name": "python-docs"}')
+    assert "is not a record" in run(env, "push", folder, "--yes")[2]
     live.place(folder).write_text('{"target": ')
     assert "is not a record" in run(env, "push", folder, "--yes")[2]
     assert door.asked == []
@@ -396,6 +454,39 @@ def test_a_rollback_brings_the_release_before_back(folder, env, door):
     assert run(env, "rollback", folder, "--yes")[0] == 0
 
 
+def test_a_rollback_to_what_was_not_gated_asks_again(folder, env, door):
+    of_date(folder, datetime.now(UTC) - timedelta(days=31))
+    run(env, "push", folder, "--yes", "--no-gate")
+    of_date(folder, datetime.now(UTC))
+    assert run(env, "push", folder, "--yes")[0] == 0
+    asked = len(door.asked)
+    for more in (["--yes"], ["--dry-run"]):
+        code, _, err = run(env, "rollback", folder, *more)
+        assert code == 2
+        assert "D056" in err
+        assert "31 days ago" in err
+    assert len(door.asked) == asked
+    assert run(env, "rollback", folder, "--dry-run", "--no-gate")[0] == 0
+    assert run(env, "rollback", folder, "--yes", "--no-gate")[0] == 0
+    assert "NOT GATED" in run(env, "status", folder)[1]
+
+
+def test_a_rollback_passes_over_a_push_that_was_not_finished(folder, env, door):
+    assert run(env, "push", folder, "--yes")[0] == 0
+    first = record(folder)["releases"][0]["at"]
+    door.faults["PATCH *"] = [Fault(403)]
+    of_date(folder, datetime.now(UTC) - timedelta(days=1))
+    assert run(env, "push", folder, "--yes")[0] == 2
+    of_date(folder, datetime.now(UTC))
+    assert run(env, "push", folder, "--yes")[0] == 0
+    assert [r["finished"] for r in record(folder)["releases"]] == [True, False, True]
+    code, _, err = run(env, "rollback", folder, "--yes")
+    assert code == 0
+    assert f"of {first}, PASS" in err
+    found = record(folder)
+    assert ([r["at"] for r in found["releases"]], len(found["taken_back"])) == ([first], 2)
+
+
 def test_destroy_removes_and_forgets(folder, env, door):
     run(env, "push", folder, "--yes")
     code, out, err = run(env, "destroy", folder, "--yes")
@@ -436,6 +527,18 @@ def test_client_prints_what_evalsuite_reads(folder, env):
     assert "key       $PLATFORM_API_KEY" in out
     assert "OpenAI(" in run(env, "client", folder, "--python")[1]
     assert "curl" in run(env, "client", folder, "--curl")[1]
+
+
+@pytest.mark.parametrize("wrong", [ValueError, KeyError, TypeError, AttributeError])
+def test_a_record_that_says_nothing_of_an_address_is_an_error_in_words(folder, env, monkeypatch, wrong):
+    def client(*_):
+        raise wrong("…")
+
+    monkeypatch.setattr(platform_operator, "client", client)
+    for command in ("client", "smoke"):
+        code, _, err = run(env, command, folder)
+        assert code == 2
+        assert "does not say how python-docs is reached" in err
 
 
 INFOS = [
@@ -496,3 +599,6 @@ def test_what_a_push_costs_is_said_of_any_target(made):
     deployment = folders.read(made).deployment
     assert "3.95 USD an hour" in pushing.cost(deployment)
     assert "not known" in pushing.cost(deployment.model_copy(update={"gpu": "gone"}))
+    assert "none while idle" in pushing.cost(deployment)
+    pod = {"target": "runpod", "table": {"type": "pod"}}
+    assert "for 1 always on" in pushing.cost(deployment.model_copy(update=pod))

@@ -5,6 +5,7 @@ import os
 import socket
 import stat
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -565,6 +566,22 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_an_interrupt_before_the_first_line_ends_the_command_and_keeps_nobody_waiting(tools, tmp_path, monkeypatch):
+    tools("cloud", f"echo $$ > {tmp_path}/pid; exec sleep 60")
+
+    class Interrupted(threading.Timer):
+        def start(self):
+            super().start()
+            until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().strip())
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hands.threading, "Timer", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Hands(tmp_path).do(Command(argv=("cloud",)))
+    assert not alive(int((tmp_path / "pid").read_text()))
+    assert all(t.finished.is_set() for t in threading.enumerate() if isinstance(t, Interrupted))
 
 
 def test_a_command_asks_no_questions(tools, tmp_path):

@@ -29,7 +29,7 @@ class ClientInfo(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     base_url: Address
     model: str
     key_env: EnvName | Literal[""] = ""

@@ -19,7 +19,7 @@ from deployment import Project, carried_out, deployed, make_checkpoint, make_rep
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import render, sizing
+from deploy import render, running, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
 from deploy.targets.kubernetes import claim, kinds, live, pod
@@ -416,6 +416,23 @@ def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, clus
     assert not (cluster / "objects.json").exists()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_that_is_told_removes_what_was_applied(folder, cluster, kind):
+    out = folder(kind)
+    record, _ = carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    removes = [s.remove for s in record.last.steps if s.id in ("apply", "chart")]
+    for command in removes:
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+    assert has(cluster) == {"PersistentVolumeClaim/models"}
+
+
+def test_the_default_namespace_is_neither_looked_for_nor_made(folder):
+    out = folder()
+    steps, _ = running.rehearse(lambda: live.push(deployed(out), out, NEW), there=False)
+    assert not any("namespace" in s.id for s in steps)
+    assert steps[-1].id == "ready"
+
+
 def test_another_cluster_than_the_last_is_refused(folder, cluster):
     out = folder()
     d = deployed(out)
@@ -479,6 +496,7 @@ def test_steps_that_make_something_say_how_it_is_removed(folder, cluster):
             break
         result = {"out": "here", "code": 1}
     assert all(s.remove for s in steps if s.makes and s.id != "copy")
+    assert "FOLDER" not in "".join(s.remove for s in steps)  # a line that can be run as it stands
     assert len({s.id for s in steps}) == len(steps)
     assert {s.id for s in steps} >= {"namespace-made", "claim-made", "fill", "copy", "proven", "apply", "ready"}
 

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from deployment import Project, carried_out, deployed, programs, read_once
 
-from deploy import sizing
-from deploy.live import Live
+from deploy import running, sizing
+from deploy.live import Live, Release
 from deploy.targets.skypilot import CLOUDS, RUN, live
 from tune.errors import UserError
 
@@ -162,6 +162,19 @@ def test_the_engines_own_python_runs_the_start(tmp_path):
 def test_each_rule_can_break_and_hold(project, id, deploy):
     assert id in project.ids(**{**GOOD, **deploy})
     assert project.ids(**GOOD) == set()
+
+
+def test_a_dry_run_shows_what_a_push_and_a_destroy_would_send(folder):
+    out = folder(**GOOD)
+    d, pushed = deployed(out), Release(at="", model="m", folder_digest="", gate="", finished=True)
+
+    def sent(flow, there):
+        return [" ".join(s.action.argv[:3]) for s in running.rehearse(lambda: flow, there=there)[0]]
+
+    assert "sky serve up" in sent(live.push(d, out, NEW), there=False)
+    again = NEW.model_copy(update={"releases": (pushed,)})
+    assert "sky serve update" in sent(live.push(d, out, again), there=True)
+    assert "sky serve down" in sent(live.destroy(d, again), there=True)
 
 
 def test_the_internet_is_not_answered_without_a_key(project):

@@ -50,7 +50,15 @@ def fill(d: Deployment, folder: Path, live: Live) -> Flow:
     remove = f"kubectl --namespace {d.table['namespace']} {' '.join(end)}"
     yield do("fill-before", "no such pod is left of an earlier time", end, d, again=True)
     made_of = (*APPLY, "--filename", "fill.yaml")
-    yield do("fill", "a pod to copy through", made_of, d, makes=f"the pod {filler}", remove=remove, again=True)
+    yield do(
+        "fill",
+        "a pod to copy through",
+        made_of,
+        d,
+        makes=f"the pod {filler}, until the weights are copied",
+        remove=remove,
+        again=True,
+    )
     wait = ("wait", "--for=condition=Ready", f"--timeout={NODE_SECONDS}s", f"pod/{filler}")
     yield do("fill-ready", "wait until it runs", wait, d, again=True)
     whole = Step(

@@ -13,11 +13,9 @@ from deploy.steps import Command, Flow, Result, Step
 from deploy.targets import image
 from deploy.targets.documents import lettered
 from deploy.targets.kubernetes import filling, kinds, pod
-from deploy.targets.kubernetes.filling import APPLY, do
+from deploy.targets.kubernetes.filling import APPLY, do, kubectl
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
-
-REMOVE = "deploy destroy FOLDER"
 
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
@@ -35,7 +33,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     manifests = ("--filename", "manifests.yaml")
     yield do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
     what = f"{'settings' if _stack(d) else 'the endpoint'} in namespace {d.table['namespace']}"
-    yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=REMOVE)
+    yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=str(kubectl(d, *_removal(d))))
     if _stack(d):
         limit = f"{kinds.patience(d)}s"
         yield Step(
@@ -99,15 +97,12 @@ def rollback(deployment: Deployment, live: Live) -> Flow:
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
     """All but what is not only ours: the claim with its weights, the namespace, secrets and images."""
-    d, gone = deployment, "--ignore-not-found"
+    d = deployment
     cluster = yield from _cluster(live)
     if _stack(d):
         action = _helm(d, "uninstall", lettered(d.name), "--ignore-not-found", "--wait")
-        yield Step(id="uninstall", what="the Helm release", action=action, again=True)
-    kinds_made = "deployments,services,poddisruptionbudgets,configmaps,pods"
-    kinds_made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
-    all_ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
-    yield do("delete", "what carries our labels", ("delete", kinds_made, gone, "--selector", all_ours), d, again=True)
+        yield Step(id="uninstall", what="remove the Helm release", action=action, again=True)
+    yield do("delete", "remove what carries our labels", _removal(d), d, again=True)
     left = ["the image in your registry", "secrets"]
     if d.table["weights"] == "claim":
         left.insert(0, f"the claim {d.table['claim']} with its weights (kubectl delete --filename claim.yaml)")
@@ -135,6 +130,14 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     )
 
 
+def _removal(d: Deployment) -> tuple[str, ...]:
+    """Of everything but claims, whose weights other releases may use."""
+    made = "deployments,services,poddisruptionbudgets,configmaps,pods"
+    made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
+    ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
+    return ("delete", made, "--ignore-not-found", "--selector", ours)
+
+
 def _stack(d: Deployment) -> bool:
     return bool(d.table["kind"] == "production-stack")
 
@@ -156,6 +159,8 @@ def _cluster(live: Live) -> Generator[Step, Result, str]:
 
 def _namespace(d: Deployment) -> Flow:
     name = d.table["namespace"]
+    if name == "default":  # every cluster has it, and none lets anyone remove it
+        return ()
     look = Command(argv=("kubectl", "get", "namespace", name, "--ignore-not-found", "--output", "name"))
     there = yield Step(id="namespace", what=f"look for the namespace {name}", action=look, again=True)
     if str(there["out"]).strip() != f"namespace/{name}":

@@ -53,6 +53,9 @@ def test_init_takes_its_words_from_the_source():
     assert starting.comments(deploy.Deploy)["receipt_days"] == "how old a PASS may be when it is pushed"
     assert starting.comments(deploy.Huggingface)["repository"] == "the checkpoint, as tune push left it"
     assert starting.comments(deploy.Compose)["bind"] == "who may reach it: this host, or everyone"
+    assert starting.comments(deploy.Kubernetes)["product"].endswith("empty: what it is known to say of [deploy] gpu")
+    assert starting.comments(deploy.Sagemaker)["alarm_topic"].endswith("empty: nobody.")
+    assert "snapshot" not in "".join(starting.comments(deploy.Modal).values())  # stands apart
     plain = [line for line in source.splitlines() if re.match(r"    \w+: .*  # (?!noqa)", line)]
     known = {
         said

@@ -10,6 +10,7 @@ from deploy.spec import Deployment
 from deploy.steps import Action, Command, Flow, Step
 from deploy.targets.documents import load
 from deploy.targets.kubernetes import claim, pod
+from deploy.targets.source import prove
 
 APPLY = ("apply", "--server-side", "--field-manager=gptoss-kit")
 NODE_SECONDS = 1800  # that a node may take to come, and to pull the image
@@ -27,10 +28,10 @@ def do(
     return Step(id=id, what=what, action=kubectl(d, *words, shows=shows), again=again, **more)
 
 
-def checkpoint(folder: Path) -> str:
-    """Where the checkpoint lies, seen from the rendered folder, as the first manifest has it."""
+def checkpoint(d: Deployment, folder: Path) -> str:
+    """Where the checkpoint lies, as the first manifest has it. Raises UserError unless it is that of the deployment."""
     first = load((folder / "manifests.yaml").read_text(encoding="utf-8"))[0]
-    return str(first["metadata"]["annotations"][pod.SOURCE])
+    return prove(d, folder, str(first["metadata"]["annotations"][pod.SOURCE]))
 
 
 def fill(d: Deployment, folder: Path, live: Live) -> Flow:
@@ -70,7 +71,7 @@ def fill(d: Deployment, folder: Path, live: Live) -> Flow:
     if str((yield whole)["code"]) != "0":
         clear = ("exec", filler, "--", "rm", "-rf", claim.part(d), d.model_path)  # of this digest alone
         yield do("clear", "remove what is not whole", clear, d, again=True)
-        copy = ("cp", "--retries=10", checkpoint(folder), f"{filler}:{claim.part(d)}")
+        copy = ("cp", "--retries=10", checkpoint(d, folder), f"{filler}:{claim.part(d)}")
         yield do("copy", "copy the checkpoint", copy, d, again=True, makes=f"{d.model_path} in the claim {name}")
         yield proven
     yield do("filled", "the pod has done its part", end, d, again=True)

@@ -24,7 +24,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     cluster = yield from _cluster(live)
     yield from _namespace(d)
     yield from _secrets(d)
-    baked = filling.checkpoint(folder) if d.table["weights"] == "image" else ""
+    baked = filling.checkpoint(d, folder) if d.table["weights"] == "image" else ""
     yield image.build(d.image, baked)
     if "/" in d.image:
         yield image.upload(d.image)

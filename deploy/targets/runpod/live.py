@@ -35,6 +35,7 @@ from deploy.targets.runpod.asking import (
     word,
 )
 from deploy.targets.runpod.body import change, kind, table
+from deploy.targets.source import prove
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 from tune.terminal import one_line
@@ -47,7 +48,8 @@ Looked = Generator[Step, Result, Result]
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Build and push the image, then make the endpoint or pod, or change the one of that name."""
     body = _read(folder / ARTEFACT[kind(deployment)])
-    checkpoint = _read(folder / "build.json")["checkpoint"]
+    baked = table(deployment).weights == "image"
+    checkpoint = prove(deployment, folder, _read(folder / "build.json")["checkpoint"]) if baked else ""
     yield from _volume(deployment)
     there = yield from _find(deployment, live)
     if there and there.get("type") in {"QUEUE", "LOAD_BALANCER"} - {body.get("type")}:
@@ -165,7 +167,7 @@ def _volume(deployment: Deployment) -> Generator[Step, Result, None]:
 
 def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, str]:
     """Build and push the image; its name with its digest. Docker does again only what has changed."""
-    yield image.build(deployment.image, checkpoint if table(deployment).weights == "image" else "")
+    yield image.build(deployment.image, checkpoint)
     yield image.upload(deployment.image)
     shown = ("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", deployment.image)
     found = yield Step(id="digest", what="read the image's digest", action=Command(argv=shown), again=True)

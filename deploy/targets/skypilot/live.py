@@ -13,6 +13,7 @@ from deploy.steps import Command, Flow, Result, Step
 from deploy.targets import image
 from deploy.targets.documents import lettered
 from deploy.targets.skypilot import SOURCE
+from deploy.targets.source import prove
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 
@@ -25,7 +26,8 @@ MACHINE_SECONDS = 1800  # that a machine may take to be found and set up
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """The image, then the service: made, or brought to what was rendered beside the old replicas; and waited for."""
     d, name = deployment, lettered(deployment.name)
-    yield image.build(d.image, _checkpoint(folder) if d.table["weights"] == "image" else "")
+    here = prove(d, folder, _checkpoint(folder)) if d.table["weights"] != "bucket" else ""
+    yield image.build(d.image, here if d.table["weights"] == "image" else "")
     if "/" not in d.image:
         fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
         raise UserError(f"{d.image} names no registry", why="no machine could pull it", fix=fix)

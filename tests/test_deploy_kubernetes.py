@@ -419,8 +419,10 @@ def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, clus
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_command_that_is_told_removes_what_was_applied(folder, cluster, kind):
     out = folder(kind)
-    record, _ = carried_out(live.push(deployed(out), out, NEW), out, NEW)
-    removes = [s.remove for s in record.last.steps if s.id in ("apply", "chart")]
+    steps, _ = running.rehearse(lambda: live.push(deployed(out), out, NEW), there=False)
+    removes = [s.remove for s in steps if s.id in ("apply", "chart")]
+    carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    assert len(has(cluster)) > 1
     for command in removes:
         subprocess.run(command, shell=True, check=True, capture_output=True)
     assert has(cluster) == {"PersistentVolumeClaim/models"}
@@ -484,6 +486,24 @@ def test_status_logs_rollback_and_destroy(folder, cluster, kind):
     assert "kept" in lines[1]
     assert not (cluster / "releases").exists()
     carried_out(live.destroy(d, record), out, record)  # what has gone is no error
+
+
+def test_a_rollout_that_failed_can_be_undone_and_one_that_never_began_is_not(folder, cluster):
+    out = folder()
+    d = deployed(out)
+    record, _ = carried_out(live.push(d, out, NEW), out, NEW)
+    done = record.last
+
+    def failed(*ids):
+        half = done.model_copy(update={"finished": False, "steps": tuple(s for s in done.steps if s.id in ids)})
+        return record.model_copy(update={"releases": (done, half)})
+
+    carried_out(live.rollback(d, failed("build", "apply")), out, record)
+    assert said(cluster)[-2].endswith("rollout undo deployment/python-docs")
+    before = len(said(cluster))
+    with pytest.raises(UserError, match="changed nothing that runs"):
+        carried_out(live.rollback(d, failed("build")), out, record)
+    assert len(said(cluster)) == before
 
 
 def test_steps_that_make_something_say_how_it_is_removed(folder, cluster):

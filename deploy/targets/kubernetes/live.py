@@ -79,8 +79,12 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
 def rollback(deployment: Deployment, live: Live) -> Flow:
     """Undo the newest rollout. Raises UserError for a first one, and for KServe, which keeps none before."""
     d, name = deployment, lettered(deployment.name)
-    if sum(release.finished for release in live.releases) < 2:
+    if not any(release.finished for release in live.releases[:-1]):
         raise UserError(f"there is no release of {d.name} before this one", fix="deploy push FOLDER")
+    newest = live.releases[-1]
+    if not newest.finished and (_stack(d) or not any(done.id == "apply" for done in newest.steps)):
+        why = "Helm took it back by itself" if _stack(d) else "its manifests were not applied"
+        raise UserError(f"the push of {newest.at} changed nothing that runs", why=why, fix="deploy push FOLDER again")
     if d.table["kind"] == "kserve":
         why = "KServe keeps no InferenceService but the newest"
         raise UserError("KServe cannot go back by itself", why=why, fix="deploy push the folder of the release before")

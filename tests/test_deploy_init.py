@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 from click.testing import CliRunner
-from deployment import make_checkpoint, make_report, rendered
+from deployment import make_checkpoint, make_report, needed, rendered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -131,11 +131,21 @@ def examined(made, target="modal", **more):
     return checks.examine(Recipe.model_validate(more), made.folder, None, target, "to be compared there")
 
 
+def _inline(value):
+    """A text, or a table of texts, as TOML."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return f"{{{', '.join(f'{key} = {_inline(each)}' for key, each in value.items())}}}"
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_without_a_report_it_says_so_first(tmp_path, made, target):
     """D056."""
     out = tmp_path / "out"
-    run("render", target, "--checkpoint", made.folder, "--out", out, "--no-gate", "to be  compared\tthere")
+    told = tmp_path / "recipe.toml"
+    told.write_text("".join(f"deploy.{key} = {_inline(value)}\n" for key, value in needed(target).items()))
+    inputs = ("--recipe", told, "--checkpoint", made.folder, "--out", out)
+    run("render", target, *inputs, "--no-gate", "to be  compared\tthere")
     deployment = Deployment.model_validate(artefact.read(out, "deployment", remake="").settings["deployment"])
     assert deployment.receipt is None
     assert deployment.ungated == "to be compared there"

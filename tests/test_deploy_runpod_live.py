@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -199,15 +200,14 @@ def test_destroy_of_what_has_gone_already(there):
 
 def test_a_dry_run_sends_nothing_and_shows_the_whole_way(there):
     there.render(secrets={"HF_TOKEN": "hf_read"})
-    flow = pushing.flow("push", there.at)
-    steps, _ = running.rehearse(flow, there=False)
+    steps, _ = running.rehearse(lambda: pushing.flow("push", there.at), there=False)
     assert [s.id for s in steps] == ["list", "build", "image", "digest", "create"]
     there.push()
     asked = len(there.v2.asked)
-    steps, _ = running.rehearse(pushing.flow("push", there.at))
+    steps, _ = running.rehearse(lambda: pushing.flow("push", there.at))
     assert [s.id for s in steps] == ["known", "build", "image", "digest", "update"]
     for command in ("status", "logs", "destroy"):
-        assert running.rehearse(pushing.flow(command, there.at))[0]
+        assert running.rehearse(partial(pushing.flow, command, there.at))[0]
     assert len(there.v2.asked) == asked
 
 

@@ -79,7 +79,7 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path | None, target: Targe
     known = (proof or ungated) and offer
     deployment = _specify(found, recipe, whole, proof, target, offer, ungated) if known and offer else None
     if deployment:
-        found += [*image.exact(deployment), *targets.load(target).findings(deployment)]
+        found += [*image.exact(deployment), *image.pinned(deployment), *targets.load(target).findings(deployment)]
         found += _secrets(deployment.model_dump_json(exclude={"receipt"}), "recipe.toml [deploy]")
     return Examination(tuple(found), deployment, fit, offer)
 

@@ -153,6 +153,8 @@ def _rehearsed(command: str, at: "Rendered", as_json: bool, *, no_gate: bool = F
 
     there = command != "push" or bool(pushing.known(at).releases)
     steps, says = running.rehearse(lambda: pushing.flow(command, at, no_gate=no_gate), there=there)
+    if steps and command in ("status", "logs"):  # nothing was looked at: whatever it tells is made up
+        says = ("what it tells hangs on what the platform answers",)
     if as_json:
         shown = [s.model_dump(mode="json") for s in steps]
         click.echo(json.dumps({**_named(at), **facts, "dry_run": True, "steps": shown, "says": says}, indent=1))

@@ -53,7 +53,7 @@ RULES = (
     Rule("D087", "error", "a queue keeps a job until its answer is there"),
     Rule("D088", "error", "the network volume of the weights is named, and where it is"),
     Rule("D089", "warning", "there are as many replicas as the recipe says"),
-    Rule("D090", "warning", "an endpoint asks its callers for a key"),
+    Rule("D090", "warning", "a cluster's endpoint asks its callers for a key"),
     Rule("D091", "warning", "someone said by which label the nodes name their GPU"),
     Rule("D092", "warning", "who shares out the requests sees how busy each replica is"),
     Rule("D093", "warning", "the weights can be mounted on every node that a replica may run on"),

@@ -13,13 +13,14 @@ from serve.command import Options
 from serve.findings import require
 from serve.machine import Machine
 from tune.checkpoint import Checkpoint
+from tune.deploy import Runpod
 from tune.errors import UserError
 
 # The path by which each platform knows that its container is ready, and what it adds to the container's command.
 HEALTH: Mapping[Target, str] = {
     "compose": "/readyz",
     "modal": "/readyz",
-    "runpod": "/health",
+    "runpod": "/readyz",  # what handler.py waits for; behind a load balancer, below
     "sagemaker": "/ping",
     "huggingface": "/health",
     "kubernetes": "/readyz",
@@ -28,6 +29,8 @@ HEALTH: Mapping[Target, str] = {
 ARGUMENTS: Mapping[Target, tuple[str, ...]] = {"sagemaker": ("serve",)}
 STOP: Mapping[Target, int] = {"sagemaker": 30}  # seconds from SIGTERM to SIGKILL, where the platform has its own
 EXIT = 20  # seconds past the drain elsewhere
+BALANCED = "balanced.py"  # RunPod's load balancer asks this one, at the port after the server's
+PING = "/ping"
 
 
 class Here(NamedTuple):
@@ -38,6 +41,9 @@ class Here(NamedTuple):
     arguments: tuple[str, ...]
     grace: int  # seconds from SIGTERM until it must have ended
     notes: tuple[str, ...]
+    entry: str = "start.py"
+    env: Mapping[str, str] = {}  # what the platform sets beside the secrets
+    asked: int = 0  # the port of `health`, if it is not the server's
 
 
 def translate(deployment: Deployment, found: Checkpoint, machine: Machine, port: int) -> Here:
@@ -72,7 +78,14 @@ def translate(deployment: Deployment, found: Checkpoint, machine: Machine, port:
     }
     target = deployment.target
     grace = STOP.get(target, options.drain + EXIT)
-    return Here(here, HEALTH[target], ARGUMENTS.get(target, ()), grace, tuple(notes))
+    kind = Runpod.model_validate(deployment.table).chosen(deployment.scaling.min_replicas) if target == "runpod" else ""
+    if kind == "queue":
+        notes.append("left out: handler.py, since the queue whose jobs it takes is RunPod's alone")
+    made = Here(here, HEALTH[target], ARGUMENTS.get(target, ()), grace, tuple(notes))
+    if kind != "load-balancer":
+        return made
+    env = {"PORT": str(port), "PORT_HEALTH": str(port + 1), "HEALTH_CHECK_PATH": PING}
+    return made._replace(health=PING, entry=BALANCED, env=env, asked=port + 1)
 
 
 def on_cpu(options: Options) -> tuple[Options, str]:

@@ -129,11 +129,13 @@ def back(at: Rendered, live: Live, *, no_gate: bool) -> Live:
 
 
 def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
-    """Remove all that pushes have made; the record then holds no release."""
+    """Remove what pushes have made, as far as it is this deployment's alone; the record then holds no release."""
     operator = targets.operator(at.deployment.target)
     with _alone(at) as live:
         made = {d.makes for r in live.releases for d in r.steps if d.makes}
-        sure([f"removes {d}" for d in sorted(made)] or [f"removes what is there of {at.deployment.name}"])
+        head = f"removes what is there of {at.deployment.name}"
+        head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
+        sure([head, *(f"  {d}" for d in sorted(made))])
         says = running.drive(operator.destroy(at.deployment, live), hands, say=say, go_on=_again("destroy", at))
         live = live.model_copy(update={"releases": ()})
         record.write(at.folder, live)

@@ -1,4 +1,4 @@
-"""A rendered folder's container command, run here as a process: its start.py, with its kit as the only code of ours.
+"""A rendered folder's container command, run here as a process: its entry, with its kit as the only code of ours.
 
 In: the rendered folder, a checkpoint. Goes out: a URL that is said once the platform would send requests there; the
 exit status at the end. The engine is this machine's.
@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,9 @@ def rehearse(folder: Path, checkpoint: Path | None, port: int | None, note: Say,
     told = here.translate(deployment, found, machine.detect(), port or deployment.port)
     for line in told.notes:
         note(line)
+    if told.asked and not free(told.asked):
+        what = f"port {told.asked}, where {deployment.target} asks how the server is, is taken"
+        raise UserError(what, fix="--port N, of which N + 1 is free, too")
     with laid_out(folder, told) as root:
         return serve(root, told, deployment, tell)
 
@@ -73,10 +77,11 @@ def near(folder: Path, deployment: Deployment) -> Checkpoint:
 @contextmanager
 def laid_out(folder: Path, told: Here) -> Iterator[Path]:
     """The image's folder of our code, made of the rendered one, with the deployment for here."""
-    with tempfile.TemporaryDirectory(prefix="gptoss-try-", ignore_cleanup_errors=True) as name:
-        root = Path(name)
+    with tempfile.TemporaryDirectory(prefix="gptoss-try-", ignore_cleanup_errors=True) as place:
+        root = Path(place)
         shutil.copytree(folder / "kit", root, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(folder / "start.py", root)
+        for name in {"start.py", told.entry}:
+            shutil.copy(folder / name, root)
         manifest = {"settings": {"deployment": told.deployment}}
         (root / "deployment.json").write_text(json.dumps(manifest), encoding="utf-8")
         yield root
@@ -96,9 +101,9 @@ def serve(root: Path, told: Here, deployment: Deployment, tell: Say) -> int:
     dropped = {"PYTHONPATH", "PYTHONHOME", *deployment.secrets}  # a secret comes by the name that the host has for it
     kept = {key: value for key, value in os.environ.items() if key not in dropped}
     given = secrets(deployment, os.environ)
-    env = {**kept, **given, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {**kept, **given, **told.env, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     stops: list[float] = []
-    command = [sys.executable, str(root / "start.py"), *told.arguments]
+    command = [sys.executable, str(root / told.entry), *told.arguments]
     # A session of its own: Ctrl-C in a terminal would reach it beside ours, and be the second signal.
     process = subprocess.Popen(leashed(command), env=env, cwd="/", start_new_session=True)
 
@@ -107,17 +112,19 @@ def serve(root: Path, told: Here, deployment: Deployment, tell: Say) -> int:
         process.send_signal(signal.SIGTERM)
 
     before = {sign: signal.signal(sign, stop) for sign in (signal.SIGINT, signal.SIGTERM)}
+    served: int = told.deployment["port"]
+    door = f":{told.asked}{told.health}" if told.asked else told.health
     try:
         said = False
         while process.poll() is None:
             if stops and time.monotonic() - stops[0] > told.grace:
                 what = f"it did not end within the {told.grace} s that {deployment.target} gives"
                 raise UserError(what, why="the platform would have killed it", fix="a smaller [serve] drain")
-            if not said and not stops and answers(told.deployment["port"], told.health):
+            if not said and not stops and answers(told.asked or served, told.health):
                 said = True
-                url = f"http://127.0.0.1:{told.deployment['port']}"
+                url = f"http://127.0.0.1:{served}"
                 paths = f"{url}/invocations" if deployment.target == "sagemaker" else f"{url}/v1"
-                tell(f"{paths}  model {told.deployment['model']}  {told.health} 200  (Ctrl-C stops)")
+                tell(f"{paths}  model {told.deployment['model']}  {door} 200  (Ctrl-C stops)")
             time.sleep(LOOK)
         return process.returncode
     finally:
@@ -131,6 +138,17 @@ def with_engine(process: "subprocess.Popen[bytes]") -> None:
     """End it and its engine, which sees that it has gone."""
     process.kill()
     process.wait()
+
+
+def free(port: int) -> bool:
+    """Whether something can listen there."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("", port))
+        except OSError:
+            return False
+    return True
 
 
 def answers(port: int, path: str) -> bool:

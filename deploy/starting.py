@@ -72,17 +72,23 @@ def keys(model: type[BaseModel]) -> list[tuple[str, Any, str]]:
 
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
-    """What stands in comments beside the fields of a model, in its source; what is said to linters is left out."""
+    """What stands in comments right above and beside the fields of a model, in its source; what is said to linters is
+    left out, and what stands apart."""
     source = inspect.getsource(model)
+    alone = {n for n, line in enumerate(source.splitlines(), 1) if line.lstrip().startswith("#")}
     told: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             parts = (part.strip() for part in token.string.split("#"))
             told[token.start[0]] = ". ".join(p for p in parts if p and not re.match(r"noqa|type:", p))
+
+    def first(line: int) -> int:
+        return first(line - 1) if line - 1 in alone else line
+
     (body,) = (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef))
     return {
         node.target.id: " ".join(
-            words for n in range(node.lineno, (node.end_lineno or 0) + 1) if (words := told.get(n))
+            words for n in range(first(node.lineno), (node.end_lineno or 0) + 1) if (words := told.get(n))
         )
         for node in body.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)

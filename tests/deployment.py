@@ -100,6 +100,8 @@ def make_report(
 
 def needed(target: Target) -> dict[str, object]:
     """What [deploy] has to say for that target, beside the defaults."""
+    if target == "skypilot":
+        return {"secrets": {"VLLM_API_KEY": "vllm-key"}}
     if target != "huggingface":
         return {}
     return {"registry": "docker.io/acme", "huggingface": {"repository": "acme/python-docs", "revision": "1" * 40}}

@@ -67,6 +67,14 @@ def test_a_sound_deployment_has_no_errors(tmp_path, target):
     assert found.deployment.target == target
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_engine_s_image_is_held_to_the_same_on_every_target_and_told_once(tmp_path, target):
+    told = [f.id for f in examine(tmp_path, target, **needed(target)).findings]
+    assert told.count("D051") == 1
+    told = [f.id for f in examine(tmp_path, target, **needed(target), engine="vllm/vllm-openai:latest").findings]
+    assert told.count("D052") == told.count("D051") == 1
+
+
 @pytest.mark.parametrize(
     ("target", "deploy", "id"),
     [
@@ -217,7 +225,7 @@ def test_a_file_of_keys_is_not_rendered_and_that_is_said(tmp_path):
 
 def test_the_default_that_nobody_set_is_judged_as_it_is_served(tmp_path):
     found = examine(tmp_path, serve={**CHOSEN, "max_effort": "low"}, judged={"efforts": ["low"]})
-    assert found.findings == ()
+    assert ids(found) == {"D051"}  # of the engine's tag: nothing about what was judged
     assert found.deployment.options.policy.default == "low"
 
 

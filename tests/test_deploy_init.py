@@ -8,7 +8,7 @@ import tomllib
 
 import pytest
 from click.testing import CliRunner
-from deployment import make_checkpoint, make_report, rendered
+from deployment import make_checkpoint, make_report, needed, rendered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -53,6 +53,9 @@ def test_init_takes_its_words_from_the_source():
     assert starting.comments(deploy.Deploy)["receipt_days"] == "how old a PASS may be when it is pushed"
     assert starting.comments(deploy.Huggingface)["repository"] == "the checkpoint, as tune push left it"
     assert starting.comments(deploy.Compose)["bind"] == "who may reach it: this host, or everyone"
+    assert starting.comments(deploy.Kubernetes)["product"].endswith("empty: what it is known to say of [deploy] gpu")
+    assert starting.comments(deploy.Sagemaker)["alarm_topic"].endswith("empty: nobody.")
+    assert "snapshot" not in "".join(starting.comments(deploy.Modal).values())  # stands apart
     plain = [line for line in source.splitlines() if re.match(r"    \w+: .*  # (?!noqa)", line)]
     known = {
         said
@@ -119,12 +122,6 @@ def test_init_without_a_target_adds_deploy_alone(tmp_path):
 # Without a report
 
 
-NEEDED = {
-    "huggingface": '[deploy]\nregistry = "docker.io/acme"\n[deploy.huggingface]\n'
-    f'repository = "acme/python-docs"\nrevision = "{"1" * 40}"\n'
-}
-
-
 @pytest.fixture
 def made(tmp_path):
     return make_checkpoint(tmp_path / "merged")
@@ -134,14 +131,21 @@ def examined(made, target="modal", **more):
     return checks.examine(Recipe.model_validate(more), made.folder, None, target, "to be compared there")
 
 
+def _inline(value):
+    """A text, or a table of texts, as TOML."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    return f"{{{', '.join(f'{key} = {_inline(each)}' for key, each in value.items())}}}"
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_without_a_report_it_says_so_first(tmp_path, made, target):
     """D056."""
     out = tmp_path / "out"
     told = tmp_path / "recipe.toml"
-    told.write_text(NEEDED.get(target, ""))
-    words = ["--checkpoint", made.folder, "--recipe", told, "--out", out]
-    run("render", target, *words, "--no-gate", "to be  compared\tthere")
+    told.write_text("".join(f"deploy.{key} = {_inline(value)}\n" for key, value in needed(target).items()))
+    inputs = ("--recipe", told, "--checkpoint", made.folder, "--out", out)
+    run("render", target, *inputs, "--no-gate", "to be  compared\tthere")
     deployment = Deployment.model_validate(artefact.read(out, "deployment", remake="").settings["deployment"])
     assert deployment.receipt is None
     assert deployment.ungated == "to be compared there"

@@ -19,7 +19,7 @@ from deployment import Project, carried_out, deployed, make_checkpoint, make_rep
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import render, sizing
+from deploy import render, running, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
 from deploy.targets.kubernetes import claim, kinds, live, pod
@@ -416,6 +416,25 @@ def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, clus
     assert not (cluster / "objects.json").exists()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_that_is_told_removes_what_was_applied(folder, cluster, kind):
+    out = folder(kind)
+    steps, _ = running.rehearse(lambda: live.push(deployed(out), out, NEW), there=False)
+    removes = [s.remove for s in steps if s.id in ("apply", "chart")]
+    carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    assert len(has(cluster)) > 1
+    for command in removes:
+        subprocess.run(command, shell=True, check=True, capture_output=True)
+    assert has(cluster) == {"PersistentVolumeClaim/models"}
+
+
+def test_the_default_namespace_is_neither_looked_for_nor_made(folder):
+    out = folder()
+    steps, _ = running.rehearse(lambda: live.push(deployed(out), out, NEW), there=False)
+    assert not any("namespace" in s.id for s in steps)
+    assert steps[-1].id == "ready"
+
+
 def test_another_cluster_than_the_last_is_refused(folder, cluster):
     out = folder()
     d = deployed(out)
@@ -469,6 +488,24 @@ def test_status_logs_rollback_and_destroy(folder, cluster, kind):
     carried_out(live.destroy(d, record), out, record)  # what has gone is no error
 
 
+def test_a_rollout_that_failed_can_be_undone_and_one_that_never_began_is_not(folder, cluster):
+    out = folder()
+    d = deployed(out)
+    record, _ = carried_out(live.push(d, out, NEW), out, NEW)
+    done = record.last
+
+    def failed(*ids):
+        half = done.model_copy(update={"finished": False, "steps": tuple(s for s in done.steps if s.id in ids)})
+        return record.model_copy(update={"releases": (done, half)})
+
+    carried_out(live.rollback(d, failed("build", "apply")), out, record)
+    assert said(cluster)[-2].endswith("rollout undo deployment/python-docs")
+    before = len(said(cluster))
+    with pytest.raises(UserError, match="changed nothing that runs"):
+        carried_out(live.rollback(d, failed("build")), out, record)
+    assert len(said(cluster)) == before
+
+
 def test_steps_that_make_something_say_how_it_is_removed(folder, cluster):
     out = folder(**{**FULL, "secrets": {}}, table={"namespace": "ml"})
     flow, steps, result = live.push(deployed(out), out, NEW), [], None
@@ -479,6 +516,7 @@ def test_steps_that_make_something_say_how_it_is_removed(folder, cluster):
             break
         result = {"out": "here", "code": 1}
     assert all(s.remove for s in steps if s.makes and s.id != "copy")
+    assert "FOLDER" not in "".join(s.remove for s in steps)  # a line that can be run as it stands
     assert len({s.id for s in steps}) == len(steps)
     assert {s.id for s in steps} >= {"namespace-made", "claim-made", "fill", "copy", "proven", "apply", "ready"}
 

@@ -145,7 +145,7 @@ def test_a_secret_that_modal_lacks_is_named_before_anything_is_made(project, tmp
     again(project, tmp_path, secrets={"HF_TOKEN": "hub"})
     with pytest.raises(UserError, match="Modal has no secret hub") as e:
         project.push()
-    assert 'modal secret create hub HF_TOKEN="$HF_TOKEN"' in e.value.fix
+    assert "modal secret create hub HF_TOKEN=- (it opens an editor)" in e.value.fix
     assert project.account.volumes == {}
     project.account.secrets = ["hub"]
     project.push()

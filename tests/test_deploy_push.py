@@ -138,6 +138,8 @@ def test_a_dry_run_shows_every_step_and_does_nothing(folder, env, door):
         code, out, _ = run(env, command, folder, "--dry-run")
         assert code == 0
         assert sent in out
+        if command != "destroy":  # nothing was looked at, so nothing is told
+            assert out.endswith("# what it tells hangs on what the platform answers\nnothing was sent\n")
     assert door.asked == []
     assert built(folder) == []
     assert not live.place(folder).exists()
@@ -491,7 +493,8 @@ def test_destroy_removes_and_forgets(folder, env, door):
     run(env, "push", folder, "--yes")
     code, out, err = run(env, "destroy", folder, "--yes")
     assert code == 0
-    assert "removes endpoint id1" in err
+    assert "but for what others may use, which is told at the end; pushes made:\n" in err
+    assert "\n  endpoint id1\n" in err
     assert "the image stays" in out
     assert door.things == {}
     assert record(folder)["releases"] == []

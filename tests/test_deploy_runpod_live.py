@@ -201,11 +201,11 @@ def test_destroy_of_what_has_gone_already(there):
 def test_a_dry_run_sends_nothing_and_shows_the_whole_way(there):
     there.render(secrets={"HF_TOKEN": "hf_read"})
     steps, _ = running.rehearse(lambda: pushing.flow("push", there.at), there=False)
-    assert [s.id for s in steps] == ["list", "build", "upload", "digest", "create"]
+    assert [s.id for s in steps] == ["list", "build", "image", "digest", "create"]
     there.push()
     asked = len(there.v2.asked)
     steps, _ = running.rehearse(lambda: pushing.flow("push", there.at))
-    assert [s.id for s in steps] == ["known", "build", "upload", "digest", "update"]
+    assert [s.id for s in steps] == ["known", "build", "image", "digest", "update"]
     for command in ("status", "logs", "destroy"):
         assert running.rehearse(partial(pushing.flow, command, there.at))[0]
     assert len(there.v2.asked) == asked

@@ -9,8 +9,8 @@ import pytest
 import yaml
 from deployment import Project, carried_out, deployed, programs, read_once
 
-from deploy import sizing
-from deploy.live import Live
+from deploy import running, sizing
+from deploy.live import Live, Release
 from deploy.targets.skypilot import CLOUDS, RUN, live
 from tune.errors import UserError
 
@@ -52,7 +52,7 @@ def problems(found):
 @pytest.mark.parametrize(
     "deploy",
     [
-        {},
+        {"secrets": GOOD["secrets"]},
         {**GOOD, "min_replicas": 0, "max_replicas": 4},
         {**GOOD, "skypilot": {"clouds": list(CLOUDS), "weights": "bucket", "bucket": "s3://acme/models/docs"}},
         {**GOOD, "gpu": "RTX-PRO-6000", "skypilot": {"serve": False, "weights": "image"}},
@@ -76,7 +76,7 @@ def test_the_task_is_what_skypilot_reads(folder, deploy):
     ],
 )
 def test_the_schemas_catch_a_wrong_task(folder, plant):
-    assert problems({**task(folder()), **plant}) != []
+    assert problems({**task(folder(**GOOD)), **plant}) != []
 
 
 def test_the_render(folder, golden):
@@ -151,7 +151,7 @@ def test_the_engines_own_python_runs_the_start(tmp_path):
     [
         ("D051", {"engine": ""}),
         ("D052", {"engine": "vllm/vllm-openai:latest"}),
-        ("D090", {"secrets": {}}),
+        ("D053", {"secrets": {}}),
         ("D094", {"skypilot": {}}),
         ("D096", {"skypilot": {**GOOD["skypilot"], "clouds": ["gae"]}}),
         ("D050", {"registry": ""}),
@@ -162,6 +162,24 @@ def test_the_engines_own_python_runs_the_start(tmp_path):
 def test_each_rule_can_break_and_hold(project, id, deploy):
     assert id in project.ids(**{**GOOD, **deploy})
     assert project.ids(**GOOD) == set()
+
+
+def test_a_dry_run_shows_what_a_push_and_a_destroy_would_send(folder):
+    out = folder(**GOOD)
+    d, pushed = deployed(out), Release(at="", model="m", folder_digest="", gate="", finished=True)
+
+    def sent(flow, there):
+        return [" ".join(s.action.argv[:3]) for s in running.rehearse(lambda: flow, there=there)[0]]
+
+    assert "sky serve up" in sent(live.push(d, out, NEW), there=False)
+    again = NEW.model_copy(update={"releases": (pushed,)})
+    assert "sky serve update" in sent(live.push(d, out, again), there=True)
+    assert "sky serve down" in sent(live.destroy(d, again), there=True)
+
+
+def test_the_internet_is_not_answered_without_a_key(project):
+    with pytest.raises(UserError, match="D053 the endpoint answers everyone on the internet"):
+        project.folder(**{**GOOD, "secrets": {"HF_TOKEN": "hf-token"}})
 
 
 # SkyPilot's commands

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -63,9 +64,9 @@ def url_of(process):
     raise AssertionError(process.communicate()[1])
 
 
-@pytest.mark.parametrize("target", OURS)
-def test_the_container_command_runs_here_until_a_stop(tmp_path, target):
-    folder = rendered(tmp_path, target)
+@pytest.mark.parametrize(("target", "least"), [*((target, 0) for target in OURS), ("runpod", 1)])
+def test_the_container_command_runs_here_until_a_stop(tmp_path, target, least):
+    folder = rendered(tmp_path, target, min_replicas=least)
     stand_in(folder)
     port = _free_port("127.0.0.1")
     process = start(folder, "--port", str(port))  # the checkpoint lies near
@@ -74,12 +75,18 @@ def test_the_container_command_runs_here_until_a_stop(tmp_path, target):
     assert url.startswith(f"http://127.0.0.1:{port}/")
     assert url.endswith("/invocations" if target == "sagemaker" else "/v1")
     assert model == checkpoint.read(tmp_path / "merged").served_name
-    assert httpx.get(f"http://127.0.0.1:{port}{health}", trust_env=False).status_code == 200
+    # RunPod's load balancer asks balanced.py, at the port after the server's; its queue and the others the server.
+    door = f"{port}{health}"
+    if least:
+        assert health == f":{port + 1}/ping"
+        door = health[1:]
+    assert httpx.get(f"http://127.0.0.1:{door}", trust_env=False).status_code == 200
     process.send_signal(signal.SIGINT if target == "compose" else signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert out.endswith("ended\n"), "the engine was killed, or drained not"
     assert "Traceback" not in err
+    assert ("left out: handler.py" in err) == (target == "runpod" and not least)
     assert not list(Path("/tmp").glob("gptoss-try-*/deployment.json"))
 
 
@@ -166,6 +173,13 @@ def test_what_memory_does_not_hold_is_not_started(tmp_path):
     told, found = deployment(tmp_path)
     with pytest.raises(UserError, match="memory does not hold"):
         here.translate(told, found, CPU.model_copy(update={"memory": 2**30}), 9000)
+
+
+def test_a_port_that_is_taken_is_said_before_anything_starts(tmp_path):
+    folder = rendered(tmp_path, "runpod", min_replicas=1)
+    with socket.create_server(("", 0)) as taken:
+        before = taken.getsockname()[1] - 1
+        assert f"port {before + 1}, where runpod asks how the server is, is taken" in refused(folder, "--port", before)
 
 
 def run(tmp_path, program, grace=30):

@@ -21,12 +21,15 @@ class Compose(Section):
 class Modal(Section):
     # No memory snapshots: they want the engine's developer routes open and an engine put to sleep and woken, which the
     # supervisor would take for one that hangs; and a proof of weights from before a snapshot says nothing after it.
+
     auth: Literal["proxy", "key"] = "proxy"  # Modal's own token pair, or VLLM_API_KEY from [deploy] secrets
     region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")  # of Modal's guide; empty: wherever there is room
 
 
 class Runpod(Section):
-    type: Literal["auto", "load-balancer", "queue", "pod"] = "auto"  # auto: a queue where min_replicas = 0
+    type: Literal["auto", "load-balancer", "queue", "pod"] = (
+        "auto"  # or pod; auto: a queue where min_replicas = 0, else load-balancer
+    )
     weights: Literal["image", "volume"] = "image"  # volume: a network volume, filled once
     volume: str = Field(default="", pattern=r"^[a-z0-9]{0,32}$")  # its id
     datacenter: str = Field(default="", pattern=r"^[A-Z0-9-]{0,16}$")  # that of the volume
@@ -61,10 +64,13 @@ class Huggingface(Section):
 
 
 class Kubernetes(Section):
-    kind: Literal["plain", "kserve", "production-stack"] = "plain"
+    kind: Literal["plain", "kserve", "production-stack"] = (
+        "plain"  # a fixed number of replicas; or kserve, or production-stack
+    )
     namespace: Word = "default"
     weights: Literal["claim", "image"] = "claim"  # claim: a PersistentVolumeClaim, filled once
     claim: Word = "models"
+    # the name of a Secret with a private registry's account
     pull_secret: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")
     # what the nodes' label nvidia.com/gpu.product says; empty: what it is known to say of [deploy] gpu
     product: str = Field(default="", pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")

@@ -1,10 +1,14 @@
-"""Whether the engine's image is one that our launcher starts, and one that cannot change. Asks no registry."""
+"""Whether the engine's image is one that our launcher starts, and cannot change; and our own image, as steps.
+
+Asks no registry, starts nothing.
+"""
 
 import re
 from collections.abc import Iterator
 
 from deploy.findings import finding
 from deploy.spec import ENGINE, Deployment
+from deploy.steps import Command, Step
 from serve.findings import Finding
 
 VERSION = r"v?(\d+)\.(\d+)\.\d+([.+-][A-Za-z0-9._-]+)?"
@@ -33,3 +37,28 @@ def pinned(deployment: Deployment) -> Iterator[Finding]:
     tell = f"docker buildx imagetools inspect {deployment.engine} tells the digest"
     fix = f'{tell}; then [deploy] engine = "{deployment.engine}@sha256:..."'
     yield finding("D051", what, why="whoever may push to that repository can put another under it", fix=fix)
+
+
+def build(name: str, checkpoint: str = "") -> Step:
+    """Build our image under that name here. `checkpoint`: the folder of the weights, seen from the rendered one, where
+    they go into the image."""
+    weights = ("--build-context", f"checkpoint={checkpoint}") if checkpoint else ()
+    words = ("docker", "build", "--platform", "linux/amd64", *weights, "--tag", name, ".")
+    return Step(
+        id="build",
+        what=f"build {name}",
+        action=Command(argv=words, shows=True),
+        makes=f"the image {name}, on this machine",
+        remove=f"docker image rm {name}",
+    )
+
+
+def upload(name: str) -> Step:
+    """Push our image to the registry that its name has."""
+    return Step(
+        id="image",
+        what=f"push {name}",
+        action=Command(argv=("docker", "push", name), shows=True),
+        makes=f"the image {name} at its registry",
+        remove=f"the registry's own page: delete {name}",
+    )

@@ -9,7 +9,6 @@ from typing import Any
 from deploy.findings import finding
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
-from deploy.targets.image import pinned
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 from tune.artefact import VERSION
@@ -27,7 +26,7 @@ LOG = {"driver": "json-file", "options": {"max-size": "50m", "max-file": "5"}}  
 
 
 def findings(deployment: Deployment) -> list[Finding]:
-    found = list(pinned(deployment))
+    found = list[Finding]()
     table = Compose.model_validate(deployment.table)
     if table.bind == "0.0.0.0" and not deployment.options.key_env:  # noqa: S104
         what = "the endpoint listens on every network of the host, and asks nobody for a key"

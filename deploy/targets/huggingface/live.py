@@ -12,7 +12,8 @@ from typing import Any
 from deploy import sizing
 from deploy.live import Live
 from deploy.spec import Deployment
-from deploy.steps import Call, Command, Flow, Result, Step
+from deploy.steps import Call, Flow, Result, Step
+from deploy.targets import image as images
 from deploy.targets.huggingface import arguments, image, name, place, table
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
@@ -41,9 +42,8 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG
         _same_place(there, sent)
     price = _price(deployment) if exists else (yield from _hardware(deployment, sent))
     url = image(deployment)
-    build = ("docker", "build", "--platform", "linux/amd64", "--tag", url, ".")
-    yield Step(id="build", what=f"build {url}", action=Command(argv=build), makes=f"image {url}, on this machine")
-    yield Step(id="image", what=f"send {url} to its registry", action=Command(argv=("docker", "push", url)))
+    yield images.build(url)
+    yield images.upload(url)
     given = {**arguments(sent), "namespace": _owner(deployment)}
     if exists:
         changed = {k: v for k, v in given.items() if k not in FIXED}

@@ -11,7 +11,6 @@ from deploy.findings import finding
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
-from deploy.targets.image import exact, pinned
 from deploy.targets.kubernetes import claim, kinds, pod
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
@@ -27,7 +26,7 @@ ENV PATH=/opt/gptoss-kit/bin:$PATH
 
 def findings(deployment: Deployment) -> list[Finding]:
     """What a cluster would do other than the recipe says, and what is taken for granted of it."""
-    d, found = deployment, [*exact(deployment), *pinned(deployment)]
+    d, found = deployment, list[Finding]()
     kind, scaling = d.table["kind"], d.scaling
     if API_KEY not in d.secrets:
         what = f"whoever reaches the pods in the cluster is answered: no {API_KEY} under [deploy] secrets"

@@ -9,15 +9,13 @@ from pathlib import Path
 
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
-from deploy.steps import Action, Command, Flow, Result, Step
-from deploy.targets.documents import lettered, load
-from deploy.targets.kubernetes import claim, kinds, pod
+from deploy.steps import Command, Flow, Result, Step
+from deploy.targets import image
+from deploy.targets.documents import lettered
+from deploy.targets.kubernetes import filling, kinds, pod
+from deploy.targets.kubernetes.filling import APPLY, do, kubectl
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
-
-APPLY = ("apply", "--server-side", "--field-manager=gptoss-kit")
-REMOVE = "deploy destroy FOLDER"
-NODE_SECONDS = 1800  # that a node may take to come, and to pull the image
 
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
@@ -26,13 +24,16 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     cluster = yield from _cluster(live)
     yield from _namespace(d)
     yield from _secrets(d)
-    yield from _image(d, folder)
+    baked = filling.checkpoint(d, folder) if d.table["weights"] == "image" else ""
+    yield image.build(d.image, baked)
+    if "/" in d.image:
+        yield image.upload(d.image)
     if d.table["weights"] == "claim":
-        yield from _weights(d, folder, live)
+        yield from filling.fill(d, folder, live)
     manifests = ("--filename", "manifests.yaml")
-    yield _do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
+    yield do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
     what = f"{'settings' if _stack(d) else 'the endpoint'} in namespace {d.table['namespace']}"
-    yield _do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=REMOVE)
+    yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=str(kubectl(d, *_removal(d))))
     if _stack(d):
         limit = f"{kinds.patience(d)}s"
         yield Step(
@@ -49,7 +50,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
             again=True,
         )
     else:
-        yield _do("ready", f"wait until {lettered(d.name)} is ready", _ready(d), d, shows=True, again=True)
+        yield do("ready", f"wait until {lettered(d.name)} is ready", _ready(d), d, shows=True, again=True)
     return (f"{d.model} is ready in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
 
 
@@ -57,7 +58,7 @@ def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     """Pods and replicas as the cluster has them, and what they take."""
     d = deployment
     named = ("--selector", _selected(d))
-    pods = yield _do("pods", "look at the pods", ("get", "pods", *named, "--output", _columns()), d, again=True)
+    pods = yield do("pods", "look at the pods", ("get", "pods", *named, "--output", _columns()), d, again=True)
     lines = [line for line in str(pods["out"]).splitlines() if line.strip()]
     ready = sum(line.split()[-1:] == ["true"] for line in lines)
     return (
@@ -71,15 +72,19 @@ def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
 def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     d = deployment
     which = ("logs", "--selector", _selected(d), "--container", _container(d), "--tail=200", "--prefix")
-    yield _do("logs", "what the servers said last", which, d, shows=True, again=True)
+    yield do("logs", "what the servers said last", which, d, shows=True, again=True)
     return ()
 
 
 def rollback(deployment: Deployment, live: Live) -> Flow:
     """Undo the newest rollout. Raises UserError for a first one, and for KServe, which keeps none before."""
     d, name = deployment, lettered(deployment.name)
-    if sum(release.finished for release in live.releases) < 2:
+    if not any(release.finished for release in live.releases[:-1]):
         raise UserError(f"there is no release of {d.name} before this one", fix="deploy push FOLDER")
+    newest = live.releases[-1]
+    if not newest.finished and (_stack(d) or not any(done.id == "apply" for done in newest.steps)):
+        why = "Helm took it back by itself" if _stack(d) else "its manifests were not applied"
+        raise UserError(f"the push of {newest.at} changed nothing that runs", why=why, fix="deploy push FOLDER again")
     if d.table["kind"] == "kserve":
         why = "KServe keeps no InferenceService but the newest"
         raise UserError("KServe cannot go back by itself", why=why, fix="deploy push the folder of the release before")
@@ -89,22 +94,19 @@ def rollback(deployment: Deployment, live: Live) -> Flow:
         yield Step(id="rollback", what="the Helm release before", action=action, again=True)
     else:
         undo = ("rollout", "undo", f"deployment/{name}")
-        yield _do("rollback", "the Deployment before", undo, d, again=True)
-        yield _do("ready", f"wait until {name} is ready", _ready(d), d, shows=True, again=True)
+        yield do("rollback", "the Deployment before", undo, d, again=True)
+        yield do("ready", f"wait until {name} is ready", _ready(d), d, shows=True, again=True)
     return (f"{name} is what it was before {d.model}; its settings and weights were kept",)
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
     """All but what is not only ours: the claim with its weights, the namespace, secrets and images."""
-    d, gone = deployment, "--ignore-not-found"
+    d = deployment
     cluster = yield from _cluster(live)
     if _stack(d):
         action = _helm(d, "uninstall", lettered(d.name), "--ignore-not-found", "--wait")
-        yield Step(id="uninstall", what="the Helm release", action=action, again=True)
-    kinds_made = "deployments,services,poddisruptionbudgets,configmaps,pods"
-    kinds_made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
-    all_ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
-    yield _do("delete", "what carries our labels", ("delete", kinds_made, gone, "--selector", all_ours), d, again=True)
+        yield Step(id="uninstall", what="remove the Helm release", action=action, again=True)
+    yield do("delete", "remove what carries our labels", _removal(d), d, again=True)
     left = ["the image in your registry", "secrets"]
     if d.table["weights"] == "claim":
         left.insert(0, f"the claim {d.table['claim']} with its weights (kubectl delete --filename claim.yaml)")
@@ -132,22 +134,20 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     )
 
 
+def _removal(d: Deployment) -> tuple[str, ...]:
+    """Of everything but claims, whose weights other releases may use."""
+    made = "deployments,services,poddisruptionbudgets,configmaps,pods"
+    made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
+    ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
+    return ("delete", made, "--ignore-not-found", "--selector", ours)
+
+
 def _stack(d: Deployment) -> bool:
     return bool(d.table["kind"] == "production-stack")
 
 
-def _kubectl(d: Deployment, *words: str, shows: bool = False, lists: bool = False) -> Command:
-    return Command(argv=("kubectl", "--namespace", d.table["namespace"], *words), shows=shows, lists=lists)
-
-
 def _helm(d: Deployment, *words: str, shows: bool = False) -> Command:
     return Command(argv=("helm", *words, "--namespace", d.table["namespace"]), shows=shows)
-
-
-def _do(
-    id: str, what: str, words: tuple[str, ...], d: Deployment, *, shows: bool = False, again: bool = False, **more: str
-) -> Step:
-    return Step(id=id, what=what, action=_kubectl(d, *words, shows=shows), again=again, **more)
 
 
 def _cluster(live: Live) -> Generator[Step, Result, str]:
@@ -163,6 +163,8 @@ def _cluster(live: Live) -> Generator[Step, Result, str]:
 
 def _namespace(d: Deployment) -> Flow:
     name = d.table["namespace"]
+    if name == "default":  # every cluster has it, and none lets anyone remove it
+        return ()
     look = Command(argv=("kubectl", "get", "namespace", name, "--ignore-not-found", "--output", "name"))
     there = yield Step(id="namespace", what=f"look for the namespace {name}", action=look, again=True)
     if str(there["out"]).strip() != f"namespace/{name}":
@@ -177,7 +179,7 @@ def _secrets(d: Deployment) -> Flow:
     for key, name in d.secrets.items():
         words = ("get", "secret", name, "--ignore-not-found", "--output", "name")
         id = f"secret-{key.lower().replace('_', '-')}"
-        found = yield _do(id, f"look for the Secret {name}", words, d, again=True)
+        found = yield do(id, f"look for the Secret {name}", words, d, again=True)
         if not str(found["out"]).strip():
             namespace = d.table["namespace"]
             make = f"kubectl --namespace {namespace} create secret generic {name} --from-file={key}=/dev/stdin"
@@ -185,70 +187,6 @@ def _secrets(d: Deployment) -> Flow:
             why = f"[deploy] secrets names it, for {key}"
             raise UserError(f"there is no Secret {name} in namespace {namespace}", why=why, fix=fix)
     return ()
-
-
-def _image(d: Deployment, folder: Path) -> Flow:
-    words = ["docker", "build", "--platform", "linux/amd64"]
-    if d.table["weights"] == "image":
-        words += ["--build-context", f"checkpoint={_checkpoint(folder)}"]
-    build = Command(argv=(*words, "--tag", d.image, "."), shows=True)
-    here = f"docker image rm {d.image}"
-    yield Step(id="build", what=f"build {d.image}", action=build, makes="the image, on this machine", remove=here)
-    if "/" in d.image:
-        action = Command(argv=("docker", "push", d.image), shows=True)
-        there = "in your registry's own way"
-        yield Step(id="image", what=f"push {d.image}", action=action, makes=f"the image {d.image}", remove=there)
-    return ()
-
-
-def _checkpoint(folder: Path) -> str:
-    """Where the checkpoint lies, seen from the rendered folder, as the first manifest has it."""
-    first = load((folder / "manifests.yaml").read_text(encoding="utf-8"))[0]
-    return str(first["metadata"]["annotations"][pod.SOURCE])
-
-
-def _weights(d: Deployment, folder: Path, live: Live) -> Flow:
-    """The claim, and in it the checkpoint, unless a push of this folder has proven that it lies there."""
-    name, filler = d.table["claim"], claim.filler_name(d)
-    look = ("get", "persistentvolumeclaim", name, "--ignore-not-found", "--output", "name")
-    there = yield _do("claim", f"look for the claim {name}", look, d, again=True)
-    is_there = str(there["out"]).strip() == f"persistentvolumeclaim/{name}"
-    proven = _do("proven", "digest the weights there, and put them in their place", _exec(d, claim.part(d)), d)
-    if is_there and _was_done(live, proven.action):
-        return ()
-    if not is_there:
-        made = f"the claim {name}, and a disk"
-        remove = f"kubectl --namespace {d.table['namespace']} delete persistentvolumeclaim {name}"
-        yield _do("claim-made", "make it", (*APPLY, "--filename", "claim.yaml"), d, makes=made, remove=remove)
-    end = ("delete", "pod", filler, "--ignore-not-found")
-    remove = f"kubectl --namespace {d.table['namespace']} {' '.join(end)}"
-    yield _do("fill-before", "no such pod is left of an earlier time", end, d, again=True)
-    fill = (*APPLY, "--filename", "fill.yaml")
-    yield _do("fill", "a pod to copy through", fill, d, makes=f"the pod {filler}", remove=remove, again=True)
-    wait = ("wait", "--for=condition=Ready", f"--timeout={NODE_SECONDS}s", f"pod/{filler}")
-    yield _do("fill-ready", "wait until it runs", wait, d, again=True)
-    whole = Step(
-        id="lies-there",
-        what="whether the weights lie there, whole: it digests them",
-        action=_kubectl(d, *_exec(d, d.model_path), lists=True),
-        again=True,
-    )
-    if str((yield whole)["code"]) != "0":
-        clear = ("exec", filler, "--", "rm", "-rf", claim.part(d), d.model_path)  # of this digest alone
-        yield _do("clear", "remove what is not whole", clear, d, again=True)
-        copy = ("cp", "--retries=10", _checkpoint(folder), f"{filler}:{claim.part(d)}")
-        yield _do("copy", "copy the checkpoint", copy, d, again=True, makes=f"{d.model_path} in the claim {name}")
-        yield proven
-    yield _do("filled", "the pod has done its part", end, d, again=True)
-    return ()
-
-
-def _exec(d: Deployment, here: str) -> tuple[str, ...]:
-    return ("exec", claim.filler_name(d), "--", *claim.prove(d, here))
-
-
-def _was_done(live: Live, action: Action) -> bool:
-    return any(done.action == action for release in live.releases for done in release.steps)
 
 
 def _ready(d: Deployment) -> tuple[str, ...]:
@@ -263,7 +201,7 @@ def _address(d: Deployment) -> Flow:
     name = lettered(d.name)
     if d.table["kind"] == "kserve":
         look = ("get", "inferenceservice", name, "--output", "jsonpath={.status.url}")
-        url = str((yield _do("address", "where KServe has it", look, d, again=True))["out"]).strip()
+        url = str((yield do("address", "where KServe has it", look, d, again=True))["out"]).strip()
         return (f"address: {url[:200]}/v1",)
     service = kinds.service(d)
     inside = f"http://{service}.{d.table['namespace']}.svc/v1"

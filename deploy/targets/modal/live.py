@@ -136,7 +136,7 @@ def _secrets(deployment: Deployment) -> Generator[Step, Result, None]:
     if lacking:
         key, name = lacking[0]
         what = f"Modal has no secret {' and none '.join(sorted({n for _, n in lacking}))}"
-        fix = f'modal secret create {name} {key}="${key}", or in its dashboard; then deploy push again'
+        fix = f"modal secret create {name} {key}=- (it opens an editor), or in its dashboard; then deploy push again"
         raise UserError(what, why=f"[deploy] secrets takes {key} from it", fix=fix)
 
 

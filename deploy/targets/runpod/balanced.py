@@ -15,8 +15,9 @@ WAITING = {"starting", "restarting", "hung"}  # the server's words for what come
 PATIENT = 5.0  # seconds for the server's own answer
 
 
-def health(port: int) -> int:
-    """The status for the load balancer, from what the server at this port says of itself."""
+def health(port: int, *, was_ready: bool) -> int:
+    """The status for the load balancer, from what the server at this port says of itself. One that cannot be heard and
+    never was ready is starting, on a busy machine: start.py ends what does not get ready in time."""
     asked = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENT)
     try:
         asked.request("GET", "/readyz")
@@ -28,7 +29,7 @@ def health(port: int) -> int:
     except ConnectionRefusedError:
         return 204  # start.py has not yet taken the port: it looks at the checkpoint first
     except (OSError, ValueError, AttributeError, http.client.HTTPException):
-        return 503
+        return 503 if was_ready else 204
     finally:
         asked.close()
     return 204 if state in WAITING else 503
@@ -37,10 +38,15 @@ def health(port: int) -> int:
 def listen(port: int, path: str, served: int) -> ThreadingHTTPServer:
     """A server at `port`, in a thread, that answers GET `path` with the health of the one at `served`."""
 
+    ready = threading.Event()
+
     class Asked(BaseHTTPRequestHandler):
         def do_GET(self) -> None:  # the library's name
             known = self.path.partition("?")[0] == path
-            self.send_response(health(served) if known else 404)
+            status = health(served, was_ready=ready.is_set()) if known else 404
+            if status == 200:
+                ready.set()
+            self.send_response(status)
             self.end_headers()  # no body, and no length: 204 may have neither
 
         def log_message(self, *_: object) -> None:

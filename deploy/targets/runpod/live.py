@@ -14,6 +14,7 @@ from typing import Any
 from deploy.live import Live, Release
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Request, Result, Step
+from deploy.targets import image
 from deploy.targets.runpod import ARTEFACT, REQUEST_CAP
 from deploy.targets.runpod.asking import (
     API,
@@ -34,6 +35,7 @@ from deploy.targets.runpod.asking import (
     word,
 )
 from deploy.targets.runpod.body import change, kind, table
+from deploy.targets.source import prove
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 from tune.terminal import one_line
@@ -46,14 +48,14 @@ Looked = Generator[Step, Result, Result]
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Build and push the image, then make the endpoint or pod, or change the one of that name."""
     body = _read(folder / ARTEFACT[kind(deployment)])
-    checkpoint = _read(folder / "build.json")["checkpoint"]
+    baked = table(deployment).weights == "image"
+    checkpoint = prove(deployment, folder, _read(folder / "build.json")["checkpoint"]) if baked else ""
     yield from _volume(deployment)
     there = yield from _find(deployment, live)
     if there and there.get("type") in {"QUEUE", "LOAD_BALANCER"} - {body.get("type")}:
         what = f"{there['id']}, which RunPod has under the name {deployment.name}, is of the other type"
         raise UserError(what, why="an endpoint's type cannot change", fix="deploy destroy, then push again")
-    image = yield from _image(deployment, checkpoint)
-    body = {**body, "image": image}
+    body = {**body, "image": (yield from _image(deployment, checkpoint))}
     made = thing(deployment)
     if not there:
         answer = yield Step(
@@ -165,22 +167,8 @@ def _volume(deployment: Deployment) -> Generator[Step, Result, None]:
 
 def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, str]:
     """Build and push the image; its name with its digest. Docker does again only what has changed."""
-    weights = ("--build-context", f"checkpoint={checkpoint}") if table(deployment).weights == "image" else ()
-    build = ("docker", "build", "--platform", "linux/amd64", *weights, "--tag", deployment.image, ".")
-    yield Step(
-        id="build",
-        what=f"build {deployment.image}",
-        action=Command(argv=build, shows=True),
-        makes=f"image {deployment.image} on this machine",
-        remove=f"docker image rm {deployment.image}",
-    )
-    yield Step(
-        id="upload",
-        what=f"push {deployment.image}",
-        action=Command(argv=("docker", "push", deployment.image), shows=True),
-        makes=f"image {deployment.image} at its registry",
-        remove=f"the registry's own page: delete {deployment.image}",
-    )
+    yield image.build(deployment.image, checkpoint)
+    yield image.upload(deployment.image)
     shown = ("docker", "image", "inspect", "--format", "{{json .RepoDigests}}", deployment.image)
     found = yield Step(id="digest", what="read the image's digest", action=Command(argv=shown), again=True)
     repository, out = deployment.image.rpartition(":")[0], str(found.get("out"))

@@ -15,7 +15,8 @@ from deploy.spec import Deployment
 from deploy.steps import Call, Command, Result, Step
 from deploy.targets.sagemaker.regions import partition_of, suffix
 from deploy.targets.sagemaker.resources import first
-from tune import artefact, checkpoint
+from deploy.targets.source import prove
+from tune import artefact
 from tune.errors import UserError
 
 INDEX = re.compile(r"index|manifest\.list")  # in the media type of an image that is several
@@ -29,11 +30,7 @@ def call(deployment: Deployment, service: str, method: str, *, missing: bool = F
 
 def source(deployment: Deployment, folder: Path) -> str:
     """The checkpoint's folder as seen from the rendered one. Raises UserError unless this checkpoint lies there."""
-    source = str(json.loads((folder / "weights.json").read_bytes())["checkpoint"])
-    found = checkpoint.look(folder / source)
-    if found.digest != deployment.digest:
-        what = f"{folder / source} holds {found.served_name}, this folder is of {deployment.model}"
-        raise UserError(what, fix="deploy render for the checkpoint that is to run")
+    source = prove(deployment, folder, str(json.loads((folder / "weights.json").read_bytes())["checkpoint"]))
     return source if source.startswith((".", "/")) else f"./{source}"  # a name that begins with a dash is no option
 
 

@@ -12,7 +12,6 @@ from deploy.findings import finding
 from deploy.spec import API_KEY, ROOT, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
-from deploy.targets.image import exact, pinned
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 
@@ -33,13 +32,12 @@ SOURCE = "The checkpoint, seen from here: "
 
 def findings(deployment: Deployment) -> list[Finding]:
     """What SkyPilot would refuse, or do other than the recipe says."""
-    d, found = deployment, [*exact(deployment), *pinned(deployment)]
+    d, found = deployment, list[Finding]()
     table, scaling = d.table, d.scaling
     if API_KEY not in d.secrets:
         what = f"the endpoint answers everyone on the internet: no {API_KEY} under [deploy] secrets"
-        found.append(
-            finding("D090", what, fix=f'[deploy] secrets = {{ {API_KEY} = "vllm-key" }}, and export {API_KEY}')
-        )
+        fix = f'[deploy] secrets = {{ {API_KEY} = "vllm-key" }}, and export {API_KEY}'
+        found.append(finding("D053", what, why="SkyPilot opens the port, and asks nobody who they are", fix=fix))
     if not (table["serve"] and table["tls_key"]):
         what = "requests, answers and the key go over the internet as plain text"
         fix = "[deploy.skypilot] serve = true, tls_key and tls_cert, or a proxy of yours with TLS in front"

@@ -10,8 +10,10 @@ from pathlib import Path
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
+from deploy.targets import image
 from deploy.targets.documents import lettered
 from deploy.targets.skypilot import SOURCE
+from deploy.targets.source import prove
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 
@@ -21,12 +23,17 @@ LOOK_SECONDS = 5  # between two looks, at least
 MACHINE_SECONDS = 1800  # that a machine may take to be found and set up
 
 
-def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001
+def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """The image, then the service: made, or brought to what was rendered beside the old replicas; and waited for."""
     d, name = deployment, lettered(deployment.name)
-    yield from _image(d, folder)
+    here = prove(d, folder, _checkpoint(folder)) if d.table["weights"] != "bucket" else ""
+    yield image.build(d.image, here if d.table["weights"] == "image" else "")
+    if "/" not in d.image:
+        fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
+        raise UserError(f"{d.image} names no registry", why="no machine could pull it", fix=fix)
+    yield image.upload(d.image)
     secrets = tuple(word for key in d.secrets for word in ("--secret", key))
-    there = yield from _address(d)
+    there = yield from _address(d, "" if live.releases else None)
     if d.table["serve"]:
         words: tuple[str, ...] = ("serve", "up", "service.yaml", "--service-name", name)
         if there is not None:
@@ -86,7 +93,7 @@ def rollback(deployment: Deployment, live: Live) -> Flow:
 def destroy(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     """The service or machine. The controller may have other services, and stays."""
     d, name = deployment, lettered(deployment.name)
-    if (yield from _address(d)) is not None:
+    if (yield from _address(d, "")) is not None:
         words = ("serve", "down", name, "--yes") if d.table["serve"] else ("down", name, "--yes")
         action = Command(argv=("sky", *words), shows=True)
         yield Step(id="down", what=f"take {name} down", action=action, again=True)
@@ -118,22 +125,6 @@ def _sky(id: str, what: str, words: tuple[str, ...], *, lists: bool = False, aga
     return Step(id=id, what=what, action=Command(argv=("sky", *words), lists=lists), again=again)
 
 
-def _image(d: Deployment, folder: Path) -> Flow:
-    words = ["docker", "build", "--platform", "linux/amd64"]
-    if d.table["weights"] == "image":
-        words += ["--build-context", f"checkpoint={_checkpoint(folder)}"]
-    build = Command(argv=(*words, "--tag", d.image, "."), shows=True)
-    here = f"docker image rm {d.image}"
-    yield Step(id="build", what=f"build {d.image}", action=build, makes="the image, on this machine", remove=here)
-    if "/" not in d.image:
-        fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
-        raise UserError(f"{d.image} names no registry", why="no machine could pull it", fix=fix)
-    push = Command(argv=("docker", "push", d.image), shows=True)
-    there = "in your registry's own way"
-    yield Step(id="image", what=f"push {d.image}", action=push, makes=f"the image {d.image}", remove=there)
-    return ()
-
-
 def _checkpoint(folder: Path) -> str:
     """Where the checkpoint lies, seen from the rendered folder."""
     text = (folder / "service.yaml").read_text(encoding="utf-8")
@@ -145,14 +136,16 @@ def _look(d: Deployment) -> tuple[str, ...]:
     return ("serve", "status", name) if d.table["serve"] else ("status", name)
 
 
-def _address(d: Deployment) -> Generator[Step, Result, str | None]:
-    """Where it is; "" while it has no address; None when it is not there."""
+def _address(d: Deployment, unseen: str | None = None) -> Generator[Step, Result, str | None]:
+    """Where it is; "" while it has no address; None when it is not there; `unseen` in a dry run."""
     name = lettered(d.name)
     words = ("serve", "status", "--endpoint", name)
     if not d.table["serve"]:
         words = ("status", "--endpoint", str(d.port), name)
     found = yield _sky("address", f"where {name} is", words, lists=True, again=True)
-    if str(found["code"]) != "0":
+    if isinstance(found["code"], str):
+        return unseen
+    if found["code"] != 0:
         return None
     lines = _plain(str(found["out"])).split("\n")
     if "-" in (line.strip() for line in lines):

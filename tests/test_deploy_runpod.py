@@ -246,6 +246,16 @@ def test_the_load_balancer_hears_how_the_server_is(says, status):
         assert (told.status_code, told.content, other.status_code) == (status, b"", 404)
 
 
+@pytest.mark.parametrize(("was_ready", "status"), [(False, 204), (True, 503)])
+def test_one_that_cannot_be_heard_is_starting_until_it_was_ready(was_ready, status):
+    class Gone(Quiet):
+        def do_GET(self):
+            self.close_connection = True
+
+    with listening(Gone, says=None) as server:
+        assert balanced.health(server.server_port, was_ready=was_ready) == status
+
+
 def test_the_container_tells_204_and_then_200_until_a_stop(tmp_path):
     out = rendered(tmp_path, "runpod", **BALANCED)
     root, port, health = tmp_path / "image", free_port(), free_port()

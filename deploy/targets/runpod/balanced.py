@@ -28,7 +28,9 @@ def health(port: int, *, was_ready: bool) -> int:
         state = json.loads(text).get("state", "")
     except ConnectionRefusedError:
         return 204  # start.py has not yet taken the port: it looks at the checkpoint first
-    except (OSError, ValueError, AttributeError, http.client.HTTPException):
+    except (ValueError, AttributeError):
+        return 503  # another server's words
+    except (OSError, http.client.HTTPException):
         return 503 if was_ready else 204
     finally:
         asked.close()

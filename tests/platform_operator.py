@@ -2,6 +2,7 @@
 `deploy` command line with it in the place of Modal's, asking the URL in DOOR."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -101,4 +102,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background has none
     main()

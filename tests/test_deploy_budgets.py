@@ -3,12 +3,15 @@
 from datetime import timedelta
 
 import pytest
+from click.testing import CliRunner
+from deployment import make_checkpoint, make_report
 from test_deploy_checks import examine, ids, published
 
-from deploy import budgets, sizing, startup
+from deploy import budgets, cli, planning, sizing, startup
 from deploy.spec import TARGETS
 from serve.command import Options
 from tune.deploy import Deploy
+from tune.recipe import Recipe
 
 
 def told(load, **options):
@@ -25,6 +28,17 @@ def told(load, **options):
 def test_the_estimate_is_within_its_factor_of_what_was_measured(load, seen):
     expected = startup.estimate("compose", load).seconds
     assert all(1 / startup.GOOD_TO < expected / seconds < startup.GOOD_TO for seconds in seen)
+
+
+def test_each_graph_takes_its_time(tmp_path):
+    load = published(24, 32, "mxfp4")
+    few = startup.estimate("modal", told(load, profile="fast-start").placed("H200"))
+    many = startup.estimate("modal", load.placed("H200"))
+    assert many.engine - few.engine == pytest.approx((83 - 11) * startup.GRAPH, abs=1)
+    folder = make_checkpoint(tmp_path / "merged").folder
+    for profile, expected in (("fast-start", few), ("none", many)):
+        recipe = Recipe.model_validate({"serve": {"max_model_len": 2048, "profile": profile}})
+        assert planning.plan(recipe, folder, "modal").startup.engine == expected.engine
 
 
 def test_a_larger_model_a_slower_disk_and_more_graphs_take_longer():
@@ -99,6 +113,20 @@ def test_old_prices_warn():
     assert budgets.prices(dated + timedelta(days=180)) == []
     (old,) = budgets.prices(dated + timedelta(days=181))
     assert (old.id, old.severity) == ("D072", "warning")
+
+
+def test_check_and_plan_say_that_prices_are_old_and_a_render_does_not(tmp_path, monkeypatch):
+    made = make_checkpoint(tmp_path / "merged")
+    proof = make_report(tmp_path / "report.json", made)
+    monkeypatch.setattr(budgets, "OLD_DAYS", -1)
+    words = ["modal", "--checkpoint", str(made.folder)]
+    for command in (["check", *words, "--report", str(proof)], ["plan", *words]):
+        said = CliRunner().invoke(cli.main, command)
+        assert said.exit_code == 0, said.output
+        assert "warning D072" in said.output
+    out = ["--report", str(proof), "--out", str(tmp_path / "out")]
+    assert "D072" not in CliRunner().invoke(cli.main, ["render", *words, *out]).output
+    assert "D072" not in (tmp_path / "out" / "README.md").read_text()  # the same inputs give the same bytes
 
 
 def test_every_target_has_a_speed_with_its_source():

@@ -145,7 +145,7 @@ def _fit(
     if offer is None or inside.shape is None:
         return None, offer
     load = Load(inside.shape, inside.tensors, options, whole.format)
-    found += budgets.time(recipe.deploy, target, load.placed(name)) + budgets.money(recipe.deploy, target, offer)
+    found += budgets.time(recipe.deploy, target, load) + budgets.money(recipe.deploy, target, offer)
     fit = _attempt(found, "D011", lambda: sizing.fit(target, name, load))
     if fit and fit.requests < concurrency:
         holds = f"{sizing.count(name, gpus)} hold{'s' if gpus == 1 else ''} {fit.requests} full-length requests"

@@ -40,7 +40,7 @@ def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
         model=whole.served_name,
         dated=sizing.hardware().dated,
         chosen=sized,
-        startup=startup.estimate(target, takes.placed(name)),
+        startup=startup.estimate(target, takes),
         cost=sizing.cost(offer, least, most),
         month=sizing.month(offer, least, most),
         choices=tuple(sizing.choices(target, takes)),

@@ -36,7 +36,7 @@ class Startup(BaseModel):
 
 
 def estimate(target: Target, load: Load) -> Startup:
-    """With empty caches. Weights are read once, whatever the GPUs that share them."""
+    """With empty caches, told what `load` says. Weights are read once, whatever the GPUs that share them."""
     tuning = load.options.tuning
     deeper = max(1.0, load.shape.num_hidden_layers / GRAPHS_LAYERS)
     graphs = 0 if tuning.eager else tuning.graphs

@@ -24,12 +24,9 @@ HOSTS = {"sagemaker": "api.sagemaker", "ecr": "api.ecr"}
 PASSWORD = "ecr-password-of-12-hours"
 PROGRAM = """#!/bin/sh
 name=${{0##*/}}
-{{
-    printf '%s' "$name"
-    printf '\\t%s' "$@"
-    case " $* " in *" --password-stdin "*) printf '\\t%s' "$(cat)";; esac
-    printf '\\n'
-}} >> {log}
+line=$(printf '%s' "$name"; printf '\\t%s' "$@")
+case " $* " in *" --password-stdin "*) line=$(printf '%s\\t%s' "$line" "$(cat)");; esac
+printf '%s\\n' "$line" >> {log}  # at once: two programs of a pipe write here
 case "$name $1 $2" in
     "aws ecr get-login-password") echo {password} ;;
     "aws service-quotas list-service-quotas") echo "${{FAKE_QUOTA:-[]}}" ;;

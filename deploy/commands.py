@@ -149,17 +149,17 @@ def _pushed(last: Any) -> str:
 
 
 def _rehearsed(command: str, at: "Rendered", as_json: bool, *, no_gate: bool = False, **facts: str) -> None:
-    from deploy import pushing, running
+    from deploy import dryrun, pushing
 
     there = command != "push" or bool(pushing.known(at).releases)
-    steps, says = running.rehearse(lambda: pushing.flow(command, at, no_gate=no_gate), there=there)
+    steps, says = dryrun.rehearse(lambda: pushing.flow(command, at, no_gate=no_gate), there=there)
     if steps and command in ("status", "logs"):  # nothing was looked at: whatever it tells is made up
         says = ("what it tells hangs on what the platform answers",)
     if as_json:
         shown = [s.model_dump(mode="json") for s in steps]
         click.echo(json.dumps({**_named(at), **facts, "dry_run": True, "steps": shown, "says": says}, indent=1))
         return
-    for line in (line for step in steps for line in running.shown(step)):
+    for line in (line for step in steps for line in dryrun.shown(step)):
         click.echo(line)
     for line in says:
         click.echo(f"# {escaped(line)}")
@@ -169,11 +169,11 @@ def _rehearsed(command: str, at: "Rendered", as_json: bool, *, no_gate: bool = F
 def _told(at: "Rendered", made: "Pushed", as_json: bool, then: str) -> None:
     from deploy import running
 
-    steps = [s for release in made.live.releases for s in release.steps if s.makes]
+    steps = [s for release in made.live.releases for s in release.steps]
     if as_json:
         last = made.live.last
         release = last.model_dump(mode="json", exclude={"steps"}) if last else None
-        there = list({s.id: {"what": s.makes, "remove": s.remove} for s in steps}.values())
+        there = [{"what": s.makes, "remove": s.remove} for s in running.standing(steps).values()]
         click.echo(json.dumps({**_named(at), "release": release, "made": there, "says": made.says}, indent=1))
         return
     for line in (*made.says, *running.remains(steps)[1:], *([then] if then else [])):

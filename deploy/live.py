@@ -36,7 +36,7 @@ class Part(BaseModel):
 
 
 class Done(Part):
-    """A step that was done, and what it gave. `makes` and `remove` as in Step, {name}s filled in."""
+    """A step that was done, and what it gave. `makes`, `remove` and `ends` as in Step, {name}s filled in."""
 
     id: str
     what: str
@@ -44,6 +44,7 @@ class Done(Part):
     result: dict[str, Any] = {}
     makes: str = ""
     remove: str = ""
+    ends: str = ""
 
 
 class Release(Part):

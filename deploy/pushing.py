@@ -6,13 +6,14 @@ at a time a folder, by a lock that a killed run lets go.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
+from deploy import dryrun, kept, receipt, running, secrets, sizing, targets
 from deploy import live as record
-from deploy import receipt, running, secrets, sizing, targets
 from deploy.findings import finding
 from deploy.folder import KIND, Rendered, prove, read, uncached
 from deploy.hands import Hands
@@ -91,30 +92,33 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         except UserError:  # some of it may have been sent: no push takes these steps for done
             record.write(at.folder, _put(live, live.releases[-1].model_copy(update={"folder_digest": ""})))
             raise
+        kept.keep(at)
         live = _put(live, live.releases[-1].model_copy(update={"finished": True}))
         record.write(at.folder, live)
     return Pushed(live, says)
 
 
 def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = False) -> Pushed:
-    """Bring the endpoint back to the last finished release before the newest; what came after it then stands under
-    `taken_back`. Raises UserError when that one was pushed without a PASS, unless `no_gate`."""
+    """Bring the endpoint back to the last finished release before the newest, by the folder that was pushed then; what
+    came after it then stands under `taken_back`. Raises UserError when it was pushed without a PASS, unless `no_gate`,
+    and when its folder is no longer kept."""
     operator = targets.operator(at.deployment.target)
     with _alone(at) as live:
-        seen = back(at, live, no_gate=no_gate)
-        *kept, before, newest = seen.releases
+        seen, old = back(at, live, no_gate=no_gate)
+        *earlier, before, newest = seen.releases
         sure([f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"])
-        flow = operator.rollback(at.deployment, seen)
-        says = running.drive(flow, hands, say=say, go_on=_again("rollback", at, no_gate))
-        after = live.releases[len(kept) + 1 :]
-        live = live.model_copy(update={"releases": (*kept, before), "taken_back": (*live.taken_back, *after)})
+        flow = operator.rollback(old.deployment, old.folder, seen)
+        there = replace(hands, folder=old.folder)
+        says = running.drive(flow, there, say=say, go_on=_again("rollback", at, no_gate))
+        after = live.releases[len(earlier) + 1 :]
+        live = live.model_copy(update={"releases": (*earlier, before), "taken_back": (*live.taken_back, *after)})
         record.write(at.folder, live)
     return Pushed(live, says)
 
 
-def back(at: Rendered, live: Live, *, no_gate: bool) -> Live:
-    """The record as a rollback goes by it: the last finished release but for the newest comes right before that. Raises
-    UserError where there is none, or where it was pushed without a PASS, unless `no_gate`."""
+def back(at: Rendered, live: Live, *, no_gate: bool) -> tuple[Live, Rendered]:
+    """The record as a rollback goes by it, the last finished release but for the newest right before that; and what was
+    pushed then. Raises UserError where there is none, or where it was pushed without a PASS, unless `no_gate`."""
     ends = [n for n, release in enumerate(live.releases[:-1]) if release.finished]
     if not ends:
         what = f"{at.deployment.name} has no release to go back to"
@@ -125,31 +129,45 @@ def back(at: Rendered, live: Live, *, no_gate: bool) -> Live:
         fix = "deploy push a folder with a report; --no-gate goes back all the same"
         problem = finding("D056", f"{before.model} of {before.at} was pushed without a PASS: {before.gate}", fix=fix)
         raise UserError(f"{at.deployment.name} is not brought back\n{problem}")
-    return live.model_copy(update={"releases": (*live.releases[: ends[-1] + 1], live.releases[-1])})
+    seen = live.model_copy(update={"releases": (*live.releases[: ends[-1] + 1], live.releases[-1])})
+    return seen, kept.of(at.folder, before)
 
 
 def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
     """Remove what pushes have made, as far as it is this deployment's alone; the record then holds no release."""
     operator = targets.operator(at.deployment.target)
     with _alone(at) as live:
-        made = {d.makes for r in live.releases for d in r.steps if d.makes}
+        made = {d.makes for d in running.standing(d for r in live.releases for d in r.steps).values()}
         head = f"removes what is there of {at.deployment.name}"
         head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
         sure([head, *(f"  {d}" for d in sorted(made))])
         says = running.drive(operator.destroy(at.deployment, live), hands, say=say, go_on=_again("destroy", at))
+        gone = (*live.releases, *live.taken_back)
         live = live.model_copy(update={"releases": ()})
         record.write(at.folder, live)
+        kept.forget(at.folder, gone)
     return Pushed(live, says)
 
 
 def client(at: Rendered) -> ClientInfo:
     """How clients reach it. Raises UserError when it was not pushed, or when the record does not say."""
     live = known(at)
+    there = standing(at, live).deployment
     try:
-        return targets.operator(at.deployment.target).client(at.deployment, live)
+        return targets.operator(at.deployment.target).client(there, live)
     except (ValueError, LookupError, TypeError, AttributeError):
         what = f"{record.place(at.folder)} does not say how {at.deployment.name} is reached"
         raise UserError(what, why="what it keeps of a step is not what a push keeps", fix="deploy push again") from None
+
+
+def standing(at: Rendered, live: Live) -> Rendered:
+    """What answers by the record: what the last finished release was rendered as, which need not be what the folder
+    holds now. Raises UserError when no push was finished."""
+    last = next((release for release in reversed(live.releases) if release.finished), None)
+    if last is None:
+        what = f"{at.deployment.name} was not pushed from here{' to the end' if live.releases else ''}"
+        raise UserError(what, why=f"{record.place(at.folder)} has no finished release", fix=_again("push", at))
+    return at if last.folder_digest == at.digest else kept.of(at.folder, last)
 
 
 def flow(command: str, at: Rendered, *, no_gate: bool = False) -> Flow:
@@ -158,7 +176,8 @@ def flow(command: str, at: Rendered, *, no_gate: bool = False) -> Flow:
     if command == "push":
         return operator.push(at.deployment, at.folder, live)
     if command == "rollback":
-        return operator.rollback(at.deployment, back(at, live, no_gate=no_gate))
+        seen, old = back(at, live, no_gate=no_gate)
+        return operator.rollback(old.deployment, old.folder, seen)
     made: Flow = getattr(operator, command)(at.deployment, live)
     return made
 
@@ -171,7 +190,7 @@ def known(at: Rendered) -> Live:
 def foreseen(at: Rendered, live: Live) -> list[Step]:
     """The steps of a push, as far as they can be told before the platform is asked."""
     operator = targets.operator(at.deployment.target)
-    return running.rehearse(lambda: operator.push(at.deployment, at.folder, live), there=bool(live.releases))[0]
+    return dryrun.rehearse(lambda: operator.push(at.deployment, at.folder, live), there=bool(live.releases))[0]
 
 
 def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Drive a flow: its steps one after the other, done by Hands or only shown, each kept as soon as it is done.
+"""Drive a flow: its steps one after the other, done by Hands, each kept as soon as it is done.
 
 Comes in: a Flow, and what an unfinished release has done already. Goes out: the lines that the flow ends with. After
 any failure, Ctrl-C included, it says what is there and what removes it. Knows no target and no platform.
@@ -11,7 +11,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,65 +19,26 @@ from deploy import live, secrets
 from deploy.hands import Hands
 from deploy.live import Done
 from deploy.refusal import Perhaps
-from deploy.steps import Action, Command, Flow, Request, Result, Step
+from deploy.steps import Action, Flow, Result, Step
 from tune.errors import UserError
-from tune.terminal import escaped, one_line
+from tune.terminal import one_line
 
 LOOK_AGAIN = 5.0  # seconds between two looks at the same thing, by a flow that waits for it
 TERMINATED = 143  # as shells have it for SIGTERM
 FIELD = re.compile(r"\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 
 
-class Placeholder(str):
-    """What a dry run has in the place of an answer, `<step.key>`: any part of it is named after where it would stand.
-    As a list it has one entry."""
-
-    __slots__ = ()
-
-    def __getitem__(self, key: Any) -> "Placeholder":
-        return Placeholder(f"{str(self).removesuffix('>')}.{key}>")
-
-    def __iter__(self) -> Iterator["Placeholder"]:
-        return iter([self[0]])
-
-    def get(self, key: Any, _default: Any = None) -> "Placeholder":
-        """As a mapping's: it is there."""
-        return self[key]
-
-
-class Unknown(dict[str, Any]):
-    """The result of a step that was not done: every key is there, with a Placeholder."""
-
-    def __init__(self, id: str) -> None:
-        super().__init__()
-        self.id = id
-
-    def __getitem__(self, key: str) -> Placeholder:
-        return Placeholder(f"<{self.id}.{key}>")
-
-    def __contains__(self, key: object) -> bool:
-        return True
-
-    def __bool__(self) -> bool:
-        return True
-
-    def get(self, key: str, _default: Any = None) -> Placeholder:
-        """As a mapping's: it is there."""
-        return self[key]
-
-
 def drive(
     flow: Flow,
     hands: Hands,
     *,
-    dry: bool = False,
     done: Sequence[Done] = (),
     earlier: Sequence[Done] = (),
     keep: Callable[[Done], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     go_on: str = "",
 ) -> tuple[str, ...]:
-    """Do the steps; with `dry` say what would be sent, and touch nothing (`rehearse`). Returns the flow's last lines.
+    """Do the steps. Returns the flow's last lines.
 
     `done`: the steps of an unfinished release. One with the same id and action is not done again, and its kept result
     is sent back, unless the step is `again`. `keep` is called with each step as soon as it is done; a step that is not
@@ -86,12 +47,6 @@ def drive(
     `earlier`: steps of other releases, whose things may be there too; `go_on`: the command that goes on after a
     failure. Raises what Hands raises.
     """
-    if dry:
-        steps, end = rehearse(lambda: flow)
-        for step in steps:
-            for line in shown(step):
-                say(line)
-        return end
     before, seen = {d.id: d for d in done}, set[tuple[str, str]]()
     made, trying = [*earlier, *done], None
     result: Result | None = None
@@ -127,60 +82,33 @@ def drive(
         raise
 
 
-def rehearse(begin: Callable[[], Flow], *, there: bool = True) -> tuple[list[Step], tuple[str, ...]]:
-    """The steps of a flow when nothing is done, and its last lines. Each look is answered by an Unknown, or, where
-    nothing is `there` yet, one that allows for that by {}; the flow is begun anew with an Unknown if it cannot go on
-    from that. Where a flow waits for something, or what it does next hangs on the answer, the last line says so.
-    Raises the UserError of a flow that does not begin."""
-    found = set[str]()  # looks at what must be there, such as a secret
-    while True:
-        steps, says, lacked = _rehearse(begin(), found, there)
-        if lacked in {"", *found}:
-            return steps, says
-        found.add(lacked)
-
-
-def _rehearse(flow: Flow, found: set[str], there: bool) -> tuple[list[Step], tuple[str, ...], str]:
-    """With the id of the look that the flow could not go on from, or ""."""
-    steps, seen, absent = list[Step](), set[tuple[str, str]](), False
-    result: Result | None = None
-    try:
-        while True:
-            step = next(flow) if result is None else flow.send(result)
-            mark = (step.id, live.digest(step.action))
-            if mark in seen:
-                return steps, (f"then {step.id} is asked again until it is so",), ""
-            seen.add(mark)
-            steps.append(step)
-            may_lack = not isinstance(step.action, Command) and step.action.missing
-            absent = may_lack and not there and step.id not in found
-            result = {} if absent else Unknown(step.id)
-    except StopIteration as end:
-        return steps, tuple(end.value or ()), ""
-    except UserError as e:
-        if not steps:
-            raise  # it hangs on nothing that a platform says
-        return steps, (f"then, unless the platform has it: {e.what}",), steps[-1].id if absent else ""
-    except (TypeError, ValueError, LookupError, AttributeError):
-        return steps, ("what follows hangs on what the platform answers",), ""
-
-
 def finished(step: Step, given: Result) -> Done:
     """The step with what may be kept of its result. What a platform said is quoted in the command that removes it."""
     result = live.kept(given)
     makes = FIELD.sub(lambda m: _field(result, m) or m[0], step.makes)
     remove = FIELD.sub(lambda m: shlex.quote(found) if (found := _field(result, m)) else m[0], step.remove)
-    return Done(id=step.id, what=step.what, action=step.action, result=result, makes=makes, remove=remove)
+    told = step.model_dump(include={"id", "what", "ends"})
+    return Done(**told, action=step.action, result=result, makes=makes, remove=remove)
 
 
 def remains(made: Sequence[Done], trying: Step | None = None, go_on: str = "") -> list[str]:
     """What is there now, with the command that removes each, and the command that goes on. `trying`: what may be."""
-    there = {d.id: d for d in made if d.makes}
-    lines = [f"  {d.makes}{_removed(d.remove)}" for d in there.values()]
+    there = standing(made)
+    lines = [f"  {d.makes}{removed(d.remove)}" for d in there.values()]
     if trying and trying.makes and trying.id not in there:
-        lines.append(f"  perhaps: {trying.makes}{_removed(trying.remove)}")
+        lines.append(f"  perhaps: {trying.makes}{removed(trying.remove)}")
     head = ["what was made is still there:"] if lines else []
     return [*head, *lines, *([f"go on: {go_on}"] if go_on else [])]
+
+
+def standing(made: Iterable[Done]) -> dict[str, Done]:
+    """Of these steps, the oldest first, those whose thing is there now, by id."""
+    there: dict[str, Done] = {}
+    for done in made:
+        there.pop(done.ends, None)
+        if done.makes:
+            there[done.id] = done
+    return there
 
 
 def harmless(action: Action) -> None:
@@ -195,22 +123,6 @@ def harmless(action: Action) -> None:
             why="what is sent is recorded beside the folder",
             fix="keep the value at the target as a secret and put its name under [deploy] secrets",
         )
-
-
-def shown(step: Step) -> list[str]:
-    """A step as it would be done, in lines: variables by name, no values."""
-    action, lines = step.action, [f"# {step.what}"]
-    if isinstance(action, Command):
-        needs = f"   (needs {', '.join(f'${name}' for name in action.needs)})" if action.needs else ""
-        lines += [f"$ {secrets.cleaned(str(action))}{needs}"]
-    elif isinstance(action, Request):
-        lines += [str(action), f"  Authorization: Bearer ${action.key_env}", *_json(action.body)]
-    else:
-        where = f"   (region {action.region})" if action.region else ""
-        lines += [f"{action}{where}", *_json(action.arguments)]
-    if step.makes:
-        lines.append(f"  makes {step.makes}{_removed(step.remove)}")
-    return [escaped(line) for line in lines]
 
 
 @contextmanager
@@ -230,15 +142,9 @@ def _ended_by_terminate() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _removed(command: str) -> str:
+def removed(command: str) -> str:
+    """The end of a line about something that is there."""
     return f"    removed by: {command}" if command else ""
-
-
-def _json(body: Any) -> list[str]:
-    if body in (None, {}):
-        return []
-    text = json.dumps(body, indent=1, ensure_ascii=False, default=str)
-    return [f"  {line}" for line in secrets.cleaned(text).splitlines()]
 
 
 def _field(result: Mapping[str, Any], match: "re.Match[str]") -> str:

@@ -91,8 +91,8 @@ def _once(http: "httpx.Client", action: Request, url: str) -> tuple[int, float, 
 
 def after(text: str) -> float:
     """Seconds that a Retry-After header asks for; 0 for one that says nothing."""
-    if re.fullmatch(r"[0-9]{1,6}", text.strip()):
-        return float(text)
+    if seconds := re.fullmatch(r"[0-9]{1,6}", text.strip()):
+        return float(seconds[0])  # not of `text`: strip takes more off than float does, U+001F
     try:
         then = parsedate_to_datetime(text)
     except (ValueError, TypeError):

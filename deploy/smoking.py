@@ -68,9 +68,10 @@ def _pushed(folder: Path) -> "tuple[ClientInfo, dict[str, Any]]":
     from deploy import pushing
     from tune.harmony import EFFORTS
 
-    at = rendered.read(folder)
-    found = at.deployment
-    info, policy = pushing.client(at), found.options.policy
+    here = rendered.read(folder)
+    info = pushing.client(here)
+    at = pushing.standing(here, pushing.known(here))
+    found, policy = at.deployment, at.deployment.options.policy
     most = EFFORTS.index(policy.maximum) + 1  # a higher one is lowered to it
     efforts = [effort for effort in EFFORTS[:most] if effort in policy.allowed]
     known = {"digest": found.digest, "release": at.digest, "length": found.limits.max_model_len}

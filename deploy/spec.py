@@ -4,6 +4,8 @@ Holds names of secrets, never their values. Every text that a recipe or a manife
 that what is rendered needs no further escaping. Knows no target's file formats.
 """
 
+import hashlib
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deploy.receipt import Reason, Receipt
 from serve import command, profiles
+from tune.artefact import VERSION
 from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
 from tune.section import EnvName, Positive, SecretName
@@ -26,6 +29,8 @@ CUDA = "13.0"
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
 API_KEY = "VLLM_API_KEY"  # under [deploy] secrets: what the server itself asks for, where the target asks nobody
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
+READ = {"target", "model", "digest", "engine", "model_path", "port", "args", "env", "options", "limits"}  # by start.py
+BUILT_BY = ("kind", "weights")  # of a target's table: what the Dockerfile hangs on
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
     "compose": ("", 8000),
@@ -144,7 +149,7 @@ def of(
     there = checkpoint.model_copy(update={"folder": Path(model_path)})
     server = command.build(there, served, device="cuda", kv_bytes=0, cores=1)  # a GPU engine sizes its own cache
     r = recipe.deploy
-    return Deployment(
+    made = Deployment(
         target=target,
         name=slug,
         model=checkpoint.served_name,
@@ -178,3 +183,12 @@ def of(
         secrets=r.secrets,
         table=getattr(r, target).model_dump(mode="json"),
     )
+    return made.model_copy(update={"image": f"{made.image}-{contents(made)}"})
+
+
+def contents(deployment: Deployment) -> str:
+    """8 hex characters that name what is in our image beside the weights: what start.py reads and the Dockerfile hangs
+    on. A recipe that serves otherwise is another image, never one that a platform has kept under the same name."""
+    built = {name: deployment.table.get(name) for name in BUILT_BY}
+    inside = f"{deployment.model_dump_json(include=READ)}{json.dumps(built)}{VERSION}"
+    return hashlib.sha256(inside.encode()).hexdigest()[:8]

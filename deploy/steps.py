@@ -78,7 +78,8 @@ class Step(Part):
     """One action of a flow. `id` is stable, so that a push that is taken up again knows what it has done.
 
     `makes`: what is there afterwards and was not before, in words; `remove`: the command that removes it, for people,
-    in which {name} stands for a part of what the action gave. `again`: done anew at each push, as a look is.
+    in which {name} stands for a part of what the action gave. `ends`: the id of a step whose thing is gone after it.
+    `again`: done anew at each push, as a look is.
     """
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
@@ -86,6 +87,7 @@ class Step(Part):
     action: Action
     makes: str = ""
     remove: str = ""
+    ends: str = ""
     again: bool = False
 
 

@@ -15,7 +15,6 @@ from deploy.live import Live
 from deploy.spec import Deployment
 from deploy.steps import Command, Flow, Request, Step
 from evalsuite.asking.client_info import ClientInfo
-from tune.errors import UserError
 
 KEY = "PLATFORM_API_KEY"
 
@@ -67,14 +66,11 @@ def logs(deployment: Deployment, live: Live) -> Flow:
     return ()
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
-    before = live.releases[-2]
-    yield Step(
-        id="back",
-        what="change it back",
-        action=_request("PATCH", f"/things/{deployment.name}", {"model": before.model}),
-    )
-    return (f"back at {before.model}",)
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
+    request = _request("PATCH", f"/things/{deployment.name}", {"model": deployment.model})
+    yield Step(id="back", what="change it back", action=request)
+    yield Step(id="where", what="where commands run", action=Command(argv=("pwd",), shows=True))
+    return (f"back at {deployment.model}",)
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
@@ -83,8 +79,6 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
 
 
 def client(deployment: Deployment, live: Live) -> ClientInfo:
-    if not live.releases:
-        raise UserError("it was not pushed", fix="deploy push")
     return ClientInfo(base_url="https://thing.platform.example/v1", model=deployment.model, key_env=KEY)
 
 

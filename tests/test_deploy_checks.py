@@ -68,6 +68,21 @@ def test_a_sound_deployment_has_no_errors(tmp_path, target):
 
 
 @pytest.mark.parametrize("target", TARGETS)
+def test_another_recipe_is_another_image(tmp_path, target):
+    """Under one name a platform keeps the image that it has."""
+    made = make_checkpoint(tmp_path / "merged")
+    proof = make_report(tmp_path / "report.json", made)
+
+    def tag(**deploy):
+        recipe = Recipe.model_validate({"deploy": {**needed(target), **deploy}, "serve": CHOSEN})
+        return checks.examine(recipe, made.folder, proof, target).deployment.image
+
+    assert tag() == tag(max_replicas=7)  # which is not for the container to know
+    assert tag(startup_seconds=77) != tag()
+    assert tag(engine="vllm/vllm-openai:v0.32.1") != tag()
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_the_engine_s_image_is_held_to_the_same_on_every_target_and_told_once(tmp_path, target):
     told = [f.id for f in examine(tmp_path, target, **needed(target)).findings]
     assert told.count("D051") == 1

@@ -8,7 +8,6 @@ from deployment import make_checkpoint, rendered
 
 from deploy import rehearsing
 from deploy.live import Done, Live, Release
-from deploy.steps import Command
 from deploy.targets.compose import live
 from tune import checkpoint
 from tune.errors import UserError
@@ -87,27 +86,27 @@ def test_a_release_with_another_recipe_has_an_image_of_its_own(tmp_path):
     assert len(chosen) == 2
 
 
-def test_rollback_starts_the_image_before_with_its_own_weights(host, tmp_path):
+def test_rollback_starts_that_folders_image_with_its_own_weights(host):
     folder, deployment, answers = host
-    first, _ = driven(live.push(deployment, folder, nothing(deployment)), answers)
     record = nothing(deployment)
-    with pytest.raises(UserError, match="no release before"):
-        driven(live.rollback(deployment, record.model_copy(update={"releases": (released(deployment, first),)})), {})
-    later = first[2].model_copy(
-        update={"action": Command(argv=("env", "GPTOSS_IMAGE=later", *first[2].action.argv[2:]))}
-    )
-    halfway = released(deployment, first[:2], finished=False)
-    releases = (released(deployment, first), halfway, released(deployment, [later]))
-    record = record.model_copy(update={"releases": releases})
-    steps, told = driven(live.rollback(deployment, record), answers)
+    first, _ = driven(live.push(deployment, folder, record), answers)
+    steps, told = driven(live.rollback(deployment, folder, record), answers)
     assert [s.id for s in steps] == ["image", "weights", "up", "look"]
     assert steps[2].action == first[2].action
     assert told[0].startswith("python-docs: running")
     with pytest.raises(UserError, match="has gone"):
-        driven(live.rollback(deployment, record), answers | {"image": {"out": "", "code": 1}})
+        driven(live.rollback(deployment, folder, record), answers | {"image": {"out": "", "code": 1}})
     with pytest.raises(UserError, match="weights are bound"):
-        driven(live.rollback(deployment, record), answers | {"weights": {"out": "", "code": 1}})
-    steps, told = driven(live.destroy(deployment, record), {})
+        driven(live.rollback(deployment, folder, record), answers | {"weights": {"out": "", "code": 1}})
+
+
+def test_destroy_removes_the_image_of_every_release_taken_back_ones_too(host):
+    folder, deployment, answers = host
+    record = nothing(deployment)
+    first, _ = driven(live.push(deployment, folder, record), answers)
+    other = first[1].model_copy(update={"makes": "the image later"})
+    update = {"releases": (released(deployment, first),), "taken_back": (released(deployment, [other]),)}
+    steps, told = driven(live.destroy(deployment, record.model_copy(update=update)), {})
     assert [s.action.argv[-1] for s in steps[1:]] == [first[1].action.argv[1].partition("=")[2], "later"]
     assert steps[0].action.argv == ("docker", "compose", "down", "--volumes", "--remove-orphans")
     assert "weights" in told[0]
@@ -132,13 +131,10 @@ def test_status_tells_what_docker_says(host, out, says):
 
 
 def test_a_client_asks_with_the_host_s_key(host):
-    folder, deployment, answers = host
-    with pytest.raises(UserError, match="was not pushed"):
-        live.client(deployment, nothing(deployment))
-    steps, _ = driven(live.push(deployment, folder, nothing(deployment)), answers)
-    record = nothing(deployment).model_copy(update={"releases": (released(deployment, steps),)})
-    info = live.client(deployment, record)
+    _, deployment, _ = host
+    info = live.client(deployment, nothing(deployment))
     assert (info.base_url, info.key_env, info.model) == ("http://localhost:8000/v1", "MY_KEY", deployment.model)
+    assert info.patience_seconds == deployment.limits.startup_seconds
 
 
 def test_a_compose_yaml_that_was_written_over_is_refused(tmp_path):

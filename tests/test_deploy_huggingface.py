@@ -11,7 +11,8 @@ from huggingface_hub import HfApi, constants
 from stand_ins import hf_endpoints
 from test_deploy_checks import CHOSEN, examine, ids
 
-from deploy import render, running, sizing
+from deploy import dryrun, kept, render, running, sizing
+from deploy import folder as folders
 from deploy.hands import Hands
 from deploy.live import Live, Release
 from deploy.spec import Deployment
@@ -52,16 +53,6 @@ def test_the_body_is_what_the_library_sends(tmp_path, api, golden):
 def test_idle_seconds_become_minutes_that_it_takes(tmp_path, least, idle, minutes):
     told = examine(tmp_path, "huggingface", **needed("huggingface"), min_replicas=least, idle_seconds=idle).deployment
     assert target.body(told)["compute"]["scaling"]["scaleToZeroTimeout"] == minutes
-
-
-def test_another_recipe_is_another_image(tmp_path):
-    def tag(folder, **deploy):
-        return target.image(examine(folder, "huggingface", **needed("huggingface"), **deploy).deployment)
-
-    same = [tag(tmp_path / side) for side in ("a", "b")]
-    assert same[0] == same[1]
-    assert tag(tmp_path / "c", startup_seconds=77) != same[0]
-    assert tag(tmp_path / "d", max_replicas=7) == same[0]  # which is not for the container to know
 
 
 @pytest.mark.parametrize(
@@ -152,10 +143,15 @@ class Project:
                 at="t", model=self.deployment.model, folder_digest=self.made.digest, gate="", steps=tuple(steps)
             )
             self.live = self.live.model_copy(update={"releases": (*self.live.releases, now)})
+            kept.keep(folders.read(self.folder))
             assert TOKEN not in self.live.model_dump_json() + "".join(self.said)
 
     def drive(self, command, **more):
-        flow = getattr(hf, command)(self.deployment, self.live)
+        if command == "rollback":
+            old = kept.of(self.folder, self.live.releases[-2])
+            flow = hf.rollback(old.deployment, old.folder, self.live)
+        else:
+            flow = getattr(hf, command)(self.deployment, self.live)
         return running.drive(flow, Hands(self.folder, patience=0), say=self.said.append, **more)
 
 
@@ -173,7 +169,7 @@ def project(tmp_path, api, monkeypatch):
 def test_the_life_of_an_endpoint(project, api):
     says = project.push()
     assert says[0] == f"{project.deployment.model} is running on Hugging Face: {URL}"
-    image = target.image(project.deployment)
+    image = project.deployment.image
     assert project.docker.read_text() == f"build --platform linux/amd64 --tag {image} .\npush {image}\n"
     assert api.bodies == [json.loads((project.folder / "endpoint.json").read_text())]
     assert api.asked == [
@@ -198,7 +194,7 @@ def test_the_life_of_an_endpoint(project, api):
     project.push()
     there = api.endpoints["acme/python-docs"]
     assert there["compute"]["scaling"]["maxReplica"] == 4
-    assert there["model"]["image"]["custom"]["url"] == target.image(project.deployment) != image
+    assert there["model"]["image"]["custom"]["url"] == project.deployment.image != image
     assert not {"name", "provider", "type"} & api.bodies[-1].keys()  # a PUT must not name what cannot change
 
     project.drive("rollback")
@@ -301,13 +297,12 @@ def test_an_endpoint_elsewhere_is_not_taken_for_this_one(project, api):
 
 
 def test_a_dry_run_asks_nobody(project, api):
-    flow = hf.push(project.deployment, project.folder, project.live)
-    running.drive(flow, Hands(project.folder), dry=True, say=project.said.append)
+    steps, _ = dryrun.rehearse(lambda: hf.push(project.deployment, project.folder, project.live))
     for command in ("status", "logs", "destroy"):
-        project.drive(command, dry=True)
+        assert dryrun.rehearse(lambda c=command: getattr(hf, c)(project.deployment, project.live))[0]
     assert api.asked == []
     assert not project.docker.exists()
-    told = "\n".join(project.said)
+    told = "\n".join(line for step in steps for line in dryrun.shown(step))
     assert "create_inference_endpoint" in told
     assert '"instance_type": "nvidia-h100"' in told
 
@@ -315,8 +310,6 @@ def test_a_dry_run_asks_nobody(project, api):
 def test_there_is_no_client_before_a_url_is_known(project, api):
     with pytest.raises(UserError, match="no URL"):
         hf.client(project.deployment, project.live)
-    with pytest.raises(UserError, match="no release"):
-        hf.rollback(project.deployment, project.live).send(None)
     project.push()
     info = hf.client(project.deployment, project.live)
     assert (info.base_url, info.key_env, info.headers) == (f"{URL}/v1", "HF_TOKEN", {})

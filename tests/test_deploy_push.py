@@ -456,6 +456,39 @@ def test_a_rollback_brings_the_release_before_back(folder, env, door):
     assert run(env, "rollback", folder, "--yes")[0] == 0
 
 
+def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
+    """The folder holds another render by now; what was pushed is kept beside it, until all is removed."""
+    run(env, "push", folder, "--yes")
+    first = artefact.read(folder, "deployment", remake="").digest
+    kept = folder.with_name(f".modal.{first[:16]}")
+    of_date(folder, datetime.now(UTC) - timedelta(days=1))
+    run(env, "push", folder, "--yes")
+    assert artefact.read(kept, "deployment", remake="").digest == first
+    code, _, err = run(env, "rollback", folder, "--yes")
+    assert code == 0
+    assert f"\n{kept.resolve()}\n" in err
+    assert run(env, "client", folder)[0] == 0  # of what runs, which the folder is not
+    run(env, "destroy", folder, "--yes")
+    assert list(folder.parent.glob(".modal*")) == []
+
+
+@pytest.mark.parametrize(("fault", "says"), [("gone", "is not kept"), ("edited", "its sha256 differs")])
+def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, says):
+    run(env, "push", folder, "--yes")
+    run(env, "push", folder, "--yes")
+    (kept,) = folder.parent.glob(".modal.*")
+    if fault == "gone":
+        shutil.rmtree(kept)
+    else:
+        (kept / "app.py").write_text("")
+    asked = len(door.asked)
+    code, _, err = run(env, "rollback", folder, "--yes")
+    assert code == 2
+    assert says in err
+    assert len(door.asked) == asked
+    assert len(record(folder)["releases"]) == 2
+
+
 def test_a_rollback_to_what_was_not_gated_asks_again(folder, env, door):
     of_date(folder, datetime.now(UTC) - timedelta(days=31))
     run(env, "push", folder, "--yes", "--no-gate")
@@ -522,7 +555,7 @@ def test_looking_needs_no_whole_folder(folder, env, door):
 
 
 def test_client_prints_what_evalsuite_reads(folder, env):
-    assert "it was not pushed" in run(env, "client", folder)[2]
+    assert "was not pushed from here" in run(env, "client", folder)[2]
     run(env, "push", folder, "--yes")
     info = ClientInfo.model_validate_json(run(env, "client", folder, "--json")[1])
     assert info.base_url == "https://thing.platform.example/v1"
@@ -537,6 +570,7 @@ def test_a_record_that_says_nothing_of_an_address_is_an_error_in_words(folder, e
     def client(*_):
         raise wrong("…")
 
+    run(env, "push", folder, "--yes")
     monkeypatch.setattr(platform_operator, "client", client)
     for command in ("client", "smoke"):
         code, _, err = run(env, command, folder)

@@ -338,9 +338,8 @@ def test_the_readme_says_what_is_proven_and_what_is_not(tmp_path, target, golden
 @pytest.mark.parametrize("target", TARGETS)
 def test_the_readme_has_each_command_for_this_folder_and_no_key_in_an_argument(tmp_path, target):
     readme = (rendered(tmp_path, target) / "README.md").read_text()
-    for command in ("push", "status", "logs", "destroy"):
+    for command in ("push", "status", "logs", "rollback", "destroy"):
         assert f"\n    deploy {command} .\n" in readme
-    assert ("\n    deploy rollback .\n" in readme) == (target != "skypilot")  # which keeps nothing to go back to
     assert "FOLDER" not in readme
     assert not re.findall(r'(?m)^.*--header "?Authorization.*$', readme)  # every process of the machine could read it
 

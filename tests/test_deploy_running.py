@@ -11,11 +11,11 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from platform_door import REAL, Fault, opened, until
 
-from deploy import calling, hands, live, refusal, running, secrets, sending
+from deploy import calling, dryrun, hands, live, refusal, running, secrets, sending
 from deploy.hands import Hands
 from deploy.live import Done
 from deploy.refusal import Perhaps
@@ -116,9 +116,8 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(door, tools, tmp_p
         )
         return (f"at {made['url']}",)
 
-    said = []
-    says = running.drive(flow(), Hands(tmp_path, routes=door.routes), dry=True, say=said.append)
-    text = "\n".join(said)
+    steps, says = dryrun.rehearse(flow)
+    text = "\n".join(line for step in steps for line in dryrun.shown(step))
     assert "$ builder 'a b'   (needs $HF_TOKEN)" in text
     assert f"POST {REAL}/things\n  Authorization: Bearer $PLATFORM_API_KEY" in text
     assert '"of": "<look.items.0.id>"' in text
@@ -126,7 +125,7 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(door, tools, tmp_p
     assert "boto3 sagemaker.describe_endpoint   (region eu-west-1)" in text
     assert '"EndpointName": "<make.deep.er>"' in text
     assert "makes thing {id}    removed by: rm {id}" in text
-    assert says == ("at <make.url>",)
+    assert says == ("in the end: at <make.url>",)
     assert SECRET not in text
     assert door.asked == []
     assert not (tmp_path / "ran").exists()
@@ -140,7 +139,7 @@ def test_a_dry_run_of_a_flow_that_waits_ends(door):
         yield makes()
         return ()
 
-    steps, says = running.rehearse(flow)
+    steps, says = dryrun.rehearse(flow)
     assert [s.id for s in steps] == ["wait"]
     assert says == ("then wait is asked again until it is so",)
 
@@ -160,9 +159,9 @@ def test_a_dry_run_goes_no_further_than_can_be_known(door):
         yield
 
     with pytest.raises(UserError, match="not pushed"):
-        running.rehearse(refuses)
-    assert running.rehearse(counts)[1] == ("what follows hangs on what the platform answers",)
-    assert running.rehearse(asks)[1] == ("then, unless the platform has it: there is no secret hf",)
+        dryrun.rehearse(refuses)
+    assert dryrun.rehearse(counts)[1] == ("what follows hangs on what the platform answers",)
+    assert dryrun.rehearse(asks)[1] == ("then, unless the platform has it: there is no secret hf",)
 
 
 @pytest.mark.parametrize(("there", "next"), [(False, "make"), (True, "change")])
@@ -172,7 +171,7 @@ def test_a_dry_run_before_the_first_push_finds_nothing_there(there, next):
         yield makes(id="change" if found else "make")
         return ()
 
-    assert running.rehearse(flow, there=there)[0][-1].id == next
+    assert dryrun.rehearse(flow, there=there)[0][-1].id == next
 
 
 def test_a_dry_run_goes_on_past_what_must_be_there():
@@ -183,7 +182,7 @@ def test_a_dry_run_goes_on_past_what_must_be_there():
             yield makes()
         return ()
 
-    steps, says = running.rehearse(flow, there=False)
+    steps, says = dryrun.rehearse(flow, there=False)
     assert [s.id for s in steps] == ["secret", "look", "make"]
     assert says == ()
 
@@ -460,6 +459,7 @@ def test_a_retry_after_is_kept_to(door, naps, said):
 
 
 @given(st.text(max_size=30))
+@example("0\x1f")
 def test_a_retry_after_of_any_text_is_some_seconds(text):
     assert 0 <= sending.after(text) < 1e12
 

@@ -11,7 +11,7 @@ import pytest
 from runpod_v2 import KEY, opened, problems
 from test_deploy_runpod import BALANCED, POD, VOLUME, rendered
 
-from deploy import live, pushing, running
+from deploy import dryrun, live, pushing, running
 from deploy.folder import read
 from deploy.hands import Hands
 from deploy.targets.runpod import live as operator
@@ -200,14 +200,14 @@ def test_destroy_of_what_has_gone_already(there):
 
 def test_a_dry_run_sends_nothing_and_shows_the_whole_way(there):
     there.render(secrets={"HF_TOKEN": "hf_read"})
-    steps, _ = running.rehearse(lambda: pushing.flow("push", there.at), there=False)
+    steps, _ = dryrun.rehearse(lambda: pushing.flow("push", there.at), there=False)
     assert [s.id for s in steps] == ["list", "build", "image", "digest", "create"]
     there.push()
     asked = len(there.v2.asked)
-    steps, _ = running.rehearse(lambda: pushing.flow("push", there.at))
+    steps, _ = dryrun.rehearse(lambda: pushing.flow("push", there.at))
     assert [s.id for s in steps] == ["known", "build", "image", "digest", "update"]
     for command in ("status", "logs", "destroy"):
-        assert running.rehearse(partial(pushing.flow, command, there.at))[0]
+        assert dryrun.rehearse(partial(pushing.flow, command, there.at))[0]
     assert len(there.v2.asked) == asked
 
 

@@ -10,9 +10,9 @@ from deployment import rendered
 from stand_ins import aws as stand_in
 from stand_ins.aws import Fault
 
+from deploy import dryrun, pushing, running, targets
 from deploy import folder as folders
 from deploy import live as record
-from deploy import pushing, running, targets
 from deploy.hands import Hands
 from deploy.targets.sagemaker import events, live, rollout
 from tune.errors import UserError
@@ -485,7 +485,7 @@ def test_logs_are_the_newest_lines_without_control_characters(out, cloud):
 
 
 def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
-    steps, _ = running.rehearse(lambda: pushing.flow("push", folders.read(out)), there=False)
+    steps, _ = dryrun.rehearse(lambda: pushing.flow("push", folders.read(out)), there=False)
     ids = [s.id for s in steps]
     assert ids[:4] == ["account", "stack", "quota", "repository"]
     assert [i for i in ids if i in ("build", "image-push", "weights", "change-set", "execute")] == [
@@ -495,7 +495,7 @@ def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
     assert all(s.remove for s in steps if s.makes)
     assert cloud.asked == []
     for command in ("status", "logs", "destroy"):
-        assert running.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))[0]
+        assert dryrun.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))[0]
 
 
 def test_every_call_has_the_arguments_that_botocore_knows(out, cloud):
@@ -505,7 +505,7 @@ def test_every_call_has_the_arguments_that_botocore_knows(out, cloud):
     push(out)
     seen = [d.action for d in record.read(out, "sagemaker", NAME).last.steps if d.action.kind == "call"]
     for command in ("status", "logs", "destroy"):
-        steps, _ = running.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))
+        steps, _ = dryrun.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))
         seen += [s.action for s in steps]
     assert len({str(a) for a in seen}) >= 10
     for action in seen:
@@ -523,11 +523,6 @@ def test_a_template_is_as_small_as_cloudformation_takes_it(out):
 def test_the_operator_offers_what_every_target_does():
     operator = targets.operator("sagemaker")
     assert all(callable(getattr(operator, n)) for n in ("push", "status", "logs", "rollback", "destroy", "client"))
-
-
-def test_a_client_of_what_was_not_pushed(out):
-    with pytest.raises(UserError, match="was not pushed"):
-        live.client(folders.read(out).deployment, record.Live(target="sagemaker", name=NAME))
 
 
 def test_events_since_the_last_change_began():

@@ -5,7 +5,7 @@ import re
 import pytest
 from deployment import deployed, make_checkpoint, rendered
 
-from deploy import running, targets
+from deploy import dryrun, targets
 from deploy.live import Live
 from tune.errors import UserError
 
@@ -22,7 +22,7 @@ def test_a_checkpoint_made_again_since_is_not_sent(tmp_path, target, table):
     out = rendered(tmp_path, target, registry="docker.io/acme", **{target: table})
     flow = targets.operator(target).push
     new = Live(target=target, name="python-docs")
-    running.rehearse(lambda: flow(deployed(out), out, new), there=False)  # it is the one
+    dryrun.rehearse(lambda: flow(deployed(out), out, new), there=False)  # it is the one
     (tmp_path / "merged").rename(tmp_path / "before")
     make_checkpoint(tmp_path / "merged", name="another")
     steps, why = refused(flow(deployed(out), out, new))

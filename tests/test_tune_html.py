@@ -55,7 +55,7 @@ def listed(*items):
         (
             "<table><caption>Who</caption><tr><th>Tier</th><th>Plan</th><th>Seats</th></tr>"
             "<tbody><tr><td rowspan=2>North</td><td>Basic</td><td>14</td></tr><tr><td>Plus</td><td>9</td></tr></tbody>"
-            "<tr><td colspan=2>All</td><td>✓</td></tr></table>",
+            "<tr><td colspan='2\x1f'>All</td><td>✓</td></tr></table>",
             [
                 prose("Who"),
                 table(("Tier", "Plan", "Seats"), ("North", "Basic", "14"), ("North", "Plus", "9"), ("All", "All", "✓")),

@@ -152,6 +152,7 @@ def test_what_markdown_includes_is_read(docs, text, blocks):
         ({"start-at": "begin", "end-at": "end", "lines": "1-5"}, "# begin|one|  two|# end"),
         ({"start-after": "nowhere"}, ""),
         ({"start-line": "1", "end-line": "-2"}, "# begin|one|  two"),
+        ({"start-line": "1\x1f", "end-line": "-2"}, "# begin|one|  two"),  # stripped, and no number to int
         ({"lines": "4", "dedent": ""}, "two"),
         ({"lines": "3-4", "dedent": "1"}, "one| two"),
         ({"lines": "3", "prepend": "a", "append": "b"}, "a|one|b"),

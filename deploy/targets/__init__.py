@@ -46,14 +46,15 @@ class Operator(Protocol):
     def logs(self, deployment: Deployment, live: Live) -> Flow:
         """Show what the container said last."""
 
-    def rollback(self, deployment: Deployment, live: Live) -> Flow:
-        """Bring the endpoint back to the release before. Raises UserError when there is none."""
+    def rollback(self, deployment: Deployment, folder: Path, live: Live) -> Flow:
+        """Bring the endpoint back to `deployment`, the release before the newest of `live`. `folder` is what was
+        rendered then, and where the commands run. Raises UserError when what it needs has gone."""
 
     def destroy(self, deployment: Deployment, live: Live) -> Flow:
         """Remove all that pushes have made, what has gone already left out. Tells what stays, and why."""
 
     def client(self, deployment: Deployment, live: Live) -> ClientInfo:
-        """How a client reaches it. Raises UserError when it was not pushed."""
+        """How a client reaches what the last finished release made. Raises UserError when the record does not say."""
 
 
 def load(target: Target) -> Renderer:

@@ -75,8 +75,8 @@ def language(pre: "LexborNode", code: str) -> str:
 
 def number(node: "LexborNode", name: str, otherwise: int) -> int:
     """A whole number in an attribute, at least 0."""
-    said = node.attributes.get(name) or ""
-    return int(said) if re.fullmatch(r"\d{1,9}", said.strip()) else otherwise
+    found = re.fullmatch(r"\d{1,9}", (node.attributes.get(name) or "").strip())
+    return int(found[0]) if found else otherwise  # not of the attribute: strip takes more off than int does, U+001F
 
 
 def _is_set_as_code(node: "LexborNode") -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from deploy.live import Live, Release
+from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
 from deploy.targets.compose import IMAGE, PLACE, SERVICE, WEIGHTS
@@ -28,8 +28,7 @@ TAIL = "200"  # lines
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - one container: nothing to look up
     """Build the image, put the container in the place of what runs, wait until it is proven."""
-    image = f"{deployment.image}-{artefact.read(folder, 'deployment', remake='deploy render compose').digest[:8]}"
-    weights = source(folder)
+    image, weights = built(deployment, folder), source(folder)
     yield from _weights(weights, deployment.digest[:16])
     yield Step(
         id="build",
@@ -38,13 +37,18 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG
         makes=f"the image {image}",
         remove=f"docker image rm {image}",
     )
-    yield _up(deployment, image, weights, deployment.model_path)
+    yield _up(deployment, image, weights)
     return (*_told(deployment, (yield _look())), *_reach(deployment))
 
 
-def _up(deployment: Deployment, image: str, weights: str, place: str) -> Step:
+def built(deployment: Deployment, folder: Path) -> str:
+    """The image's name: by checkpoint and folder, so that no other release has it."""
+    return f"{deployment.image}-{artefact.read(folder, 'deployment', remake='deploy render compose').digest[:8]}"
+
+
+def _up(deployment: Deployment, image: str, weights: str) -> Step:
     wait = str(deployment.limits.startup_seconds)
-    chosen = (f"{IMAGE}={image}", f"{WEIGHTS}={weights}", f"{PLACE}={place}")
+    chosen = (f"{IMAGE}={image}", f"{WEIGHTS}={weights}", f"{PLACE}={deployment.model_path}")
     words = ("docker", "compose", "up", "--detach", "--no-build", "--pull", "never", "--wait", "--wait-timeout", wait)
     return Step(
         id="up",
@@ -104,10 +108,9 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return ()
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
-    """Start the image of the release before again, with its own weights."""
-    chosen = _chosen(before(live))
-    image, weights, place = (chosen[name] for name in (IMAGE, WEIGHTS, PLACE))
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001
+    """Start the image of that release again, as its own compose.yaml has it, with its own weights."""
+    image, weights = built(deployment, folder), source(folder)
     there = yield Step(
         id="image",
         what="see that the image is still here",
@@ -116,25 +119,9 @@ def rollback(deployment: Deployment, live: Live) -> Flow:
     )
     if isinstance(there.get("code"), int) and there["code"]:
         raise UserError(f"the image {image} has gone", fix="render that checkpoint again, then deploy push")
-    yield from _weights(weights, place.rpartition("-")[2])
-    yield _up(deployment, image, weights, place)
+    yield from _weights(weights, deployment.digest[:16])
+    yield _up(deployment, image, weights)
     return _told(deployment, (yield _look()))
-
-
-def before(live: Live) -> Release:
-    """The last release that was finished, but for the newest. Raises UserError when there is none."""
-    finished = [release for release in live.releases[:-1] if release.finished and _chosen(release)]
-    if not finished:
-        raise UserError("there is no release before this one", fix="deploy render an earlier checkpoint, then push")
-    return finished[-1]
-
-
-def _chosen(release: Release) -> Mapping[str, str]:
-    """Image, weights and place of a release, as its container was started."""
-    ups = (done.action for done in reversed(release.steps) if done.id == "up")
-    up = next((action for action in ups if isinstance(action, Command)), None)
-    pairs = (word.partition("=") for word in (up.argv[1:4] if up else ()))
-    return {name: value for name, _, value in pairs}
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
@@ -143,19 +130,23 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
     yield Step(
         id="down", what="stop the container, and remove it with its volume", action=Command(argv=down), again=True
     )
-    images = dict.fromkeys(_chosen(release).get(IMAGE, "") for release in live.releases)
-    for n, image in enumerate(filter(None, images)):
+    releases = (*live.releases, *live.taken_back)
+    images = dict.fromkeys(
+        done.makes.removeprefix("the image ") for r in releases for done in r.steps if done.id == "build"
+    )
+    for n, image in enumerate(images):
         remove = Command(argv=("docker", "image", "rm", image), lists=True)
         yield Step(id=f"image-{n + 1}", what=f"remove the image {image}", action=remove, again=True)
     return (f"stays: the weights on this host, and {deployment.engine} (docker image rm, if nothing else uses it)",)
 
 
-def client(deployment: Deployment, live: Live) -> ClientInfo:
-    if live.last is None:
-        raise UserError(f"{deployment.name} was not pushed", fix="deploy push FOLDER")
-    port = Compose.model_validate(deployment.table).port
+def client(deployment: Deployment, live: Live) -> ClientInfo:  # noqa: ARG001 - a port of the host, whatever was done
     return ClientInfo(
-        base_url=f"http://localhost:{port}/v1", model=deployment.model, key_env=deployment.secrets.get(API_KEY, "")
+        base_url=f"http://localhost:{Compose.model_validate(deployment.table).port}/v1",
+        model=deployment.model,
+        key_env=deployment.secrets.get(API_KEY, ""),
+        retry=(429, 502, 503),
+        patience_seconds=deployment.limits.startup_seconds,
     )
 
 

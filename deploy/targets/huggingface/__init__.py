@@ -14,7 +14,6 @@ from deploy.spec import Deployment
 from deploy.targets import Context
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
-from tune.artefact import VERSION
 from tune.deploy import Huggingface
 
 # What is lent where: vendor: its regions, and of each instance type its sizes. From Hugging Face's own pages on pricing
@@ -35,7 +34,6 @@ LENT: dict[str, tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = {
     "azure": (("eastus",), {}),
 }
 IDLE_MINUTES = 15  # the shortest time to zero that its settings page offers
-INSIDE = {"model", "digest", "engine", "model_path", "port", "args", "env", "options", "limits"}
 NAME = 32  # characters of an endpoint's name at most
 
 
@@ -98,13 +96,6 @@ def name(deployment: Deployment) -> str:
     return whole if len(whole) <= NAME else f"{whole[: NAME - 5].rstrip('-')}-{mark}"
 
 
-def image(deployment: Deployment) -> str:
-    """Repository and tag of our image. The tag names what in it start.py reads: a recipe that serves otherwise is
-    another image, never one that a platform has kept under the same name."""
-    inside = deployment.model_dump_json(include=INSIDE) + VERSION
-    return f"{deployment.image}-{hashlib.sha256(inside.encode()).hexdigest()[:8]}"
-
-
 def body(deployment: Deployment) -> dict[str, Any]:
     """The body of POST /v2/endpoint/NAMESPACE, as huggingface_hub 1.33 sends it. Raises ValueError where D083 does."""
     where = place(deployment)
@@ -113,7 +104,7 @@ def body(deployment: Deployment) -> dict[str, Any]:
     section, scaling = table(deployment), deployment.scaling
     type, size = deployment.machine.split(" ")
     minutes = max(IDLE_MINUTES, math.ceil(scaling.idle_seconds / 60))
-    container = {"url": image(deployment), "port": deployment.port, "healthRoute": "/readyz"}
+    container = {"url": deployment.image, "port": deployment.port, "healthRoute": "/readyz"}
     return {
         "compute": {
             "accelerator": "gpu",
@@ -170,5 +161,5 @@ def files(deployment: Deployment, context: Context) -> dict[str, str]:
         "endpoint.json": json.dumps(body(deployment), indent=2) + "\n",
         "Dockerfile": fill("Dockerfile.jinja", deployment, context),
         "start.py": verbatim("start.py"),
-        "README.md": readme.replace("@IMAGE@", image(deployment)).replace("@NAME@", name(deployment)),
+        "README.md": readme.replace("@IMAGE@", deployment.image).replace("@NAME@", name(deployment)),
     }

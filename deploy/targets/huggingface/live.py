@@ -13,8 +13,8 @@ from deploy import sizing
 from deploy.live import Live
 from deploy.spec import Deployment
 from deploy.steps import Call, Flow, Result, Step
-from deploy.targets import image as images
-from deploy.targets.huggingface import arguments, image, name, place, table
+from deploy.targets import image
+from deploy.targets.huggingface import arguments, name, place, table
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 from tune.terminal import one_line
@@ -41,18 +41,23 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG
     if exists:
         _same_place(there, sent)
     price = _price(deployment) if exists else (yield from _hardware(deployment, sent))
-    url = image(deployment)
-    yield images.build(url)
-    yield images.upload(url)
-    given = {**arguments(sent), "namespace": _owner(deployment)}
+    yield image.build(deployment.image)
+    yield image.upload(deployment.image)
     if exists:
-        changed = {k: v for k, v in given.items() if k not in FIXED}
-        yield _step("update", f"bring {sent['name']} to endpoint.json", "update", deployment, changed)
+        yield _step(
+            "update", f"bring {sent['name']} to endpoint.json", "update", deployment, _changed(deployment, sent)
+        )
         if _state(there) == "paused":
             yield _step("resume", f"resume {sent['name']}, which is paused", "resume", deployment)
     else:
         what, makes = f"make the endpoint {sent['name']}", f"Hugging Face endpoint {sent['name']}, {price}"
-        yield Step(id="create", what=what, action=_call("create", given), makes=makes, remove=_removal(deployment))
+        yield Step(
+            id="create",
+            what=what,
+            action=_call("create", _given(deployment, sent)),
+            makes=makes,
+            remove=_removal(deployment),
+        )
     now = yield from _settled(deployment)
     state, where = _state(now), PAGE.format(_owner(deployment), sent["name"])
     if state in FAILED:
@@ -70,7 +75,7 @@ def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     told, model = now.get("status", {}), now.get("model", {})
     scaling = now.get("compute", {}).get("scaling", {})
     message = one_line(str(told.get("message") or ""), 200)
-    other = "" if _runs(model) == image(deployment) else f" (this folder is {image(deployment)})"
+    other = "" if _runs(model) == deployment.image else f" (this folder is {deployment.image})"
     return (
         f"{name(deployment)}: {_state(now)}{f', {message}' if message else ''}",
         f"image: {one_line(_runs(model), 200)}{other}",
@@ -90,29 +95,26 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return (f"{name(deployment)} says: {message}", f"the log of its containers: {where}/logs")
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
-    """Bring the endpoint to what the release before sent: its image is still in the registry, under its own tag."""
-    if len(live.releases) < 2:
-        raise UserError(f"there is no release of {name(deployment)} before this one", fix="deploy push an older folder")
-    before = live.releases[-2]
-    calls = (s.action for s in before.steps if s.id in ("create", "update"))
-    sent = next((action.arguments for action in calls if isinstance(action, Call)), None)
-    if not sent:
-        what = f"the release of {before.at} came not as far as an endpoint"
-        raise UserError(what, fix=f"deploy push the folder of {before.model}")
-    changed = {k: v for k, v in sent.items() if k not in FIXED}
-    yield _step("update", f"bring {name(deployment)} back to {before.model}", "update", deployment, changed)
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - its own API says what is there
+    """Bring the endpoint to the endpoint.json of then: its image is still in the registry, under its own tag."""
+    yield _step(
+        "update",
+        f"bring {name(deployment)} back to {deployment.model}",
+        "update",
+        deployment,
+        _changed(deployment, _sent(folder)),
+    )
     now = yield from _settled(deployment)
     if _state(now) in FAILED:
         raise UserError(f"{name(deployment)} did not start: its state is {_state(now)}", fix="deploy logs")
-    return (f"{name(deployment)} is {before.model} of {before.at} again: {_state(now)}",)
+    return (f"{name(deployment)} is {deployment.model} again: {_state(now)}",)
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     """Delete the endpoint. Images in the registry and the model repository stay."""
     action = _call("delete", _named(deployment), missing=True)
     yield Step(id="delete", what=f"delete the endpoint {name(deployment)}", action=action)
-    stays = f"{image(deployment)} and {table(deployment).repository} stay: they are yours, where you put them"
+    stays = f"{deployment.image} and {table(deployment).repository} stay: they are yours, where you put them"
     return (f"{name(deployment)} is gone, and costs no more", stays)
 
 
@@ -129,6 +131,16 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
         retry=(429, 502, 503),
         patience_seconds=deployment.limits.startup_seconds,
     )
+
+
+def _given(deployment: Deployment, sent: dict[str, Any]) -> dict[str, Any]:
+    """endpoint.json as arguments of huggingface_hub's."""
+    return {**arguments(sent), "namespace": _owner(deployment)}
+
+
+def _changed(deployment: Deployment, sent: dict[str, Any]) -> dict[str, Any]:
+    """Likewise, without what no update changes."""
+    return {k: v for k, v in _given(deployment, sent).items() if k not in FIXED}
 
 
 def _sent(folder: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def fill(d: Deployment, folder: Path, live: Live) -> Flow:
         copy = ("cp", "--retries=10", checkpoint(d, folder), f"{filler}:{claim.part(d)}")
         yield do("copy", "copy the checkpoint", copy, d, again=True, makes=f"{d.model_path} in the claim {name}")
         yield proven
-    yield do("filled", "the pod has done its part", end, d, again=True)
+    yield do("filled", "the pod has done its part", end, d, again=True, ends="fill")
     return ()
 
 

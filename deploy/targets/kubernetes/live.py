@@ -24,34 +24,39 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     cluster = yield from _cluster(live)
     yield from _namespace(d)
     yield from _secrets(d)
-    baked = filling.checkpoint(d, folder) if d.table["weights"] == "image" else ""
-    yield image.build(d.image, baked)
+    yield image.build(d.image, filling.checkpoint(d, folder) if d.table["weights"] == "image" else "")
     if "/" in d.image:
         yield image.upload(d.image)
     if d.table["weights"] == "claim":
         yield from filling.fill(d, folder, live)
+    yield from _applied(d)
+    return (f"{d.model} is ready in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
+
+
+def _applied(d: Deployment) -> Flow:
+    """The folder's manifests, and its chart: tried, applied, waited for."""
     manifests = ("--filename", "manifests.yaml")
     yield do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
     what = f"{'settings' if _stack(d) else 'the endpoint'} in namespace {d.table['namespace']}"
     yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=str(kubectl(d, *_removal(d))))
-    if _stack(d):
-        limit = f"{kinds.patience(d)}s"
-        yield Step(
-            id="chart",
-            what=f"install the chart {kinds.CHART} {kinds.CHART_VERSION}, and wait until it is ready",
-            action=_helm(
-                d,
-                *("upgrade", "--install", lettered(d.name), kinds.CHART, "--repo", kinds.CHARTS),
-                *("--version", kinds.CHART_VERSION, "--values", "values.yaml", "--atomic", "--timeout", limit),
-                shows=True,
-            ),
-            makes=f"the Helm release {lettered(d.name)}",
-            remove=f"helm uninstall {lettered(d.name)} --namespace {d.table['namespace']} --wait",
-            again=True,
-        )
-    else:
+    if not _stack(d):
         yield do("ready", f"wait until {lettered(d.name)} is ready", _ready(d), d, shows=True, again=True)
-    return (f"{d.model} is ready in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
+        return ()
+    yield Step(
+        id="chart",
+        what=f"install the chart {kinds.CHART} {kinds.CHART_VERSION}, and wait until it is ready",
+        action=_helm(
+            d,
+            *("upgrade", "--install", lettered(d.name), kinds.CHART, "--repo", kinds.CHARTS),
+            *("--version", kinds.CHART_VERSION, "--values", "values.yaml", "--atomic"),
+            *("--timeout", f"{kinds.patience(d)}s"),
+            shows=True,
+        ),
+        makes=f"the Helm release {lettered(d.name)}",
+        remove=f"helm uninstall {lettered(d.name)} --namespace {d.table['namespace']} --wait",
+        again=True,
+    )
+    return ()
 
 
 def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
@@ -76,27 +81,13 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return ()
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
-    """Undo the newest rollout. Raises UserError for a first one, and for KServe, which keeps none before."""
-    d, name = deployment, lettered(deployment.name)
-    if not any(release.finished for release in live.releases[:-1]):
-        raise UserError(f"there is no release of {d.name} before this one", fix="deploy push FOLDER")
-    newest = live.releases[-1]
-    if not newest.finished and (_stack(d) or not any(done.id == "apply" for done in newest.steps)):
-        why = "Helm took it back by itself" if _stack(d) else "its manifests were not applied"
-        raise UserError(f"the push of {newest.at} changed nothing that runs", why=why, fix="deploy push FOLDER again")
-    if d.table["kind"] == "kserve":
-        why = "KServe keeps no InferenceService but the newest"
-        raise UserError("KServe cannot go back by itself", why=why, fix="deploy push the folder of the release before")
-    yield from _cluster(live)
-    if _stack(d):
-        action = _helm(d, "rollback", name, "--wait", "--timeout", f"{kinds.patience(d)}s", shows=True)
-        yield Step(id="rollback", what="the Helm release before", action=action, again=True)
-    else:
-        undo = ("rollout", "undo", f"deployment/{name}")
-        yield do("rollback", "the Deployment before", undo, d, again=True)
-        yield do("ready", f"wait until {name} is ready", _ready(d), d, shows=True, again=True)
-    return (f"{name} is what it was before {d.model}; its settings and weights were kept",)
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - kubectl runs there
+    """Apply what was rendered then: its image has a tag of its own, its weights a place of their own in the claim."""
+    d = deployment
+    cluster = yield from _cluster(live)
+    yield from _secrets(d)
+    yield from _applied(d)
+    return (f"{d.model} is ready again in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
@@ -116,8 +107,6 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
 def client(deployment: Deployment, live: Live) -> ClientInfo:
     """Through `kubectl port-forward`, which README shows; KServe's through the address that it gave itself."""
     d = deployment
-    if not any(release.finished for release in live.releases):
-        raise UserError(f"{d.name} was not pushed", fix="deploy push FOLDER")
     url = f"http://127.0.0.1:{d.port}"
     if d.table["kind"] == "kserve":
         url = str(live.gave("address").get("out", "")).strip()

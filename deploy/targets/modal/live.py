@@ -31,7 +31,7 @@ KEEP = "the Volumes {} stay: modal volume delete NAME --yes removes one, and the
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001  # modal says what is there
     """Volumes, weights and app. Raises UserError when a secret is missing, or the local checkpoint is another one."""
     name = deployment.name
-    tag = _tag(deployment.digest, artefact.read(folder, KIND, remake="deploy render modal").digest)
+    tag = _named(deployment, folder)
     yield from _secrets(deployment)
     there = _names((yield from _rows("volumes", "look which Volumes there are", "volume", "list")), "name")
     for at, volume in volumes(deployment).items():
@@ -80,12 +80,9 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return ()
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Modal keeps each version of an app, image and all; the weights of the one before are still in the Volume."""
-    if len(live.releases) < 2:
-        raise UserError(f"there is no release of {deployment.name} before this one", fix="deploy push an older folder")
-    before = live.releases[-2]
-    tag = _tag(before.model.partition("@")[2], before.folder_digest)
+    tag, before = _named(deployment, folder), live.releases[-2]
     versions = yield from _history(deployment)
     older = [str(row.get("version")) for row in (versions or [])[1:] if row.get("tag") == tag]
     if versions is not None and not (older and re.fullmatch(r"v\d{1,9}", older[0])):
@@ -221,9 +218,9 @@ def _url(result: Result) -> str:
     return found[1] if found else ""
 
 
-def _tag(digest: str, folder_digest: str) -> str:
-    """How a version is known again: which weights, and which render of them."""
-    return f"{digest[:16]}-{folder_digest[:8]}"
+def _named(deployment: Deployment, folder: Path) -> str:
+    """The tag by which a version is known again: which weights, and which render of them."""
+    return f"{deployment.digest[:16]}-{artefact.read(folder, KIND, remake='deploy render modal').digest[:8]}"
 
 
 def _said(value: Any) -> str:

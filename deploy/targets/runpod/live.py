@@ -111,12 +111,10 @@ def logs(deployment: Deployment, live: Live) -> Flow:
     return () if workers else (f"endpoint {id} has no worker: nothing has said anything",)
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - the record has what was sent
     """Send the body of the release before again. v2 lists releases and has no request that goes back to one."""
     id = known(live)
     body = _sent(live.releases[:-1])
-    if not body:
-        raise UserError(f"{deployment.name} has no release before this one", fix="deploy push another folder")
     yield patch("rollback", deployment, id, body)
     return (f"{thing(deployment)} {id} is brought back to {one_line(str(body.get('image')))}",)
 

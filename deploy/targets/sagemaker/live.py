@@ -103,13 +103,12 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001  # as ever
     return (*lines, rest)
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - the record has what was sent
     """The template and the parameters of the release before: its image and weights are still where they were."""
-    before = live.releases[-2] if len(live.releases) > 1 else None
-    sent = _given(before) if before else None
-    if before is None or sent is None:
-        what = f"{deployment.name} has no release before this one"
-        raise UserError(what, why="deploy push has recorded none that reached AWS", fix="deploy status FOLDER")
+    before = live.releases[-2]
+    sent = _given(before)
+    if sent is None:  # a record that was edited: what is finished has reached AWS
+        raise UserError(f"the record does not say what was sent on {before.at}", fix="deploy push its folder")
     at = Stack(deployment.name, sent.region, deployment.machine)
     parameters = {p["ParameterKey"]: p["ParameterValue"] for p in sent.arguments["Parameters"]}
     image = parameters["ImageUri"].partition("@")
@@ -145,14 +144,12 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
 
 def client(deployment: Deployment, live: Live) -> ClientInfo:
     """Streamed alone, with a token that is signed by the caller's own AWS credentials."""
-    last = next((release for release in reversed(live.releases) if release.finished), None)
-    if last is None:
-        raise UserError(f"{deployment.name} was not pushed from this folder", fix="deploy push FOLDER")
+    last = next(release for release in reversed(live.releases) if release.finished)
     sent = _given(last)
     region = sent.region if sent else deployment.region
     return ClientInfo(
         base_url=runtime_url(region, deployment.name),
-        model=last.model,
+        model=deployment.model,
         signed="sagemaker",
         region=region,
         stream=True,

@@ -25,13 +25,19 @@ MACHINE_SECONDS = 1800  # that a machine may take to be found and set up
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """The image, then the service: made, or brought to what was rendered beside the old replicas; and waited for."""
-    d, name = deployment, lettered(deployment.name)
+    d, name = deployment, deployment.image
     here = prove(d, folder, _checkpoint(folder)) if d.table["weights"] != "bucket" else ""
-    yield image.build(d.image, here if d.table["weights"] == "image" else "")
-    if "/" not in d.image:
+    yield image.build(name, here if d.table["weights"] == "image" else "")
+    if "/" not in name:
         fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
-        raise UserError(f"{d.image} names no registry", why="no machine could pull it", fix=fix)
-    yield image.upload(d.image)
+        raise UserError(f"{name} names no registry", why="no machine could pull it", fix=fix)
+    yield image.upload(name)
+    return (yield from _up(d, live))
+
+
+def _up(d: Deployment, live: Live) -> Flow:
+    """The service or machine of the folder's service.yaml."""
+    name = lettered(d.name)
     secrets = tuple(word for key in d.secrets for word in ("--secret", key))
     there = yield from _address(d, "" if live.releases else None)
     if d.table["serve"]:
@@ -81,13 +87,11 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return ()
 
 
-def rollback(deployment: Deployment, live: Live) -> Flow:
-    """Raises UserError: SkyServe keeps no version but the newest."""
-    if sum(release.finished for release in live.releases) < 2:
-        raise UserError(f"there is no release of {deployment.name} before this one", fix="deploy push FOLDER")
-    yield from ()  # a flow, though one of no steps
-    why = "SkyPilot keeps no task but the newest"
-    raise UserError("SkyPilot cannot go back by itself", why=why, fix="deploy push the folder of the release before")
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
+    """Bring the service to the task of that release: its image has a tag of its own."""
+    if deployment.table["weights"] == "copy":
+        prove(deployment, folder, _checkpoint(folder))
+    return (yield from _up(deployment, live))
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
@@ -107,8 +111,6 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     """The address that SkyPilot gave at the last push."""
     d = deployment
     where = _found(str(live.gave("address").get("out", "")))
-    if not any(release.finished for release in live.releases):
-        raise UserError(f"{d.name} was not pushed", fix="deploy push FOLDER")
     if not where:
         raise UserError(f"SkyPilot has not said where {d.name} is", fix="deploy status FOLDER, then push again")
     encrypted = d.table["serve"] and d.table["tls_key"]

@@ -133,7 +133,8 @@ def _own(options: Mapping[str, str], name: str) -> list[str]:
 
 
 def _number(said: str | None, otherwise: int) -> int:
-    return int(said) if said and re.fullmatch(r"-?\d{1,9}", said.strip()) else otherwise
+    found = re.fullmatch(r"-?\d{1,9}", (said or "").strip())
+    return int(found[0]) if found else otherwise
 
 
 def _chosen(said: str, count: int) -> list[int]:

@@ -6,6 +6,7 @@ there. Reads source, imports nothing; imports for type checkers alone are left o
 
 import ast
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 from serve import command
@@ -29,14 +30,20 @@ def files(programs: Mapping[str, str]) -> dict[str, str]:
         if path is None:
             raise RuntimeError(f"{name} is imported in the container, and is no module of ours")  # a bug of ours
         where = path.relative_to(root).as_posix()
-        if where in found:
-            continue
-        found[where] = path.read_text(encoding="utf-8")
-        tree = ast.parse(found[where])
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        wanted += [*_parents(name), *_imports(tree, root, package, name)]
-        found |= _tables(tree, path.parent, root)
+        if where not in found:
+            found[where], tables, needed = _module(name, path, root)
+            found |= tables
+            wanted += needed
     return {f"kit/{where}": found[where] for where in sorted(found)}
+
+
+@cache
+def _module(name: str, path: Path, root: Path) -> tuple[str, dict[str, str], list[str]]:
+    """A module's source, the tables beside it, and the modules that it needs."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return text, _tables(tree, path.parent, root), [*_parents(name), *_imports(tree, root, package, name)]
 
 
 def _imports(tree: ast.AST, root: Path, package: str, module: str) -> Iterator[str]:

@@ -5,17 +5,20 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from datetime import UTC, datetime
+from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import checkpoints
 import pytest
-from evaluation import ARMS, asked_of, evaluated, question_set, reply
+from evaluation import ARMS, CREATED, asked_of, evaluated, question_set, reply
 
 from deploy import checks, receipt, render
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment, Target
 from deploy.steps import Command, Flow
+from evalsuite import report
 from evalsuite.compare import NANO_NOTE
 from evalsuite.judging.gate import Result
 from evalsuite.questions import Question
@@ -52,7 +55,23 @@ def make_checkpoint(
     )
 
 
-def make_report(
+_reports: dict[str, dict[str, bytes]] = {}  # made once in each process: by what they are about
+
+
+def make_report(path: Path, tuned: Checkpoint, outcome: Result = "PASS", **how: Any) -> Path:
+    """A report.json about `tuned` whose verdict the gate itself reached, its proof beside it; `how`: see `judged`."""
+    about = json.dumps([tuned.served_name, tuned.digest, outcome, how], sort_keys=True)
+    beside = (report.ANSWERS, report.QUESTIONS)
+    if about not in _reports:
+        judged(path, tuned, outcome, **how)
+        _reports[about] = {"": path.read_bytes(), **{name: path.with_name(name).read_bytes() for name in beside}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, data in _reports[about].items():
+        path.with_name(name or path.name).write_bytes(data)
+    return path
+
+
+def judged(
     path: Path,
     tuned: Checkpoint,
     outcome: Result = "PASS",
@@ -65,10 +84,9 @@ def make_report(
     header: dict[Arm, str] | None = None,
     tuned_id: str = "",
     versions: tuple[str, str] | None = None,
-) -> Path:
-    """A report.json about `tuned` whose verdict the gate itself reached, with its proof beside it; `header` None: both
-    endpoints sent the digest that `serve run` sends. `tuned_id`: what it was asked as, if not by its full name.
-    `versions`: of the engines of base and tuned, unlike ones allowed."""
+) -> None:
+    """Make it. `header` None: both endpoints sent the digest that `serve run` sends. `tuned_id`: what it was asked as,
+    if not by its full name. `versions`: of the engines of base and tuned, unlike ones allowed."""
     asked = question_set(20 if outcome == "INCONCLUSIVE" else 300)
     sent: dict[Arm, str] = {"base": BASE_DIGEST, "tuned": tuned.digest} if header is None else header
 
@@ -95,7 +113,12 @@ def make_report(
         note=note,
     )
     assert made.verdict.outcome == outcome, made.verdict
-    return path
+
+
+def on_its_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the gate's clock stand on the day of those reports: what is pushed here is fresh in any year."""
+    day = datetime.fromisoformat(CREATED).replace(tzinfo=UTC)
+    monkeypatch.setattr(receipt, "stale", partial(receipt.stale, now=day))
 
 
 def needed(target: Target) -> dict[str, object]:

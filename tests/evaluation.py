@@ -15,6 +15,7 @@ from tune.harmony import Effort
 
 BASE, TUNED = "base@0000000000000000", "tuned@1111111111111111"
 ARMS: tuple[Arm, ...] = ("base", "tuned")
+CREATED = "2026-11-21"
 
 
 def question(i: int, kind: str = "kind", **more: Any) -> Question:
@@ -141,7 +142,7 @@ def built(questions: QuestionSet, replies: Iterable[Reply], asked: Meta | None =
     replies, asked = list(replies), asked or asked_of(questions)
     efforts = {r.effort for r in replies}
     policy = Policy(**{name: more.pop(name) for name in Policy.model_fields.keys() & more.keys()})
-    given = {"created": "2026-11-21", "policy": policy, "efforts": sorted(efforts)} | more
+    given = {"created": CREATED, "policy": policy, "efforts": sorted(efforts)} | more
     return report.build(questions, filed(replies, questions, asked), asked=asked, **given)
 
 

@@ -16,9 +16,10 @@ from deployment import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import exchange, probing, targets
+from deploy import exchange, live, probing, targets
 from deploy.cli import main
 from deploy.exchange import Heard
+from deploy.live import Live, Release
 from deploy.smoke import CHECKS, Smoke, smoke
 from evalsuite.asking.client_info import ClientInfo
 from evalsuite.asking.stream import Stream
@@ -327,6 +328,9 @@ def pushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cl
     with serving(cloud := locked(model=deployment["model"], digest=deployment["digest"])) as url:
         at = info(url, model=deployment["model"], key_env="SMOKE_KEY")
         monkeypatch.setattr(targets, "operator", lambda _: SimpleNamespace(client=lambda *_: at))
+        known = {"model": deployment["model"], "folder_digest": artefact.read(folder, "deployment", remake="").digest}
+        release = Release(at="t", gate="PASS", finished=True, **known)
+        live.write(folder, Live(target="modal", name=deployment["name"], releases=(release,)))
         yield cloud, folder
 
 

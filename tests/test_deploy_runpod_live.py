@@ -103,6 +103,7 @@ class There:
 
 @pytest.fixture
 def there(tmp_path, monkeypatch):
+    on_its_day(monkeypatch)
     monkeypatch.setenv("RUNPOD_API_KEY", KEY)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     with opened() as v2:

@@ -6,7 +6,7 @@ import shutil
 
 import boto3
 import pytest
-from deployment import rendered
+from deployment import on_its_day, rendered
 from stand_ins import aws as stand_in
 from stand_ins.aws import Fault
 
@@ -58,6 +58,7 @@ def cloud(tmp_path, monkeypatch, spare):
     # AWS makes a change set that changes nothing, and says so of it.
     monkeypatch.setattr(CloudFormationResponse, "_validate_different_update", lambda *_: None)
     monkeypatch.setattr(running, "LOOK_AGAIN", 0.0)
+    on_its_day(monkeypatch)
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which keeps what it found

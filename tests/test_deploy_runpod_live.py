@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from deployment import on_its_day
 from runpod_v2 import KEY, opened, problems
 from test_deploy_runpod import BALANCED, POD, VOLUME, rendered
 

@@ -141,7 +141,7 @@ def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
         head = f"removes what is there of {at.deployment.name}"
         head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
         sure([head, *(f"  {d}" for d in sorted(made))])
-        says = running.drive(operator.destroy(at.deployment, live), hands, say=say, go_on=_again("destroy", at))
+        says = running.drive(operator.destroy(subject(at, live), live), hands, say=say, go_on=_again("destroy", at))
         gone = (*live.releases, *live.taken_back)
         live = live.model_copy(update={"releases": ()})
         record.write(at.folder, live)
@@ -170,6 +170,17 @@ def standing(at: Rendered, live: Live) -> Rendered:
     return at if last.folder_digest == at.digest else kept.of(at.folder, last)
 
 
+def subject(at: Rendered, live: Live) -> Deployment:
+    """What is to be looked at or removed: what was pushed last, which may be in another place than the folder says now.
+    What the folder holds, where a push has not come to its end or what it was of is not kept."""
+    if live.last is None or not live.last.finished:
+        return at.deployment
+    try:
+        return standing(at, live).deployment
+    except UserError:
+        return at.deployment
+
+
 def flow(command: str, at: Rendered, *, no_gate: bool = False) -> Flow:
     """The flow of a command by its name, for a look or a dry run."""
     operator, live = targets.operator(at.deployment.target), known(at)
@@ -178,7 +189,7 @@ def flow(command: str, at: Rendered, *, no_gate: bool = False) -> Flow:
     if command == "rollback":
         seen, old = back(at, live, no_gate=no_gate)
         return operator.rollback(old.deployment, old.folder, seen)
-    made: Flow = getattr(operator, command)(at.deployment, live)
+    made: Flow = getattr(operator, command)(subject(at, live), live)
     return made
 
 

@@ -472,6 +472,23 @@ def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
     assert list(folder.parent.glob(".modal*")) == []
 
 
+def test_looks_and_removals_are_about_what_was_pushed_and_not_what_was_rendered_since(folder, env, door):
+    def region():
+        at = folders.read(folder)
+        return pushing.subject(at, pushing.known(at)).region
+
+    def moved(data):
+        data["settings"]["deployment"]["region"] = "eu-west-1"
+
+    first = region()
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    assert (folders.read(folder).deployment.region, region()) == ("eu-west-1", first)
+    door.faults["PATCH *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    assert region() == "eu-west-1"  # where a push that failed may have made something
+
+
 @pytest.mark.parametrize(("fault", "says"), [("gone", "is not kept"), ("edited", "its sha256 differs")])
 def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, says):
     run(env, "push", folder, "--yes")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,8 @@ def make_checkpoint(
 
 
 _reports: dict[str, dict[str, bytes]] = {}  # made once in each process: by what they are about
+_judged: dict[str, report.Report] = {}  # likewise, by the digests of their files
+_read = report.read
 
 
 def make_report(path: Path, tuned: Checkpoint, outcome: Result = "PASS", **how: Any) -> Path:
@@ -139,7 +141,8 @@ def rendered(tmp_path: Path, target: Target, *, serve: Mapping[str, object] | No
         {"deploy": {**needed(target), **deploy}, "serve": {"max_model_len": 2048, **(serve or {})}}
     )
     out = tmp_path / "deploy" / target
-    render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
+    with read_once():
+        render.render(target, recipe=recipe, checkpoint=made.folder, report=proof, out=out)
     return out
 
 
@@ -220,7 +223,15 @@ class Project:
 
 @contextmanager
 def read_once() -> Iterator[None]:
-    """A report that is asked for again is not judged again."""
+    """A report that was judged in this process is not judged again, where its very bytes and its proof's are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(receipt.report, "read", cache(receipt.report.read))
+        patch.setattr(receipt.report, "read", _known)
         yield
+
+
+def _known(path: Path) -> report.Report:
+    files = [p for p in (path, path.with_name(report.ANSWERS), path.with_name(report.QUESTIONS)) if p.is_file()]
+    about = "".join(map(artefact.file_digest, files))
+    if about not in _judged:
+        _judged[about] = _read(path)
+    return _judged[about]

@@ -1,24 +1,21 @@
 """RunPod's bodies against the schema of its REST v2, the rules, and the port that its load balancer asks."""
 
-import atexit
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from functools import cache
 from pathlib import Path
 
 import httpx
 import jsonschema
 import pytest
 from click.testing import CliRunner
-from deployment import make_checkpoint, make_report
+from deployment import make_checkpoint, make_report, read_once, rendered
 from runpod_v2 import SCHEMA, problems
 from runpod_worker import Quiet, free_port, listening
 
-from deploy import checks, cli, render, sizing
+from deploy import checks, cli, sizing
 from deploy.targets.runpod import balanced
 from deploy.targets.runpod.body import GPUS, change
 from tune.recipe import Recipe
@@ -29,34 +26,17 @@ BALANCED = {"min_replicas": 1, "max_replicas": 4}
 VOLUME = {"type": "auto", "weights": "volume", "volume": "agv6w2qcg7", "datacenter": "EU-RO-1"}
 
 
-@cache
-def proven():
-    """A checkpoint and its report, made once."""
-    home = Path(tempfile.mkdtemp(prefix="gptoss-runpod-"))
-    atexit.register(shutil.rmtree, home)
-    made = make_checkpoint(home / "merged")
-    return made.folder, make_report(home / "report.json", made)
-
-
-def rendered(tmp_path, target, **deploy):
-    """As deployment.rendered, of the one checkpoint: a copy lies beside the folder."""
-    folder, proof = proven()
-    if not (tmp_path / "merged").exists():
-        shutil.copytree(folder, tmp_path / "merged")
-    recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048}})
-    out = tmp_path / "deploy" / target
-    render.render(target, recipe=recipe, checkpoint=tmp_path / "merged", report=proof, out=out)
-    return out
-
-
 def body(tmp_path, name="endpoint.json", **deploy):
     return json.loads((rendered(tmp_path, "runpod", **deploy) / name).read_text())
 
 
-def found(**deploy):
+def found(tmp_path, **deploy):
     """Ids of the broken rules, and the texts."""
+    made = make_checkpoint(tmp_path / "merged")
     recipe = Recipe.model_validate({"deploy": deploy, "serve": {"max_model_len": 2048}})
-    told = checks.examine(recipe, *proven(), "runpod").findings
+    with read_once():
+        proof = make_report(tmp_path / "report.json", made)
+        told = checks.examine(recipe, made.folder, proof, "runpod").findings
     return {f.id for f in told}, "\n".join(map(str, told))
 
 
@@ -165,8 +145,8 @@ def test_weights_on_a_volume_are_not_in_the_image(tmp_path):
         ("D089", {**POD, "max_replicas": 2}),
     ],
 )
-def test_each_rule_sees_its_fault(rule, deploy):
-    assert rule in found(**deploy)[0]
+def test_each_rule_sees_its_fault(tmp_path, rule, deploy):
+    assert rule in found(tmp_path, **deploy)[0]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +158,8 @@ def test_each_rule_sees_its_fault(rule, deploy):
         {"runpod": VOLUME},
     ],
 )
-def test_no_rule_sees_a_fault_where_none_is(deploy):
-    ids, texts = found(registry="docker.io/acme", **deploy)
+def test_no_rule_sees_a_fault_where_none_is(tmp_path, deploy):
+    ids, texts = found(tmp_path, registry="docker.io/acme", **deploy)
     assert not ids & {"D020", "D022", "D050", "D086", "D087", "D088", "D089"}, texts
 
 

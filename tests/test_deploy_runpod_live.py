@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from deployment import on_its_day
+from deployment import on_its_day, rendered
 from runpod_v2 import KEY, opened, problems
-from test_deploy_runpod import BALANCED, POD, VOLUME, rendered
+from test_deploy_runpod import BALANCED, POD, VOLUME
 
 from deploy import dryrun, live, pushing, running
 from deploy.folder import read

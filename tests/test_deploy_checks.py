@@ -10,7 +10,7 @@ from deployment import make_checkpoint, make_report, needed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy import checks, cli, planning, sizing, targets
+from deploy import budgets, checks, cli, planning, sizing, targets
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
 from deploy.targets.runpod.body import endpoint
@@ -29,6 +29,12 @@ ENDLESS = {"max_position_embeddings": 10**9}
 
 
 CHOSEN = {"max_model_len": 2048}
+
+
+@pytest.fixture(autouse=True)
+def prices_stay_new(monkeypatch):
+    """In any year: that old ones warn is for test_deploy_budgets."""
+    monkeypatch.setattr(budgets, "OLD_DAYS", 100_000)
 
 
 def examine(tmp_path, target="modal", *, serve=CHOSEN, evaluate=None, judged=None, config=None, **deploy):

@@ -101,8 +101,8 @@ def _written(
         if not _heard(reply, counts):
             continue
         items = prompts.items(reply.text)
-        if items is None:
-            counts["dropped"]["not in the form asked for"] += 1
+        if not items:
+            counts["dropped"]["not in the form asked for" if items is None else "nothing asked about the passage"] += 1
         for item in (items or [])[: asked.questions]:
             asks = " ".join(item.question.lower().split())
             if not all(map(str.strip, (item.question, item.analysis, item.answer))):

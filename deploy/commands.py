@@ -71,13 +71,14 @@ def logs(folder: Path, dry: bool) -> None:
 def rollback(folder: Path, yes: bool, dry: bool, no_gate: bool, as_json: bool) -> None:
     """Bring the endpoint back to the release before the last push."""
     from deploy import folder as rendered
-    from deploy import pushing
+    from deploy import pushing, undoing
 
     at = rendered.read(folder)
     if dry:
-        _rehearsed("rollback", at, as_json, no_gate=no_gate)
+        old = undoing.back(at, pushing.known(at), no_gate=no_gate)[1]
+        _rehearsed("rollback", at, as_json, no_gate=no_gate, commands_run_in=str(old.folder))
         return
-    made = pushing.rollback(at, _hands(folder, note), note, _sure("roll back?", yes), no_gate=no_gate)
+    made = undoing.rollback(at, _hands(folder, note), note, _sure("roll back?", yes), no_gate=no_gate)
     _told(at, made, as_json, f"next: deploy status {folder}")
 
 
@@ -89,13 +90,13 @@ def rollback(folder: Path, yes: bool, dry: bool, no_gate: bool, as_json: bool) -
 def destroy(folder: Path, yes: bool, dry: bool, as_json: bool) -> None:
     """Remove all that pushes of FOLDER have made at the platform. The folder stays."""
     from deploy import folder as rendered
-    from deploy import pushing
+    from deploy import undoing
 
     at = rendered.read(folder)
     if dry:
         _rehearsed("destroy", at, as_json)
         return
-    made = pushing.destroy(at, _hands(folder, note), note, _sure("remove it?", yes))
+    made = undoing.destroy(at, _hands(folder, note), note, _sure("remove it?", yes))
     _told(at, made, as_json, "")
 
 
@@ -110,9 +111,9 @@ def client(folder: Path, code: str | None, as_json: bool) -> None:
     --json is what evalsuite compare takes as --tuned-client.
     """
     from deploy import folder as rendered
-    from deploy import pushing, reaching
+    from deploy import looking, reaching
 
-    info = pushing.client(rendered.read(folder))
+    info = looking.client(rendered.read(folder))
     if as_json:
         click.echo(info.model_dump_json(indent=1))
     else:
@@ -122,14 +123,14 @@ def client(folder: Path, code: str | None, as_json: bool) -> None:
 
 def _looked(command: str, folder: Path, dry: bool, as_json: bool) -> None:
     from deploy import folder as rendered
-    from deploy import pushing, running
+    from deploy import looking, pushing, running
 
     at = rendered.read(folder)
     if dry:
         _rehearsed(command, at, as_json)
         return
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
-    says = running.drive(pushing.flow(command, at), _hands(folder, tell), say=quiet)
+    says = running.drive(looking.flow(command, at), _hands(folder, tell), say=quiet)
     last = pushing.known(at).last
     if as_json:
         release = last.model_dump(mode="json", exclude={"steps"}) if last else None
@@ -149,16 +150,18 @@ def _pushed(last: Any) -> str:
 
 
 def _rehearsed(command: str, at: "Rendered", as_json: bool, *, no_gate: bool = False, **facts: str) -> None:
-    from deploy import dryrun, pushing
+    from deploy import dryrun, looking, pushing
 
     there = command != "push" or bool(pushing.known(at).releases)
-    steps, says = dryrun.rehearse(lambda: pushing.flow(command, at, no_gate=no_gate), there=there)
+    steps, says = dryrun.rehearse(lambda: looking.flow(command, at, no_gate=no_gate), there=there)
     if steps and command in ("status", "logs"):  # nothing was looked at: whatever it tells is made up
         says = ("what it tells hangs on what the platform answers",)
     if as_json:
         shown = [s.model_dump(mode="json") for s in steps]
         click.echo(json.dumps({**_named(at), **facts, "dry_run": True, "steps": shown, "says": says}, indent=1))
         return
+    if where := facts.get("commands_run_in"):
+        click.echo(f"# in {escaped(where)}")
     for line in (line for step in steps for line in dryrun.shown(step)):
         click.echo(line)
     for line in says:

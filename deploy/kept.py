@@ -1,4 +1,4 @@
-"""The rendered folder of each finished release, kept beside FOLDER under its digest: a rollback sends it again.
+"""The rendered folder of each release, kept beside FOLDER under its digest: a rollback sends it again.
 
 `deploy render` writes over FOLDER; what was pushed from it is still there, byte for byte. It lies as deep as FOLDER, so
 that relative paths in it lead to the same places. Asks no platform.
@@ -22,13 +22,16 @@ def place(folder: Path, digest: str) -> Path:
 
 
 def keep(at: Rendered) -> None:
-    """Keep what was proven and pushed. Raises UserError when it is no longer that."""
+    """Keep what was proven, before it is pushed. Raises UserError when it is no longer that, or cannot be written."""
     there = place(at.folder, at.digest)
     if _whole(there, at.digest):
         return
+    names = [*artefact.read(at.folder, KIND, remake=rendered.REMAKE).files, f"{KIND}.json"]
 
-    def fill(part: Path) -> None:
-        shutil.copytree(at.folder, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    def fill(part: Path) -> None:  # the files alone: what a folder may not be written to is not copied
+        for name in names:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(at.folder / name, part / name)
 
     artefact.remake_folder(there, KIND, fill)
     if not _whole(there, at.digest):
@@ -36,13 +39,15 @@ def keep(at: Rendered) -> None:
 
 
 def of(folder: Path, release: Release) -> Rendered:
-    """The rendered folder of a release of `folder`. Raises UserError when it has gone or was edited."""
+    """The rendered folder of a release of `folder`. Raises UserError when it has gone, was edited or is another's."""
     there = place(folder, release.folder_digest)
+    fix = f"deploy render {release.model} again, then deploy push"
     if not there.is_dir():
-        what = f"the folder that was pushed on {release.at} is not kept"
-        fix = f"deploy render {release.model} again, then deploy push"
-        raise UserError(what, why=f"{there} has gone", fix=fix)
-    return rendered.prove(there)
+        raise UserError(f"the folder that was pushed on {release.at} is not kept", why=f"{there} has gone", fix=fix)
+    found = rendered.prove(there)
+    if found.digest != release.folder_digest:
+        raise UserError(f"{there} is not what was pushed on {release.at}", why="it is of another render", fix=fix)
+    return found
 
 
 def forget(folder: Path, releases: Iterable[Release]) -> None:

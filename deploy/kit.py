@@ -5,6 +5,8 @@ there. Reads source, imports nothing; imports for type checkers alone are left o
 """
 
 import ast
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -44,6 +46,17 @@ def _module(name: str, path: Path, root: Path) -> tuple[str, dict[str, str], lis
     tree = ast.parse(text)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     return text, _tables(tree, path.parent, root), [*_parents(name), *_imports(tree, root, package, name)]
+
+
+@cache
+def digest() -> str:
+    """sha256 of all that an image of ours may hold beside weights and settings: programs, Dockerfiles, kit."""
+    root = Path(__file__).parent / "targets"
+    programs = [root / "start.py", *(root / "runpod" / name for name in ("handler.py", "balanced.py"))]
+    found = [*programs, *root.rglob("Dockerfile.jinja"), *root.rglob("requirements.txt")]
+    texts = {path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in found}
+    texts |= files({name: text for name, text in texts.items() if name.endswith(".py")})
+    return hashlib.sha256(json.dumps(texts, sort_keys=True).encode()).hexdigest()
 
 
 def _imports(tree: ast.AST, root: Path, package: str, module: str) -> Iterator[str]:

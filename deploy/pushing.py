@@ -1,4 +1,4 @@
-"""Push a rendered folder, take a push back, remove it: the gate, the record and the flow of a target, joined.
+"""Push a rendered folder: the gate, the record and the flow of a target, joined.
 
 Prints nothing and asks nobody: `say` takes lines of progress, `sure` answers before anything is made or removed. One
 at a time a folder, by a lock that a killed run lets go.
@@ -6,7 +6,6 @@ at a time a folder, by a lock that a killed run lets go.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
@@ -19,8 +18,7 @@ from deploy.folder import KIND, Rendered, prove, read, uncached
 from deploy.hands import Hands
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment
-from deploy.steps import Flow, Step
-from evalsuite.asking.client_info import ClientInfo
+from deploy.steps import Step
 from serve.findings import Finding
 from tune import artefact
 from tune.deploy import Deploy
@@ -60,14 +58,15 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
     Raises UserError for a folder or receipt that does not do, before anything is sent, and for every refusal of the
     platform, with what was made until then recorded.
     """
-    with _alone(read(folder)) as live:
+    with alone(read(folder)) as live:
         uncached(folder)
         before, at = live, prove(folder)
         right = gate(at.deployment, no_gate=no_gate)
-        operator, go_on = targets.operator(at.deployment.target), _again("push", at, no_gate)
+        operator, go_on = targets.operator(at.deployment.target), again("push", at, no_gate)
         last = live.last
         resumed = last if last and not last.finished and last.folder_digest == at.digest else None
         sure(announced(at.deployment, foreseen(at, live), resumed))
+        kept.keep(at)
         if resumed:
             live = _put(live, resumed.model_copy(update={"gate": right}))
         else:
@@ -92,105 +91,9 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         except UserError:  # some of it may have been sent: no push takes these steps for done
             record.write(at.folder, _put(live, live.releases[-1].model_copy(update={"folder_digest": ""})))
             raise
-        kept.keep(at)
         live = _put(live, live.releases[-1].model_copy(update={"finished": True}))
         record.write(at.folder, live)
     return Pushed(live, says)
-
-
-def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = False) -> Pushed:
-    """Bring the endpoint back to the last finished release before the newest, by the folder that was pushed then; what
-    came after it then stands under `taken_back`. Raises UserError when it was pushed without a PASS, unless `no_gate`,
-    and when its folder is no longer kept."""
-    operator = targets.operator(at.deployment.target)
-    with _alone(at) as live:
-        seen, old = back(at, live, no_gate=no_gate)
-        *earlier, before, newest = seen.releases
-        sure([f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"])
-        flow = operator.rollback(old.deployment, old.folder, seen)
-        there = replace(hands, folder=old.folder)
-        says = running.drive(flow, there, say=say, go_on=_again("rollback", at, no_gate))
-        after = live.releases[len(earlier) + 1 :]
-        live = live.model_copy(update={"releases": (*earlier, before), "taken_back": (*live.taken_back, *after)})
-        record.write(at.folder, live)
-    return Pushed(live, says)
-
-
-def back(at: Rendered, live: Live, *, no_gate: bool) -> tuple[Live, Rendered]:
-    """The record as a rollback goes by it, the last finished release but for the newest right before that; and what was
-    pushed then. Raises UserError where there is none, or where it was pushed without a PASS, unless `no_gate`."""
-    ends = [n for n, release in enumerate(live.releases[:-1]) if release.finished]
-    if not ends:
-        what = f"{at.deployment.name} has no release to go back to"
-        why = f"{len(live.releases)} recorded in {record.place(at.folder)}, none finished before the newest"
-        raise UserError(what, why=why, fix="deploy push")
-    before = live.releases[ends[-1]]
-    if not (before.gate.startswith("PASS ") or no_gate):
-        fix = "deploy push a folder with a report; --no-gate goes back all the same"
-        problem = finding("D056", f"{before.model} of {before.at} was pushed without a PASS: {before.gate}", fix=fix)
-        raise UserError(f"{at.deployment.name} is not brought back\n{problem}")
-    seen = live.model_copy(update={"releases": (*live.releases[: ends[-1] + 1], live.releases[-1])})
-    return seen, kept.of(at.folder, before)
-
-
-def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
-    """Remove what pushes have made, as far as it is this deployment's alone; the record then holds no release."""
-    operator = targets.operator(at.deployment.target)
-    with _alone(at) as live:
-        made = {d.makes for d in running.standing(d for r in live.releases for d in r.steps).values()}
-        head = f"removes what is there of {at.deployment.name}"
-        head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
-        sure([head, *(f"  {d}" for d in sorted(made))])
-        says = running.drive(operator.destroy(subject(at, live), live), hands, say=say, go_on=_again("destroy", at))
-        gone = (*live.releases, *live.taken_back)
-        live = live.model_copy(update={"releases": ()})
-        record.write(at.folder, live)
-        kept.forget(at.folder, gone)
-    return Pushed(live, says)
-
-
-def client(at: Rendered) -> ClientInfo:
-    """How clients reach it. Raises UserError when it was not pushed, or when the record does not say."""
-    live = known(at)
-    there = standing(at, live).deployment
-    try:
-        return targets.operator(at.deployment.target).client(there, live)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        what = f"{record.place(at.folder)} does not say how {at.deployment.name} is reached"
-        raise UserError(what, why="what it keeps of a step is not what a push keeps", fix="deploy push again") from None
-
-
-def standing(at: Rendered, live: Live) -> Rendered:
-    """What answers by the record: what the last finished release was rendered as, which need not be what the folder
-    holds now. Raises UserError when no push was finished."""
-    last = next((release for release in reversed(live.releases) if release.finished), None)
-    if last is None:
-        what = f"{at.deployment.name} was not pushed from here{' to the end' if live.releases else ''}"
-        raise UserError(what, why=f"{record.place(at.folder)} has no finished release", fix=_again("push", at))
-    return at if last.folder_digest == at.digest else kept.of(at.folder, last)
-
-
-def subject(at: Rendered, live: Live) -> Deployment:
-    """What is to be looked at or removed: what was pushed last, which may be in another place than the folder says now.
-    What the folder holds, where a push has not come to its end or what it was of is not kept."""
-    if live.last is None or not live.last.finished:
-        return at.deployment
-    try:
-        return standing(at, live).deployment
-    except UserError:
-        return at.deployment
-
-
-def flow(command: str, at: Rendered, *, no_gate: bool = False) -> Flow:
-    """The flow of a command by its name, for a look or a dry run."""
-    operator, live = targets.operator(at.deployment.target), known(at)
-    if command == "push":
-        return operator.push(at.deployment, at.folder, live)
-    if command == "rollback":
-        seen, old = back(at, live, no_gate=no_gate)
-        return operator.rollback(old.deployment, old.folder, seen)
-    made: Flow = getattr(operator, command)(subject(at, live), live)
-    return made
 
 
 def known(at: Rendered) -> Live:
@@ -224,7 +127,7 @@ def cost(deployment: Deployment) -> str:
 
 
 @contextmanager
-def _alone(at: Rendered) -> Iterator[Live]:
+def alone(at: Rendered) -> Iterator[Live]:
     """The record, while nobody else pushes or renders the folder. Raises UserError at once when somebody does."""
     with artefact.writing(at.folder.resolve(), KIND):  # as the record's place
         yield known(at)
@@ -234,7 +137,8 @@ def _put(live: Live, newest: Release) -> Live:
     return live.model_copy(update={"releases": (*live.releases[:-1], newest)})
 
 
-def _again(command: str, at: Rendered, no_gate: bool = False) -> str:
+def again(command: str, at: Rendered, no_gate: bool = False) -> str:
+    """The command that goes on after a failure."""
     return f"deploy {command} {quote(str(at.folder))}{' --no-gate' if no_gate else ''}"
 
 

@@ -65,12 +65,10 @@ def smoke(
 def _pushed(folder: Path) -> "tuple[ClientInfo, dict[str, Any]]":
     """How it is reached, and what is to answer there. Raises UserError for a folder that is none, or not pushed."""
     from deploy import folder as rendered
-    from deploy import pushing
+    from deploy import looking
     from tune.harmony import EFFORTS
 
-    here = rendered.read(folder)
-    info = pushing.client(here)
-    at = pushing.standing(here, pushing.known(here))
+    info, at = looking.client(rendered.read(folder)), looking.standing(rendered.read(folder))
     found, policy = at.deployment, at.deployment.options.policy
     most = EFFORTS.index(policy.maximum) + 1  # a higher one is lowered to it
     efforts = [effort for effort in EFFORTS[:most] if effort in policy.allowed]

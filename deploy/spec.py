@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from deploy import kit
 from deploy.receipt import Reason, Receipt
 from serve import command, profiles
-from tune.artefact import VERSION
 from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
 from tune.section import EnvName, Positive, SecretName
@@ -29,8 +29,9 @@ CUDA = "13.0"
 TUNING = ("--gpu-memory-utilization", "0.92", "--max-num-batched-tokens", "8192")
 API_KEY = "VLLM_API_KEY"  # under [deploy] secrets: what the server itself asks for, where the target asks nobody
 ROOT = "/opt/gptoss-kit"  # where our code lies in the container
-READ = {"target", "model", "digest", "engine", "model_path", "port", "args", "env", "options", "limits"}  # by start.py
-BUILT_BY = ("kind", "weights")  # of a target's table: what the Dockerfile hangs on
+# What in an image start.py reads and its Dockerfile hangs on, beside the code; a queue's worker takes so many at once.
+READ = ("target", "model", "digest", "engine", "model_path", "port", "args", "env", "options")
+BUILT_BY = ("type", "kind", "weights")  # of a target's table
 # Where the weights lie in the container ("": a folder that we name), and the port.
 PLACES: dict[Target, tuple[str, int]] = {
     "compose": ("", 8000),
@@ -183,12 +184,15 @@ def of(
         secrets=r.secrets,
         table=getattr(r, target).model_dump(mode="json"),
     )
-    return made.model_copy(update={"image": f"{made.image}-{contents(made)}"})
+    return Deployment.model_validate({**made.model_dump(), "image": f"{made.image}-{contents(made)}"})
 
 
 def contents(deployment: Deployment) -> str:
-    """8 hex characters that name what is in our image beside the weights: what start.py reads and the Dockerfile hangs
-    on. A recipe that serves otherwise is another image, never one that a platform has kept under the same name."""
+    """8 hex characters that name what is in our image beside the weights: our code, and what it reads there. A recipe
+    that serves otherwise is another image, never one that a platform has kept under the same name."""
+    read = deployment.model_dump(mode="json", include={*READ})
+    read["startup_seconds"] = deployment.limits.startup_seconds
+    if deployment.target == "runpod":
+        read["concurrency"] = deployment.scaling.concurrency
     built = {name: deployment.table.get(name) for name in BUILT_BY}
-    inside = f"{deployment.model_dump_json(include=READ)}{json.dumps(built)}{VERSION}"
-    return hashlib.sha256(inside.encode()).hexdigest()[:8]
+    return hashlib.sha256(f"{json.dumps([read, built], sort_keys=True)}{kit.digest()}".encode()).hexdigest()[:8]

@@ -14,7 +14,7 @@ import checkpoints
 import pytest
 from evaluation import ARMS, CREATED, asked_of, evaluated, question_set, reply
 
-from deploy import checks, receipt, render
+from deploy import checks, receipt, render, running
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment, Target
 from deploy.steps import Command, Flow
@@ -166,7 +166,7 @@ def carried_out(flow: Flow, folder: Path, live: Live) -> tuple[Live, tuple[str, 
             ran = subprocess.run(action.argv, cwd=folder / action.folder, capture_output=True, text=True, check=False)
             assert ran.returncode == 0 or action.lists, f"{step.id}: {ran.stderr}"
             result = {"out": ran.stdout, "code": ran.returncode}
-            done.append(Done(id=step.id, what=step.what, action=action, result=result, makes=step.makes))
+            done.append(running.finished(step, result))
     except StopIteration as end:
         lines, finished = end.value, True
     finally:

@@ -58,7 +58,7 @@ def status(deployment: Deployment, live: Live) -> Flow:
     found = yield Step(
         id="look", what="look", action=_request("GET", f"/things/{deployment.name}", missing=True), again=True
     )
-    return (f"state {found['state']}" if found else "not there",)
+    return (f"state {found['state']}" if found else "not there", f"looked for in {deployment.region}")
 
 
 def logs(deployment: Deployment, live: Live) -> Flow:
@@ -67,7 +67,7 @@ def logs(deployment: Deployment, live: Live) -> Flow:
 
 
 def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
-    request = _request("PATCH", f"/things/{deployment.name}", {"model": deployment.model})
+    request = _request("PATCH", f"/things/{deployment.name}", {"model": deployment.model, "region": deployment.region})
     yield Step(id="back", what="change it back", action=request)
     yield Step(id="where", what="where commands run", action=Command(argv=("pwd",), shows=True))
     return (f"back at {deployment.model}",)
@@ -75,11 +75,11 @@ def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
     yield Step(id="remove", what="remove it", action=_request("DELETE", f"/things/{deployment.name}", missing=True))
-    return ("the image stays: builder remove",)
+    return ("the image stays: builder remove", f"removed in {deployment.region}")
 
 
 def client(deployment: Deployment, live: Live) -> ClientInfo:
-    return ClientInfo(base_url="https://thing.platform.example/v1", model=deployment.model, key_env=KEY)
+    return ClientInfo(base_url=f"https://{deployment.region}.platform.example/v1", model=deployment.model, key_env=KEY)
 
 
 def hands(folder: Path, show: Callable[[str], None]) -> Hands:

@@ -10,7 +10,7 @@ from deployment import make_checkpoint, make_report, needed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy import budgets, checks, cli, planning, sizing, targets
+from deploy import budgets, checks, cli, kit, planning, sizing, targets
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
 from deploy.targets.runpod.body import endpoint
@@ -83,9 +83,25 @@ def test_another_recipe_is_another_image(tmp_path, target):
         recipe = Recipe.model_validate({"deploy": {**needed(target), **deploy}, "serve": CHOSEN})
         return checks.examine(recipe, made.folder, proof, target).deployment.image
 
-    assert tag() == tag(max_replicas=7)  # which is not for the container to know
+    assert tag() == tag(max_replicas=7, request_seconds=299)  # which are not for the container to know
     assert tag(startup_seconds=77) != tag()
     assert tag(engine="vllm/vllm-openai:v0.32.1") != tag()
+    assert (tag(concurrency=9) != tag()) == (target == "runpod")  # whose worker takes so many at once
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{"kind": "kserve"}, {"kind": "production-stack"}, {"weights": "image"}],
+    ids=lambda t: "-".join(t.values()),
+)
+def test_another_dockerfile_or_other_code_is_another_image(tmp_path, monkeypatch, table):
+    def tag(**given):
+        return examine(tmp_path, "kubernetes", kubernetes=given).deployment.image
+
+    assert tag(**table) != tag()
+    assert tag(namespace="ml") == (before := tag())
+    monkeypatch.setattr(kit, "digest", lambda: "of other code")
+    assert tag() != before
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -57,7 +57,7 @@ def test_push_builds_then_starts_and_waits(host):
     assert [s.id for s in steps] == ["weights", "build", "up", "look"]
     build, up = steps[1].action.argv, steps[2].action
     assert build[1] == up.argv[1]
-    assert build[1].startswith(f"GPTOSS_IMAGE={deployment.image}-")
+    assert build[1] == f"GPTOSS_IMAGE={deployment.image}"
     assert up.argv[up.argv.index("--wait-timeout") + 1] == "120"
     assert "--no-build" in up.argv
     assert up.needs == ("MY_KEY",)

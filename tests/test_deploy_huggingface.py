@@ -201,7 +201,7 @@ def test_the_life_of_an_endpoint(project, api):
     assert api.endpoints["acme/python-docs"]["compute"]["scaling"]["maxReplica"] == 1
     assert api.endpoints["acme/python-docs"]["model"]["image"]["custom"]["url"] == image
     project.live = project.live.model_copy(update={"releases": project.live.releases[:1]})
-    assert "(this folder is" in project.drive("status")[1]
+    assert "(pushed from here: " in project.drive("status")[1]
 
     HfApi(token=TOKEN).pause_inference_endpoint("python-docs", namespace="acme")
     project.push()

@@ -19,7 +19,7 @@ from deployment import Project, carried_out, deployed, make_checkpoint, make_rep
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import dryrun, render, sizing
+from deploy import dryrun, render, running, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
 from deploy.targets.kubernetes import claim, kinds, live, pod
@@ -465,6 +465,8 @@ def test_status_logs_rollback_and_destroy(folder, cluster, kind):
     record, _ = carried_out(live.push(d, out, NEW), out, NEW)
     _, lines = carried_out(live.status(d, record), out, record)
     assert lines[0] == "python-docs: 1 of 2 pods ready; the recipe has 2"
+    assert "fill" in {step.id for step in record.last.steps if step.makes}
+    assert "fill" not in running.standing(record.last.steps)  # which was there until the weights were copied
     assert any("port-forward" in line or "example.com" in line for line in lines)
     carried_out(live.logs(d, record), out, record)
     before, applied = len(said(cluster)), ["apply", "wait" if kind == "kserve" else "rollout"]

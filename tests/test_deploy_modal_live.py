@@ -56,12 +56,12 @@ class Project:
             kept.keep(folders.read(self.folder))
 
     def drive(self, command, **more):
+        flow, where = None, self.folder
         if command == "rollback":
             old = kept.of(self.folder, self.live.releases[-2])
-            flow = modal.rollback(old.deployment, old.folder, self.live)
-        else:
-            flow = getattr(modal, command)(self.deployment, self.live)
-        return running.drive(flow, Hands(self.folder, show=self.shown.append), say=self.said.append, **more)
+            flow, where = modal.rollback(old.deployment, old.folder, self.live), old.folder
+        flow = flow or getattr(modal, command)(self.deployment, self.live)
+        return running.drive(flow, Hands(where, show=self.shown.append), say=self.said.append, **more)
 
 
 @pytest.fixture
@@ -222,9 +222,15 @@ def test_a_rollback_goes_to_the_release_before_by_its_own_tag(project, tmp_path)
     assert project.account.apps["python-docs"]["versions"][-1]["server"]["scaledown_window"] == 300
     versions = [{**v, "tag": "gone"} for v in project.account.apps["python-docs"]["versions"]]
     project.account.apps = {"python-docs": {"state": "deployed", "versions": versions}}
-    with pytest.raises(UserError, match="keeps no version") as e:
-        project.drive("rollback")
-    assert "deploy push the folder of python-docs@" in e.value.fix
+    first = project.live.releases[0].folder_digest
+    project.drive("rollback")  # from the folder of then
+    assert project.asked()[-1].startswith(
+        f"deploy app.py --strategy rolling --tag {project.deployment.digest[:16]}-{first[:8]}"
+    )
+    assert project.account.apps["python-docs"]["versions"][0]["server"]["scaledown_window"] == 300
+    project.asked()
+    assert "still" in project.drive("rollback")[0]
+    assert project.asked() == ["app history python-docs --json"]
 
 
 def test_destroy_stops_the_app_says_what_stays_and_can_be_repeated(project):

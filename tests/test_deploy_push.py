@@ -428,12 +428,12 @@ def test_no_secret_stands_in_a_list_of_processes_or_a_file(folder, env, door):
 
 def test_status_says_what_runs(folder, env, door):
     code, out, _ = run(env, "status", folder)
-    assert (code, out) == (0, "python-docs on modal: not pushed from here\nnot there\n")
+    assert (code, out) == (0, "python-docs on modal: not pushed from here\nnot there\nlooked for in us-west-2\n")
     run(env, "push", folder, "--yes")
     code, out, _ = run(env, "status", folder)
     assert re.match(r"python-docs on modal: python-docs@[0-9a-f]{16}, pushed 20\S+\nstate READY\n", out)
     told = json.loads(run(env, "status", folder, "--json")[1])
-    assert told["says"] == ["state READY"]
+    assert told["says"] == ["state READY", "looked for in us-west-2"]
     assert told["release"]["gate"].startswith("PASS ")
     assert len(record(folder)["releases"]) == 1
 
@@ -472,32 +472,81 @@ def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
     assert list(folder.parent.glob(".modal*")) == []
 
 
-def test_looks_and_removals_are_about_what_was_pushed_and_not_what_was_rendered_since(folder, env, door):
-    def region():
-        at = folders.read(folder)
-        return pushing.subject(at, pushing.known(at)).region
+def moved(data):
+    told(data)["region"] = "eu-west-1"
 
-    def moved(data):
-        data["settings"]["deployment"]["region"] = "eu-west-1"
 
-    first = region()
+def test_each_command_is_about_what_was_pushed_and_not_what_was_rendered_since(folder, env, door):
     run(env, "push", folder, "--yes")
     edited(folder, moved)
-    assert (folders.read(folder).deployment.region, region()) == ("eu-west-1", first)
-    door.faults["PATCH *"] = [Fault(403)]
+    assert "looked for in us-west-2" in run(env, "status", folder)[1]
+    assert "https://us-west-2.platform" in run(env, "client", folder)[1]
     run(env, "push", folder, "--yes")
-    assert region() == "eu-west-1"  # where a push that failed may have made something
+    assert "looked for in eu-west-1" in run(env, "status", folder)[1]
+    assert run(env, "rollback", folder, "--yes")[0] == 0
+    assert door.asked[-1].body["region"] == "us-west-2"
+    assert "looked for in us-west-2" in run(env, "status", folder)[1]
+    assert "https://us-west-2.platform" in run(env, "client", folder)[1]
 
 
-@pytest.mark.parametrize(("fault", "says"), [("gone", "is not kept"), ("edited", "its sha256 differs")])
+def test_a_push_that_failed_is_looked_at_where_it_may_have_made_something(folder, env, door):
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    door.faults["PATCH *"] = [Fault(403)]
+    assert run(env, "push", folder, "--yes")[0] == 2
+    edited(folder, lambda data: told(data).update(region="us-east-1"))  # rendered once more, and not pushed
+    assert "looked for in eu-west-1" in run(env, "status", folder)[1]
+    assert "https://us-west-2.platform" in run(env, "client", folder)[1]  # which alone came to its end
+
+
+def test_destroy_goes_to_each_place_that_was_pushed_to(folder, env, door):
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    run(env, "push", folder, "--yes")
+    run(env, "rollback", folder, "--yes")
+    edited(folder, lambda data: told(data).update(region="us-east-1"))
+    code, out, err = run(env, "destroy", folder, "--yes")
+    assert code == 0, err
+    assert [region for region in ("us-west-2", "eu-west-1", "us-east-1") if f"removed in {region}" in out] == [
+        "us-west-2",
+        "eu-west-1",
+    ]
+    assert record(folder)["releases"] == []
+
+
+def test_destroy_says_where_it_could_not_look(folder, env, door):
+    run(env, "push", folder, "--yes")
+    (kept,) = folder.parent.glob(".modal.*")
+    shutil.rmtree(kept)
+    edited(folder, moved)
+    code, out, _ = run(env, "destroy", folder, "--yes")
+    assert code == 0
+    assert "removed in eu-west-1" in out
+    assert "is not kept: if it was for another place, look there" in out
+
+
+def test_what_a_rollback_was_told_is_kept(folder, env, door):
+    """An endpoint that was made anew meanwhile has another id and address."""
+    run(env, "push", folder, "--yes")
+    run(env, "push", folder, "--yes")
+    run(env, "rollback", folder, "--yes")
+    assert {"make", "back"} <= {step["id"] for step in record(folder)["releases"][-1]["steps"]}
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [("gone", "is not kept"), ("edited", "its sha256 differs"), ("of another", "is of another render")],
+)
 def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, says):
     run(env, "push", folder, "--yes")
     run(env, "push", folder, "--yes")
     (kept,) = folder.parent.glob(".modal.*")
     if fault == "gone":
         shutil.rmtree(kept)
-    else:
+    elif fault == "edited":
         (kept / "app.py").write_text("")
+    else:
+        edited(kept, moved)
     asked = len(door.asked)
     code, _, err = run(env, "rollback", folder, "--yes")
     assert code == 2
@@ -575,7 +624,7 @@ def test_client_prints_what_evalsuite_reads(folder, env):
     assert "was not pushed from here" in run(env, "client", folder)[2]
     run(env, "push", folder, "--yes")
     info = ClientInfo.model_validate_json(run(env, "client", folder, "--json")[1])
-    assert info.base_url == "https://thing.platform.example/v1"
+    assert info.base_url == "https://us-west-2.platform.example/v1"
     out = run(env, "client", folder)[1]
     assert "key       $PLATFORM_API_KEY" in out
     assert "OpenAI(" in run(env, "client", folder, "--python")[1]

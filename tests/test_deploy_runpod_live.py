@@ -12,7 +12,7 @@ from deployment import on_its_day, rendered
 from runpod_v2 import KEY, opened, problems
 from test_deploy_runpod import BALANCED, POD, VOLUME
 
-from deploy import dryrun, live, pushing, running
+from deploy import dryrun, live, looking, pushing, running, undoing
 from deploy.folder import read
 from deploy.hands import Hands
 from deploy.targets.runpod import live as operator
@@ -75,13 +75,13 @@ class There:
         return pushing.push(self.folder, self.hands, self.said.append, lambda _: None).says
 
     def rollback(self):
-        return pushing.rollback(self.at, self.hands, self.said.append, lambda _: None).says
+        return undoing.rollback(self.at, self.hands, self.said.append, lambda _: None).says
 
     def destroy(self):
-        return pushing.destroy(self.at, self.hands, self.said.append, lambda _: None).says
+        return undoing.destroy(self.at, self.hands, self.said.append, lambda _: None).says
 
     def look(self, command):
-        return running.drive(pushing.flow(command, self.at), self.hands, say=self.said.append)
+        return running.drive(looking.flow(command, self.at), self.hands, say=self.said.append)
 
     def client(self):
         return operator.client(self.at.deployment, self.record)
@@ -202,14 +202,14 @@ def test_destroy_of_what_has_gone_already(there):
 
 def test_a_dry_run_sends_nothing_and_shows_the_whole_way(there):
     there.render(secrets={"HF_TOKEN": "hf_read"})
-    steps, _ = dryrun.rehearse(lambda: pushing.flow("push", there.at), there=False)
+    steps, _ = dryrun.rehearse(lambda: looking.flow("push", there.at), there=False)
     assert [s.id for s in steps] == ["list", "build", "image", "digest", "create"]
     there.push()
     asked = len(there.v2.asked)
-    steps, _ = dryrun.rehearse(lambda: pushing.flow("push", there.at))
+    steps, _ = dryrun.rehearse(lambda: looking.flow("push", there.at))
     assert [s.id for s in steps] == ["known", "build", "image", "digest", "update"]
     for command in ("status", "logs", "destroy"):
-        assert dryrun.rehearse(partial(pushing.flow, command, there.at))[0]
+        assert dryrun.rehearse(partial(looking.flow, command, there.at))[0]
     assert len(there.v2.asked) == asked
 
 

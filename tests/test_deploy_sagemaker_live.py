@@ -10,7 +10,7 @@ from deployment import on_its_day, rendered
 from stand_ins import aws as stand_in
 from stand_ins.aws import Fault
 
-from deploy import dryrun, pushing, running, targets
+from deploy import dryrun, looking, pushing, running, targets, undoing
 from deploy import folder as folders
 from deploy import live as record
 from deploy.hands import Hands
@@ -99,7 +99,7 @@ def push(out, said=None):
 
 def look(command, out):
     at = folders.read(out)
-    return running.drive(pushing.flow(command, at), Hands(out))
+    return running.drive(looking.flow(command, at), Hands(out))
 
 
 def stack():
@@ -139,13 +139,13 @@ def test_from_nothing_to_an_endpoint_and_back_to_nothing(out, cloud, tmp_path):
     assert (info.signed, info.stream, info.lists, info.answer_seconds) == ("sagemaker", True, False, 480)
     assert info.base_url in pushed.says[0]
 
-    gone = pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+    gone = undoing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert gone.says[0] == "the stack python-docs in us-west-2 is gone"
     assert f"aws s3 rm --recursive s3://{BUCKET}/{NAME}/{at.digest[:16]}/" in gone.says[1]
     assert digest in gone.says[2]
     assert client("sagemaker").list_endpoints()["Endpoints"] == []
     assert client("ecr").describe_images(repositoryName=NAME)["imageDetails"]  # the user's
-    again = pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+    again = undoing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert again.says[0] == "the stack python-docs in us-west-2 is gone already"
     assert look("status", out) == ("there is no stack python-docs in us-west-2: deploy push FOLDER makes it",)
 
@@ -228,11 +228,11 @@ def test_back_to_the_release_before(out, cloud, tmp_path):
     assert slow() == threshold
     images = {i["imageDigest"] for i in client("ecr").describe_images(repositoryName=NAME)["imageDetails"]}
     assert len(images) == 2
-    back = pushing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+    back = undoing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert f"{first.model} answers again" in back.says[0]
     assert slow() == 300 * 0.8 * 1_000_000
     with pytest.raises(UserError, match="no release"):
-        pushing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+        undoing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
 
 
 def test_back_to_an_image_that_is_gone_is_refused_before_anything_changes(out, cloud):
@@ -241,7 +241,7 @@ def test_back_to_an_image_that_is_gone_is_refused_before_anything_changes(out, c
     digest = client("ecr").describe_images(repositoryName=NAME)["imageDetails"][0]["imageDigest"]
     client("ecr").batch_delete_image(repositoryName=NAME, imageIds=[{"imageDigest": digest}])
     with pytest.raises(UserError, match="is gone from ECR"):
-        pushing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+        undoing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert cloud.count("cloudformation.ExecuteChangeSet") == 1
 
 
@@ -355,7 +355,7 @@ def test_a_first_start_that_fails_says_why_and_what_comes_first(out, cloud):
     error, _ = refused(out)  # until it is destroyed
     assert error.fix.startswith("deploy destroy FOLDER, then deploy push again")
     del cloud.before[STACK]
-    pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+    undoing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert push(out).live.last.finished
 
 
@@ -408,7 +408,7 @@ def test_a_stack_of_somebody_else_is_left_alone(out, cloud):
     error, _ = refused(out)
     assert "is not one of ours" in error.what
     with pytest.raises(UserError, match="not one of ours"):
-        pushing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
+        undoing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert client("cloudformation").describe_stacks(StackName=NAME)["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
 
 
@@ -486,7 +486,7 @@ def test_logs_are_the_newest_lines_without_control_characters(out, cloud):
 
 
 def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
-    steps, _ = dryrun.rehearse(lambda: pushing.flow("push", folders.read(out)), there=False)
+    steps, _ = dryrun.rehearse(lambda: looking.flow("push", folders.read(out)), there=False)
     ids = [s.id for s in steps]
     assert ids[:4] == ["account", "stack", "quota", "repository"]
     assert [i for i in ids if i in ("build", "image-push", "weights", "change-set", "execute")] == [
@@ -496,7 +496,7 @@ def test_a_dry_run_shows_every_step_and_asks_nothing(out, cloud):
     assert all(s.remove for s in steps if s.makes)
     assert cloud.asked == []
     for command in ("status", "logs", "destroy"):
-        assert dryrun.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))[0]
+        assert dryrun.rehearse(lambda c=command: looking.flow(c, folders.read(out)))[0]
 
 
 def test_every_call_has_the_arguments_that_botocore_knows(out, cloud):
@@ -506,7 +506,7 @@ def test_every_call_has_the_arguments_that_botocore_knows(out, cloud):
     push(out)
     seen = [d.action for d in record.read(out, "sagemaker", NAME).last.steps if d.action.kind == "call"]
     for command in ("status", "logs", "destroy"):
-        steps, _ = dryrun.rehearse(lambda c=command: pushing.flow(c, folders.read(out)))
+        steps, _ = dryrun.rehearse(lambda c=command: looking.flow(c, folders.read(out)))
         seen += [s.action for s in steps]
     assert len({str(a) for a in seen}) >= 10
     for action in seen:

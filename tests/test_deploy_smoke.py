@@ -16,7 +16,8 @@ from deployment import rendered
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy import exchange, live, probing, targets
+from deploy import exchange, kept, live, probing, targets
+from deploy import folder as folders
 from deploy.cli import main
 from deploy.exchange import Heard
 from deploy.live import Live, Release
@@ -348,6 +349,17 @@ def test_of_a_folder_the_deployment_is_held_to_what_was_rendered_and_the_receipt
     cloud.wrong.add("other digest")
     assert "x-model-digest is ffff" in invoke(folder, code=1).stdout
     assert not Smoke.model_validate_json(receipt.read_bytes()).passed
+
+
+def test_what_was_pushed_is_held_to_its_own_render_and_not_to_a_later_one(pushed: tuple[Cloud, Path]) -> None:
+    cloud, folder = pushed
+    kept.keep(folders.read(folder))
+    then = artefact.read(folder, "deployment", remake="").digest
+    rendered(folder.parent.parent, "modal")  # every effort is allowed in this one
+    invoke(folder)
+    made = Smoke.model_validate_json(folder.with_name("modal.smoke.json").read_bytes())
+    assert (made.release, made.passed) == (then, True)
+    assert {body.get("reasoning_effort") for body in cloud.asked} == {None, "low", "medium"}
 
 
 def test_the_key_is_in_no_process_list(tmp_path: Path) -> None:

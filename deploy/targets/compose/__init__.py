@@ -18,7 +18,7 @@ from tune.errors import UserError
 SERVICE = "server"
 STOP_SECONDS = 20  # past the drain, until SIGKILL: the engine takes 4 to end, and killed processes 5 to be gone
 USER = "2000:0"  # as the image has it; its caches are that user's
-# Variables by which push and rollback choose a release; not set, the folder is the one that was rendered.
+# Variables by which push says what it starts, whatever others the shell has; not set, it is what was rendered.
 IMAGE, WEIGHTS, PLACE = "GPTOSS_IMAGE", "GPTOSS_WEIGHTS", "GPTOSS_PLACE"
 SHARED = {False: "1gb", True: "16gb"}  # /dev/shm by whether several GPUs exchange through it: Docker's 64 MB end NCCL
 FILES = 65_535  # open at once, connections among them: what vLLM asks for, and no user but root may raise

@@ -1,7 +1,7 @@
 """Compose, live: `docker compose` in the rendered folder, on the host whose GPUs serve.
 
-Each release has an image of its own, named by checkpoint and folder, so that the release before can be started again
-without building. Yields commands; runs none.
+An image is named by what is in it, so that the release before can be started again without building. Yields commands;
+runs none.
 """
 
 import json
@@ -16,7 +16,6 @@ from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
 from deploy.targets.compose import IMAGE, PLACE, SERVICE, WEIGHTS
 from evalsuite.asking.client_info import ClientInfo
-from tune import artefact
 from tune.artefact import Artefact
 from tune.deploy import Compose
 from tune.errors import UserError
@@ -28,7 +27,7 @@ TAIL = "200"  # lines
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - one container: nothing to look up
     """Build the image, put the container in the place of what runs, wait until it is proven."""
-    image, weights = built(deployment, folder), source(folder)
+    image, weights = deployment.image, source(folder)
     yield from _weights(weights, deployment.digest[:16])
     yield Step(
         id="build",
@@ -39,11 +38,6 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG
     )
     yield _up(deployment, image, weights)
     return (*_told(deployment, (yield _look())), *_reach(deployment))
-
-
-def built(deployment: Deployment, folder: Path) -> str:
-    """The image's name: by checkpoint and folder, so that no other release has it."""
-    return f"{deployment.image}-{artefact.read(folder, 'deployment', remake='deploy render compose').digest[:8]}"
 
 
 def _up(deployment: Deployment, image: str, weights: str) -> Step:
@@ -110,7 +104,7 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
 
 def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001
     """Start the image of that release again, as its own compose.yaml has it, with its own weights."""
-    image, weights = built(deployment, folder), source(folder)
+    image, weights = deployment.image, source(folder)
     there = yield Step(
         id="image",
         what="see that the image is still here",
@@ -130,9 +124,8 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
     yield Step(
         id="down", what="stop the container, and remove it with its volume", action=Command(argv=down), again=True
     )
-    releases = (*live.releases, *live.taken_back)
     images = dict.fromkeys(
-        done.makes.removeprefix("the image ") for r in releases for done in r.steps if done.id == "build"
+        done.makes.removeprefix("the image ") for r in live.releases for done in r.steps if done.id == "build"
     )
     for n, image in enumerate(images):
         remove = Command(argv=("docker", "image", "rm", image), lists=True)

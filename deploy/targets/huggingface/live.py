@@ -75,7 +75,7 @@ def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     told, model = now.get("status", {}), now.get("model", {})
     scaling = now.get("compute", {}).get("scaling", {})
     message = one_line(str(told.get("message") or ""), 200)
-    other = "" if _runs(model) == deployment.image else f" (this folder is {deployment.image})"
+    other = "" if _runs(model) == deployment.image else f" (pushed from here: {deployment.image})"
     return (
         f"{name(deployment)}: {_state(now)}{f', {message}' if message else ''}",
         f"image: {one_line(_runs(model), 200)}{other}",

@@ -181,7 +181,8 @@ def container(d: Deployment, weights_gb: float, name: str = "server") -> dict[st
 
 
 def policy(d: Deployment) -> str:
-    """An image built anew has the same tag; one without a registry was loaded into the nodes by hand."""
+    """Built anew it has the same tag, and another engine in it where that was named by a tag which has moved; an image
+    without a registry was loaded into the nodes by hand."""
     return "Always" if "/" in d.image else "IfNotPresent"
 
 

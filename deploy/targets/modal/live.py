@@ -31,7 +31,7 @@ KEEP = "the Volumes {} stay: modal volume delete NAME --yes removes one, and the
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001  # modal says what is there
     """Volumes, weights and app. Raises UserError when a secret is missing, or the local checkpoint is another one."""
     name = deployment.name
-    tag = _named(deployment, folder)
+    tag = _tag(deployment, folder)
     yield from _secrets(deployment)
     there = _names((yield from _rows("volumes", "look which Volumes there are", "volume", "list")), "name")
     for at, volume in volumes(deployment).items():
@@ -47,7 +47,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG
     yield Step(
         id="deploy",
         what=f"build the image and deploy {name}: what runs is replaced as it drains",
-        action=_modal("deploy", "app.py", "--strategy", "rolling", "--tag", tag),
+        action=_deploy(tag),
         makes=f"Modal app {name}",
         remove=f"modal app stop {name} --yes",
     )
@@ -63,7 +63,7 @@ def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
         return (f"{deployment.name} does not run on Modal{state}",)
     newest = ((yield from _history(deployment)) or [{}])[0]
     url, tag, scaling = _url((yield _info(deployment))), str(newest.get("tag")), deployment.scaling
-    other = "" if tag.startswith(deployment.digest[:16]) else f" (this folder is {deployment.digest[:16]})"
+    other = "" if tag.startswith(deployment.digest[:16]) else f" (pushed from here: {deployment.digest[:16]})"
     return (
         f"{deployment.name} is deployed: {_said(newest.get('version'))}, {_said(newest.get('time_deployed'))}",
         f"weights: {_said(tag)}{other}",
@@ -80,21 +80,24 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return ()
 
 
-def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
-    """Modal keeps each version of an app, image and all; the weights of the one before are still in the Volume."""
-    tag, before = _named(deployment, folder), live.releases[-2]
-    versions = yield from _history(deployment)
-    older = [str(row.get("version")) for row in (versions or [])[1:] if row.get("tag") == tag]
-    if versions is not None and not (older and re.fullmatch(r"v\d{1,9}", older[0])):
-        why = f"none of the {len(versions)} that modal app history lists before the newest has the tag {tag}"
-        fix = f"deploy push the folder of {before.model}"
-        raise UserError(f"Modal keeps no version of {deployment.name} to go back to", why=why, fix=fix)
-    yield Step(
-        id="rollback",
-        what=f"go back to {before.model}, what runs is replaced as it drains",
-        action=_modal("app", "rollback", deployment.name, *older[:1], "--strategy", "rolling"),
-    )
-    return (f"{deployment.name} is {before.model} of {before.at} again",)
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - modal says what is there
+    """Modal keeps each version of an app, image and all, and the Volume the weights of each. A version that it has no
+    more is deployed again from the folder of then."""
+    tag = _tag(deployment, folder)
+    versions = [
+        row for row in (yield from _history(deployment)) or [] if re.fullmatch(r"v\d{1,9}", str(row.get("version")))
+    ]
+    if versions and versions[0].get("tag") == tag:
+        return (f"{deployment.name} is {deployment.model} still: what came after it was never deployed",)
+    older = next((str(row["version"]) for row in versions[1:] if row.get("tag") == tag), "")
+    what = f"go back to {deployment.model}, what runs is replaced as it drains"
+    if older:
+        yield Step(
+            id="rollback", what=what, action=_modal("app", "rollback", deployment.name, older, "--strategy", "rolling")
+        )
+    else:
+        yield Step(id="deploy", what=what, action=_deploy(tag))
+    return (f"{deployment.name} is {deployment.model} again",)
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
@@ -218,7 +221,11 @@ def _url(result: Result) -> str:
     return found[1] if found else ""
 
 
-def _named(deployment: Deployment, folder: Path) -> str:
+def _deploy(tag: str) -> Command:
+    return _modal("deploy", "app.py", "--strategy", "rolling", "--tag", tag)
+
+
+def _tag(deployment: Deployment, folder: Path) -> str:
     """The tag by which a version is known again: which weights, and which render of them."""
     return f"{deployment.digest[:16]}-{artefact.read(folder, KIND, remake='deploy render modal').digest[:8]}"
 

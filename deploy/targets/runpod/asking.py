@@ -67,7 +67,7 @@ def known(live: Live) -> str:
 
 def recorded(live: Live) -> str:
     """The id that the record has, of what was made or found last; empty when nothing was."""
-    done = (d for r in reversed(live.releases) for d in reversed(r.steps) if d.id in ("create", "find"))
+    done = (d for r in reversed(live.releases) for d in reversed(r.steps) if d.id in ("create", "find", "rollback"))
     return next((str(d.result["id"]) for d in done if d.result.get("id")), "")
 
 

@@ -100,12 +100,12 @@ def test_rollback_starts_that_folders_image_with_its_own_weights(host):
         driven(live.rollback(deployment, folder, record), answers | {"weights": {"out": "", "code": 1}})
 
 
-def test_destroy_removes_the_image_of_every_release_taken_back_ones_too(host):
+def test_destroy_removes_the_image_of_every_release(host):
     folder, deployment, answers = host
     record = nothing(deployment)
     first, _ = driven(live.push(deployment, folder, record), answers)
     other = first[1].model_copy(update={"makes": "the image later"})
-    update = {"releases": (released(deployment, first),), "taken_back": (released(deployment, [other]),)}
+    update = {"releases": (released(deployment, first), released(deployment, [other]))}
     steps, told = driven(live.destroy(deployment, record.model_copy(update=update)), {})
     assert [s.action.argv[-1] for s in steps[1:]] == [first[1].action.argv[1].partition("=")[2], "later"]
     assert steps[0].action.argv == ("docker", "compose", "down", "--volumes", "--remove-orphans")

@@ -404,10 +404,11 @@ def test_another_checkpoint_in_the_place_is_not_taken_for_this_one(folder, clust
     assert checkpoint.read(place).digest == d.digest
 
 
-def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, cluster):
+@pytest.mark.parametrize("command", ["push", "rollback"])
+def test_a_secret_that_is_not_there_is_said_before_anything_is_made(folder, cluster, command):
     out = folder(**FULL)
     with pytest.raises(UserError) as caught:
-        carried_out(live.push(deployed(out), out, NEW), out, NEW)
+        carried_out(getattr(live, command)(deployed(out), out, NEW), out, NEW)
     assert "there is no Secret vllm-key" in caught.value.what
     assert 'printf %s "$VLLM_API_KEY" | kubectl' in caught.value.fix
     assert "create secret generic vllm-key --from-file=VLLM_API_KEY=/dev/stdin" in caught.value.fix

@@ -31,6 +31,16 @@ def test_a_checkpoint_made_again_since_is_not_sent(tmp_path, target, table):
     assert [s.id for s in steps if any(word in str(s.action) for word in carry)] == []
 
 
+def test_nor_by_a_rollback_that_would_copy_it(tmp_path):
+    out = rendered(tmp_path, "skypilot", registry="docker.io/acme")
+    new = Live(target="skypilot", name="python-docs")
+    dryrun.rehearse(lambda: targets.operator("skypilot").rollback(deployed(out), out, new))
+    (tmp_path / "merged").rename(tmp_path / "before")
+    make_checkpoint(tmp_path / "merged", name="another")
+    steps, why = refused(targets.operator("skypilot").rollback(deployed(out), out, new))
+    assert (steps, "holds another@" in why.what) == ([], True)
+
+
 def refused(flow):
     """The steps that it came to, each answered as by a platform that has nothing yet, and its error."""
     steps, given = [], None

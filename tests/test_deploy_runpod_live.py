@@ -148,6 +148,19 @@ def test_a_rollback_sends_what_was_sent_before(there):
     assert "no release" in there.refused(there.rollback)
 
 
+def test_after_a_rollback_it_is_known_by_the_id_that_it_has_now(there):
+    there.render().push()
+    (first,) = there.v2.things["serverless"]
+    there.v2.things["serverless"].clear()  # by hand
+    there.render(idle_seconds=60).push()
+    (id,) = there.v2.things["serverless"]
+    there.rollback()
+    assert id != first
+    assert id in there.client().base_url
+    there.destroy()
+    assert there.v2.things["serverless"] == {}
+
+
 def test_an_endpoint_that_was_deleted_by_hand_is_made_anew(there):
     there.render().push()
     there.v2.things["serverless"].clear()

@@ -83,3 +83,12 @@ def test_the_harmony_vocabulary_needs_no_network():
     env = {"PATH": os.environ["PATH"], "HOME": "/nonexistent", "TIKTOKEN_RS_CACHE_DIR": "/nonexistent"}
     proxy = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}  # Rust opens its own sockets
     subprocess.run([sys.executable, "-c", sealed + check], check=True, env=env | proxy)
+
+
+@pytest.mark.parametrize("where", ["kit/serve/launcher.py", "kit/tune/checkpoint.py"])
+def test_other_code_has_another_digest(monkeypatch, where):
+    """By which images are named."""
+    before, real, seen = kit.digest.__wrapped__(), kit.files, {}
+    monkeypatch.setattr(kit, "files", lambda programs: seen.update(real(programs)) or {**seen, where: "other code"})
+    assert kit.digest.__wrapped__() != before
+    assert where in seen

@@ -464,6 +464,7 @@ def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
     of_date(folder, datetime.now(UTC) - timedelta(days=1))
     run(env, "push", folder, "--yes")
     assert artefact.read(kept, "deployment", remake="").digest == first
+    assert run(env, "rollback", folder, "--dry-run")[1].startswith(f"# in {kept.resolve()}\n")
     code, _, err = run(env, "rollback", folder, "--yes")
     assert code == 0
     assert f"\n{kept.resolve()}\n" in err

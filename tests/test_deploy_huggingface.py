@@ -268,6 +268,15 @@ def test_what_is_not_lent_now_is_told_before_anything_is_made(project, api, lent
     assert not any(asked.startswith("POST") for asked in api.asked)
 
 
+def test_a_rollback_that_does_not_start_is_an_error(project, api):
+    project.push()
+    project.again(max_replicas=4)
+    project.push()
+    api.states = ("pending", "initializing", "failed")
+    with pytest.raises(UserError, match="its state is failed"):
+        project.drive("rollback")
+
+
 def test_an_endpoint_that_fails_to_start_is_an_error_with_its_reason(project, api):
     api.states, api.message = ("pending", "initializing", "failed"), "start.py: python-docs is another\ncheckpoint"
     with pytest.raises(UserError, match="its state is failed") as e:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from checkpoints import GPT_OSS, write_weights
 from click.testing import CliRunner
-from deployment import make_checkpoint, make_report, needed
+from deployment import make_checkpoint, make_report, needed, read_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,7 +41,8 @@ def examine(tmp_path, target="modal", *, serve=CHOSEN, evaluate=None, judged=Non
     made = make_checkpoint(tmp_path / "merged", **(config or {}))
     proof = make_report(tmp_path / "report.json", made, **(judged or {}))
     recipe = Recipe.model_validate({"deploy": deploy, "serve": serve, "evaluate": evaluate or {}})
-    return checks.examine(recipe, made.folder, proof, target)
+    with read_once():
+        return checks.examine(recipe, made.folder, proof, target)
 
 
 def ids(found):
@@ -81,7 +82,8 @@ def test_another_recipe_is_another_image(tmp_path, target):
 
     def tag(**deploy):
         recipe = Recipe.model_validate({"deploy": {**needed(target), **deploy}, "serve": CHOSEN})
-        return checks.examine(recipe, made.folder, proof, target).deployment.image
+        with read_once():
+            return checks.examine(recipe, made.folder, proof, target).deployment.image
 
     assert tag() == tag(max_replicas=7, request_seconds=299)  # which are not for the container to know
     assert tag(startup_seconds=77) != tag()

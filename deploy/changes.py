@@ -36,8 +36,10 @@ def last(folder: Path) -> dict[str, Any] | None:
 def between(before: Mapping[str, Any], after: Deployment, *, gate: bool = True) -> tuple[str, ...]:
     """A line for each key that changed, such as `gpu: H100 -> H200`. Without `gate`, nothing about the report."""
     left_out = DERIVED if gate else DERIVED | GATE
-    old = dict(_flat({k: v for k, v in before.items() if k not in left_out}))
-    new = dict(_flat({k: v for k, v in after.model_dump(mode="json").items() if k not in left_out}))
+    old, new = (
+        dict(_flat({k: v for k, v in told.items() if k not in left_out} | {"repository": _repository(told)}))
+        for told in (before, after.model_dump(mode="json"))
+    )
     if gate:
         old, new = _report(old), _report(new)
     keys = dict.fromkeys((*new, *old))
@@ -58,6 +60,11 @@ def planned(recipe: Recipe, checkpoint: Path, target: Target, out: Path) -> tupl
     except ValidationError as e:
         raise UserError(f"{checkpoint} has a name that is not safe to render", why=e.errors()[0]["msg"]) from None
     return between(before, after, gate=False)
+
+
+def _repository(told: Mapping[str, Any]) -> str:
+    """Where images go; their tags follow from other keys."""
+    return str(told.get("image", "")).rpartition(":")[0]
 
 
 def _flat(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from tune.deploy import Deploy
 from tune.errors import UserError
 
 KIND = "deployment"
-REMAKE = "deploy render again, into a new --out"
+REMAKE = "put the file back; or move the folder away, and deploy render to the same --out"
 
 
 class Rendered(NamedTuple):

@@ -56,7 +56,7 @@ class Hands:
 def command(action: Command, folder: Path, show: Callable[[str], None]) -> Result:
     """`out`: standard output, and `code`. Of a command that shows, `out` is empty: its lines, those of its standard
     error too, went to `show`, cleaned. Raises UserError when it is not there, lacks a variable, fails or hangs."""
-    program = action.argv[0]
+    program = _program(action)
     for name in action.needs:
         if not os.environ.get(name):
             raise refusal.no_variable(name, program)
@@ -102,18 +102,23 @@ def command(action: Command, folder: Path, show: Callable[[str], None]) -> Resul
     return {"out": out, "code": process.returncode}
 
 
+def _program(action: Command) -> str:
+    """Which it is: behind `env` and the variables that it is given."""
+    words = action.argv[1:] if action.argv[0] == "env" else action.argv
+    return next((word for word in words if "=" not in word), action.argv[0])
+
+
 def _failed(action: Command, code: int, text: str) -> UserError:
     """Its last line says most; a status in it, what to do."""
     last = text.splitlines()[-1] if text else ""
     shown = secrets.said(last, action.needs)
-    what = f"{action.argv[0]} failed (exit {code})"
+    program = _program(action)
+    what = f"{program} failed (exit {code})"
     if refusal.full(text):
         return refusal.of(what, 0, last, key="", names=action.needs)
     denied = any(word in text.lower() for word in ("unauthorized", "token missing", "401", "not logged in", "denied"))
     login = {"modal": "modal token set", "docker": "docker login", "hf": "hf auth login", "aws": "aws configure"}
-    fix = (
-        login.get(action.argv[0], refusal.AGAIN) if denied else f"run it by hand: {secrets.cleaned(str(action))[:200]}"
-    )
+    fix = login.get(program, refusal.AGAIN) if denied else f"run it by hand: {secrets.cleaned(str(action))[:200]}"
     return refusal.Perhaps(what, why=shown, fix=fix)
 
 

@@ -42,7 +42,10 @@ def of(folder: Path, release: Release) -> Rendered:
     fix = f"deploy render {release.model} again, then deploy push"
     if not there.is_dir():
         raise UserError(f"the folder that was pushed on {release.at} is not kept", why=f"{there} has gone", fix=fix)
-    found = rendered.prove(there)
+    try:
+        found = rendered.prove(there)
+    except UserError as e:
+        raise UserError(e.what, why=e.why, fix=fix) from None
     if found.digest != release.folder_digest:
         raise UserError(f"{there} is not what was pushed on {release.at}", why="it is of another render", fix=fix)
     return found

@@ -83,8 +83,12 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
 
         flow = operator.push(at.deployment, at.folder, before)
         *others, now = live.releases
-        earlier = [step for release in others for step in release.steps]
-        says = running.drive(flow, hands, done=now.steps, earlier=earlier, keep=keep, say=say, go_on=go_on)
+        stands = _last_finished(others)
+        earlier = [step for release in others[stands + 1 :] for step in release.steps]
+        known_of = running.standing(step for release in others[: stands + 1] for step in release.steps)
+        theirs = frozenset(step.makes for step in known_of.values())
+        done = now.steps
+        says = running.drive(flow, hands, done=done, earlier=earlier, theirs=theirs, keep=keep, say=say, go_on=go_on)
         try:
             if prove(folder).digest != at.digest:
                 raise UserError(f"{folder} was rendered anew while it was pushed", fix="deploy push again")
@@ -131,6 +135,11 @@ def alone(at: Rendered) -> Iterator[Live]:
     """The record, while nobody else pushes or renders the folder. Raises UserError at once when somebody does."""
     with artefact.writing(at.folder.resolve(), KIND):  # as the record's place
         yield known(at)
+
+
+def _last_finished(releases: Sequence[Release]) -> int:
+    """Its place; -1 when none was."""
+    return max((n for n, release in enumerate(releases) if release.finished), default=-1)
 
 
 def _put(live: Live, newest: Release) -> Live:

@@ -11,7 +11,7 @@ import shlex
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +34,7 @@ def drive(
     *,
     done: Sequence[Done] = (),
     earlier: Sequence[Done] = (),
+    theirs: Collection[str] = (),
     keep: Callable[[Done], None] = lambda _: None,
     say: Callable[[str], None] = lambda _: None,
     go_on: str = "",
@@ -44,8 +45,9 @@ def drive(
     is sent back, unless the step is `again`. `keep` is called with each step as soon as it is done; a step that is not
     `again` is sent no more than what is kept of its result (live.kept), so that a push and one taken up again see the
     same. A flow that asks the very same thing once more waits for something: LOOK_AGAIN seconds lie between.
-    `earlier`: steps of other releases, whose things may be there too; `go_on`: the command that goes on after a
-    failure. Raises what Hands raises.
+    `earlier`: steps of other releases that were not finished, whose things may be there too; `theirs`: what was made by
+    those that were, and serves: a failure does not offer to remove it. `go_on`: the command that goes on after one.
+    Raises what Hands raises.
     """
     before, seen = {d.id: d for d in done}, set[tuple[str, str]]()
     made, trying = [*earlier, *done], None
@@ -77,7 +79,8 @@ def drive(
         return tuple(end.value or ())
     except BaseException as e:
         unsure = trying if isinstance(e, Perhaps) or not isinstance(e, UserError) else None
-        for line in remains(made, unsure, go_on):
+        ours = [d for d in made if d.makes not in theirs]
+        for line in remains(ours, unsure if unsure and unsure.makes not in theirs else None, go_on):
             say(line)
         raise
 

@@ -43,11 +43,12 @@ def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool 
 def back(at: Rendered, live: Live, *, no_gate: bool) -> tuple[Live, Rendered]:
     """The record as a rollback goes by it, the last finished release but for the newest right before that; and what was
     pushed then. Raises UserError where there is none, or where it was pushed without a PASS, unless `no_gate`."""
-    ends = [n for n, release in enumerate(live.releases[:-1]) if release.finished]
+    pushed = live.last.folder_digest if live.last and live.last.finished else ""  # again: nothing to go back to
+    ends = [n for n, old in enumerate(live.releases[:-1]) if old.finished and old.folder_digest != pushed]
     if not ends:
         what = f"{at.deployment.name} has no release to go back to"
-        why = f"{len(live.releases)} recorded in {record.place(at.folder)}, none finished before the newest"
-        raise UserError(what, why=why, fix="deploy push")
+        why = f"{len(live.releases)} recorded in {record.place(at.folder)}, no other finished before the newest"
+        raise UserError(what, why=why, fix="deploy push another render")
     before = live.releases[ends[-1]]
     if not (before.gate.startswith("PASS ") or no_gate):
         fix = "deploy push a folder with a report; --no-gate goes back all the same"
@@ -67,7 +68,7 @@ def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
         head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
         sure([head, *(f"  {d}" for d in sorted(made))])
         says = running.drive(removal(at, live), hands, say=say, go_on=again("destroy", at))
-        live = live.model_copy(update={"releases": ()})
+        live = live.model_copy(update={"releases": (), "taken_back": ()})
         record.write(at.folder, live)
         kept.forget(at.folder, ever)
     return Pushed(live, says)

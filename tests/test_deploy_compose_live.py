@@ -90,12 +90,13 @@ def test_rollback_starts_that_folders_image_with_its_own_weights(host):
     folder, deployment, answers = host
     record = nothing(deployment)
     first, _ = driven(live.push(deployment, folder, record), answers)
+    answers["image"] = {"out": "0123456789ab\n", "code": 0}
     steps, told = driven(live.rollback(deployment, folder, record), answers)
     assert [s.id for s in steps] == ["image", "weights", "up", "look"]
     assert steps[2].action == first[2].action
     assert told[0].startswith("python-docs: running")
     with pytest.raises(UserError, match="has gone"):
-        driven(live.rollback(deployment, folder, record), answers | {"image": {"out": "", "code": 1}})
+        driven(live.rollback(deployment, folder, record), answers | {"image": {"out": "\n", "code": 0}})
     with pytest.raises(UserError, match="weights are bound"):
         driven(live.rollback(deployment, folder, record), answers | {"weights": {"out": "", "code": 1}})
 

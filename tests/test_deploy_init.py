@@ -226,6 +226,7 @@ def test_a_render_says_what_it_changes(tmp_path):
     assert f"as the render in {out}" in run("render", "modal", *given)
     path.write_text(
         "[serve]\nmax_model_len = 1024\n[deploy]\ngpu = 'H200'\nmax_replicas = 3\nsecrets = {HF_TOKEN = 'hub'}\n"
+        "registry = 'ghcr.io/acme'\n"
         "[deploy.modal]\nregion = 'eu'\n"
     )
     plan = run("plan", "modal", *given[:2], *given[4:])
@@ -237,6 +238,7 @@ def test_a_render_says_what_it_changes(tmp_path):
         "machine: H100 -> H200",
         "options.max_model_len: 2048 -> 1024",
         "scaling.max_replicas: 1 -> 3",
+        "repository: python-docs -> ghcr.io/acme/python-docs",
         "secrets.HF_TOKEN: hub is new",
         'table.region: "" -> eu',
     ):

@@ -148,8 +148,7 @@ def test_a_dry_run_shows_every_step_and_does_nothing(folder, env, door):
 @pytest.mark.parametrize("command", ["push", "destroy", "rollback"])
 def test_nobody_to_ask_is_a_no(folder, env, door, command):
     if command == "rollback":
-        run(env, "push", folder, "--yes")
-        run(env, "push", folder, "--yes")
+        pushed_twice(env, folder)
     asked = len(door.asked)
     code, _, err = run(env, command, folder)
     assert code == 2
@@ -444,8 +443,7 @@ def test_logs_are_shown_without_secrets(folder, env):
 
 def test_a_rollback_brings_the_release_before_back(folder, env, door):
     assert "no release to go back to" in run(env, "rollback", folder, "--yes")[2]
-    run(env, "push", folder, "--yes")
-    run(env, "push", folder, "--yes")
+    pushed_twice(env, folder)
     code, out, err = run(env, "rollback", folder, "--yes")
     assert code == 0, err
     assert "back at python-docs@" in out
@@ -471,6 +469,25 @@ def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
     assert run(env, "client", folder)[0] == 0  # of what runs, which the folder is not
     run(env, "destroy", folder, "--yes")
     assert list(folder.parent.glob(".modal*")) == []
+
+
+def pushed_twice(env, folder):
+    """Two releases, of two renders."""
+    run(env, "push", folder, "--yes")
+    of_date(folder, datetime.now(UTC) - timedelta(days=1))
+    run(env, "push", folder, "--yes")
+
+
+def test_the_same_pushed_twice_is_nothing_to_go_back_to(folder, env, door):
+    pushed_twice(env, folder)
+    first = record(folder)["releases"][0]["folder_digest"]
+    run(env, "push", folder, "--yes")  # once more what is there
+    assert run(env, "rollback", folder, "--yes")[0] == 0
+    found = record(folder)
+    assert (len(found["releases"]), found["releases"][0]["folder_digest"]) == (1, first)
+    run(env, "push", folder, "--yes")
+    assert run(env, "rollback", folder, "--yes")[0] == 0
+    assert "no release to go back to" in run(env, "rollback", folder, "--yes")[2]
 
 
 def moved(data):
@@ -526,10 +543,34 @@ def test_destroy_says_where_it_could_not_look(folder, env, door):
     assert "is not kept: if it was for another place, look there" in out
 
 
+def test_after_a_destroy_there_is_nothing_left_to_look_for(folder, env, door):
+    pushed_twice(env, folder)
+    run(env, "rollback", folder, "--yes")
+    run(env, "destroy", folder, "--yes")
+    code, out, err = run(env, "destroy", folder, "--yes")
+    assert code == 0
+    assert "look there" not in out
+    assert "pushes made" not in err
+
+
+def test_a_push_that_failed_offers_to_remove_nothing_that_serves(folder, env, door):
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    door.faults["PATCH *"] = [Fault(403)]
+    code, _, err = run(env, "push", folder, "--yes")
+    assert code == 2
+    assert "removed by" not in err
+    assert "go on: deploy push" in err
+    edited(folder, lambda data: told(data).update(image="ghcr.io/acme/other:1"))
+    door.faults["PATCH *"] = [Fault(403)]
+    _, _, err = run(env, "push", folder, "--yes")
+    assert "image ghcr.io/acme/other:1    removed by: builder remove ghcr.io/acme/other:1" in err
+    assert "endpoint id1    removed" not in err
+
+
 def test_what_a_rollback_was_told_is_kept(folder, env, door):
     """An endpoint that was made anew meanwhile has another id and address."""
-    run(env, "push", folder, "--yes")
-    run(env, "push", folder, "--yes")
+    pushed_twice(env, folder)
     run(env, "rollback", folder, "--yes")
     assert {"make", "back"} <= {step["id"] for step in record(folder)["releases"][-1]["steps"]}
 
@@ -539,9 +580,8 @@ def test_what_a_rollback_was_told_is_kept(folder, env, door):
     [("gone", "is not kept"), ("edited", "its sha256 differs"), ("of another", "is of another render")],
 )
 def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, says):
-    run(env, "push", folder, "--yes")
-    run(env, "push", folder, "--yes")
-    (kept,) = folder.parent.glob(".modal.*")
+    pushed_twice(env, folder)
+    kept = folder.with_name(f".modal.{record(folder)['releases'][0]['folder_digest'][:16]}")
     if fault == "gone":
         shutil.rmtree(kept)
     elif fault == "edited":

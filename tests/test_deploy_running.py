@@ -546,6 +546,8 @@ def test_a_missing_program_or_variable_is_named_with_its_remedy(tmp_path, monkey
     with pytest.raises(UserError, match="there is no program modal") as caught:
         Hands(tmp_path).do(Command(argv=("modal", "deploy")))
     assert "pip install" in caught.value.fix
+    with pytest.raises(UserError, match="there is no program docker"):
+        Hands(tmp_path).do(Command(argv=("env", "A=1", "docker", "compose", "build")))
     with pytest.raises(UserError, match="MODAL_TOKEN_ID is not set"):
         Hands(tmp_path).do(Command(argv=("modal", "deploy"), needs=("MODAL_TOKEN_ID",)))
 

@@ -153,7 +153,7 @@ def test_from_nothing_to_an_endpoint_and_back_to_nothing(out, cloud, tmp_path):
 def test_the_programs_that_carry_image_and_weights(out, cloud, tmp_path):
     push(out)
     registry = f"{stand_in.ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
-    tag = folders.read(out).digest[:16]
+    tag = folders.read(out).deployment.image.rpartition(":")[2]
     ran = told(tmp_path)
     assert [words[:2] for words in ran] == [
         ["aws", "service-quotas"],

@@ -108,10 +108,10 @@ def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa:
     there = yield Step(
         id="image",
         what="see that the image is still here",
-        action=Command(argv=("docker", "image", "inspect", "--format", "{{.Id}}", image), lists=True),
+        action=Command(argv=("docker", "image", "ls", "--quiet", image)),
         again=True,
     )
-    if isinstance(there.get("code"), int) and there["code"]:
+    if not str(there["out"]).strip():
         raise UserError(f"the image {image} has gone", fix="render that checkpoint again, then deploy push")
     yield from _weights(weights, deployment.digest[:16])
     yield _up(deployment, image, weights)

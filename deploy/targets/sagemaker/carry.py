@@ -16,7 +16,6 @@ from deploy.steps import Call, Command, Result, Step
 from deploy.targets.sagemaker.regions import partition_of, suffix
 from deploy.targets.sagemaker.resources import first
 from deploy.targets.source import prove
-from tune import artefact
 from tune.errors import UserError
 
 INDEX = re.compile(r"index|manifest\.list")  # in the media type of an image that is several
@@ -73,8 +72,8 @@ def quota(deployment: Deployment) -> Generator[Step, Result, None]:
         raise UserError(what, fix=f"{fix}; or another [deploy] gpu or region")
 
 
-def image(deployment: Deployment, folder: Path, account: str) -> Generator[Step, Result, str]:
-    """The image of this folder in ECR, by its digest; built and pushed where it is not there yet."""
+def image(deployment: Deployment, account: str) -> Generator[Step, Result, str]:
+    """Our image in ECR, by its digest; built and pushed where it is not there yet."""
     name, region = deployment.name, deployment.region
     found = yield Step(
         id="repository",
@@ -85,7 +84,7 @@ def image(deployment: Deployment, folder: Path, account: str) -> Generator[Step,
     if not found:
         create = f"aws ecr create-repository --region {region} --repository-name {name}"
         raise UserError(f"ECR has no repository {name} in {region}", why="a push makes no registries", fix=create)
-    tag = artefact.read(folder, "deployment", remake="deploy render sagemaker").digest[:16]
+    tag = deployment.image.rpartition(":")[2]
     registry = f"{account}.dkr.ecr.{region}.{suffix(region)}"
     image = f"{registry}/{name}:{tag}"
     remove = f"aws ecr batch-delete-image --region {region} --repository-name {name} --image-ids imageTag={tag}"

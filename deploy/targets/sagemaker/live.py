@@ -39,7 +39,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     found = yield from rollout.state(at)
     if not rollout.status(found):
         yield from carry.quota(deployment)
-    image = yield from carry.image(deployment, folder, account)
+    image = yield from carry.image(deployment, account)
     weights = yield from carry.upload(deployment, given.bucket, source)
     body = rollout.text((folder / "stack.json").read_text(encoding="utf-8"))
     parameters = {"ImageUri": image, "ModelDataUri": weights, "RoleArn": given.role_arn}

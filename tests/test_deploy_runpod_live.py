@@ -356,7 +356,7 @@ def test_a_pod_is_made_changed_brought_back_and_deleted(there):
     there.look("logs")
     assert f"/pods/{pod['id']}/logs" in (there.tmp / "curl.argv").read_text()
     there.pushed("b")
-    there.push()
+    there.render(**POD, startup_seconds=1700).push()
     ((_, path, body),) = there.sent("PATCH")
     assert path == f"/v2/pods/{pod['id']}"
     assert not body.keys() & {"gpu", "cloud", "dataCenterIds"}

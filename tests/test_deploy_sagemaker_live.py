@@ -210,14 +210,19 @@ def test_a_push_that_was_stopped_is_taken_up(out, cloud, at):
     assert client("sagemaker").describe_endpoint(EndpointName=NAME)["EndpointStatus"] == "InService"
 
 
+def again(out, tmp_path, **deploy):
+    """Render otherwise, into the same folder."""
+    other = tmp_path / "other"
+    other.mkdir()
+    rendered(other, "sagemaker", max_replicas=3, sagemaker=TABLE, **deploy)
+    shutil.rmtree(out)
+    shutil.copytree(other / "deploy" / "sagemaker", out)
+
+
 def test_back_to_the_release_before(out, cloud, tmp_path):
     push(out)
     first = folders.read(out).deployment
-    other = tmp_path / "other"
-    other.mkdir()
-    rendered(other, "sagemaker", max_replicas=3, request_seconds=400, sagemaker=TABLE)
-    shutil.rmtree(out)
-    shutil.copytree(other / "deploy" / "sagemaker", out)
+    again(out, tmp_path, request_seconds=400, startup_seconds=1700)
     push(out)
     threshold = 400 * 0.8 * 1_000_000
 
@@ -235,14 +240,15 @@ def test_back_to_the_release_before(out, cloud, tmp_path):
         undoing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
 
 
-def test_back_to_an_image_that_is_gone_is_refused_before_anything_changes(out, cloud):
+def test_back_to_an_image_that_is_gone_is_refused_before_anything_changes(out, cloud, tmp_path):
     push(out)
+    again(out, tmp_path, request_seconds=400)
     push(out)
     digest = client("ecr").describe_images(repositoryName=NAME)["imageDetails"][0]["imageDigest"]
     client("ecr").batch_delete_image(repositoryName=NAME, imageIds=[{"imageDigest": digest}])
     with pytest.raises(UserError, match="is gone from ECR"):
         undoing.rollback(folders.read(out), Hands(out), lambda _: None, lambda _: None)
-    assert cloud.count("cloudformation.ExecuteChangeSet") == 1
+    assert cloud.count("cloudformation.ExecuteChangeSet") == 2  # of the pushes
 
 
 @pytest.mark.parametrize(

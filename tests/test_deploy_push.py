@@ -568,6 +568,24 @@ def test_a_push_that_failed_offers_to_remove_nothing_that_serves(folder, env, do
     assert "endpoint id1    removed" not in err
 
 
+def test_nor_what_may_be_there_since_it_serves(folder, env, door):
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    (folder.parent / "bin" / "builder").write_text("#!/bin/sh\nexit 1\n")
+    code, _, err = run(env, "push", folder, "--yes")
+    assert (code, "perhaps: " in err) == (2, False)
+
+
+def test_what_pushes_made_that_never_came_to_their_end_is_listed(folder, env, door):
+    door.faults["POST *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    (folder.parent / "bin" / "builder").write_text("#!/bin/sh\nexit 1\n")
+    code, _, err = run(env, "push", folder, "--yes")
+    assert code == 2
+    assert re.search(r"what was made is still there:\n  image \S+    removed by: builder remove", err)
+
+
 def test_what_a_rollback_was_told_is_kept(folder, env, door):
     """An endpoint that was made anew meanwhile has another id and address."""
     pushed_twice(env, folder)
@@ -592,6 +610,7 @@ def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, sa
     code, _, err = run(env, "rollback", folder, "--yes")
     assert code == 2
     assert says in err
+    assert "fix: deploy render python-docs@" in err
     assert len(door.asked) == asked
     assert len(record(folder)["releases"]) == 2
 

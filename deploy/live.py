@@ -99,9 +99,7 @@ def read(folder: Path, target: Target, name: str) -> Live:
         raise UserError(f"{path} is not a record that deploy push wrote", why=why, fix=fix) from None
     if (found.target, found.name) != (target, name):
         what = f"{path} is about {found.name} on {found.target}, the folder is {name} for {target}"
-        fix = (
-            f"render into a folder of its own; what runs is removed once {found.name} for {found.target} is here again"
-        )
+        fix = f"render into a folder of its own. To remove what runs: render {found.name} for {found.target} here again"
         raise UserError(what, why="what runs there would be forgotten", fix=fix)
     return found
 

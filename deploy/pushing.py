@@ -85,9 +85,7 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         *others, now = live.releases
         stands = _last_finished(others)
         earlier = [step for release in others[stands + 1 :] for step in release.steps]
-        known_of = running.standing(step for release in others[: stands + 1] for step in release.steps)
-        theirs = frozenset(step.makes for step in known_of.values())
-        done = now.steps
+        theirs, done = serving(others[: stands + 1]), now.steps
         says = running.drive(flow, hands, done=done, earlier=earlier, theirs=theirs, keep=keep, say=say, go_on=go_on)
         try:
             if prove(folder).digest != at.digest:
@@ -135,6 +133,12 @@ def alone(at: Rendered) -> Iterator[Live]:
     """The record, while nobody else pushes or renders the folder. Raises UserError at once when somebody does."""
     with artefact.writing(at.folder.resolve(), KIND):  # as the record's place
         yield known(at)
+
+
+def serving(releases: Sequence[Release]) -> frozenset[str]:
+    """What these have made, in words: no failure of a later step offers to remove it."""
+    made = running.standing(step for release in releases for step in release.steps)
+    return frozenset(step.makes for step in made.values())
 
 
 def _last_finished(releases: Sequence[Release]) -> int:

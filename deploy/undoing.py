@@ -11,7 +11,7 @@ from deploy.findings import finding
 from deploy.folder import Rendered
 from deploy.hands import Hands
 from deploy.live import Done, Live
-from deploy.pushing import Pushed, Say, Sure, again, alone
+from deploy.pushing import Pushed, Say, Sure, again, alone, serving
 from deploy.spec import Deployment
 from deploy.steps import Flow
 from tune.errors import UserError
@@ -31,7 +31,8 @@ def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool 
         flow = operator.rollback(old.deployment, old.folder, seen)
         given = list[Done]()
         there, go_on = replace(hands, folder=old.folder), again("rollback", at, no_gate)
-        says = running.drive(flow, there, keep=given.append, say=say, go_on=go_on)
+        theirs = serving(live.releases)
+        says = running.drive(flow, there, theirs=theirs, keep=given.append, say=say, go_on=go_on)
         anew = {step.id for step in given}  # where it is now, which need not be where it was
         before = before.model_copy(update={"steps": (*(s for s in before.steps if s.id not in anew), *given)})
         after = live.releases[len(earlier) + 1 :]

@@ -68,8 +68,9 @@ def logs(deployment: Deployment, live: Live) -> Flow:
 
 def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
     request = _request("PATCH", f"/things/{deployment.name}", {"model": deployment.model, "region": deployment.region})
+    image = {"makes": f"image {deployment.image}", "remove": f"builder remove {deployment.image}"}
+    yield Step(id="where", what="where commands run", action=Command(argv=("pwd",), shows=True), **image)
     yield Step(id="back", what="change it back", action=request)
-    yield Step(id="where", what="where commands run", action=Command(argv=("pwd",), shows=True))
     return (f"back at {deployment.model}",)
 
 

@@ -576,6 +576,14 @@ def test_nor_what_may_be_there_since_it_serves(folder, env, door):
     assert (code, "perhaps: " in err) == (2, False)
 
 
+def test_nor_does_a_rollback_that_failed(folder, env, door):
+    pushed_twice(env, folder)
+    door.faults["PATCH *"] = [Fault(403)]
+    code, _, err = run(env, "rollback", folder, "--yes")
+    assert (code, "removed by" in err) == (2, False)
+    assert "go on: deploy rollback" in err
+
+
 def test_what_pushes_made_that_never_came_to_their_end_is_listed(folder, env, door):
     door.faults["POST *"] = [Fault(403)]
     run(env, "push", folder, "--yes")

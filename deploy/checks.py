@@ -61,7 +61,9 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path | None, target: Targe
         what = f"{whole.served_name} is not gated: {ungated}"
         why = "nothing shows that it is not worse than its base"
         found.append(finding("D056", what, why=why, fix="evalsuite compare, then render with --report"))
-    options = spec.options(recipe, target)
+    options = _attempt(found, "D008", lambda: spec.options(recipe, target))
+    if options is None:
+        return Examination(tuple(found))
     found += _judged(recipe, options, proof) if proof else []
     if whole.format == "lora":
         what = f"{checkpoint} is a LoRA adapter: an endpoint needs the base model's weights in it"

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from deploy.spec import Deployment, Target
-from serve import command, contents, memory
+from deploy.targets import start
+from serve import command, contents, memory, parts
 from serve.command import Options
 from serve.findings import require
 from serve.machine import Machine
@@ -31,6 +32,7 @@ STOP: Mapping[Target, int] = {"sagemaker": 30}  # seconds from SIGTERM to SIGKIL
 EXIT = 20  # seconds past the drain elsewhere
 BALANCED = "balanced.py"  # RunPod's load balancer asks this one, at the port after the server's
 PING = "/ping"
+LOOPBACK = "127.0.0.1"
 
 
 class Here(NamedTuple):
@@ -44,16 +46,20 @@ class Here(NamedTuple):
     entry: str = "start.py"
     env: Mapping[str, str] = {}  # what the platform sets beside the secrets
     asked: int = 0  # the port of `health`, if it is not the server's
+    hosts: tuple[Mapping[str, str], ...] = ({},)  # what the platform tells each host; the first has the server
 
 
 def translate(deployment: Deployment, found: Checkpoint, machine: Machine, port: int) -> Here:
     """The deployment for this machine. Raises UserError when the checkpoint cannot be served here."""
-    options, notes = deployment.options.model_copy(update={"host": "127.0.0.1", "port": port}), []
+    options, notes = deployment.options.model_copy(update={"host": LOOPBACK, "port": port}), []
     if found.digest != deployment.digest:
         notes.append(f"{found.served_name} stands in for {deployment.model}: the way there is tried, not that model")
     if machine.device == "cpu":
         options, left = on_cpu(options)
         notes += [f"left out, since this engine is for CPUs: {left}"] if left else []
+    hosts = options.tuning.hosts
+    if hosts > 1:
+        notes.append(f"{hosts} hosts are {hosts} processes of this machine, each with its part of the engine")
     inside = contents.look(found, options)
     require(inside.problems, f"{found.folder} cannot be served")
     cache = _cache(found, inside, options, machine) if machine.device == "cpu" else 0
@@ -81,7 +87,8 @@ def translate(deployment: Deployment, found: Checkpoint, machine: Machine, port:
     kind = Runpod.model_validate(deployment.table).chosen(deployment.scaling.min_replicas) if target == "runpod" else ""
     if kind == "queue":
         notes.append("left out: handler.py, since the queue whose jobs it takes is RunPod's alone")
-    made = Here(here, HEALTH[target], ARGUMENTS.get(target, ()), grace, tuple(notes))
+    told = _ranks(hosts) if hosts > 1 else ({},)
+    made = Here(here, HEALTH[target], ARGUMENTS.get(target, ()), grace, tuple(notes), hosts=told)
     if kind != "load-balancer":
         return made
     env = {"PORT": str(port), "PORT_HEALTH": str(port + 1), "HEALTH_CHECK_PATH": PING}
@@ -89,10 +96,17 @@ def translate(deployment: Deployment, found: Checkpoint, machine: Machine, port:
 
 
 def on_cpu(options: Options) -> tuple[Options, str]:
-    """The options without what they say of GPUs, and those words."""
-    told = {"profile": "none", "profiled": (), "profile_env": {}, "tensor_parallel": 1, "data_parallel": 1}
-    plain = options.model_copy(update=told)
-    return plain, " ".join(word for word in options.engine if word not in plain.engine)
+    """The options without what they say of GPUs, and those words. A host among several is one processor's."""
+    told = {"profile": "none", "profiled": (), "profile_env": {}, "data_parallel": 1}
+    plain = options.model_copy(update={**told, "tensor_parallel": 1})
+    left = " ".join(word for word in options.engine if word not in plain.engine)
+    return plain.model_copy(update={"tensor_parallel": options.tuning.hosts}), left
+
+
+def _ranks(hosts: int) -> tuple[dict[str, str], ...]:
+    """What LeaderWorkerSet and the pod's own address tell each of them, all of this machine."""
+    here = {start.FIRST: LOOPBACK, parts.OWN: LOOPBACK}
+    return tuple({start.RANK: str(rank), **here} for rank in range(hosts))
 
 
 def _cache(found: Checkpoint, inside: contents.Contents, options: Options, machine: Machine) -> int:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,12 @@ def serve(root: Path, told: Here, deployment: Deployment, tell: Say) -> int:
     env = {**kept, **given, **told.env, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
     stops: list[float] = []
     command = [sys.executable, str(root / told.entry), *told.arguments]
-    # A session of its own: Ctrl-C in a terminal would reach it beside ours, and be the second signal.
-    process = subprocess.Popen(leashed(command), env=env, cwd="/", start_new_session=True)
+
+    def start(host: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+        # A session of its own: Ctrl-C in a terminal would reach it beside ours, and be the second signal.
+        return subprocess.Popen(leashed(command), env={**env, **host}, cwd="/", start_new_session=True)
+
+    process, *others = map(start, told.hosts)
 
     def stop(*_: Any) -> None:
         stops.append(time.monotonic())
@@ -125,6 +129,9 @@ def serve(root: Path, told: Here, deployment: Deployment, tell: Say) -> int:
                 url = f"http://127.0.0.1:{served}"
                 paths = f"{url}/invocations" if deployment.target == "sagemaker" else f"{url}/v1"
                 tell(f"{paths}  model {told.deployment['model']}  {door} 200  (Ctrl-C stops)")
+            for n, other in enumerate(others):
+                if not stops and ended(other):
+                    others[n] = start(told.hosts[n + 1])
             time.sleep(LOOK)
         return process.returncode
     finally:
@@ -132,6 +139,17 @@ def serve(root: Path, told: Here, deployment: Deployment, tell: Say) -> int:
             signal.signal(sign, handler)
         if process.poll() is None:
             with_engine(process)
+        for other in others:  # they end with the first
+            with suppress(subprocess.TimeoutExpired):
+                other.wait(here.EXIT)
+            with_engine(other)
+
+
+def ended(part: "subprocess.Popen[bytes]") -> bool:
+    """Whether another host's part has ended, as it does with the first one's engine. Raises UserError if it failed."""
+    if 0 < (part.poll() or 0) < 128:  # no signal of ours or anybody's
+        raise UserError(f"another host's part ended with {part.returncode}", fix="what it said stands above")
+    return part.returncode is not None
 
 
 def with_engine(process: "subprocess.Popen[bytes]") -> None:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from deploy import kit
 from deploy.receipt import Reason, Receipt
-from serve import command, profiles
+from serve import command, parts, profiles
 from tune.checkpoint import Checkpoint
 from tune.recipe import Recipe
 from tune.section import EnvName, Positive, SecretName
@@ -85,7 +85,7 @@ class Deployment(Part):
     args: tuple[str, ...]
     env: dict[EnvName, str]
     gpu: str
-    gpus: Positive  # of one replica
+    gpus: Positive  # of one machine
     machine: str
     region: str
     options: command.Options
@@ -104,7 +104,8 @@ class Deployment(Part):
 def options(recipe: Recipe, target: Target) -> command.Options:
     """How the recipe serves on a target: as `serve run` would, but for host and port.
 
-    No file of keys, and a key only by the name of its variable, where the target asks no caller for its own.
+    No file of keys, and a key only by the name of its variable, where the target asks no caller for its own. Raises
+    UserError where GPUs cannot be shared out among the recipe's hosts.
     """
     runpod = recipe.deploy.runpod.chosen(recipe.deploy.min_replicas) if target == "runpod" else ""
     told = command.options(
@@ -119,7 +120,8 @@ def options(recipe: Recipe, target: Target) -> command.Options:
         adapter_rank=0,
         adapter_slots=0,
     )
-    return placed(told, recipe.deploy.gpu)
+    told, hosts = placed(told, recipe.deploy.gpu), recipe.deploy.kubernetes.hosts
+    return parts.counted(told, hosts) if target == "kubernetes" and hosts > 1 else told
 
 
 def asks(recipe: Recipe, target: Target) -> bool:

@@ -117,11 +117,11 @@ def hosts(folder: Path, addresses: tuple[str, ...], door: str, master_port: int,
     The first is where clients ask, and where the others report to. Each needs the same FOLDER at the same path, and
     this installation. What follows -- goes to vLLM.
     """
-    from serve import hosts
+    from serve import hosts, parts
 
     addresses = hosts.checked(addresses)
     options = _options(**given, host=door)
-    told = hosts.spread(options, addresses, master_port).model_copy(update={"port": 0, "key_env": ""})
+    told = parts.counted(options, len(addresses)).model_copy(update={"port": 0, "key_env": ""})
     found = _preflight(folder, told, quiet=True, digests=False, gpu=gpu, gpus=told.tuning.gpus)
     found.require()
     recipe = given["recipe"] or Path("recipe.toml")

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from typing import Any
@@ -109,18 +109,31 @@ def _serve() -> None:
         _tell_killed(started)
 
 
-def host(argv: Sequence[str]) -> int:
+def host(argv: Sequence[str], env: Mapping[str, str] | None = None, proof: Callable[[], None] | None = None) -> int:
     """Another host's part of an engine, run as `argv` in a group of its own: no server, no door. Its exit code.
 
     SIGTERM ends it; so does the end of either process, by whatever, of which vLLM's workers would take no notice.
+    `proof` is called while it loads: what that raises ends it, and is raised.
     """
-    told = threading.Event()
+    told, wrong = threading.Event(), list[Exception]()
+
+    def prove(proof: Callable[[], None]) -> None:
+        try:
+            proof()
+        except Exception as e:  # noqa: BLE001 - raised below, where it ends this process
+            wrong.append(e)
+            told.set()
+
     for sign in (signal.SIGTERM, signal.SIGINT):
         signal.signal(sign, lambda *_: told.set())
-    engine, _ = processes.start(argv, {}, None, (), again=False)
+    engine, _ = processes.start(argv, env or {}, None, (), again=False)
+    if proof:
+        threading.Thread(target=prove, args=(proof,), daemon=True).start()
     while engine.poll() is None and not told.wait(0.2):
         pass
     processes.stop(engine, drain=0, urgent=threading.Event(), drained=lambda: None)
+    if wrong:
+        raise wrong[0]
     if told.is_set():
         return 0
     if engine.returncode < 0:

@@ -15,7 +15,7 @@ import pytest
 from checkpoints import fill, finish
 from click.testing import CliRunner
 
-from serve import hosts, keys, launcher, machine, processes
+from serve import hosts, keys, launcher, machine, parts, processes
 from serve.cli import main
 from serve.command import Options
 from serve.machine import Machine
@@ -122,12 +122,11 @@ def test_each_host_is_asked_for_its_own_gpus_alone(folder):
 )
 def test_what_cannot_be_shared_out_is_refused_as_the_engine_would(sizes, count, says):
     options = Options(tensor_parallel=sizes[0], data_parallel=sizes[1])
-    addresses = [f"10.0.0.{n}" for n in range(count)]
     if says:
         with pytest.raises(UserError, match=says):
-            hosts.spread(options, addresses, 29501)
+            parts.counted(options, count)
     else:
-        assert hosts.spread(options, addresses, 29501).tuning.hosts == count
+        assert parts.counted(options, count).tuning.hosts == count
 
 
 @pytest.mark.parametrize("named", [(), ("a",), ("a", "a"), ("a", "b; rm"), ("a", "-b")])

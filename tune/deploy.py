@@ -74,7 +74,17 @@ class Kubernetes(Section):
     pull_secret: str = Field(default="", pattern=r"^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?)?$")
     # what the nodes' label nvidia.com/gpu.product says; empty: what it is known to say of [deploy] gpu
     product: str = Field(default="", pattern=r"^([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?$")
+    # machines that share one model, with LeaderWorkerSet; [serve] tensor_parallel counts the GPUs of all of them
+    hosts: int = Field(default=1, ge=1, le=64)
     spare: bool = False  # GPUs are free for a new pod beside the old one: no pause when a release is replaced
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.hosts > 1 and self.kind != "plain":
+            raise ValueError(
+                f'hosts = {self.hosts} goes with kind = "plain": {self.kind} shares no model among machines'
+            )
+        return self
 
 
 class Skypilot(Section):

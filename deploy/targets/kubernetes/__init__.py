@@ -1,4 +1,5 @@
-"""Kubernetes, for those who outgrow one machine: plain manifests, KServe's InferenceService, or values of vLLM's chart.
+"""Kubernetes, for those who outgrow one machine: plain manifests, KServe's InferenceService, or values of vLLM's chart;
+a LeaderWorkerSet where one model takes several machines.
 
 Each runs an image of ours, so nothing of the server is lost. The cluster is the user's: its namespace, secrets, storage
 classes and GPU operator are looked for and never made, but for a namespace and a claim.
@@ -11,7 +12,7 @@ from deploy.findings import finding
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
-from deploy.targets.kubernetes import claim, kinds, pod
+from deploy.targets.kubernetes import claim, cluster, group, kinds, pod
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 
@@ -63,10 +64,10 @@ def findings(deployment: Deployment) -> list[Finding]:
         found.append(finding("D055", what, why=why, fix=fix))
     if kind == "production-stack":
         found += _stack(d)
-    if d.table["weights"] == "claim" and max(pod.replicas(d), scaling.max_replicas) > 1:
+    if d.table["weights"] == "claim" and max(d.options.tuning.hosts, pod.replicas(d), scaling.max_replicas) > 1:
         what = f"the claim {d.table['claim']} is asked for as ReadWriteMany: its storage class has to have that"
         fix = '[deploy.kubernetes] weights = "image", or a claim of a class that several nodes mount'
-        found.append(finding("D093", what, why="replicas run on several nodes", fix=fix))
+        found.append(finding("D093", what, why="its pods run on several nodes", fix=fix))
     return found
 
 
@@ -90,6 +91,9 @@ def words(d: Deployment) -> dict[str, str]:
     """What README says beside the deployment."""
     return {
         "called": lettered(d.name),
+        "hosts": str(d.options.tuning.hosts),
+        "set": group.name(d),
+        "lws": cluster.GROUPS[2],
         "service": kinds.service(d),
         "chart": f"{kinds.CHART} --repo {kinds.CHARTS} --version {kinds.CHART_VERSION}",
         "patience": str(kinds.patience(d)),

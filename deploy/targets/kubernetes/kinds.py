@@ -1,14 +1,15 @@
 """What is applied, by [deploy.kubernetes] kind: deployment in; manifests, or the values of a Helm chart, as data out.
 
-plain: Deployment, Service and, with several replicas, a PodDisruptionBudget. kserve: an InferenceService
-(serving.kserve.io/v1beta1). production-stack: values of vLLM's chart, whose engine is our image all the same.
+plain: Deployment (of several machines a replica, group's LeaderWorkerSet), Service and, with several replicas, a
+PodDisruptionBudget. kserve: an InferenceService (serving.kserve.io/v1beta1). production-stack: values of vLLM's chart,
+whose engine is our image all the same.
 """
 
 from typing import Any
 
 from deploy.spec import Deployment
 from deploy.targets.documents import lettered
-from deploy.targets.kubernetes import pod
+from deploy.targets.kubernetes import group, pod
 
 CHART, CHART_VERSION = "vllm-stack", "0.1.12"
 CHARTS = "https://vllm-project.github.io/production-stack"
@@ -27,10 +28,25 @@ def manifests(d: Deployment, checkpoint: str, weights_gb: float) -> list[dict[st
 
 def plain(d: Deployment, weights_gb: float) -> list[dict[str, Any]]:
     """A fixed number of replicas: no metric that says how busy they are reaches Kubernetes without an adapter."""
-    spare, name = d.table["spare"], lettered(d.name)
     served = pod.container(d, weights_gb)
     # Whoever is still sent here while the pod leaves the Service is answered as before.
     served["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(pod.ROUTED)]}}}
+    spec = pod_spec(d, served)
+    several = d.options.tuning.hosts > 1
+    found = group.manifests(d, spec, served) if several else [_deployment(d, spec)]
+    port = {"name": "http", "port": 80, "targetPort": "http"}
+    meta = pod.metadata(d, lettered(d.name))
+    service = {"type": "ClusterIP", "selector": pod.selector(d), "ports": [port]}
+    found.append({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": service})
+    if pod.replicas(d) > 1:
+        whose = group.members(d) if several else {"matchLabels": pod.selector(d)}
+        budget = {"maxUnavailable": 1, "selector": whose}
+        found.append({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": meta, "spec": budget})
+    return found
+
+
+def _deployment(d: Deployment, template: dict[str, Any]) -> dict[str, Any]:
+    spare = d.table["spare"]
     spec = {
         "replicas": pod.replicas(d),
         "selector": {"matchLabels": pod.selector(d)},
@@ -40,29 +56,14 @@ def plain(d: Deployment, weights_gb: float) -> list[dict[str, Any]]:
             "rollingUpdate": {"maxSurge": int(spare), "maxUnavailable": int(not spare)},
         },
         "progressDeadlineSeconds": d.limits.startup_seconds + PATIENCE,
-        "template": {"metadata": {"labels": pod.labels(d)}, "spec": pod_spec(d, served)},
+        "template": {"metadata": {"labels": pod.labels(d)}, "spec": template},
     }
-    port = {"name": "http", "port": 80, "targetPort": "http"}
-    found: list[dict[str, Any]] = [
-        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": pod.metadata(d, name), "spec": spec},
-        {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": pod.metadata(d, name),
-            "spec": {"type": "ClusterIP", "selector": pod.selector(d), "ports": [port]},
-        },
-    ]
-    if pod.replicas(d) > 1:
-        budget = {"maxUnavailable": 1, "selector": {"matchLabels": pod.selector(d)}}
-        found.append(
-            {
-                "apiVersion": "policy/v1",
-                "kind": "PodDisruptionBudget",
-                "metadata": pod.metadata(d, name),
-                "spec": budget,
-            }
-        )
-    return found
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": pod.metadata(d, lettered(d.name)),
+        "spec": spec,
+    }
 
 
 def pod_spec(d: Deployment, served: dict[str, Any]) -> dict[str, Any]:

@@ -4,41 +4,52 @@ Everything is said to the cluster that kubectl is set to; a push to another one 
 is looked for by name, and of secrets the names alone. Starts nothing itself.
 """
 
-from collections.abc import Generator
 from pathlib import Path
 
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
-from deploy.steps import Command, Flow, Result, Step
+from deploy.steps import Command, Flow, Step
 from deploy.targets import image
 from deploy.targets.documents import lettered
-from deploy.targets.kubernetes import filling, kinds, pod
+from deploy.targets.kubernetes import cluster, filling, group, kinds, pod
 from deploy.targets.kubernetes.filling import APPLY, do, kubectl
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
+
+LOOKS_APART = 5  # seconds, as whoever drives a flow waits between two looks at the same thing
+# Of each pod: what it is of its group, the settings that it has, and whether it is ready.
+FIRSTS = (
+    "jsonpath={range .items[*]}{.metadata.labels.app\\.kubernetes\\.io/component} "
+    "{.spec.volumes[?(@.name=='settings')].configMap.name} {.status.containerStatuses[0].ready}{'\\n'}{end}"
+)
 
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Image, weights, then what is applied: first as a dry run of the cluster's own, then for good, and waited for."""
     d = deployment
-    cluster = yield from _cluster(live)
-    yield from _namespace(d)
-    yield from _secrets(d)
+    where = yield from cluster.current(live)
+    _same(d, live)
+    yield from cluster.known(d)
+    yield from cluster.namespace(d)
+    yield from cluster.secrets(d)
     yield image.build(d.image, filling.checkpoint(d, folder) if d.table["weights"] == "image" else "")
     if "/" in d.image:
         yield image.upload(d.image)
     if d.table["weights"] == "claim":
         yield from filling.fill(d, folder, live)
     yield from _applied(d)
-    return (f"{d.model} is ready in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
+    return (f"{d.model} is ready in {where}, namespace {d.table['namespace']}", *(yield from _address(d)))
 
 
 def _applied(d: Deployment) -> Flow:
     """The folder's manifests, and its chart: tried, applied, waited for."""
     manifests = ("--filename", "manifests.yaml")
     yield do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
-    what = f"{'settings' if _stack(d) else 'the endpoint'} in namespace {d.table['namespace']}"
+    what = f"{_made(d)} in namespace {d.table['namespace']}"
     yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=str(kubectl(d, *_removal(d))))
+    if _hosts(d) > 1:
+        yield from _whole(d)
+        return ()
     if not _stack(d):
         yield do("ready", f"wait until {lettered(d.name)} is ready", _ready(d), d, shows=True, again=True)
         return ()
@@ -84,16 +95,17 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
 def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - kubectl runs there
     """Apply what was rendered then: its image has a tag of its own, its weights a place of their own in the claim."""
     d = deployment
-    cluster = yield from _cluster(live)
-    yield from _secrets(d)
+    where = yield from cluster.current(live)
+    _same(d, live)
+    yield from cluster.secrets(d)
     yield from _applied(d)
-    return (f"{d.model} is ready again in {cluster}, namespace {d.table['namespace']}", *(yield from _address(d)))
+    return (f"{d.model} is ready again in {where}, namespace {d.table['namespace']}", *(yield from _address(d)))
 
 
 def destroy(deployment: Deployment, live: Live) -> Flow:
     """All but what is not only ours: the claim with its weights, the namespace, secrets and images."""
     d = deployment
-    cluster = yield from _cluster(live)
+    where = yield from cluster.current(live)
     if _stack(d):
         action = _helm(d, "uninstall", lettered(d.name), "--ignore-not-found", "--wait")
         yield Step(id="uninstall", what="remove the Helm release", action=action, again=True)
@@ -101,7 +113,7 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
     left = ["the image in your registry", "secrets"]
     if d.table["weights"] == "claim":
         left.insert(0, f"the claim {d.table['claim']} with its weights (kubectl delete --filename claim.yaml)")
-    return (f"{d.name} is gone from {cluster}", f"kept, since others may use it: {'; '.join(left)}")
+    return (f"{d.name} is gone from {where}", f"kept, since others may use it: {'; '.join(left)}")
 
 
 def client(deployment: Deployment, live: Live) -> ClientInfo:
@@ -127,8 +139,48 @@ def _removal(d: Deployment) -> tuple[str, ...]:
     """Of everything but claims, whose weights other releases may use."""
     made = "deployments,services,poddisruptionbudgets,configmaps,pods"
     made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
+    made += f",leaderworkersets.{group.GROUP},networkpolicies" if _hosts(d) > 1 else ""
     ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
     return ("delete", made, "--ignore-not-found", "--selector", ours)
+
+
+def _made(d: Deployment) -> str:
+    """What is applied, in words: by the same ones two releases take each other's place."""
+    if _stack(d):
+        return "settings of the Helm release"
+    if d.table["kind"] == "kserve":
+        return f"the InferenceService {lettered(d.name)}"
+    return f"the LeaderWorkerSet {group.name(d)}" if _hosts(d) > 1 else f"the Deployment {lettered(d.name)}"
+
+
+def _same(d: Deployment, live: Live) -> None:
+    """Raises UserError where what serves is of another kind: it would keep its GPUs beside the new one."""
+    before = next((s for r in reversed(live.releases) if r.finished for s in r.steps if s.id == "apply"), None)
+    here = f"{_made(d)} in namespace {d.table['namespace']}"
+    if before and before.makes and before.makes != here:
+        why = f"{here} would not take its place, and both would hold GPUs"
+        raise UserError(f"{before.makes} was pushed from here", why=why, fix="deploy destroy it, then push")
+
+
+def _whole(d: Deployment) -> Flow:
+    """Wait until the first host of each group is ready with these settings: it says so when all of its hosts serve."""
+    named, settings = ("--selector", _selected(d)), pod.settings_name(d)
+    look = ("get", "pods", *named, "--output", FIRSTS)
+    ready = 0
+    for _ in range(kinds.patience(d) // LOOKS_APART + 1):
+        what = f"wait until {pod.replicas(d)} x {_hosts(d)} hosts are ready"
+        found = yield do("ready", what, look, d, again=True)
+        lines = [line.split() for line in str(found["out"]).splitlines()]
+        ready = sum(line == [group.FIRST, settings, "true"] for line in lines)
+        if ready == pod.replicas(d):
+            return ()
+    why = f"{ready} of {pod.replicas(d)} are ready with these settings"
+    fix = "deploy status and deploy logs of the folder, then deploy push it again"
+    raise UserError(f"{group.name(d)} is not ready within {kinds.patience(d)} s", why=why, fix=fix)
+
+
+def _hosts(d: Deployment) -> int:
+    return d.options.tuning.hosts
 
 
 def _stack(d: Deployment) -> bool:
@@ -137,45 +189,6 @@ def _stack(d: Deployment) -> bool:
 
 def _helm(d: Deployment, *words: str, shows: bool = False) -> Command:
     return Command(argv=("helm", *words, "--namespace", d.table["namespace"]), shows=shows)
-
-
-def _cluster(live: Live) -> Generator[Step, Result, str]:
-    """Which cluster. Raises UserError when it is not the one of the last push."""
-    action = Command(argv=("kubectl", "config", "current-context"))
-    before = str(live.gave("cluster").get("out", "")).strip()
-    now = str((yield Step(id="cluster", what="which cluster", action=action, again=True))["out"]).strip()
-    if before and now != before and not now.startswith("<"):
-        fix = f"kubectl config use-context {before}, or render into another folder"
-        raise UserError(f"kubectl is set to {now!r}, this folder was pushed to {before!r}", fix=fix)
-    return now
-
-
-def _namespace(d: Deployment) -> Flow:
-    name = d.table["namespace"]
-    if name == "default":  # every cluster has it, and none lets anyone remove it
-        return ()
-    look = Command(argv=("kubectl", "get", "namespace", name, "--ignore-not-found", "--output", "name"))
-    there = yield Step(id="namespace", what=f"look for the namespace {name}", action=look, again=True)
-    if str(there["out"]).strip() != f"namespace/{name}":
-        make = Command(argv=("kubectl", "create", "namespace", name))
-        remove = f"kubectl delete namespace {name}"
-        yield Step(id="namespace-made", what="make it", action=make, makes=f"the namespace {name}", remove=remove)
-    return ()
-
-
-def _secrets(d: Deployment) -> Flow:
-    """By name. Raises UserError that says how one is made without its value in any history."""
-    for key, name in d.secrets.items():
-        words = ("get", "secret", name, "--ignore-not-found", "--output", "name")
-        id = f"secret-{key.lower().replace('_', '-')}"
-        found = yield do(id, f"look for the Secret {name}", words, d, again=True)
-        if not str(found["out"]).strip():
-            namespace = d.table["namespace"]
-            make = f"kubectl --namespace {namespace} create secret generic {name} --from-file={key}=/dev/stdin"
-            fix = f'printf %s "${key}" | {make}'  # neither a history nor a list of processes has the value
-            why = f"[deploy] secrets names it, for {key}"
-            raise UserError(f"there is no Secret {name} in namespace {namespace}", why=why, fix=fix)
-    return ()
 
 
 def _ready(d: Deployment) -> tuple[str, ...]:
@@ -203,6 +216,8 @@ def _selected(d: Deployment) -> str:
         return f"model={lettered(d.name)},helm-release-name={lettered(d.name)}"
     if d.table["kind"] == "kserve":
         return f"serving.kserve.io/inferenceservice={lettered(d.name)}"
+    if _hosts(d) > 1:
+        return group.selected(d)
     return ",".join(f"{key}={value}" for key, value in pod.selector(d).items())
 
 
@@ -218,4 +233,4 @@ def _columns() -> str:
 def _wanted(d: Deployment) -> str:
     if d.table["kind"] == "kserve" and kinds.scales(d):
         return f"{d.scaling.min_replicas} to {d.scaling.max_replicas}"
-    return str(pod.replicas(d))
+    return f"{pod.replicas(d)} x {_hosts(d)} hosts" if _hosts(d) > 1 else str(pod.replicas(d))

@@ -1,8 +1,8 @@
 """The pod that serves, as every kind of Kubernetes render has it: deployment in; container, volumes and nodes out.
 
-A pod is one machine: its GPUs share one model by the engine's own parallelism. What it serves stands in a ConfigMap of
-its own digest, so that a rollout undone is the old options too, whatever image goes by the tag. Knows no Deployments,
-InferenceServices and charts.
+A pod is one machine: its GPUs, and those of its group, share one model by the engine's own parallelism. What it serves
+stands in a ConfigMap of its own digest, so that a rollout undone is the old options too, whatever image goes by the
+tag. Knows no Deployments, LeaderWorkerSets, InferenceServices and charts.
 """
 
 import hashlib
@@ -103,9 +103,14 @@ def volumes(d: Deployment) -> list[dict[str, Any]]:
     ]
     if d.table["weights"] == "claim":
         found.append({"name": "weights", "persistentVolumeClaim": {"claimName": d.table["claim"], "readOnly": True}})
-    if d.gpus > 1:
+    if processes(d) > 1:
         found.append({"name": "shared", "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHARED_GIB}Gi"}})
     return found
+
+
+def processes(d: Deployment) -> int:
+    """Of the engine that share one model, on all hosts."""
+    return d.gpus * d.options.tuning.hosts
 
 
 def mounts(d: Deployment) -> list[dict[str, Any]]:
@@ -124,7 +129,7 @@ def mounts(d: Deployment) -> list[dict[str, Any]]:
 def resources(d: Deployment, weights_gb: float) -> dict[str, Any]:
     """GPUs as a limit, which is a request too; memory to read the weights through, and what the engine itself takes."""
     gib = math.ceil(1.2 * weights_gb * 1e9 / 2**30) + 8
-    gib += SHARED_GIB if d.gpus > 1 else 0
+    gib += SHARED_GIB if processes(d) > 1 else 0
     gpus = {"nvidia.com/gpu": str(d.gpus)}
     return {"requests": {"cpu": str(4 * d.gpus), "memory": f"{gib}Gi", **gpus}, "limits": gpus}
 

@@ -199,8 +199,8 @@ def programs(tmp_path: Path, stand_in: str, *names: str) -> Path:
 class Project:
     """One checkpoint and report, and folders rendered from them for one target: many, for the price of one."""
 
-    def __init__(self, root: Path, target: Target) -> None:
-        self.checkpoint = make_checkpoint(root / "merged").folder
+    def __init__(self, root: Path, target: Target, **config: object) -> None:
+        self.checkpoint = make_checkpoint(root / "merged", **config).folder
         self.report = make_report(root / "report.json", checkpoint.read(self.checkpoint))
         self.root, self.target, self.made = root, target, 0
 

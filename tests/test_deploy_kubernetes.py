@@ -18,8 +18,9 @@ import yaml
 from deployment import Project, carried_out, deployed, make_checkpoint, make_report, programs, read_once
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from deploy import dryrun, render, running, sizing
+from deploy import checks, dryrun, render, running, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
 from deploy.targets.kubernetes import claim, kinds, live, pod
@@ -27,7 +28,8 @@ from tune import checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
 
-KINDS = ("plain", "kserve", "production-stack")
+KINDS = ("plain", "hosts", "kserve", "production-stack")  # hosts: plain ones, of which two share a model
+WIDE = {"num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 512}
 CHART = json.loads((Path(__file__).parent / "data" / "production_stack_values.schema.json").read_text())
 # serving.kserve.io/v1beta1, PredictorSpec: ComponentExtensionSpec beside a PodSpec (kserve.github.io, API reference).
 PREDICTOR = {
@@ -41,6 +43,42 @@ PREDICTOR = {
 }
 # Of a PodSpec, what Knative takes once its config-features allow it (knative.dev, "Feature and extension flags").
 KNATIVE = {"containers", "volumes", "imagePullSecrets", "affinity", "tolerations"}
+# leaderworkerset.x-k8s.io/v1, LeaderWorkerSetSpec (lws.sigs.k8s.io, API reference); the templates are PodTemplateSpecs.
+COUNT = {"type": "integer", "minimum": 0}
+SET = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["leaderWorkerTemplate"],
+    "properties": {
+        "replicas": COUNT,
+        "startupPolicy": {"enum": ["LeaderCreated", "LeaderReady"]},
+        "networkConfig": {"type": "object"},
+        "rolloutStrategy": {
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "type": {"const": "RollingUpdate"},
+                "rollingUpdateConfiguration": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "properties": {"partition": COUNT, "maxUnavailable": COUNT, "maxSurge": COUNT},
+                },
+            },
+        },
+        "leaderWorkerTemplate": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["workerTemplate"],
+            "properties": {
+                "size": {"type": "integer", "minimum": 1},
+                "restartPolicy": {"enum": ["Default", "None", "RecreateGroupOnPodRestart", "RecreateGroupAfterStart"]},
+                "subGroupPolicy": {"type": "object"},
+                "leaderTemplate": {"type": "object"},
+                "workerTemplate": {"type": "object"},
+            },
+        },
+    },
+}
 FULL = {
     "min_replicas": 2,
     "max_replicas": 4,
@@ -52,12 +90,17 @@ FULL = {
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     with read_once():
-        yield Project(tmp_path_factory.mktemp("kubernetes"), "kubernetes")
+        yield Project(tmp_path_factory.mktemp("kubernetes"), "kubernetes", **WIDE)
 
 
 @pytest.fixture(scope="module")
 def folder(project):
-    return lambda kind="plain", table=None, **told: project.folder(kubernetes={"kind": kind, **(table or {})}, **told)
+    def rendered(kind="plain", table=None, serve=None, **told):
+        several = {"kind": "plain", "hosts": 2} if kind == "hosts" else {"kind": kind}
+        shared = {"tensor_parallel": 4} if kind == "hosts" else {}
+        return project.folder(kubernetes={**several, **(table or {})}, serve={**shared, **(serve or {})}, **told)
+
+    return rendered
 
 
 def documents(out, name="manifests.yaml"):
@@ -80,6 +123,14 @@ def problems(document):
             inner = {"selector": {"matchLabels": {"a": "b"}}, "template": {"spec": predictor}}
             document = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": inner}
             kubernetes_validate.validate(document, "1.37", strict=True)
+            return found
+        if document["kind"] == "LeaderWorkerSet":
+            found = [e.message for e in jsonschema.Draft202012Validator(SET).iter_errors(document["spec"])]
+            held = document["spec"]["leaderWorkerTemplate"]
+            for template in (held["leaderTemplate"], held["workerTemplate"]):
+                inner = {"selector": {"matchLabels": template["metadata"]["labels"]}, "template": template}
+                whole = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": inner}
+                kubernetes_validate.validate(whole, "1.37", strict=True)
             return found
         kubernetes_validate.validate(document, "1.37", strict=True)
     except kubernetes_validate.ValidationError as e:
@@ -109,6 +160,9 @@ def test_every_manifest_is_one_that_kubernetes_takes(folder, kind, deploy, table
         ("plain", lambda d: d["spec"]["template"]["spec"]["containers"][0].update(probe={})),
         ("plain", lambda d: d["spec"]["template"]["spec"]["containers"][0]["startupProbe"].update(periodSeconds="10")),
         ("plain", lambda d: d["spec"]["template"]["spec"].update(fsGroup=1)),
+        ("hosts", lambda d: d["spec"].update(replica=2)),
+        ("hosts", lambda d: d["spec"]["leaderWorkerTemplate"].update(restartPolicy="Never")),
+        ("hosts", lambda d: d["spec"]["leaderWorkerTemplate"]["workerTemplate"]["spec"].update(fsGroup=1)),
         ("kserve", lambda d: d["spec"]["predictor"].update(minReplicas="1")),
         ("kserve", lambda d: d["spec"]["predictor"].update(concurrency=1)),
         ("kserve", lambda d: d["spec"]["predictor"].update(terminationGracePeriodSeconds=30)),
@@ -167,8 +221,7 @@ def test_the_renders(folder, golden, kind):
 
 
 def test_the_pod_has_what_the_server_needs_and_no_more(tmp_path):
-    wide = {"num_attention_heads": 16, "num_key_value_heads": 8, "intermediate_size": 512}
-    made = make_checkpoint(tmp_path / "merged", **wide)
+    made = make_checkpoint(tmp_path / "merged", **WIDE)
     proof = make_report(tmp_path / "report.json", made)
     serve = {"max_model_len": 2048, "tensor_parallel": 4, "drain": 40, "hang_after": 50}
     recipe = Recipe.model_validate({"serve": serve, "deploy": {"startup_seconds": 905}})
@@ -346,6 +399,7 @@ def test_a_push_makes_what_was_rendered_and_a_second_one_copies_nothing(project,
     made = {"Namespace/ml", "PersistentVolumeClaim/models", f"ConfigMap/{pod.settings_name(d)}"}
     made |= {
         "plain": {"Deployment/python-docs", "Service/python-docs"},
+        "hosts": {"LeaderWorkerSet/python-docs-hosts", "Service/python-docs", "NetworkPolicy/python-docs-hosts"},
         "kserve": {"InferenceService/python-docs"},
     }.get(kind, set())
     assert made <= has(cluster)
@@ -427,6 +481,102 @@ def test_the_command_that_is_told_removes_what_was_applied(folder, cluster, kind
     assert has(cluster) == {"PersistentVolumeClaim/models"}
 
 
+def test_a_set_that_the_release_before_has_made_ready_is_waited_for(folder, cluster):
+    """Its pods are ready with the settings that they have: those of before, at the first look."""
+    out = folder("hosts")
+    d = deployed(out)
+    carried_out(live.push(d, out, NEW), out, NEW)
+    looks = [line for line in said(cluster) if "get pods" in line]
+    assert len(looks) == 2
+    assert "component in (inference,engine)" in looks[0]
+
+
+def test_a_set_that_never_is_ready_is_said(folder, cluster, monkeypatch):
+    out = folder("hosts", startup_seconds=100)
+    monkeypatch.setattr(live, "LOOKS_APART", 300)
+    flow = live.push(deployed(out), out, NEW)
+
+    def looks(result=None):
+        while True:
+            step = flow.send(result)
+            result = {"out": "inference python-docs-before true" if step.id == "ready" else "here", "code": 0}
+
+    with pytest.raises(UserError, match=r"python-docs-hosts is not ready within 700 s") as caught:
+        looks()
+    assert caught.value.why == "0 of 1 are ready with these settings"
+
+
+@pytest.mark.parametrize(("kind", "api"), [("hosts", "LeaderWorkerSet"), ("kserve", "KServe")])
+def test_a_cluster_that_does_not_know_what_would_be_applied_is_said_before(folder, cluster, kind, api):
+    (cluster / "bare").touch()
+    out = folder(kind)
+    with pytest.raises(UserError, match=f"the cluster does not know {api}"):
+        carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    assert not (cluster / "objects.json").exists()
+
+
+@pytest.mark.parametrize(("kind", "other"), [("plain", "hosts"), ("plain", "kserve"), ("hosts", "plain")])
+def test_a_release_of_another_kind_would_hold_gpus_beside_the_one_before(folder, cluster, kind, other):
+    out, then = folder(kind), folder(other)
+    record, _ = carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    before = has(cluster)
+    for flow in (live.push(deployed(then), then, record), live.rollback(deployed(then), then, record)):
+        with pytest.raises(
+            UserError, match=r"python-docs(-hosts)? in namespace default was pushed from here"
+        ) as caught:
+            carried_out(flow, then, record)
+        assert "deploy destroy" in caught.value.fix
+    assert has(cluster) == before
+    carried_out(live.push(deployed(out), out, record), out, record)
+
+
+def test_the_hosts_of_a_replica(folder):
+    out = folder("hosts", min_replicas=2, secrets={"VLLM_API_KEY": "vllm-key", "HF_TOKEN": "hf-read"})
+    spec, d = of(out, "LeaderWorkerSet")["spec"], deployed(out)
+    held = spec["leaderWorkerTemplate"]
+    first, other = (held[name] for name in ("leaderTemplate", "workerTemplate"))
+    assert (spec["replicas"], held["size"], d.gpus) == (2, 2, 2)  # of four GPUs that share it, two in each pod
+    assert of(out, "LeaderWorkerSet")["metadata"]["name"] != of(out, "Service")["metadata"]["name"]
+    asked = of(out, "Service")["spec"]["selector"]
+    assert asked.items() <= first["metadata"]["labels"].items()
+    assert not asked.items() <= other["metadata"]["labels"].items()  # callers go where the server is
+    (server,), (engine,) = (template["spec"]["containers"] for template in (first, other))
+    names = [{given["name"] for given in container["env"]} for container in (server, engine)]
+    assert names[0] - names[1] == {"VLLM_API_KEY"}
+    assert {"VLLM_HOST_IP", "HF_TOKEN"} <= names[1]
+    assert not {"readinessProbe", "livenessProbe", "startupProbe", "ports", "lifecycle"} & set(engine)
+    assert server["image"] == engine["image"]
+    for template in (first, other):
+        assert {v["name"] for v in template["spec"]["volumes"]} >= {"settings", "shared", "weights"}
+        (apart,) = template["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert apart["topologyKey"] == "kubernetes.io/hostname"
+    everyone = of(out, "NetworkPolicy")["spec"]
+    whose = everyone["podSelector"]
+    assert everyone["ingress"] == [{"from": [{"podSelector": whose}]}, {"ports": [{"protocol": "TCP", "port": 8000}]}]
+    assert apart["labelSelector"] == whose == of(out, "PodDisruptionBudget")["spec"]["selector"]
+    parts = {template["metadata"]["labels"]["app.kubernetes.io/component"] for template in (first, other)}
+    assert parts == set(whose["matchExpressions"][0]["values"])
+    claimed = of(out, "PersistentVolumeClaim", "claim.yaml")["spec"]
+    assert claimed["accessModes"] == ["ReadWriteMany"]
+
+
+def test_one_gpu_in_each_of_two_hosts_shares_memory_too(folder):
+    d = deployed(folder("hosts", serve={"tensor_parallel": 2}))
+    assert d.gpus == 1
+    assert "shared" in {v["name"] for v in pod.volumes(d)}  # vLLM's queues to its workers take more than 64 MiB
+
+
+def test_what_cannot_be_shared_out_among_hosts_is_said(project):
+    several = {"kubernetes": {"hosts": 3}, **GOOD}
+    found = checks.examine(
+        project.recipe(serve={"tensor_parallel": 4}, **several), project.checkpoint, project.report, "kubernetes"
+    )
+    assert [f.id for f in found.errors] == ["D008"]
+    assert found.errors[0].what == "4 GPUs cannot be shared out among 3 hosts"
+    with pytest.raises(ValidationError, match='hosts = 2 goes with kind = "plain"'):
+        project.recipe(kubernetes={"hosts": 2, "kind": "kserve"})
+
+
 def test_the_default_namespace_is_neither_looked_for_nor_made(folder):
     out = folder()
     steps, _ = dryrun.rehearse(lambda: live.push(deployed(out), out, NEW), there=False)
@@ -465,12 +615,13 @@ def test_status_logs_rollback_and_destroy(folder, cluster, kind):
     d = deployed(out)
     record, _ = carried_out(live.push(d, out, NEW), out, NEW)
     _, lines = carried_out(live.status(d, record), out, record)
-    assert lines[0] == "python-docs: 1 of 2 pods ready; the recipe has 2"
+    assert lines[0] == f"python-docs: 1 of 2 pods ready; the recipe has {'2 x 2 hosts' if kind == 'hosts' else 2}"
     assert "fill" in {step.id for step in record.last.steps if step.makes}
     assert "fill" not in running.standing(record.last.steps)  # which was there until the weights were copied
     assert any("port-forward" in line or "example.com" in line for line in lines)
     carried_out(live.logs(d, record), out, record)
-    before, applied = len(said(cluster)), ["apply", "wait" if kind == "kserve" else "rollout"]
+    before = len(said(cluster))
+    applied = ["apply", *{"kserve": ["wait"], "plain": ["rollout"]}.get(kind, [])]
     _, lines = carried_out(live.rollback(d, out, record), out, record)
     assert lines[0] == f"{d.model} is ready again in here, namespace default"
     words = [line.split() for line in said(cluster)[before:]]

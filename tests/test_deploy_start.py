@@ -12,32 +12,56 @@ from pathlib import Path
 import httpx
 import pytest
 from checkpoints import CONFIG
-from deployment import make_checkpoint, rendered
+from deployment import Project, make_checkpoint, rendered
 from test_serve_kernels import HOPPER
 
 from deploy.targets import start as entry
+from serve import parts
 from serve.cli import _free_port
+from serve.command import Options
 from serve.warming import waves
+from tune.errors import UserError
 
 STARTED = []
 STANDIN = Path(__file__).parent / "standin.py"
 
 
-@pytest.fixture
-def container(tmp_path):
-    """What the image holds as /opt/gptoss-kit, the weights beside it, and a stand-in for the engine."""
-    out = rendered(tmp_path, "sagemaker", serve={"max_effort": "medium", "drain": 5, "hang_after": 7})
+def image(out, tmp_path):
+    """What the image of a rendered folder holds as /opt/gptoss-kit."""
     root = tmp_path / "image"
     shutil.copytree(out / "kit", root)
     shutil.copy(out / "start.py", root)
     shutil.copy(out / "deployment.json", root)
     change(root, model_path=str(tmp_path / "merged"), port=_free_port("127.0.0.1"))
-    engine(root)
-    yield root
+    return root
+
+
+@pytest.fixture(autouse=True)
+def ended():
+    yield
     for process in STARTED:
         process.terminate()  # of a test that failed: it ends its engine, too
         process.communicate(timeout=60)
     STARTED.clear()
+
+
+@pytest.fixture
+def container(tmp_path):
+    """An image, the weights beside it, and a stand-in for the engine."""
+    out = rendered(tmp_path, "sagemaker", serve={"max_effort": "medium", "drain": 5, "hang_after": 7})
+    root = image(out, tmp_path)
+    engine(root)
+    return root
+
+
+@pytest.fixture
+def host(tmp_path):
+    """The second of two hosts, and an engine that writes down how it was started, and waits."""
+    project = Project(tmp_path, "kubernetes", num_attention_heads=4, num_key_value_heads=2)
+    root = image(project.folder(serve={"tensor_parallel": 2}, kubernetes={"hosts": 2}), tmp_path)
+    program = "import json, os, sys, time; print(json.dumps([sys.argv[1:], [*os.environ]]), flush=True); time.sleep(60)"
+    change(root, args=[sys.executable, "-c", program])
+    return lambda: start(root, LWS_WORKER_INDEX="1", LWS_LEADER_ADDRESS="first.here", VLLM_HOST_IP="10.0.0.8")
 
 
 def deployment(root):
@@ -83,6 +107,45 @@ def until(process, holds):
     while not holds():
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
+
+
+def test_a_host_is_told_which_of_several_it_is():
+    """The first binds to its own address; the others find it by the name that stays when its pod is another."""
+    alone = {"options": Options().model_dump(mode="json")}
+    assert entry.ranked(alone, {}) == (0, ())
+    two = {"options": parts.counted(Options(tensor_parallel=2), 2).model_dump(mode="json")}
+    here = {"LWS_LEADER_ADDRESS": "docs-0.docs.default", "VLLM_HOST_IP": "10.0.0.7"}
+    first, other = (entry.ranked(two, {**here, "LWS_WORKER_INDEX": rank}) for rank in "01")
+    assert first == (0, ("--node-rank", "0", "--master-addr", "10.0.0.7", "--master-port", "29501"))
+    assert other == (1, ("--node-rank", "1", "--master-addr", "docs-0.docs.default", "--master-port", "29501"))
+    for name in (*here, "LWS_WORKER_INDEX"):
+        with pytest.raises(UserError, match=f"{name} is not set"):
+            entry.ranked(two, {key: value for key, value in {**here, "LWS_WORKER_INDEX": "1"}.items() if key != name})
+    with pytest.raises(UserError, match="nobody says which"):
+        entry.ranked(two, {**here, "LWS_WORKER_INDEX": "first"})
+
+
+def test_another_host_has_its_part_of_the_engine_and_no_server(host):
+    process = host()
+    words, env = json.loads(process.stdout.readline())
+    assert words == ["--node-rank", "1", "--master-addr", "first.here", "--master-port", "29501", "--headless"]
+    assert "VLLM_SYSTEM_START_DATE" in env
+    assert "GPTOSS_SERVE_SETTINGS" not in env
+    process.terminate()
+    assert process.communicate(timeout=60) is not None
+    assert process.returncode == 0
+
+
+def test_another_host_s_file_that_is_not_the_checkpoint_s_ends_its_part(host, tmp_path):
+    weights = tmp_path / "merged" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    process = host()
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "model.safetensors" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(("arguments", "env"), [([], {}), (["serve"], {"XDG_CACHE_HOME": "/proc/no cache"})])

@@ -41,8 +41,9 @@ def stand_in(folder):
     """Let the stand-in be the engine that the rendered kit starts, and the folder be what was rendered."""
     program = (
         "import runpy, sys\n"
-        "folder = sys.argv[sys.argv.index('--model') + 1]\n"
-        f"sys.argv[:] = ['standin', folder]\nrunpy.run_path({str(STANDIN)!r}, run_name='__main__')\n"
+        "if __name__ == '__main__':\n"
+        "    folder = sys.argv[sys.argv.index('--model') + 1]\n"
+        f"    sys.argv[:] = ['standin', folder]\n    runpy.run_path({str(STANDIN)!r}, run_name='__main__')\n"
     )
     made = artefact.read(folder, "deployment", remake="")
     (folder / "kit/serve/launcher.py").write_text(program)

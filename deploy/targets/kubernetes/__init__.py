@@ -12,7 +12,7 @@ from deploy.findings import finding
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
-from deploy.targets.kubernetes import claim, cluster, group, kinds, pod
+from deploy.targets.kubernetes import claim, cluster, kinds, pod
 from deploy.targets.template import fill, verbatim
 from serve.findings import Finding
 
@@ -29,6 +29,7 @@ def findings(deployment: Deployment) -> list[Finding]:
     """What a cluster would do other than the recipe says, and what is taken for granted of it."""
     d, found = deployment, list[Finding]()
     kind, scaling = d.table["kind"], d.scaling
+    elsewhere = ', or [deploy.kubernetes] kind = "kserve"' if d.options.tuning.hosts == 1 else ""
     if API_KEY not in d.secrets:
         what = f"whoever reaches the pods in the cluster is answered: no {API_KEY} under [deploy] secrets"
         found.append(finding("D090", what, fix=f'[deploy] secrets = {{ {API_KEY} = "<name of a Secret>" }}'))
@@ -54,13 +55,13 @@ def findings(deployment: Deployment) -> list[Finding]:
         fix = f"[deploy.kubernetes] product = what kubectl get nodes -L {pod.LABEL} shows"
         found.append(finding("D091", what, why=why, fix=fix))
     if scaling.min_replicas == 0 and kind != "kserve":
-        what = f"a {kind} deployment keeps one replica and its GPU{'s' if d.gpus > 1 else ''}"
-        fix = '[deploy] min_replicas = 1, or [deploy.kubernetes] kind = "kserve"'
+        what = f"a {kind} deployment keeps one replica and its GPU{'s' if pod.processes(d) > 1 else ''}"
+        fix = f"[deploy] min_replicas = 1{elsewhere}"
         found.append(finding("D023", what, why="min_replicas = 0 becomes 1", fix=fix))
     if kind != "kserve" and scaling.max_replicas > pod.replicas(d):
         what = f"a {kind} deployment stays at {pod.replicas(d)} of at most {scaling.max_replicas} replicas"
         why = "without an adapter no metric of the server's reaches Kubernetes' autoscaler"
-        fix = f'[deploy.kubernetes] kind = "kserve", or [deploy] max_replicas = {pod.replicas(d)}'
+        fix = f"[deploy] max_replicas = {pod.replicas(d)}{elsewhere}"
         found.append(finding("D055", what, why=why, fix=fix))
     if kind == "production-stack":
         found += _stack(d)
@@ -92,7 +93,6 @@ def words(d: Deployment) -> dict[str, str]:
     return {
         "called": lettered(d.name),
         "hosts": str(d.options.tuning.hosts),
-        "set": group.name(d),
         "lws": cluster.GROUPS[2],
         "service": kinds.service(d),
         "chart": f"{kinds.CHART} --repo {kinds.CHARTS} --version {kinds.CHART_VERSION}",

@@ -1,12 +1,14 @@
 """A stand-in for the engine, behind the real door: `standin.py MODEL_FOLDER [MODE]`.
 
 It answers what the supervisor asks as the checkpoint's own engine would, from the folder's canary. MODE plants a fault:
-"dies" before it listens, "today" renders another date, "other" answers as other weights would.
+"dies" before it listens, "today" renders another date, "other" answers as other weights would; a path: it loads until
+something is there.
 """
 
 import json
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -25,6 +27,8 @@ date = os.environ["VLLM_SYSTEM_START_DATE"]
 os.write(1, f"started {tune.checkpoint.__file__} {date}\n".encode())
 if mode == "dies":
     sys.exit(7)
+while mode.startswith("/") and not os.path.exists(mode):
+    time.sleep(0.05)
 
 
 def answer(path, asked):

@@ -245,7 +245,7 @@ def test_the_container_tells_204_and_then_200_until_a_stop(tmp_path):
     manifest = json.loads((out / "deployment.json").read_text())
     model = str(tmp_path / "merged")
     manifest["settings"]["deployment"] |= {"model_path": model, "port": port}
-    manifest["settings"]["deployment"]["args"] = [sys.executable, str(STANDIN), model]
+    manifest["settings"]["deployment"]["args"] = [sys.executable, str(STANDIN), model, str(tmp_path / "loaded")]
     (root / "deployment.json").write_text(json.dumps(manifest))
     told = json.loads((out / "endpoint.json").read_text())["env"]
     env = {**told, "PATH": os.environ["PATH"], "PORT": str(port), "PORT_HEALTH": str(health), "PYTHONPATH": str(root)}
@@ -259,6 +259,7 @@ def test_the_container_tells_204_and_then_200_until_a_stop(tmp_path):
             except httpx.TransportError:
                 continue
             heard += [status] if heard[-1:] != [status] else []
+            (tmp_path / "loaded").touch()
         assert httpx.get(f"http://127.0.0.1:{port}/ping", trust_env=False).status_code == 200
     finally:
         process.terminate()

@@ -27,7 +27,7 @@ date = os.environ["VLLM_SYSTEM_START_DATE"]
 os.write(1, f"started {tune.checkpoint.__file__} {date}\n".encode())
 if mode == "dies":
     sys.exit(7)
-while mode.startswith("/") and not os.path.exists(mode):
+while mode.startswith("/") and not Path(mode).exists():
     time.sleep(0.05)
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import Any
 
 from serve.last_words import PORT_IN_USE
+from serve.states import State
 from tune.errors import UserError, reason
 
 SOCKETS = "GPTOSS_KIT_SOCKETS"  # environment variable: the two inherited descriptors, everybody's and the supervisor's
@@ -68,7 +69,7 @@ class Front:
         self._tls = tls
         self.public = listen(host, port)
         self.public.setblocking(False)
-        self.state = ""
+        self.state: str = State.STARTING
         self._loop = asyncio.new_event_loop()
         self._answers = False
         self._replies = dict[asyncio.Task[None], None]()

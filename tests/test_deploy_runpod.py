@@ -265,7 +265,7 @@ def test_the_container_tells_204_and_then_200_until_a_stop(tmp_path):
         process.terminate()
         _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
-    assert heard == [204, 200]
+    assert heard == [204, 200], err
 
 
 def test_a_pod_without_its_key_does_not_start(tmp_path):

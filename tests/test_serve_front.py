@@ -5,6 +5,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
+import httpx
+
 from serve.front import AT_ONCE, Front
 from serve.supervisor import State
 
@@ -20,6 +22,13 @@ def ask(port):
         while more := client.recv(4096):
             told += more
     return told
+
+
+def test_a_port_that_is_just_open_says_that_the_server_starts():
+    """Who asks before anything else was said, as RunPod's load balancer may, hears no empty state."""
+    with Front("127.0.0.1", 0) as front:
+        told = httpx.get(f"http://127.0.0.1:{front.public.getsockname()[1]}/readyz", trust_env=False)
+    assert (told.status_code, told.json()["state"]) == (503, "starting")
 
 
 def test_no_connection_is_lost_between_the_engine_and_who_answers_without_one():

@@ -24,12 +24,14 @@ def shared(tuning: Tuning, hosts: int) -> None:
     if total % hosts:
         what = f"{total} GPUs cannot be shared out among {hosts} hosts"
         why = "--tensor-parallel times --data-parallel is how many there are, and each host has as many"
-        raise UserError(what, why=why, fix=f"--tensor-parallel {hosts}, or another multiple of {hosts}")
+        raise UserError(
+            what, why=why, fix=f"--tensor-parallel {hosts} ([serve] tensor_parallel), or another multiple of {hosts}"
+        )
     groups = tuning.data_parallel // max(1, total // hosts // each)
     if hosts % groups:  # as vLLM's ParallelConfig.nnodes_within_dp holds it
         what = f"{tuning.data_parallel} models of {each} GPUs cannot be shared out among {hosts} hosts"
         why = "a host has whole models, or a model has whole hosts"
-        raise UserError(what, why=why, fix=f"--data-parallel {hosts}, or --data-parallel 1")
+        raise UserError(what, why=why, fix=f"--data-parallel {hosts} ([serve] data_parallel), or 1")
 
 
 def counted(options: Options, hosts: int) -> Options:

@@ -19,11 +19,11 @@ from deploy import live, secrets
 from deploy.hands import Hands
 from deploy.live import Done
 from deploy.refusal import Perhaps
-from deploy.steps import Action, Flow, Result, Step
+from deploy.steps import LOOKS_APART, Action, Flow, Result, Step
 from tune.errors import UserError
 from tune.terminal import one_line
 
-LOOK_AGAIN = 5.0  # seconds between two looks at the same thing, by a flow that waits for it
+LOOK_AGAIN = float(LOOKS_APART)
 TERMINATED = 143  # as shells have it for SIGTERM
 FIELD = re.compile(r"\{([A-Za-z_]\w*(?:\.\w+)*)\}")
 

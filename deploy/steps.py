@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tune.section import EnvName
 
+LOOKS_APART = 5  # seconds between two looks of a flow at the same thing, for which it waits
+
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,6 +13,7 @@ from serve.tls import TLS
 from tune.errors import UserError
 
 OWN = "VLLM_HOST_IP"  # by which the others reach a host that has several addresses
+JOIN = 600  # seconds that a host waits for the others, beside what a start takes
 PORT = 29501  # of the first host, where the others find it; more are chosen by the engine
 SERVERS = {SETTINGS, TLS}  # what a host without a server has no use for
 

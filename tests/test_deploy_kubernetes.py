@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from deploy import checks, dryrun, render, running, sizing
 from deploy.live import Live
 from deploy.targets.documents import dump, lettered, load
-from deploy.targets.kubernetes import claim, kinds, live, pod
+from deploy.targets.kubernetes import claim, group, kinds, live, pod
 from tune import checkpoint
 from tune.errors import UserError
 from tune.recipe import Recipe
@@ -96,9 +96,9 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(project):
     def rendered(kind="plain", table=None, serve=None, **told):
-        several = {"kind": "plain", "hosts": 2} if kind == "hosts" else {"kind": kind}
+        several = {"kind": "plain", "hosts": 2, "spare": False} if kind == "hosts" else {"kind": kind}
         shared = {"tensor_parallel": 4} if kind == "hosts" else {}
-        return project.folder(kubernetes={**several, **(table or {})}, serve={**shared, **(serve or {})}, **told)
+        return project.folder(kubernetes={**(table or {}), **several}, serve={**shared, **(serve or {})}, **told)
 
     return rendered
 
@@ -141,7 +141,7 @@ def problems(document):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("deploy", [{}, FULL, {**FULL, "max_replicas": 2}])
 @pytest.mark.parametrize(
-    "table", [{}, {"weights": "image", "namespace": "ml", "pull_secret": "registry", "spare": True}]
+    "table", [{}, {"weights": "image", "namespace": "ml", "pull_secret": "registry"}, {"spare": True}]
 )
 def test_every_manifest_is_one_that_kubernetes_takes(folder, kind, deploy, table):
     out = folder(kind, table=table, **deploy)
@@ -491,19 +491,62 @@ def test_a_set_that_the_release_before_has_made_ready_is_waited_for(folder, clus
     assert "component in (inference,engine)" in looks[0]
 
 
-def test_a_set_that_never_is_ready_is_said(folder, cluster, monkeypatch):
+def waited(out, told):
+    """A push into a cluster whose pods are `told`, until it gives up."""
+    flow = live.push(deployed(out), out, NEW)
+    result = None
+    while True:
+        step = flow.send(result)
+        result = {"out": told if step.id == "ready" else "here", "code": 0}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "inference before True\nengine MARK True",
+        "inference MARK False",
+        "inference MARK",  # it has no condition yet
+        "engine MARK True",
+        "inference MARK True\ninference before True",  # a group of the release before is still there
+        "",
+    ],
+)
+def test_a_set_that_is_not_wholly_ready_is_said(folder, cluster, monkeypatch, told):
     out = folder("hosts", startup_seconds=100)
     monkeypatch.setattr(live, "LOOKS_APART", 300)
-    flow = live.push(deployed(out), out, NEW)
-
-    def looks(result=None):
-        while True:
-            step = flow.send(result)
-            result = {"out": "inference python-docs-before true" if step.id == "ready" else "here", "code": 0}
-
+    mark = group.mark(documents(out))
     with pytest.raises(UserError, match=r"python-docs-hosts is not ready within 700 s") as caught:
-        looks()
-    assert caught.value.why == "0 of 1 are ready with these settings"
+        waited(out, told.replace("MARK", mark))
+    assert "of 1 are ready as they were rendered" in caught.value.why
+    assert "describe pods --selector 'app.kubernetes.io/name=python-docs," in caught.value.fix
+
+
+def test_a_change_of_the_pods_alone_is_another_release_too(folder):
+    marks = {group.mark(documents(folder("hosts", **told))) for told in ({}, {"table": {"product": "NVIDIA-H200"}})}
+    assert len(marks) == 2
+
+
+def test_a_cluster_with_an_api_that_is_ill_knows_the_others(folder, cluster):
+    (cluster / "ill").touch()
+    out = folder("hosts")
+    carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    (cluster / "bare").touch()  # and nothing was told: what is applied first will tell
+    carried_out(live.push(deployed(out), out, NEW), out, NEW)
+
+
+def test_the_hosts_end_in_an_order_that_lets_requests_end(folder, cluster):
+    """The first drains while the others still compute; pods that are deleted beside their set come back for a while."""
+    out = folder("hosts")
+    record, _ = carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    before = len(said(cluster))
+    carried_out(live.destroy(deployed(out), record), out, record)
+    words = [line for line in said(cluster)[before:] if " delete " in line or " wait " in line]
+    assert [line.split()[3:5] for line in words] == [
+        ["delete", "leaderworkersets.leaderworkerset.x-k8s.io"],
+        ["wait", "--for=delete"],
+        ["delete", words[2].split()[4]],
+    ]
+    assert words[2].split()[4].endswith("pods")
 
 
 @pytest.mark.parametrize(("kind", "api"), [("hosts", "LeaderWorkerSet"), ("kserve", "KServe")])
@@ -548,12 +591,14 @@ def test_the_hosts_of_a_replica(folder):
     assert server["image"] == engine["image"]
     for template in (first, other):
         assert {v["name"] for v in template["spec"]["volumes"]} >= {"settings", "shared", "weights"}
-        (apart,) = template["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        assert apart["topologyKey"] == "kubernetes.io/hostname"
+    rolling = spec["rolloutStrategy"]["rollingUpdateConfiguration"]
+    assert rolling == {"maxSurge": 0, "maxUnavailable": 1}  # LeaderWorkerSet copies it where 0 is refused, unseen
+    probe = server["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] > d.limits.startup_seconds + 600  # the others come late
     everyone = of(out, "NetworkPolicy")["spec"]
     whose = everyone["podSelector"]
     assert everyone["ingress"] == [{"from": [{"podSelector": whose}]}, {"ports": [{"protocol": "TCP", "port": 8000}]}]
-    assert apart["labelSelector"] == whose == of(out, "PodDisruptionBudget")["spec"]["selector"]
+    assert whose == of(out, "PodDisruptionBudget")["spec"]["selector"]
     parts = {template["metadata"]["labels"]["app.kubernetes.io/component"] for template in (first, other)}
     assert parts == set(whose["matchExpressions"][0]["values"])
     claimed = of(out, "PersistentVolumeClaim", "claim.yaml")["spec"]
@@ -575,6 +620,8 @@ def test_what_cannot_be_shared_out_among_hosts_is_said(project):
     assert found.errors[0].what == "4 GPUs cannot be shared out among 3 hosts"
     with pytest.raises(ValidationError, match='hosts = 2 goes with kind = "plain"'):
         project.recipe(kubernetes={"hosts": 2, "kind": "kserve"})
+    with pytest.raises(ValidationError, match="hosts = 2 and spare = true"):
+        project.recipe(kubernetes={"hosts": 2, "spare": True})
 
 
 def test_the_default_namespace_is_neither_looked_for_nor_made(folder):

@@ -111,13 +111,14 @@ def until(process, holds):
 
 def test_a_host_is_told_which_of_several_it_is():
     """The first binds to its own address; the others find it by the name that stays when its pod is another."""
-    alone = {"options": Options().model_dump(mode="json")}
+    alone = {"options": Options().model_dump(mode="json"), "limits": {"startup_seconds": 900}}
     assert entry.ranked(alone, {}) == (0, ())
-    two = {"options": parts.counted(Options(tensor_parallel=2), 2).model_dump(mode="json")}
+    two = alone | {"options": parts.counted(Options(tensor_parallel=2), 2).model_dump(mode="json")}
     here = {"LWS_LEADER_ADDRESS": "docs-0.docs.default", "VLLM_HOST_IP": "10.0.0.7"}
+    waits = ("--distributed-timeout-seconds", "1500")
     first, other = (entry.ranked(two, {**here, "LWS_WORKER_INDEX": rank}) for rank in "01")
-    assert first == (0, ("--node-rank", "0", "--master-addr", "10.0.0.7", "--master-port", "29501"))
-    assert other == (1, ("--node-rank", "1", "--master-addr", "docs-0.docs.default", "--master-port", "29501"))
+    assert first == (0, ("--node-rank", "0", "--master-addr", "10.0.0.7", "--master-port", "29501", *waits))
+    assert other == (1, ("--node-rank", "1", "--master-addr", "docs-0.docs.default", "--master-port", "29501", *waits))
     for name in (*here, "LWS_WORKER_INDEX"):
         with pytest.raises(UserError, match=f"{name} is not set"):
             entry.ranked(two, {key: value for key, value in {**here, "LWS_WORKER_INDEX": "1"}.items() if key != name})
@@ -128,7 +129,8 @@ def test_a_host_is_told_which_of_several_it_is():
 def test_another_host_has_its_part_of_the_engine_and_no_server(host):
     process = host()
     words, env = json.loads(process.stdout.readline())
-    assert words == ["--node-rank", "1", "--master-addr", "first.here", "--master-port", "29501", "--headless"]
+    assert words[:6] == ["--node-rank", "1", "--master-addr", "first.here", "--master-port", "29501"]
+    assert words[6:] == ["--distributed-timeout-seconds", "2400", "--headless"]
     assert "VLLM_SYSTEM_START_DATE" in env
     assert "GPTOSS_SERVE_SETTINGS" not in env
     process.terminate()

@@ -84,6 +84,8 @@ class Kubernetes(Section):
             raise ValueError(
                 f'hosts = {self.hosts} goes with kind = "plain": {self.kind} shares no model among machines'
             )
+        if self.hosts > 1 and self.spare:
+            raise ValueError(f"hosts = {self.hosts} and spare = true: of a LeaderWorkerSet the old group goes first")
         return self
 
 

@@ -70,7 +70,7 @@ def job(deployment: Mapping[str, Any], more: Sequence[str] = ()) -> supervisor.J
         drain=options.drain,
         hang_after=options.hang_after,
         log=None,
-        ready_timeout=deployment["limits"]["startup_seconds"],
+        ready_timeout=deployment["limits"]["startup_seconds"] + (parts.JOIN if more else 0),
         proof=found.prove,
         ranks=options.tuning.data_parallel,
         waves=warming.waves(options.max_model_len, step, found.experts) if found.device == "cuda" else (),
@@ -98,7 +98,9 @@ def ranked(deployment: Mapping[str, Any], here: Mapping[str, str]) -> tuple[int,
         what = f"this is one of several hosts, and nobody says which: {', '.join(missing) or RANK} is not set"
         raise UserError(what, why="a LeaderWorkerSet sets it", fix="deploy push, or kubectl apply manifests.yaml")
     # The first binds to its own address, for which a name would not do; the others find its pod, old or new, by name.
-    return int(rank), parts.ranked(int(rank), first if int(rank) else own)
+    # Of a host that is late the others' engines would have heard nothing after ten minutes, and end.
+    waits = ("--distributed-timeout-seconds", str(deployment["limits"]["startup_seconds"] + parts.JOIN))
+    return int(rank), (*parts.ranked(int(rank), first if int(rank) else own), *waits)
 
 
 def key(name: str) -> str:

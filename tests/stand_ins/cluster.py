@@ -19,7 +19,7 @@ KINDS = {k.lower(): k for k in ("Namespace", "Secret", "Pod", "Deployment", "Ser
 PLURAL = {f"{name}s": kind for name, kind in KINDS.items()} | {
     "inferenceservices.serving.kserve.io": "InferenceService",
     "poddisruptionbudgets": "PodDisruptionBudget",
-    "networkpolicies": "NetworkPolicy",
+    "networkpolicies.networking.k8s.io": "NetworkPolicy",
     "leaderworkersets.leaderworkerset.x-k8s.io": "LeaderWorkerSet",
 }
 
@@ -60,7 +60,7 @@ def kubectl(words: list[str]) -> int:
         assert (rest[0], *rest[2:]) == ("--api-group", "--output", "name"), rest
         if not (ROOT / "bare").exists():  # a cluster that knows Kubernetes' own alone
             print(f"{APIS[rest[1]]}.{rest[1]}")  # noqa: T201
-        return 0
+        return fail("unable to retrieve: metrics.k8s.io/v1beta1") if (ROOT / "ill").exists() else 0
     if verb == "create" and rest[0] == "namespace":
         keep({**objects(), f"Namespace/{rest[1]}": {"kind": "Namespace"}})
         return 0
@@ -77,6 +77,9 @@ def kubectl(words: list[str]) -> int:
     if verb == "wait" and rest[0] == "--for=condition=Ready":
         kind, name = rest[-1].split("/")
         return 0 if f"{KINDS[kind]}/{name}" in objects() else fail(f"{rest[-1]} not found")
+    if verb == "wait" and rest[0] == "--for=delete":
+        assert rest[2:4] == ["pod", "--selector"], rest
+        return fail("timed out") if any(key.startswith("LeaderWorkerSet/") for key in objects()) else 0
     if verb == "rollout" and rest[0] in {"status", "undo"}:
         return 0 if f"Deployment/{rest[1].removeprefix('deployment/')}" in objects() else fail("not found")
     if verb == "logs":
@@ -92,11 +95,9 @@ def groups() -> str:
     lines = []
     for each in objects().values():
         if each.get("kind") == "LeaderWorkerSet":
-            held = each["spec"]["leaderWorkerTemplate"]
-            volumes = held["leaderTemplate"]["spec"]["volumes"]
-            settings = next(v["configMap"]["name"] for v in volumes if v["name"] == "settings")
-            now = settings if looked.exists() else "python-docs-before"
-            lines += [f"{part} {now} true" for part in ("engine", "inference")] * each["spec"]["replicas"]
+            first = each["spec"]["leaderWorkerTemplate"]["leaderTemplate"]
+            now = first["metadata"]["annotations"]["gptoss-kit/template"] if looked.exists() else "before"
+            lines += [f"{part} {now} True" for part in ("engine", "inference")] * each["spec"]["replicas"]
     looked.touch()
     return "\n".join(lines)
 
@@ -106,7 +107,7 @@ def get(rest: list[str]) -> int:
         print(groups())  # noqa: T201
         return 0
     if rest[0] == "pods" and "--selector" in rest:
-        print("python-docs-1 Running true\npython-docs-2 Pending ")  # noqa: T201
+        print("python-docs-1 Running True\npython-docs-2 Pending ")  # noqa: T201
         return 0
     if "jsonpath={.status.url}" in rest:
         print("http://python-docs.default.example.com", end="")  # noqa: T201

@@ -12,14 +12,13 @@ from typing import Any
 from deploy import sizing
 from deploy.live import Live
 from deploy.spec import Deployment
-from deploy.steps import Call, Flow, Result, Step
+from deploy.steps import LOOKS_APART, Call, Flow, Result, Step
 from deploy.targets import image
 from deploy.targets.huggingface import arguments, name, place, table
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 from tune.terminal import one_line
 
-LOOKS_APART = 5  # seconds, as whoever drives a flow waits between two looks at the same thing
 MOVING = frozenset({"pending", "initializing", "updating"})
 FAILED = frozenset({"failed", "updateFailed"})
 LENDING = frozenset({"available", "low_availability"})

@@ -93,7 +93,7 @@ def words(d: Deployment) -> dict[str, str]:
     return {
         "called": lettered(d.name),
         "hosts": str(d.options.tuning.hosts),
-        "lws": cluster.GROUPS[2],
+        "lws": cluster.SETS[2],
         "service": kinds.service(d),
         "chart": f"{kinds.CHART} --repo {kinds.CHARTS} --version {kinds.CHART_VERSION}",
         "patience": str(kinds.patience(d)),

@@ -15,7 +15,7 @@ from tune.errors import UserError
 
 # By what is applied: its API, what an administrator calls it, and how it is installed.
 SERVING = ("serving.kserve.io", "KServe", "https://kserve.github.io/website/docs/install/overview")
-GROUPS = (group.GROUP, "LeaderWorkerSet", "https://lws.sigs.k8s.io/docs/installation/")
+SETS = (group.GROUP, f"{group.KIND} {group.VERSION} or later", "https://lws.sigs.k8s.io/docs/installation/")
 
 
 def current(live: Live) -> Generator[Step, Result, str]:
@@ -31,12 +31,12 @@ def current(live: Live) -> Generator[Step, Result, str]:
 
 def known(d: Deployment) -> Flow:
     """Raises UserError where the cluster does not know what is to be applied."""
-    wanted = GROUPS if d.options.tuning.hosts > 1 else SERVING if d.table["kind"] == "kserve" else None
+    wanted = SETS if d.options.tuning.hosts > 1 else SERVING if d.table["kind"] == "kserve" else None
     if wanted:
         api, called, where = wanted
-        look = Command(argv=("kubectl", "api-resources", "--api-group", api, "--output", "name"))
+        look = Command(argv=("kubectl", "api-resources", "--api-group", api, "--output", "name"), lists=True)
         found = yield Step(id="known", what=f"whether the cluster has {called}", action=look, again=True)
-        if not str(found["out"]).strip():
+        if str(found["code"]) == "0" and not str(found["out"]).strip():  # else some other API of it is ill
             fix = f"an administrator of the cluster installs it: {where}"
             raise UserError(f"the cluster does not know {called}", why=f"no resources of {api}", fix=fix)
     return ()

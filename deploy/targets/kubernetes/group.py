@@ -1,9 +1,12 @@
 """One model on several machines: deployment in; a LeaderWorkerSet (leaderworkerset.x-k8s.io/v1) and its neighbours out.
 
-A replica is a group of pods. The first has the server and the supervisor, the others the engine alone (start.py), each
-on a node of its own. A pod that ends is started again by itself: the first one's engine ends with it, and waits for it.
+A replica is a group of pods. The first has the server and the supervisor, the others the engine alone (start.py). A
+container that ends is started again in its place: the first one's engine ends with it, and waits for it.
 """
 
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.spec import API_KEY, Deployment
@@ -12,7 +15,9 @@ from deploy.targets.kubernetes import pod
 from serve import parts
 
 API, GROUP = "leaderworkerset.x-k8s.io/v1", "leaderworkerset.x-k8s.io"
+KIND, VERSION = "LeaderWorkerSet", "0.6"  # which is the first that tells a pod its rank
 FIRST, OTHER = "inference", "engine"  # components: callers are sent to the first
+MARK = "gptoss-kit/template"  # annotation of each pod: of what it was made
 
 
 def name(d: Deployment) -> str:
@@ -20,43 +25,47 @@ def name(d: Deployment) -> str:
     return f"{lettered(d.name)}-hosts"
 
 
-def manifests(d: Deployment, spec: dict[str, Any], served: dict[str, Any]) -> list[dict[str, Any]]:
-    """The set, and who may speak to its pods. `spec`: of the first one's pod; `served`: the container in it."""
-    spare = d.table["spare"]
-    rolling = {"maxSurge": int(spare), "maxUnavailable": int(not spare)}
-    first, other = spec, {**spec, "containers": [_engine(served)]}
-    served["env"] = [*served["env"], _address()]
-    template = {
+def manifests(d: Deployment, spec: Mapping[str, Any], served: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The set, and who may speak to its pods. `spec`: of a pod; `served`: the container of the first one's."""
+    meta = pod.metadata(d, name(d))
+    held: dict[str, Any] = {
         "size": d.options.tuning.hosts,
         "restartPolicy": "None",
-        "leaderTemplate": _template(d, FIRST, first),
-        "workerTemplate": _template(d, OTHER, other),
+        "leaderTemplate": _template(d, FIRST, spec, {**served, "env": [*served["env"], _address()]}),
+        "workerTemplate": _template(d, OTHER, spec, _engine(served)),
     }
-    found = {
+    mark = hashlib.sha256(json.dumps(held, sort_keys=True).encode()).hexdigest()[:16]
+    for template in (held["leaderTemplate"], held["workerTemplate"]):
+        template["metadata"]["annotations"] = {MARK: mark}
+    made = {
         "replicas": pod.replicas(d),
         "startupPolicy": "LeaderCreated",
-        "rolloutStrategy": {"type": "RollingUpdate", "rollingUpdateConfiguration": rolling},
-        "leaderWorkerTemplate": template,
+        # No surge: with it a set of one replica never rolled out, until a version that is not known of every cluster.
+        "rolloutStrategy": {
+            "type": "RollingUpdate",
+            "rollingUpdateConfiguration": {"maxSurge": 0, "maxUnavailable": 1},
+        },
+        "leaderWorkerTemplate": held,
     }
-    among = {"from": [{"podSelector": members(d)}]}
-    asked = {"ports": [{"protocol": "TCP", "port": d.port}]}
+    # The hosts' ports among each other ask for no key.
+    among, asked = {"from": [{"podSelector": members(d)}]}, {"ports": [{"protocol": "TCP", "port": d.port}]}
     policy = {"podSelector": members(d), "policyTypes": ["Ingress"], "ingress": [among, asked]}
     return [
-        {"apiVersion": API, "kind": "LeaderWorkerSet", "metadata": pod.metadata(d, name(d)), "spec": found},
-        # The hosts' ports among each other ask for no key.
-        {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "NetworkPolicy",
-            "metadata": pod.metadata(d, name(d)),
-            "spec": policy,
-        },
+        {"apiVersion": API, "kind": KIND, "metadata": meta, "spec": made},
+        {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": meta, "spec": policy},
     ]
+
+
+def mark(manifests: Sequence[Mapping[str, Any]]) -> str:
+    """What the pods of rendered manifests carry."""
+    made = next(each for each in manifests if each["kind"] == KIND)
+    return str(made["spec"]["leaderWorkerTemplate"]["leaderTemplate"]["metadata"]["annotations"][MARK])
 
 
 def members(d: Deployment) -> dict[str, Any]:
     """The label selector of all its pods."""
-    parts = {"key": "app.kubernetes.io/component", "operator": "In", "values": [FIRST, OTHER]}
-    return {"matchLabels": {"app.kubernetes.io/name": lettered(d.name)}, "matchExpressions": [parts]}
+    either = {"key": "app.kubernetes.io/component", "operator": "In", "values": [FIRST, OTHER]}
+    return {"matchLabels": {"app.kubernetes.io/name": lettered(d.name)}, "matchExpressions": [either]}
 
 
 def selected(d: Deployment) -> str:
@@ -64,15 +73,12 @@ def selected(d: Deployment) -> str:
     return f"app.kubernetes.io/name={lettered(d.name)},app.kubernetes.io/component in ({FIRST},{OTHER})"
 
 
-def _template(d: Deployment, component: str, spec: dict[str, Any]) -> dict[str, Any]:
-    # Two hosts of one model on a node would take each other's GPUs for their own.
-    apart = {"labelSelector": members(d), "topologyKey": "kubernetes.io/hostname"}
-    away = {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}}
+def _template(d: Deployment, component: str, spec: Mapping[str, Any], container: Mapping[str, Any]) -> dict[str, Any]:
     labels = {**pod.labels(d), "app.kubernetes.io/component": component}
-    return {"metadata": {"labels": labels}, "spec": {**spec, "affinity": {**spec["affinity"], **away}}}
+    return {"metadata": {"labels": labels}, "spec": {**spec, "containers": [container]}}
 
 
-def _engine(served: dict[str, Any]) -> dict[str, Any]:
+def _engine(served: Mapping[str, Any]) -> dict[str, Any]:
     """The container without a server: nothing to probe, no port of callers', no key to ask them for."""
     without = {"ports", "lifecycle", "startupProbe", "readinessProbe", "livenessProbe"}
     env = [given for given in served["env"] if given["name"] != API_KEY]

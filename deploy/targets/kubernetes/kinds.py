@@ -185,6 +185,5 @@ def service(d: Deployment) -> str:
 
 
 def patience(d: Deployment) -> int:
-    """Seconds that a rollout of all replicas may take, one after the other where there are no spare GPUs."""
-    rounds = 1 if d.table["spare"] else pod.replicas(d)
-    return min(7000, rounds * (d.limits.startup_seconds + PATIENCE))
+    """Seconds that a rollout of all replicas may take, one after the other."""
+    return min(7000, pod.replicas(d) * (d.limits.startup_seconds + PATIENCE))

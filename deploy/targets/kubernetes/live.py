@@ -8,19 +8,19 @@ from pathlib import Path
 
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
-from deploy.steps import Command, Flow, Step
+from deploy.steps import LOOKS_APART, Command, Flow, Step
 from deploy.targets import image
-from deploy.targets.documents import lettered
+from deploy.targets.documents import lettered, load
 from deploy.targets.kubernetes import cluster, filling, group, kinds, pod
 from deploy.targets.kubernetes.filling import APPLY, do, kubectl
 from evalsuite.asking.client_info import ClientInfo
 from tune.errors import UserError
 
-LOOKS_APART = 5  # seconds, as whoever drives a flow waits between two looks at the same thing
-# Of each pod: what it is of its group, the settings that it has, and whether it is ready.
-FIRSTS = (
+SETS = f"leaderworkersets.{group.GROUP}"
+READY = "{.status.conditions[?(@.type=='Ready')].status}"  # of a pod, whatever containers others put into it
+MADE_OF = (
     "jsonpath={range .items[*]}{.metadata.labels.app\\.kubernetes\\.io/component} "
-    "{.spec.volumes[?(@.name=='settings')].configMap.name} {.status.containerStatuses[0].ready}{'\\n'}{end}"
+    f"{{.metadata.annotations.{group.MARK}}} {READY}{{'\\n'}}{{end}}"
 )
 
 
@@ -37,18 +37,18 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
         yield image.upload(d.image)
     if d.table["weights"] == "claim":
         yield from filling.fill(d, folder, live)
-    yield from _applied(d)
+    yield from _applied(d, folder)
     return (f"{d.model} is ready in {where}, namespace {d.table['namespace']}", *(yield from _address(d)))
 
 
-def _applied(d: Deployment) -> Flow:
+def _applied(d: Deployment, folder: Path) -> Flow:
     """The folder's manifests, and its chart: tried, applied, waited for."""
     manifests = ("--filename", "manifests.yaml")
     yield do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
     what = f"{_made(d)} in namespace {d.table['namespace']}"
     yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=str(kubectl(d, *_removal(d))))
     if _hosts(d) > 1:
-        yield from _whole(d)
+        yield from _whole(d, folder)
         return ()
     if not _stack(d):
         yield do("ready", f"wait until {lettered(d.name)} is ready", _ready(d), d, shows=True, again=True)
@@ -76,7 +76,7 @@ def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     named = ("--selector", _selected(d))
     pods = yield do("pods", "look at the pods", ("get", "pods", *named, "--output", _columns()), d, again=True)
     lines = [line for line in str(pods["out"]).splitlines() if line.strip()]
-    ready = sum(line.split()[-1:] == ["true"] for line in lines)
+    ready = sum(line.split()[-1:] == ["True"] for line in lines)
     return (
         f"{d.name}: {ready} of {len(lines)} pods ready; the recipe has {_wanted(d)}",
         *(f"  {' '.join(line.split())[:200]}" for line in lines),
@@ -92,13 +92,13 @@ def logs(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
     return ()
 
 
-def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG001 - kubectl runs there
+def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Apply what was rendered then: its image has a tag of its own, its weights a place of their own in the claim."""
     d = deployment
     where = yield from cluster.current(live)
     _same(d, live)
     yield from cluster.secrets(d)
-    yield from _applied(d)
+    yield from _applied(d, folder)
     return (f"{d.model} is ready again in {where}, namespace {d.table['namespace']}", *(yield from _address(d)))
 
 
@@ -109,6 +109,10 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
     if _stack(d):
         action = _helm(d, "uninstall", lettered(d.name), "--ignore-not-found", "--wait")
         yield Step(id="uninstall", what="remove the Helm release", action=action, again=True)
+    if _hosts(d) > 1:  # the first of each group before the others, without which its requests could not end
+        yield do("set", f"remove {_made(d)}", _removal(d, SETS), d, again=True)
+        gone = ("wait", "--for=delete", f"--timeout={pod.grace(d) + pod.LEEWAY}s", "pod", "--selector", _selected(d))
+        yield do("gone", "wait until requests under way are answered, and its pods gone", gone, d, again=True)
     yield do("delete", "remove what carries our labels", _removal(d), d, again=True)
     left = ["the image in your registry", "secrets"]
     if d.table["weights"] == "claim":
@@ -135,11 +139,11 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     )
 
 
-def _removal(d: Deployment) -> tuple[str, ...]:
-    """Of everything but claims, whose weights other releases may use."""
-    made = "deployments,services,poddisruptionbudgets,configmaps,pods"
+def _removal(d: Deployment, made: str = "") -> tuple[str, ...]:
+    """Of what was `made`, else of everything but claims, whose weights other releases may use."""
+    several = f"{SETS},networkpolicies.networking.k8s.io," if _hosts(d) > 1 else ""
+    made = made or f"{several}deployments,services,poddisruptionbudgets,configmaps,pods"
     made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
-    made += f",leaderworkersets.{group.GROUP},networkpolicies" if _hosts(d) > 1 else ""
     ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
     return ("delete", made, "--ignore-not-found", "--selector", ours)
 
@@ -162,20 +166,20 @@ def _same(d: Deployment, live: Live) -> None:
         raise UserError(f"{before.makes} was pushed from here", why=why, fix="deploy destroy it, then push")
 
 
-def _whole(d: Deployment) -> Flow:
-    """Wait until the first host of each group is ready with these settings: it says so when all of its hosts serve."""
-    named, settings = ("--selector", _selected(d)), pod.settings_name(d)
-    look = ("get", "pods", *named, "--output", FIRSTS)
+def _whole(d: Deployment, folder: Path) -> Flow:
+    """Wait until the first host of each group is ready, made of these manifests: it is when all of its hosts serve."""
+    wanted = group.mark(load((folder / "manifests.yaml").read_text(encoding="utf-8")))
+    look = kubectl(d, "get", "pods", "--selector", _selected(d), "--output", MADE_OF, lists=True)
+    step = Step(id="ready", what=f"wait until {_wanted(d)} are ready", action=look, again=True)
     ready = 0
     for _ in range(kinds.patience(d) // LOOKS_APART + 1):
-        what = f"wait until {pod.replicas(d)} x {_hosts(d)} hosts are ready"
-        found = yield do("ready", what, look, d, again=True)
-        lines = [line.split() for line in str(found["out"]).splitlines()]
-        ready = sum(line == [group.FIRST, settings, "true"] for line in lines)
-        if ready == pod.replicas(d):
+        lines = [line.split() for line in str((yield step)["out"]).splitlines()]
+        first = [line for line in lines if line[:1] == [group.FIRST]]
+        ready = first.count([group.FIRST, wanted, "True"])
+        if ready == len(first) == pod.replicas(d):
             return ()
-    why = f"{ready} of {pod.replicas(d)} are ready with these settings"
-    fix = "deploy status and deploy logs of the folder, then deploy push it again"
+    why = f"{ready} of {pod.replicas(d)} are ready as they were rendered"
+    fix = f"see why: {kubectl(d, 'describe', 'pods', '--selector', _selected(d))}; then push again"
     raise UserError(f"{group.name(d)} is not ready within {kinds.patience(d)} s", why=why, fix=fix)
 
 
@@ -226,8 +230,8 @@ def _container(d: Deployment) -> str:
 
 
 def _columns() -> str:
-    """Of a pod: its name, phase, and whether its first container is ready, last."""
-    return "jsonpath={range .items[*]}{.metadata.name} {.status.phase} {.status.containerStatuses[0].ready}{'\\n'}{end}"
+    """Of a pod: its name, phase, and whether it is ready, last."""
+    return f"jsonpath={{range .items[*]}}{{.metadata.name}} {{.status.phase}} {READY}{{'\\n'}}{{end}}"
 
 
 def _wanted(d: Deployment) -> str:

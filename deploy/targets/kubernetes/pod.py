@@ -12,6 +12,7 @@ from typing import Any
 
 from deploy.spec import ROOT, Deployment
 from deploy.targets.documents import lettered
+from serve import parts
 from tune.artefact import VERSION
 
 USER = 10001  # nobody's id on the node, and no root
@@ -145,9 +146,10 @@ def probes(d: Deployment) -> dict[str, Any]:
         http = {"path": path, "port": d.port}
         return {"httpGet": http, "periodSeconds": PERIOD, "timeoutSeconds": 5, "failureThreshold": failures}
 
+    starts = d.limits.startup_seconds + (parts.JOIN if d.options.tuning.hosts > 1 else 0)
     alive = LONGER * d.options.hang_after + LEEWAY
     return {
-        "startupProbe": look("/readyz", math.ceil((d.limits.startup_seconds + LEEWAY) / PERIOD)),
+        "startupProbe": look("/readyz", math.ceil((starts + LEEWAY) / PERIOD)),
         "readinessProbe": look("/readyz", 3),
         "livenessProbe": look("/livez", math.ceil(alive / PERIOD)),
     }

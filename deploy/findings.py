@@ -1,5 +1,7 @@
 """What can be wrong with a deployment: one rule an id, and a Finding for each time one is broken, in serve's words."""
 
+from collections.abc import Mapping
+
 from serve.findings import Finding, Rule
 
 RULES = (
@@ -67,3 +69,8 @@ def finding(id: str, what: str, *, why: str = "", fix: str = "") -> Finding:
     """A Finding with its rule's severity. Raises KeyError for an id that no rule has."""
     severity = {rule.id: rule.severity for rule in RULES}[id]
     return Finding(id=id, severity=severity, what=what, why=why, fix=fix)
+
+
+def inline(names: Mapping[str, str]) -> str:
+    """Secrets by their names, as a recipe has them in one line."""
+    return f"{{ {', '.join(f'{key} = {chr(34)}{name}{chr(34)}' for key, name in names.items())} }}" if names else "{}"

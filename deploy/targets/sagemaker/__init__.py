@@ -93,9 +93,8 @@ def _environment(deployment: Deployment) -> list[Finding]:
     found = []
     for key in deployment.secrets:
         what = f"secrets.{key}: SageMaker shows environment values to everyone who may describe the model"
-        found.append(
-            finding("D031", what, fix="[deploy] secrets = {}, and let the execution role fetch what is needed")
-        )
+        fix = "[deploy.sagemaker] secrets = {}, and let the execution role fetch what is needed"
+        found.append(finding("D031", what, fix=fix))
     if len(deployment.env) > ENV_ENTRIES:
         what = f"{len(deployment.env)} environment variables, SageMaker takes {ENV_ENTRIES}"
         found.append(finding("D040", what, fix="remove some from the recipe"))

@@ -33,12 +33,14 @@ def push(folder: Path, yes: bool, dry: bool, no_gate: bool, as_json: bool) -> No
     Asks first: it costs money from then on. Refused for a folder that was edited, and without a fresh PASS for this
     very checkpoint. What is done is kept beside the folder; after a failure the same command goes on.
     """
+    from deploy import beside, pushing
     from deploy import folder as rendered
-    from deploy import pushing
 
     if dry:
         at = rendered.prove(folder)
         gate = pushing.gate(at.deployment, no_gate=no_gate)
+        for line in beside.told(folder, at.deployment, "push replaces it"):
+            note(escaped(line.strip()))
         _rehearsed("push", at, as_json, gate=gate)
         return
     made = pushing.push(folder, _hands(folder, note), note, _sure("push it?", yes), no_gate=no_gate)
@@ -89,14 +91,14 @@ def rollback(folder: Path, yes: bool, dry: bool, no_gate: bool, as_json: bool) -
 @JSON
 def destroy(folder: Path, yes: bool, dry: bool, as_json: bool) -> None:
     """Remove all that pushes of FOLDER have made at the platform. The folder stays."""
+    from deploy import beside, undoing
     from deploy import folder as rendered
-    from deploy import undoing
 
-    at = rendered.read(folder)
+    at, where = beside.recorded(rendered.read(folder))
     if dry:
         _rehearsed("destroy", at, as_json)
         return
-    made = undoing.destroy(at, _hands(folder, note), note, _sure("remove it?", yes))
+    made = undoing.destroy(at, _hands(where, note), note, _sure("remove it?", yes))
     _told(at, made, as_json, "")
 
 

@@ -42,6 +42,8 @@ RULES = (
     Rule("D055", "warning", "the target runs as many replicas as the recipe asks for"),
     Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
     Rule("D057", "error", "the report is fresh when it is pushed"),
+    Rule("D058", "warning", "no other folder was pushed to the same endpoint"),
+    Rule("D059", "warning", "what was pushed from the folder is what is rendered there"),
     Rule("D070", "error", "what is always on keeps within monthly_usd"),
     Rule("D071", "warning", "what may be on keeps within it, too"),
     Rule("D072", "warning", "the table of prices is not old"),

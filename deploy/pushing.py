@@ -11,7 +11,7 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from deploy import dryrun, kept, receipt, running, secrets, sizing, targets
+from deploy import beside, dryrun, kept, receipt, running, secrets, sizing, targets
 from deploy import live as record
 from deploy.findings import finding
 from deploy.folder import KIND, Rendered, prove, read, uncached
@@ -65,7 +65,8 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         operator, go_on = targets.operator(at.deployment.target), again("push", at, no_gate)
         last = live.last
         resumed = last if last and not last.finished and last.folder_digest == at.digest else None
-        sure(announced(at.deployment, foreseen(at, live), resumed))
+        shared = beside.told(folder, at.deployment, "push replaces it")
+        sure([*announced(at.deployment, foreseen(at, live), resumed), *shared])
         kept.keep(at)
         if resumed:
             live = _put(live, resumed.model_copy(update={"gate": right}))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy import changes, checks, sizing, targets
+from deploy import beside, changes, checks, sizing, targets
 from deploy import kit as closure
 from deploy.checks import Examination
 from deploy.spec import Deployment, Target
@@ -40,7 +40,7 @@ def render(
 
     `ungated`: the reason for which there is no report; it stands in what is written.
     """
-    out = out.resolve()
+    named, out = out, out.resolve()
     own(out)
     found = checks.examine(recipe, checkpoint, report, target, ungated)
     deployment = sound(found, target)
@@ -62,7 +62,8 @@ def render(
     artefact.remake_folder(out, KIND, fill)
     manifest = artefact.read(out, KIND, remake=f"deploy render {target}")
     changed = changes.between(before, deployment) if before else None
-    return Rendered(out, deployment, manifest, found.warnings, changed)
+    warnings = (*found.warnings, *beside.findings(named, deployment))  # of the moment: no file of the folder says so
+    return Rendered(out, deployment, manifest, warnings, changed)
 
 
 def sound(found: Examination, target: Target) -> Deployment:

@@ -5,7 +5,7 @@ Prints nothing and asks nobody: see deploy/pushing.py.
 
 from dataclasses import replace
 
-from deploy import kept, running, targets
+from deploy import beside, kept, running, targets
 from deploy import live as record
 from deploy.findings import finding
 from deploy.folder import Rendered
@@ -27,7 +27,8 @@ def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool 
     with alone(at) as live:
         seen, old = back(at, live, no_gate=no_gate)
         *earlier, before, newest = seen.releases
-        sure([f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"])
+        way = f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"
+        sure([way, *beside.told(at.folder, old.deployment, "rollback replaces it")])
         flow = operator.rollback(old.deployment, old.folder, seen)
         given = list[Done]()
         there, go_on = replace(hands, folder=old.folder), again("rollback", at, no_gate)
@@ -67,7 +68,8 @@ def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
         made = {d.makes for d in running.standing(d for r in ever for d in r.steps).values()}
         head = f"removes what is there of {at.deployment.name}"
         head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
-        sure([head, *(f"  {d}" for d in sorted(made))])
+        shared = beside.told(at.folder, at.deployment, "removes that, too") if made else []
+        sure([head, *(f"  {d}" for d in sorted(made)), *shared])
         says = running.drive(removal(at, live), hands, say=say, go_on=again("destroy", at))
         live = live.model_copy(update={"releases": (), "taken_back": ()})
         record.write(at.folder, live)

@@ -392,10 +392,16 @@ def test_a_record_that_cannot_be_kept_stops_before_anything_is_sent(folder, env,
 
 
 def test_a_record_of_something_else_is_not_overwritten(folder, env, door):
-    live.place(folder).write_text('{"target": "runpod", "name": "other"}')
+    old = {"at": "2026-11-01T00:00:00+00:00", "model": f"other@{'0' * 16}", "folder_digest": "0" * 64, "gate": "none"}
+    live.place(folder).write_text(json.dumps({"target": "runpod", "name": "other", "releases": [old]}))
     code, _, err = run(env, "push", folder, "--yes")
     assert code == 2
     assert "is about other on runpod" in err
+    assert f"fix: deploy destroy {folder} removes" in err
+    code, _, err = run(env, "destroy", folder, "--yes")
+    assert code == 2
+    assert "no folder that was pushed is kept" in err
+    assert f"then: rm {live.place(folder)}" in err
     live.place(folder).write_text('{"schema_version": 2, "target": "modal", "name": "python-docs"}')
     assert "is not a record" in run(env, "push", folder, "--yes")[2]
     live.place(folder).write_text('{"target": ')

@@ -18,7 +18,7 @@ def client(at: Rendered) -> ClientInfo:
         return targets.operator(at.deployment.target).client(there, live)
     except (ValueError, LookupError, TypeError, AttributeError):
         what = f"{record.place(at.folder)} does not say how {at.deployment.name} is reached"
-        raise UserError(what, why="what it keeps of a step is not what a push keeps", fix="deploy push again") from None
+        raise UserError(what, why="what it keeps of a step is not what a push keeps", fix=again("push", at)) from None
 
 
 def standing(at: Rendered) -> Rendered:

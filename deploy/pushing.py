@@ -14,7 +14,7 @@ from typing import NamedTuple
 from deploy import beside, dryrun, kept, receipt, running, secrets, sizing, targets
 from deploy import live as record
 from deploy.findings import finding
-from deploy.folder import KIND, Rendered, prove, read, uncached
+from deploy.folder import KIND, RENDER, Rendered, prove, read, uncached
 from deploy.hands import Hands
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment
@@ -43,11 +43,9 @@ def gate(deployment: Deployment, *, no_gate: bool) -> str:
         return f"PASS {proof.report}"
     if no_gate:
         return f"none: {why}"
-    again = "--no-gate pushes it all the same, and the record says so"
+    fix = f"evalsuite compare, then {RENDER}; or deploy push FOLDER --no-gate, and the record says so"
     problem: Finding = (
-        finding("D057", why, fix=f"evalsuite compare and deploy render again; {again}")
-        if proof
-        else finding("D056", f"{deployment.model} is not gated: {why}", fix=f"deploy render with --report; {again}")
+        finding("D057", why, fix=fix) if proof else finding("D056", f"{deployment.model} is not gated: {why}", fix=fix)
     )
     raise UserError(f"{deployment.name} is not pushed\n{problem}")
 
@@ -90,7 +88,7 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         says = running.drive(flow, hands, done=done, earlier=earlier, theirs=theirs, keep=keep, say=say, go_on=go_on)
         try:
             if prove(folder).digest != at.digest:
-                raise UserError(f"{folder} was rendered anew while it was pushed", fix="deploy push again")
+                raise UserError(f"{folder} was rendered anew while it was pushed", fix=go_on)
         except UserError:  # some of it may have been sent: no push takes these steps for done
             record.write(at.folder, _put(live, live.releases[-1].model_copy(update={"folder_digest": ""})))
             raise

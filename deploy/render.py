@@ -11,6 +11,7 @@ from typing import NamedTuple
 from deploy import beside, changes, checks, sizing, targets
 from deploy import kit as closure
 from deploy.checks import Examination
+from deploy.folder import RENDER, spelled
 from deploy.spec import Deployment, Target
 from deploy.targets import Context
 from serve.findings import Finding
@@ -60,7 +61,7 @@ def render(
         )
 
     artefact.remake_folder(out, KIND, fill)
-    manifest = artefact.read(out, KIND, remake=f"deploy render {target}")
+    manifest = artefact.read(out, KIND, remake=spelled(RENDER.replace("TARGET", target), named))
     changed = changes.between(before, deployment) if before else None
     warnings = (*found.warnings, *beside.findings(named, deployment))  # of the moment: no file of the folder says so
     return Rendered(out, deployment, manifest, warnings, changed)

@@ -302,7 +302,7 @@ def test_an_endpoint_elsewhere_is_not_taken_for_this_one(project, api):
     with pytest.raises(UserError, match="the endpoint python-docs is there, with provider") as e:
         project.push()
     assert "us-east4" in e.value.message
-    assert "deploy destroy it" in e.value.fix
+    assert "deploy destroy FOLDER, then deploy push FOLDER" in e.value.fix
 
 
 def test_a_dry_run_asks_nobody(project, api):

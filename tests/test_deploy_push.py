@@ -460,6 +460,27 @@ def test_a_rollback_brings_the_release_before_back(folder, env, door):
     assert run(env, "rollback", folder, "--yes")[0] == 0
 
 
+def test_a_rollback_says_what_differs_and_what_the_folder_holds(folder, env, door):
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    run(env, "push", folder, "--yes")
+    for more in (["--dry-run"], ["--yes"]):
+        code, out, err = run(env, "rollback", folder, *more)
+        assert code == 0, err
+        assert re.search(r"back from \S+ of \S+ to \S+ of \S+, PASS \w+\n  region: eu-west-1 -> us-west-2\n", err)
+    assert f"{folder} still holds the render that was taken back, of python-docs@" in out
+    assert f": deploy push {folder} would send that\n" in out
+    run(env, "push", folder, "--yes")
+    edited(folder, lambda data: told(data).update(region="us-east-1"))
+    assert "still holds another render" in run(env, "rollback", folder, "--yes")[1]
+    run(env, "push", folder, "--yes")
+    shutil.rmtree(folder.with_name(f".modal.{record(folder)['releases'][-1]['folder_digest'][:16]}"))
+    edited(folder, lambda data: told(data).update(region="us-west-2"))
+    code, out, err = run(env, "rollback", folder, "--yes")
+    assert "what differs is not known" in err
+    assert "still holds" not in out
+
+
 def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
     """The folder holds another render by now; what was pushed is kept beside it, until all is removed."""
     run(env, "push", folder, "--yes")
@@ -624,7 +645,8 @@ def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, sa
     code, _, err = run(env, "rollback", folder, "--yes")
     assert code == 2
     assert says in err
-    assert "fix: deploy render python-docs@" in err
+    assert f"fix: deploy render modal --checkpoint CHECKPOINT --report REPORT --out {folder}, of python-docs@" in err
+    assert f"then deploy push {folder}\n" in err
     assert len(door.asked) == asked
     assert len(record(folder)["releases"]) == 2
 

@@ -359,7 +359,7 @@ def test_a_request_sends_its_key_and_takes_json(door):
         (Fault(403, "{}"), "does not allow it", "the right for it"),
         (Fault(404, "{}"), "does not have it", "deploy status"),
         (Fault(409, "{}"), "there already", "deploy status"),
-        (Fault(422, '{"detail": [{"msg": "field required"}]}'), "does not take what was sent", "deploy check"),
+        (Fault(422, '{"detail": [{"msg": "field required"}]}'), "does not take what was sent", "deploy render TARGET"),
         (Fault(429, "{}"), "asked too often", "wait"),
         (Fault(429, '{"message": "Quota exceeded for H100"}'), "has reached your quota", "higher quota"),
         (Fault(403, '{"message": "max workers limit exceeded"}'), "has reached your quota", "higher quota"),

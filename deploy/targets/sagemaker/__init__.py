@@ -58,7 +58,7 @@ def _place(deployment: Deployment) -> list[Finding]:
     if known.lends(region, machine):
         return []
     sort = "this part of AWS hosts it nowhere" if not there else f"it is hosted in {', '.join(there)}"
-    fix = "another [deploy] gpu: deploy plan sagemaker lists them"
+    fix = "another [deploy] gpu: deploy plan sagemaker --checkpoint CHECKPOINT lists them"
     if there:
         fix = f"[deploy.sagemaker] region = one of those, or {fix}"
     what = f"SageMaker hosts no {machine} ({deployment.gpu}) in {region}, {of}"

@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
+from deploy.folder import RENDER
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
@@ -29,7 +30,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     here = prove(d, folder, _checkpoint(folder)) if d.table["weights"] != "bucket" else ""
     yield image.build(name, here if d.table["weights"] == "image" else "")
     if "/" not in name:
-        fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
+        fix = '[deploy] registry = "ghcr.io/<your account>", then ' + RENDER
         raise UserError(f"{name} names no registry", why="no machine could pull it", fix=fix)
     yield image.upload(name)
     return (yield from _up(d, live))
@@ -56,8 +57,10 @@ def _up(d: Deployment, live: Live) -> Flow:
     if d.table["serve"]:
         yield from _ready(d)
     where = yield from _address(d)
-    until = "" if d.table["serve"] else f"; {d.machine} loads for up to {d.limits.startup_seconds} s: deploy smoke"
-    return (f"{d.model}: {where or 'no address yet: deploy status'}{until}",)
+    until = (
+        "" if d.table["serve"] else f"; {d.machine} loads for up to {d.limits.startup_seconds} s: deploy smoke FOLDER"
+    )
+    return (f"{d.model}: {where or 'no address yet: deploy status FOLDER'}{until}",)
 
 
 def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
@@ -112,7 +115,7 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     d = deployment
     where = _found(str(live.gave("address").get("out", "")))
     if not where:
-        raise UserError(f"SkyPilot has not said where {d.name} is", fix="deploy status FOLDER, then push again")
+        raise UserError(f"SkyPilot has not said where {d.name} is", fix="deploy status FOLDER, then deploy push FOLDER")
     encrypted = d.table["serve"] and d.table["tls_key"]
     return ClientInfo(
         base_url=f"{'https' if encrypted else 'http'}://{where.rpartition('://')[2]}/v1",

@@ -156,13 +156,18 @@ def _looked(command: str, folder: Path, dry: bool, as_json: bool) -> None:
     quiet: Callable[[str], None] = lambda _: None  # noqa: E731
     found = running.drive(looking.flow(command, at), _hands(folder, tell), say=quiet)
     says = [rendered.spelled(line, folder) for line in found]
-    last = pushing.known(at).last
+    live = pushing.known(at)
+    last, begun = live.stands.last, live.last if live.last and not live.last.finished else None
     if as_json:
-        release = last.model_dump(mode="json", exclude={"steps"}) if last else None
-        click.echo(json.dumps({**_named(at), "release": release, "says": says}, indent=1))
+        release, unfinished = (r.model_dump(mode="json", exclude={"steps"}) if r else None for r in (last, begun))
+        click.echo(json.dumps({**_named(at), "release": release, "unfinished": unfinished, "says": says}, indent=1))
         return
     if command == "status":
         tell(f"{at.deployment.name} on {at.deployment.target}: {_pushed(last)}")
+        if begun:
+            then = "goes on" if begun.folder_digest == at.digest else "sends what the folder holds now"
+            was = f"a push of {begun.model} was begun at {begun.at} and not finished"
+            tell(f"{was}: {pushing.again('push', at)} {then}")
     for line in says:
         tell(escaped(line))
 
@@ -171,7 +176,7 @@ def _pushed(last: Any) -> str:
     if last is None:
         return "not pushed from here"
     gate = "" if last.gate.startswith("PASS") else f", NOT GATED ({last.gate})"
-    return f"{last.model}, pushed {last.at}{'' if last.finished else ', not finished'}{gate}"
+    return f"{last.model}, {f'pushed {last.at}' if last.finished else 'not pushed to the end'}{gate}"
 
 
 def _rehearsed(command: str, at: "Rendered", as_json: bool, *, no_gate: bool = False, **facts: str) -> None:

@@ -53,7 +53,7 @@ class Release(Part):
     """One push of one rendered folder. `folder_digest`: of all its files, as its manifest has it. `gate`: PASS and the
     report's digest, or why there is none."""
 
-    at: str  # ISO 8601, UTC
+    at: str  # when it was finished, until then when it was begun: ISO 8601, UTC
     model: str  # name@digest16
     folder_digest: str
     gate: str
@@ -74,6 +74,12 @@ class Live(Part):
     def last(self) -> Release | None:
         """The newest release, whether it was finished or not."""
         return self.releases[-1] if self.releases else None
+
+    @property
+    def stands(self) -> "Live":
+        """The record up to the release that was finished last, which is what answers; all of it where none was."""
+        ends = [n for n, release in enumerate(self.releases) if release.finished]
+        return self.model_copy(update={"releases": self.releases[: ends[-1] + 1]}) if ends else self
 
     def gave(self, id: str) -> Result:
         """What the newest step of that id gave; {} when none has been done."""

@@ -92,7 +92,7 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         except UserError:  # some of it may have been sent: no push takes these steps for done
             record.write(at.folder, _put(live, live.releases[-1].model_copy(update={"folder_digest": ""})))
             raise
-        live = _put(live, live.releases[-1].model_copy(update={"finished": True}))
+        live = _put(live, live.releases[-1].model_copy(update={"finished": True, "at": _now()}))
         record.write(at.folder, live)
     return Pushed(live, says)
 

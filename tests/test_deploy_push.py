@@ -20,6 +20,7 @@ from platform_door import Fault, opened, until
 
 from deploy import cli, commands, live, pushing, reaching, receipt, render, running
 from deploy import folder as folders
+from deploy.steps import Command, Step
 from evalsuite.asking.client_info import ClientInfo
 from tune import artefact
 from tune.recipe import Recipe
@@ -534,14 +535,81 @@ def test_each_command_is_about_what_was_pushed_and_not_what_was_rendered_since(f
     assert "https://us-west-2.platform" in run(env, "client", folder)[1]
 
 
-def test_a_push_that_failed_is_looked_at_where_it_may_have_made_something(folder, env, door):
+def test_after_a_push_that_failed_status_and_client_are_about_the_one_before(folder, env, door):
     run(env, "push", folder, "--yes")
+    (first,) = record(folder)["releases"]
     edited(folder, moved)
     door.faults["PATCH *"] = [Fault(403)]
     assert run(env, "push", folder, "--yes")[0] == 2
+    begun = record(folder)["releases"][1]
+    out = run(env, "status", folder)[1]
+    assert "looked for in us-west-2" in out
+    assert f"python-docs on modal: {first['model']}, pushed {first['at']}\n" in out
+    was = f"a push of {begun['model']} was begun at {begun['at']} and not finished: deploy push {folder}"
+    assert f"{was} goes on\n" in out
+    told_too = json.loads(run(env, "status", folder, "--json")[1])
+    assert told_too["release"]["folder_digest"] == first["folder_digest"]
+    assert told_too["unfinished"]["folder_digest"] == begun["folder_digest"]
     edited(folder, lambda data: told(data).update(region="us-east-1"))  # rendered once more, and not pushed
-    assert "looked for in eu-west-1" in run(env, "status", folder)[1]
-    assert "https://us-west-2.platform" in run(env, "client", folder)[1]  # which alone came to its end
+    out = run(env, "status", folder)[1]
+    assert "looked for in us-west-2" in out
+    assert f"{was} sends what the folder holds now\n" in out
+    assert "https://us-west-2.platform" in run(env, "client", folder)[1]
+    run(env, "push", folder, "--yes")
+    assert "not finished" not in run(env, "status", folder)[1]
+
+
+def test_the_log_is_of_what_was_tried_last(folder, env, door, monkeypatch):
+    def look(deployment, live):
+        yield Step(id="logs", what="logs", action=Command(argv=("echo", deployment.region), shows=True), again=True)
+        return (str(len(live.releases)),)
+
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    door.faults["PATCH *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    monkeypatch.setattr(platform_operator, "logs", look)
+    monkeypatch.setattr(platform_operator, "status", look)
+    assert run(env, "logs", folder)[1] == "eu-west-1\n2\n"
+    out = run(env, "status", folder)[1]
+    assert out.startswith("us-west-2\n")
+    assert out.endswith("\n1\n")
+
+
+def test_a_client_goes_by_what_was_finished(folder, env, door, monkeypatch):
+    """An address that a push told before it failed is not one of what answers."""
+    seen = []
+
+    def client(deployment, live):
+        seen.append([r.finished for r in live.releases])
+        return ClientInfo(base_url="https://a.example/v1", model=deployment.model)
+
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    door.faults["PATCH *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    monkeypatch.setattr(platform_operator, "client", client)
+    run(env, "client", folder)
+    assert seen == [[True]]
+
+
+def test_a_first_push_that_failed_is_what_status_is_about(folder, env, door):
+    door.faults["POST *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    out = run(env, "status", folder)[1]
+    assert ", not pushed to the end\na push of python-docs@" in out
+    assert f"and not finished: deploy push {folder} goes on\n" in out
+
+
+def test_a_push_is_of_when_it_was_finished(folder, env, door, monkeypatch):
+    days = iter(f"2026-11-{day:02}T00:00:00+00:00" for day in range(1, 9))
+    monkeypatch.setattr(pushing, "_now", lambda: next(days))
+    door.faults["POST *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    assert record(folder)["releases"][0]["at"].startswith("2026-11-01")
+    assert "begun at 2026-11-01" in run(env, "status", folder)[1]
+    run(env, "push", folder, "--yes")
+    assert "pushed 2026-11-02" in run(env, "status", folder)[1]
 
 
 def test_destroy_goes_to_each_place_that_was_pushed_to(folder, env, door):

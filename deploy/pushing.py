@@ -112,7 +112,8 @@ def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | 
     """What a push is about to do, in lines: of which model, what it makes, what it costs."""
     lines = [f"{deployment.model} on {deployment.target}, {deployment.gpus} x {deployment.gpu} ({deployment.machine})"]
     done = {d.id for d in resumed.steps} if resumed else set()
-    lines += [f"  makes {s.makes}{' (done before)' if s.id in done else ''}" for s in steps if s.makes]
+    told = [(dryrun.worded(running.unfilled(s.makes)), s.id in done) for s in steps if s.makes]
+    lines += [f"  makes {made}{' (done before)' if before else ''}" for made, before in told]
     return [*map(secrets.cleaned, lines), f"  cost: {cost(deployment)}"]
 
 

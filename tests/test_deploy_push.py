@@ -102,7 +102,7 @@ def test_a_push_makes_keeps_and_tells(folder, env, door):
     assert "ready: id1" in out
     assert "endpoint id1    removed by: platform delete id1" in out
     assert re.search(r"python-docs@[0-9a-f]{16} on modal, 1 x H100", err)
-    assert "makes endpoint {id}" in err
+    assert "makes endpoint <its id>" in err
     assert "3.95 USD an hour" in err
     (release,) = record(folder)["releases"]
     manifest = artefact.read(folder, "deployment", remake="")
@@ -320,7 +320,7 @@ def test_a_made_thing_whose_answer_was_lost_is_found_by_the_next_push(folder, en
     door.faults["POST *"] = [Fault(mode="drop", done=True)]
     code, _, err = run(env, "push", folder, "--yes")
     assert code == 2
-    assert "perhaps: endpoint {id}" in err
+    assert "perhaps: endpoint <its id>" in err
     assert run(env, "push", folder, "--yes")[0] == 0
     assert len(door.made()) == 1
 
@@ -335,7 +335,7 @@ def test_a_push_that_was_killed_is_taken_up_where_it_stopped(folder, env, door, 
     if sign != signal.SIGKILL:
         assert process.returncode == (130 if sign == signal.SIGINT else 143)
         assert "  image python-docs:" in err
-        assert "perhaps: endpoint {id}" in err
+        assert "perhaps: endpoint <its id>" in err
         assert f"go on: deploy push {folder}" in err
     assert [s["id"] for s in record(folder)["releases"][0]["steps"]] == ["image", "look"]
     assert run(env, "push", folder, "--yes")[0] == 0

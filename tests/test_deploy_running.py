@@ -120,12 +120,12 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(door, tools, tmp_p
     text = "\n".join(line for step in steps for line in dryrun.shown(step))
     assert "$ builder 'a b'   (needs $HF_TOKEN)" in text
     assert f"POST {REAL}/things\n  Authorization: Bearer $PLATFORM_API_KEY" in text
-    assert '"of": "<look.items.0.id>"' in text
-    assert '"<look.items.0.name>"' in text
+    assert '"of": "<its id>"' in text
+    assert '"<its name>"' in text
     assert "boto3 sagemaker.describe_endpoint   (region eu-west-1)" in text
-    assert '"EndpointName": "<make.deep.er>"' in text
-    assert "makes thing {id}    removed by: rm {id}" in text
-    assert says == ("in the end: at <make.url>",)
+    assert '"EndpointName": "<its er>"' in text
+    assert "makes thing <its id>    removed by: rm <its id>" in text
+    assert says == ("in the end: at <its url>",)
     assert SECRET not in text
     assert door.asked == []
     assert not (tmp_path / "ran").exists()
@@ -248,7 +248,7 @@ def test_a_lost_answer_is_perhaps_a_thing_and_a_refusal_is_none(door):
     door.faults["POST *"] = [Fault(mode="drop")]
     _, said, _, error = drive([makes()], door)
     assert isinstance(error, Perhaps)
-    assert "  perhaps: thing {id}    removed by: rm {id}" in said
+    assert "  perhaps: thing <its id>    removed by: rm <its id>" in said
     door.faults["POST *"] = [Fault(403)]
     _, said, _, error = drive([makes()], door)
     assert not isinstance(error, Perhaps)

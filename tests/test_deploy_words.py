@@ -5,10 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from deployment import rendered
+from deployment import needed, rendered
 
 import deploy
-from deploy import folder, refusal
+from deploy import dryrun, folder, looking, pushing, refusal
+from deploy.spec import TARGETS
 from deploy.targets.sagemaker import events, rollout
 from tune.errors import UserError
 
@@ -67,3 +68,21 @@ def test_folder_and_target_are_spelled_out(tmp_path):
     render = f"deploy render modal --checkpoint CHECKPOINT --report REPORT --out {at}"
     assert e.value.fix == f"{render}, then deploy push {at}."
     assert folder.spelled("deploy render TARGET --out FOLDER", Path("gone")) == "deploy render TARGET --out gone"
+
+
+SHOWN = {
+    "runpod": {"<digest of the image>", "<its id>"},
+    "sagemaker": {"<number of the account>", "<digest of the image>"},
+    "kubernetes": {"<name of the cluster>"},
+    "huggingface": {"<its state>"},
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_only_the_platform_will_tell_has_words_in_a_dry_run(tmp_path, target):
+    aws = {"sagemaker": {"bucket": "acme", "role_arn": "arn:aws:iam::123456789012:role/x"}}
+    at = folder.read(rendered(tmp_path, target, **{**needed(target), "registry": "docker.io/acme", **aws}))
+    steps, says = dryrun.rehearse(lambda: looking.flow("push", at), there=False)
+    lines = [*(line for step in steps for line in dryrun.shown(step)), *says]
+    lines += pushing.announced(at.deployment, steps, None)
+    assert {found for line in lines for found in re.findall(r"<[^>]+>|{id}", line)} == SHOWN.get(target, set())

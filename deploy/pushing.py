@@ -114,6 +114,8 @@ def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | 
     done = {d.id for d in resumed.steps} if resumed else set()
     told = [(dryrun.worded(running.unfilled(s.makes)), s.id in done) for s in steps if s.makes]
     lines += [f"  makes {made}{' (done before)' if before else ''}" for made, before in told]
+    pulled = [f for f in targets.load(deployment.target).findings(deployment) if f.id == "D050"]
+    lines += [f"  warning: {each.what}, unless they have it already" for each in pulled]  # by hand
     return [*map(secrets.cleaned, lines), f"  cost: {cost(deployment)}"]
 
 

@@ -86,3 +86,15 @@ def test_what_only_the_platform_will_tell_has_words_in_a_dry_run(tmp_path, targe
     lines = [*(line for step in steps for line in dryrun.shown(step)), *says]
     lines += pushing.announced(at.deployment, steps, None)
     assert {found for line in lines for found in re.findall(r"<[^>]+>|{id}", line)} == SHOWN.get(target, set())
+
+
+def test_a_push_of_an_image_that_lies_on_no_registry_says_who_has_to_have_it(tmp_path):
+    """Kubernetes' nodes may have been given it by hand."""
+
+    def told(**more):
+        found = folder.read(rendered(tmp_path, "kubernetes", **more)).deployment
+        return [line for line in pushing.announced(found, [], None) if "warning" in line]
+
+    (line,) = told()
+    assert line.endswith("names no registry, so the nodes cannot pull it, unless they have it already")
+    assert told(registry="docker.io/acme") == []

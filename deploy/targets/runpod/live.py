@@ -47,6 +47,7 @@ Looked = Generator[Step, Result, Result]
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Build and push the image, then make the endpoint or pod, or change the one of that name."""
+    image.pullable(deployment)
     body = _read(folder / ARTEFACT[kind(deployment)])
     baked = table(deployment).weights == "image"
     checkpoint = prove(deployment, folder, _read(folder / "build.json")["checkpoint"]) if baked else ""

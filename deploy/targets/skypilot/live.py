@@ -7,7 +7,6 @@ import re
 from collections.abc import Generator
 from pathlib import Path
 
-from deploy.folder import RENDER
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
@@ -27,11 +26,9 @@ MACHINE_SECONDS = 1800  # that a machine may take to be found and set up
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """The image, then the service: made, or brought to what was rendered beside the old replicas; and waited for."""
     d, name = deployment, deployment.image
+    image.pullable(d)
     here = prove(d, folder, _checkpoint(folder)) if d.table["weights"] != "bucket" else ""
     yield image.build(name, here if d.table["weights"] == "image" else "")
-    if "/" not in name:
-        fix = '[deploy] registry = "ghcr.io/<your account>", then ' + RENDER
-        raise UserError(f"{name} names no registry", why="no machine could pull it", fix=fix)
     yield image.upload(name)
     return (yield from _up(d, live))
 

@@ -521,7 +521,7 @@ def test_a_command_that_fails_says_its_last_line(tools, tmp_path, text, why, fix
 
 def test_a_platform_that_does_not_know_you_is_a_log_in(tools, tmp_path):
     tools("modal", "echo Token missing. Could not authenticate client. >&2; exit 1")
-    with pytest.raises(UserError, match="modal token set"):
+    with pytest.raises(UserError, match=r"fix: modal token new; of a token that you have: modal token set$"):
         Hands(tmp_path).do(Command(argv=("modal", "deploy")))
 
 

@@ -12,7 +12,7 @@ from hypothesis import settings
 from story import Endpoints, Story, commands, smaller
 
 HERE = Path(__file__).parent
-BY_CODE = re.compile(r"(:[0-9a-f]{16}|\bpython-docs)-([0-9a-f]{8}|[0-9a-f]{10})\b")
+BY_CODE = re.compile(r"([:\"][0-9a-f]{16}|\bpython-docs)-([0-9a-f]{8}|[0-9a-f]{10})\b")
 SHARED = re.compile(r"mark\.engine|\b(?:story|endpoints)\b")
 # How long an example takes says nothing of the code. CI draws the same ones each time: new ones are for whoever can
 # mend what they find, and a change is not red for what another one brought.

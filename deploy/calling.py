@@ -18,7 +18,7 @@ from tune.errors import UserError
 
 CONNECT_SECONDS, READ_SECONDS, TRIES = 10, 60, 5
 AWS_KEY = "aws configure, aws sso login, or export AWS_PROFILE=... (aws sts get-caller-identity shows who you are)"
-HF_KEY = "export HF_TOKEN=... of https://huggingface.co/settings/tokens, or: hf auth login"
+HF_KEY = "hf auth login, or export HF_TOKEN=... of https://huggingface.co/settings/tokens"
 GONE = re.compile(r"(?i)not.?found|no ?such|does not exist|could not find")
 SAME = "No updates are to be performed"  # CloudFormation's word for a change that changes nothing
 READS = ("get_", "list_", "describe_", "whoami", "model_info", "repo_info", "repo_exists")
@@ -92,13 +92,16 @@ def _hub(action: Call, patience: float) -> Result:
     what = str(action)
     try:
         import httpx
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, get_token
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise refusal.no_library("huggingface_hub", what) from None
     safe, left, wait = action.method.startswith(READS), patience, FIRST_WAIT
     while True:
         try:
+            if not get_token():  # without one it would be asked as anybody, and answer that there is nothing
+                why = "HF_TOKEN is not set, and nobody has logged in here"
+                raise UserError(f"{what}: there is no Hugging Face token", why=why, fix=HF_KEY)
             return plain(getattr(HfApi(library_name="gptoss-kit"), action.method)(**action.arguments))
         except HfHubHTTPError as e:
             status = e.response.status_code if e.response is not None else 0

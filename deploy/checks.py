@@ -5,6 +5,7 @@ Runs every rule it can and returns all broken ones at once. Reads files, asks no
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
@@ -152,7 +153,8 @@ def _fit(
     if fit and fit.requests < concurrency:
         holds = f"{sizing.count(name, gpus)} hold{'s' if gpus == 1 else ''} {fit.requests} full-length requests"
         what = f"{holds}, [deploy] concurrency is {concurrency}"
-        fix = f"[deploy] concurrency = {fit.requests}, or a larger [deploy] gpu: deploy plan {target} lists them"
+        larger = f"a larger [deploy] gpu: deploy plan {target} --checkpoint {quote(str(whole.folder))} lists them"
+        fix = f"[deploy] concurrency = {fit.requests}, or {larger}"
         found.append(finding("D012", what, why="the others wait for room", fix=fix))
     return fit, offer
 

@@ -4,14 +4,26 @@ Each look is answered by something that stands for any answer. Does nothing at a
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from deploy import live, secrets
-from deploy.running import removed
+from deploy.running import removed, unfilled
 from deploy.steps import Command, Flow, Request, Result, Step
 from tune.errors import UserError
 from tune.terminal import escaped
+
+SHOWN = re.compile(r"<([a-z][a-z0-9-]*(?:\.[A-Za-z0-9_-]+)+)>")  # a Placeholder in a text
+# In people's words, where its last key would not do.
+WORDS = {
+    "account.Account": "number of the account",
+    "cluster.out": "name of the cluster",
+    "address.out": "its address",
+    "digest.out": "digest of the image",
+    "image.imageDetails.0.imageDigest": "digest of the image",
+    "image-pushed.imageDetails.0.imageDigest": "digest of the image",
+}
 
 
 class Placeholder(str):
@@ -52,6 +64,18 @@ class Unknown(dict[str, Any]):
         return self[key]
 
 
+def worded(text: str) -> str:
+    """The text with words in the place of every Placeholder."""
+    return SHOWN.sub(lambda m: f"<{WORDS.get(m[1]) or _word(m[1])}>", text)
+
+
+def _word(placeholder: str) -> str:
+    """`its` and the last key; what a program prints has none, and is named by its step."""
+    step, *keys = (key for key in placeholder.split(".") if not key.isdigit())
+    last = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", keys[-1]).lower()
+    return f"what {step} shows" if last == "out" else f"its {last}"
+
+
 def rehearse(begin: Callable[[], Flow], *, there: bool = True) -> tuple[list[Step], tuple[str, ...]]:
     """The steps of a flow when nothing is done, and its last lines. Each look is answered by an Unknown, or, where
     nothing is `there` yet, one that allows for that by {}; the flow is begun anew with an Unknown if it cannot go on
@@ -81,11 +105,11 @@ def _rehearse(flow: Flow, found: set[str], there: bool) -> tuple[list[Step], tup
             absent = may_lack and not there and step.id not in found
             result = {} if absent else Unknown(step.id)
     except StopIteration as end:
-        return steps, tuple(f"in the end: {line}" for line in end.value or ()), ""
+        return steps, tuple(f"in the end: {worded(line)}" for line in end.value or ()), ""
     except UserError as e:
         if not steps:
             raise  # it hangs on nothing that a platform says
-        return steps, (f"then, unless the platform has it: {e.what}",), steps[-1].id if absent else ""
+        return steps, (f"then, unless the platform has it: {worded(e.what)}",), steps[-1].id if absent else ""
     except (TypeError, ValueError, LookupError, AttributeError):
         return steps, ("what follows hangs on what the platform answers",), ""
 
@@ -102,8 +126,8 @@ def shown(step: Step) -> list[str]:
         where = f"   (region {action.region})" if action.region else ""
         lines += [f"{action}{where}", *_json(action.arguments)]
     if step.makes:
-        lines.append(f"  makes {step.makes}{removed(step.remove)}")
-    return [escaped(line) for line in lines]
+        lines.append(f"  makes {unfilled(step.makes + removed(step.remove))}")
+    return [escaped(worded(line)) for line in lines]
 
 
 def _json(body: Any) -> list[str]:

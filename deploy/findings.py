@@ -1,5 +1,7 @@
 """What can be wrong with a deployment: one rule an id, and a Finding for each time one is broken, in serve's words."""
 
+from collections.abc import Mapping
+
 from serve.findings import Finding, Rule
 
 RULES = (
@@ -40,6 +42,8 @@ RULES = (
     Rule("D055", "warning", "the target runs as many replicas as the recipe asks for"),
     Rule("D056", "warning", "a passing report names this checkpoint, and nobody deploys it without"),
     Rule("D057", "error", "the report is fresh when it is pushed"),
+    Rule("D058", "warning", "no other folder was pushed to the same endpoint"),
+    Rule("D059", "warning", "what was pushed from the folder is what is rendered there"),
     Rule("D070", "error", "what is always on keeps within monthly_usd"),
     Rule("D071", "warning", "what may be on keeps within it, too"),
     Rule("D072", "warning", "the table of prices is not old"),
@@ -67,3 +71,8 @@ def finding(id: str, what: str, *, why: str = "", fix: str = "") -> Finding:
     """A Finding with its rule's severity. Raises KeyError for an id that no rule has."""
     severity = {rule.id: rule.severity for rule in RULES}[id]
     return Finding(id=id, severity=severity, what=what, why=why, fix=fix)
+
+
+def inline(names: Mapping[str, str]) -> str:
+    """Secrets by their names, as a recipe has them in one line."""
+    return f"{{ {', '.join(f'{key} = {chr(34)}{name}{chr(34)}' for key, name in names.items())} }}" if names else "{}"

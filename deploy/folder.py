@@ -6,7 +6,10 @@ network.
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from typing import NamedTuple
 
 from pydantic import ValidationError
@@ -18,7 +21,10 @@ from tune.deploy import Deploy
 from tune.errors import UserError
 
 KIND = "deployment"
-REMAKE = "put the file back; or move the folder away, and deploy render to the same --out"
+WORD = r"(?<![\w./-]){}(?![\w/-])"  # alone, and in no path
+# What is said of FOLDER and TARGET by who knows neither is spelled out where the command was typed.
+RENDER = "deploy render TARGET --checkpoint CHECKPOINT --report REPORT --out FOLDER"
+REMAKE = f"put the file back; or move the folder away, then: {RENDER}"
 
 
 class Rendered(NamedTuple):
@@ -57,8 +63,29 @@ def read(folder: Path) -> Rendered:
     return _read(folder, _manifest(folder))
 
 
+def spelled(text: str, folder: Path) -> str:
+    """The text with its FOLDER, and the TARGET of what is rendered there, so that it can be typed."""
+    words = {"FOLDER": quote(str(folder))}
+    if re.search(WORD.format("TARGET"), text):
+        with suppress(UserError, OSError):
+            words["TARGET"] = read(folder).deployment.target
+    for word, said in words.items():
+        text = re.sub(WORD.format(word), said.replace("\\", r"\\"), text)
+    return text
+
+
+@contextmanager
+def named(folder: Path) -> Iterator[None]:
+    """Errors raised in here, spelled out."""
+    try:
+        yield
+    except UserError as e:
+        what, why, fix = (spelled(text, folder) for text in (e.what, e.why, e.fix))
+        raise type(e)(what, why=why, fix=fix) from e.__cause__
+
+
 def _manifest(folder: Path) -> Artefact:
-    return artefact.read(folder, KIND, remake="deploy render TARGET --out FOLDER, and name that folder")
+    return artefact.read(folder, KIND, remake=RENDER)
 
 
 def _read(folder: Path, manifest: Artefact) -> Rendered:

@@ -23,6 +23,8 @@ from tune.terminal import escaped
 
 # Of a command that lists, that does (weights by a slow line), that is told to stop.
 LOOK_SECONDS, WORK_SECONDS, END_SECONDS = 120, 86_400, 10
+# As its own client has it: one of a browser's session, or one that a team has already.
+MODAL_KEY = "modal token new; of a token that you have: modal token set"
 
 
 def _out(line: str) -> None:
@@ -117,7 +119,7 @@ def _failed(action: Command, code: int, text: str) -> UserError:
     if refusal.full(text):
         return refusal.of(what, 0, last, key="", names=action.needs)
     denied = any(word in text.lower() for word in ("unauthorized", "token missing", "401", "not logged in", "denied"))
-    login = {"modal": "modal token set", "docker": "docker login", "hf": "hf auth login", "aws": "aws configure"}
+    login = {"modal": MODAL_KEY, "docker": "docker login", "hf": "hf auth login", "aws": "aws configure"}
     fix = login.get(program, refusal.AGAIN) if denied else f"run it by hand: {secrets.cleaned(str(action))[:200]}"
     return refusal.Perhaps(what, why=shown, fix=fix)
 

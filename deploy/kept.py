@@ -33,13 +33,13 @@ def keep(at: Rendered) -> None:
 
     artefact.remake_folder(there, KIND, fill)
     if rendered.prove(there).digest != at.digest:
-        raise UserError(f"{at.folder} was changed while it was kept", fix="deploy push again")
+        raise UserError(f"{at.folder} was changed while it was kept", fix="deploy push FOLDER")
 
 
 def of(folder: Path, release: Release) -> Rendered:
     """The rendered folder of a release of `folder`. Raises UserError when it has gone, was edited or is another's."""
     there = place(folder, release.folder_digest)
-    fix = f"deploy render {release.model} again, then deploy push"
+    fix = f"{rendered.RENDER}, of {release.model}; then deploy push FOLDER"
     if not there.is_dir():
         raise UserError(f"the folder that was pushed on {release.at} is not kept", why=f"{there} has gone", fix=fix)
     try:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from shlex import quote
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -28,6 +29,7 @@ KEPT = re.compile(
 LEFT_OUT = re.compile(
     "auth|authorization|credentials?|env|environment|headers?|keys?|login|metadata|password|secrets?|tokens?"
 )
+SUFFIX = ".live.json"  # of a record's name, after the folder's
 LONGEST, MOST = 4000, 200  # characters of a text, and entries of a list, that are kept
 
 
@@ -51,7 +53,7 @@ class Release(Part):
     """One push of one rendered folder. `folder_digest`: of all its files, as its manifest has it. `gate`: PASS and the
     report's digest, or why there is none."""
 
-    at: str  # ISO 8601, UTC
+    at: str  # when it was finished, until then when it was begun: ISO 8601, UTC
     model: str  # name@digest16
     folder_digest: str
     gate: str
@@ -73,6 +75,12 @@ class Live(Part):
         """The newest release, whether it was finished or not."""
         return self.releases[-1] if self.releases else None
 
+    @property
+    def stands(self) -> "Live":
+        """The record up to the release that was finished last, which is what answers; all of it where none was."""
+        ends = [n for n, release in enumerate(self.releases) if release.finished]
+        return self.model_copy(update={"releases": self.releases[: ends[-1] + 1]}) if ends else self
+
     def gave(self, id: str) -> Result:
         """What the newest step of that id gave; {} when none has been done."""
         found = (d.result for r in reversed(self.releases) for d in reversed(r.steps) if d.id == id)
@@ -82,7 +90,7 @@ class Live(Part):
 def place(folder: Path) -> Path:
     """Where the record of a rendered folder lies."""
     folder = folder.resolve()
-    return folder.with_name(f"{folder.name}.live.json")
+    return folder.with_name(f"{folder.name}{SUFFIX}")
 
 
 def read(folder: Path, target: Target, name: str) -> Live:
@@ -98,10 +106,20 @@ def read(folder: Path, target: Target, name: str) -> Live:
         fix = f"look what runs at {target}, then move {path.name} away"
         raise UserError(f"{path} is not a record that deploy push wrote", why=why, fix=fix) from None
     if (found.target, found.name) != (target, name):
+        if not (found.releases or found.taken_back):  # destroyed
+            return Live(target=target, name=name)
         what = f"{path} is about {found.name} on {found.target}, the folder is {name} for {target}"
-        fix = f"render into a folder of its own. To remove what runs: render {found.name} for {found.target} here again"
+        fix = f"deploy destroy {quote(str(folder))} removes what was pushed; or render into a folder of its own"
         raise UserError(what, why="what runs there would be forgotten", fix=fix)
     return found
+
+
+def look(path: Path) -> Live | None:
+    """A record by its own path; None where none lies, or what does is none."""
+    try:
+        return Live.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
 
 
 def write(folder: Path, live: Live) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from shlex import quote
 from typing import NamedTuple
 
-from deploy import dryrun, kept, receipt, running, secrets, sizing, targets
+from deploy import beside, dryrun, kept, receipt, running, secrets, sizing, targets
 from deploy import live as record
 from deploy.findings import finding
-from deploy.folder import KIND, Rendered, prove, read, uncached
+from deploy.folder import KIND, RENDER, Rendered, prove, read, uncached
 from deploy.hands import Hands
 from deploy.live import Done, Live, Release
 from deploy.spec import Deployment
@@ -43,11 +43,9 @@ def gate(deployment: Deployment, *, no_gate: bool) -> str:
         return f"PASS {proof.report}"
     if no_gate:
         return f"none: {why}"
-    again = "--no-gate pushes it all the same, and the record says so"
+    fix = f"evalsuite compare, then {RENDER}; or deploy push FOLDER --no-gate, and the record says so"
     problem: Finding = (
-        finding("D057", why, fix=f"evalsuite compare and deploy render again; {again}")
-        if proof
-        else finding("D056", f"{deployment.model} is not gated: {why}", fix=f"deploy render with --report; {again}")
+        finding("D057", why, fix=fix) if proof else finding("D056", f"{deployment.model} is not gated: {why}", fix=fix)
     )
     raise UserError(f"{deployment.name} is not pushed\n{problem}")
 
@@ -65,7 +63,8 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         operator, go_on = targets.operator(at.deployment.target), again("push", at, no_gate)
         last = live.last
         resumed = last if last and not last.finished and last.folder_digest == at.digest else None
-        sure(announced(at.deployment, foreseen(at, live), resumed))
+        shared = beside.told(folder, at.deployment, "push replaces it")
+        sure([*announced(at.deployment, foreseen(at, live), resumed), *shared])
         kept.keep(at)
         if resumed:
             live = _put(live, resumed.model_copy(update={"gate": right}))
@@ -89,11 +88,11 @@ def push(folder: Path, hands: Hands, say: Say, sure: Sure, *, no_gate: bool = Fa
         says = running.drive(flow, hands, done=done, earlier=earlier, theirs=theirs, keep=keep, say=say, go_on=go_on)
         try:
             if prove(folder).digest != at.digest:
-                raise UserError(f"{folder} was rendered anew while it was pushed", fix="deploy push again")
+                raise UserError(f"{folder} was rendered anew while it was pushed", fix=go_on)
         except UserError:  # some of it may have been sent: no push takes these steps for done
             record.write(at.folder, _put(live, live.releases[-1].model_copy(update={"folder_digest": ""})))
             raise
-        live = _put(live, live.releases[-1].model_copy(update={"finished": True}))
+        live = _put(live, live.releases[-1].model_copy(update={"finished": True, "at": _now()}))
         record.write(at.folder, live)
     return Pushed(live, says)
 
@@ -113,7 +112,10 @@ def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | 
     """What a push is about to do, in lines: of which model, what it makes, what it costs."""
     lines = [f"{deployment.model} on {deployment.target}, {deployment.gpus} x {deployment.gpu} ({deployment.machine})"]
     done = {d.id for d in resumed.steps} if resumed else set()
-    lines += [f"  makes {s.makes}{' (done before)' if s.id in done else ''}" for s in steps if s.makes]
+    told = [(dryrun.worded(running.unfilled(s.makes)), s.id in done) for s in steps if s.makes]
+    lines += [f"  makes {made}{' (done before)' if before else ''}" for made, before in told]
+    pulled = [f for f in targets.load(deployment.target).findings(deployment) if f.id == "D050"]
+    lines += [f"  warning: {each.what}, unless they have it already" for each in pulled]  # by hand
     return [*map(secrets.cleaned, lines), f"  cost: {cost(deployment)}"]
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 from deploy import secrets
+from deploy.folder import RENDER
 from tune.errors import UserError
 
 
@@ -21,15 +22,24 @@ BROKE = re.compile(r"(?i)balance|billing|payment|credit|not enough funds")
 
 # What to say of a status: what the platform did, and the fix. {key}: how its key is given.
 STATUSES = {
-    400: ("does not take what was sent", "deploy check, then render again; --dry-run shows what is sent"),
+    400: (
+        "does not take what was sent",
+        "deploy push FOLDER --dry-run shows what is sent; mend recipe.toml, then {render}",
+    ),
     401: ("refuses the key", "{key}"),
     402: ("asks for money first", "look at the account's balance, then the same command again"),
     403: ("does not allow it", "give the key the right for it, or: {key}"),
-    404: ("does not have it", "check names and region in recipe.toml; deploy status says what is there"),
+    404: ("does not have it", "check names and region in recipe.toml; deploy status FOLDER says what is there"),
     405: ("does not know such a request", "a newer gptoss-kit may know its new API"),
-    409: ("says that it is there already, or is changing just now", "deploy status, then the same command again"),
+    409: (
+        "says that it is there already, or is changing just now",
+        "deploy status FOLDER, then the same command again",
+    ),
     410: ("has it no longer", "a newer gptoss-kit may know its new API"),
-    422: ("does not take what was sent", "deploy check, then render again; --dry-run shows what is sent"),
+    422: (
+        "does not take what was sent",
+        "deploy push FOLDER --dry-run shows what is sent; mend recipe.toml, then {render}",
+    ),
     429: ("is asked too often", "wait a while, then " + AGAIN),
 }
 
@@ -56,7 +66,7 @@ def of(what: str, status: int, text: str, *, key: str, names: Iterable[str] = ()
         does, fix = "has no capacity", "another [deploy] gpu or region, or later " + AGAIN
     why = f"it answered {status}{f': {shown}' if shown else ''}" if status else shown
     kind = Perhaps if status == 0 or (status >= 500 and status != 503) else UserError
-    return kind(f"{what}: the platform {does}", why=why, fix=fix.format(key=key))
+    return kind(f"{what}: the platform {does}", why=why, fix=fix.format(key=key, render=RENDER))
 
 
 def unreachable(what: str, where: str, error: BaseException, *, sent: bool, names: Iterable[str] = ()) -> UserError:

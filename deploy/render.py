@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy import changes, checks, sizing, targets
+from deploy import beside, changes, checks, sizing, targets
 from deploy import kit as closure
 from deploy.checks import Examination
+from deploy.folder import RENDER, spelled
 from deploy.spec import Deployment, Target
 from deploy.targets import Context
 from serve.findings import Finding
@@ -40,7 +41,7 @@ def render(
 
     `ungated`: the reason for which there is no report; it stands in what is written.
     """
-    out = out.resolve()
+    named, out = out, out.resolve()
     own(out)
     found = checks.examine(recipe, checkpoint, report, target, ungated)
     deployment = sound(found, target)
@@ -60,9 +61,10 @@ def render(
         )
 
     artefact.remake_folder(out, KIND, fill)
-    manifest = artefact.read(out, KIND, remake=f"deploy render {target}")
+    manifest = artefact.read(out, KIND, remake=spelled(RENDER.replace("TARGET", target), named))
     changed = changes.between(before, deployment) if before else None
-    return Rendered(out, deployment, manifest, found.warnings, changed)
+    warnings = (*found.warnings, *beside.findings(named, deployment))  # of the moment: no file of the folder says so
+    return Rendered(out, deployment, manifest, warnings, changed)
 
 
 def sound(found: Examination, target: Target) -> Deployment:

@@ -99,7 +99,7 @@ def remains(made: Sequence[Done], trying: Step | None = None, go_on: str = "") -
     there = standing(made)
     lines = [f"  {d.makes}{removed(d.remove)}" for d in there.values()]
     if trying and trying.makes and trying.id not in there:
-        lines.append(f"  perhaps: {trying.makes}{removed(trying.remove)}")
+        lines.append(f"  perhaps: {unfilled(trying.makes + removed(trying.remove))}")
     head = ["what was made is still there:"] if lines else []
     return [*head, *lines, *([f"go on: {go_on}"] if go_on else [])]
 
@@ -143,6 +143,11 @@ def _ended_by_terminate() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def unfilled(text: str) -> str:
+    """What a step makes, or what removes it, with words for what only its result will tell."""
+    return FIELD.sub(lambda m: f"<its {m[1].replace('.', ' ')}>", text)
 
 
 def removed(command: str) -> str:

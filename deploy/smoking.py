@@ -35,6 +35,7 @@ def smoke(
 
     Of a FOLDER that was pushed, the receipt is kept beside it: FOLDER.smoke.json.
     """
+    from deploy import folder as rendered
     from deploy import smoke as work
     from tune import artefact
 
@@ -46,7 +47,8 @@ def smoke(
         raise click.UsageError("Missing option '--model'.")
     known: dict[str, Any] = {}
     if folder:
-        info, known = _pushed(folder)
+        with rendered.named(folder):
+            info, known = _pushed(folder)
     elif client:
         info = _read(client)
     else:

@@ -64,7 +64,8 @@ class Limits(Part):
 
 
 class Deployment(Part):
-    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET].
+    """One checkpoint on one target. `machine` is the target's own name for its GPUs; `table` is [deploy.TARGET], but
+    for its secrets, which stand in `secrets` whichever table named them.
 
     `receipt` is None where somebody deploys what no report has passed, and then `ungated` says why they do.
     """
@@ -131,7 +132,7 @@ def asks(recipe: Recipe, target: Target) -> bool:
         "modal": told.modal.auth == "key",
         "runpod": told.runpod.chosen(told.min_replicas) == "pod",
     }.get(target, target in {"compose", "kubernetes", "skypilot"})
-    return open_to_all and API_KEY in told.secrets
+    return open_to_all and API_KEY in told.named(target)
 
 
 def placed(options: command.Options, gpu: str) -> command.Options:
@@ -183,8 +184,8 @@ def of(
             request_seconds=r.request_seconds,
             max_model_len=recipe.serve.max_model_len,
         ),
-        secrets=r.secrets,
-        table=getattr(r, target).model_dump(mode="json"),
+        secrets=r.named(target),
+        table=getattr(r, target).model_dump(mode="json", exclude={"secrets"}),
     )
     return Deployment.model_validate({**made.model_dump(), "image": f"{made.image}-{contents(made)}"})
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from deploy.spec import Target
 from tune import deploy
 from tune.errors import UserError
+from tune.section import Section
 
 
 def write(path: Path, target: Target | None) -> tuple[str, ...]:
@@ -72,9 +73,14 @@ def keys(model: type[BaseModel]) -> list[tuple[str, Any, str]]:
 
 
 def comments(model: type[BaseModel]) -> dict[str, str]:
-    """What stands in comments right above and beside the fields of a model, in its source; what is said to linters is
-    left out, and what stands apart."""
-    source = inspect.getsource(model)
+    """What stands in comments right above and beside the fields of a model and those that it takes over, in the
+    source; what is said to linters is left out, and what stands apart."""
+    sections = [each for each in reversed(model.__mro__) if issubclass(each, Section)]
+    return {key: said for each in sections for key, said in _comments(inspect.getsource(each)).items()}
+
+
+def _comments(source: str) -> dict[str, str]:
+    """Likewise of the source of one class."""
     alone = {n for n, line in enumerate(source.splitlines(), 1) if line.lstrip().startswith("#")}
     told: dict[int, str] = {}
     for token in tokenize.generate_tokens(io.StringIO(source).readline):

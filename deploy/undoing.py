@@ -5,10 +5,10 @@ Prints nothing and asks nobody: see deploy/pushing.py.
 
 from dataclasses import replace
 
-from deploy import kept, running, targets
+from deploy import beside, changes, kept, running, secrets, targets
 from deploy import live as record
 from deploy.findings import finding
-from deploy.folder import Rendered
+from deploy.folder import RENDER, Rendered
 from deploy.hands import Hands
 from deploy.live import Done, Live
 from deploy.pushing import Pushed, Say, Sure, again, alone, serving
@@ -27,7 +27,7 @@ def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool 
     with alone(at) as live:
         seen, old = back(at, live, no_gate=no_gate)
         *earlier, before, newest = seen.releases
-        sure([f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"])
+        sure(announced(at, seen, old))
         flow = operator.rollback(old.deployment, old.folder, seen)
         given = list[Done]()
         there, go_on = replace(hands, folder=old.folder), again("rollback", at, no_gate)
@@ -38,7 +38,25 @@ def rollback(at: Rendered, hands: Hands, say: Say, sure: Sure, *, no_gate: bool 
         after = live.releases[len(earlier) + 1 :]
         live = live.model_copy(update={"releases": (*earlier, before), "taken_back": (*live.taken_back, *after)})
         record.write(at.folder, live)
+    if at.digest != before.folder_digest:
+        which = "the render that was taken back" if at.digest == newest.folder_digest else "another render"
+        says = (*says, f"FOLDER still holds {which}, of {at.deployment.model}: deploy push FOLDER would send that")
     return Pushed(live, says)
+
+
+def announced(at: Rendered, seen: Live, old: Rendered) -> list[str]:
+    """What a rollback is about to do, in lines: from which release to which, and what differs."""
+    before, newest = seen.releases[-2:]
+    lines = [f"back from {newest.model} of {newest.at} to {before.model} of {before.at}, {before.gate[:80]}"]
+    try:
+        now = at if newest.folder_digest == at.digest else kept.of(at.folder, newest)
+        changed = changes.between(now.deployment.model_dump(mode="json"), old.deployment)
+        lines += [
+            f"  {line}" for line in changed or ["the same deployment, rendered by other code or at another place"]
+        ]
+    except UserError:
+        lines.append("  what differs is not known: the folder that was pushed last is not kept")
+    return [*map(secrets.cleaned, lines), *beside.told(at.folder, old.deployment, "rollback replaces it")]
 
 
 def back(at: Rendered, live: Live, *, no_gate: bool) -> tuple[Live, Rendered]:
@@ -49,10 +67,10 @@ def back(at: Rendered, live: Live, *, no_gate: bool) -> tuple[Live, Rendered]:
     if not ends:
         what = f"{at.deployment.name} has no release to go back to"
         why = f"{len(live.releases)} recorded in {record.place(at.folder)}, no other finished before the newest"
-        raise UserError(what, why=why, fix="deploy push another render")
+        raise UserError(what, why=why, fix=f"{RENDER}, of the checkpoint that is to run; then deploy push FOLDER")
     before = live.releases[ends[-1]]
     if not (before.gate.startswith("PASS ") or no_gate):
-        fix = "deploy push a folder with a report; --no-gate goes back all the same"
+        fix = "deploy rollback FOLDER --no-gate goes back all the same"
         problem = finding("D056", f"{before.model} of {before.at} was pushed without a PASS: {before.gate}", fix=fix)
         raise UserError(f"{at.deployment.name} is not brought back\n{problem}")
     seen = live.model_copy(update={"releases": (*live.releases[: ends[-1] + 1], live.releases[-1])})
@@ -67,7 +85,8 @@ def destroy(at: Rendered, hands: Hands, say: Say, sure: Sure) -> Pushed:
         made = {d.makes for d in running.standing(d for r in ever for d in r.steps).values()}
         head = f"removes what is there of {at.deployment.name}"
         head += ", but for what others may use, which is told at the end; pushes made:" if made else ""
-        sure([head, *(f"  {d}" for d in sorted(made))])
+        shared = beside.told(at.folder, at.deployment, "removes that, too") if made else []
+        sure([head, *(f"  {d}" for d in sorted(made)), *shared])
         says = running.drive(removal(at, live), hands, say=say, go_on=again("destroy", at))
         live = live.model_copy(update={"releases": (), "taken_back": ()})
         record.write(at.folder, live)

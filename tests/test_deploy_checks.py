@@ -1,6 +1,8 @@
 """The rules of `deploy check`, the sizes of `deploy plan`, and the dated hardware table."""
 
 import json
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from deployment import make_checkpoint, make_report, needed, read_once
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deploy import budgets, checks, cli, kit, planning, sizing, targets
+from deploy import budgets, checks, cli, kit, planning, sizing, spec, targets
 from deploy.findings import RULES, finding
 from deploy.spec import TARGETS
 from deploy.targets.runpod.body import endpoint
@@ -134,6 +136,52 @@ def test_each_rule_of_a_target_can_break_and_hold(tmp_path, target, deploy, id):
     good = {"gpu": "H100", "request_seconds": 60, "min_replicas": 1, "registry": "docker.io/acme"}
     assert id in ids(examine(tmp_path / "bad", target, **{**good, **deploy}))
     assert id not in ids(examine(tmp_path / "good", target, **good))
+
+
+KEY = "VLLM_API_KEY"
+SHARED = {  # one recipe for all: each refuses what another needs
+    "registry": "docker.io/acme",
+    "secrets": {KEY: "vllm-key"},
+    "compose": {"secrets": {KEY: KEY}},
+    "modal": {"secrets": {}},
+    "sagemaker": {"secrets": {}},
+    "huggingface": {**needed("huggingface")["huggingface"], "secrets": {}},
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_target_s_own_secrets_stand_in_for_those_of_all(tmp_path, target):
+    found = examine(tmp_path, target, **SHARED)
+    assert found.errors == ()
+    d = found.deployment
+    assert d.secrets == SHARED.get(target, {}).get("secrets", SHARED["secrets"])
+    assert (d.options.key_env == KEY) == (target in {"compose", "kubernetes", "skypilot"})
+    assert "secrets" not in d.table
+    refused = {"compose": "D054", "modal": "D082", "sagemaker": "D031", "huggingface": "D031"}
+    found = examine(tmp_path / "shared", target, **needed("huggingface"), secrets=SHARED["secrets"])
+    assert [f.id for f in found.errors] == [id for name, id in refused.items() if name == target]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_key_is_asked_for_where_the_target_s_own_secrets_name_it(target):
+    def asks(shared, own):
+        told = {"secrets": shared, target: {"secrets": own, **({"auth": "key"} if target == "modal" else {})}}
+        return spec.asks(Recipe.model_validate({"deploy": told}), target)
+
+    opens = target in {"compose", "modal", "kubernetes", "skypilot"}
+    assert (asks({}, {KEY: "A"}), asks({KEY: "A"}, {})) == (opens, False)
+
+
+@pytest.mark.parametrize(
+    ("target", "id"), [("compose", "D054"), ("modal", "D082"), ("sagemaker", "D031"), ("huggingface", "D031")]
+)
+def test_the_fix_of_a_refused_secret_is_of_that_target_alone(tmp_path, target, id):
+    told = {**needed(target), "secrets": {KEY: "vllm-key"}}
+    (error,) = examine(tmp_path, target, **told).errors
+    assert error.id == id
+    fix = re.match(rf"\[deploy\.{target}\] (secrets = {{.*?}})", error.fix)
+    own = {**told.get(target, {}), **tomllib.loads(fix[1])}
+    assert examine(tmp_path / "mended", target, **{**told, target: own}).errors == ()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -215,10 +216,13 @@ def test_an_open_endpoint_that_asks_for_no_key_is_an_error(proven):
     assert "D053" not in ids(proven)
 
 
-@pytest.mark.parametrize("name", ["my-key", "my_key", "9KEY"])
-def test_a_secret_that_no_environment_can_hold_is_an_error(proven, name):
-    found = ids(proven, secrets={"VLLM_API_KEY": name})
+@pytest.mark.parametrize(("name", "may"), [("my-key", "MY_KEY"), ("my_key", "MY_KEY"), ("9KEY", "KEY_9KEY")])
+def test_a_secret_that_no_environment_can_hold_is_an_error(proven, name, may):
+    found = ids(proven, secrets={"VLLM_API_KEY": name, "HF_TOKEN": "HUB"})
     assert found["D054"].severity == "error"
+    assert found["D054"].fix == f'[deploy.compose] secrets = {{ VLLM_API_KEY = "{may}", HF_TOKEN = "HUB" }}'
+    told = tomllib.loads(found["D054"].fix.replace("] ", "]\n", 1))["deploy"]
+    assert "D054" not in ids(proven, **told)
     assert "D054" not in ids(proven, secrets={"VLLM_API_KEY": "MY_KEY"})
 
 

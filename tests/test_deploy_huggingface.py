@@ -302,7 +302,16 @@ def test_an_endpoint_elsewhere_is_not_taken_for_this_one(project, api):
     with pytest.raises(UserError, match="the endpoint python-docs is there, with provider") as e:
         project.push()
     assert "us-east4" in e.value.message
-    assert "deploy destroy it" in e.value.fix
+    assert "deploy destroy FOLDER, then deploy push FOLDER" in e.value.fix
+
+
+def test_without_a_token_nobody_is_asked_and_nothing_is_built(project, api, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(project.root / "none"))
+    with pytest.raises(UserError, match="there is no Hugging Face token") as e:
+        project.push()
+    assert e.value.fix.startswith("hf auth login, or export HF_TOKEN=")
+    assert (api.asked, project.docker.exists()) == ([], False)
 
 
 def test_a_dry_run_asks_nobody(project, api):

@@ -1,5 +1,6 @@
 """Modal, live: its flows against a `modal` on PATH that parses as the real program does and keeps an account."""
 
+import re
 import shlex
 import shutil
 
@@ -8,7 +9,7 @@ import pytest
 from deployment import rendered
 from stand_ins import modal_cli
 
-from deploy import dryrun, kept, render, running
+from deploy import dryrun, hands, kept, render, running
 from deploy import folder as folders
 from deploy.hands import Hands
 from deploy.live import Live, Release
@@ -141,7 +142,9 @@ def test_no_token_is_an_error_and_not_an_empty_account(project):
     project.account.faults = {"volume list": "Token missing. Could not authenticate client."}
     with pytest.raises(UserError, match="modal failed") as e:
         project.push()
-    assert e.value.fix == "modal token set"
+    assert e.value.fix == hands.MODAL_KEY
+    for command in re.findall(r"modal (token \w+)", e.value.fix):
+        modal_cli.parsed(command.split())
     assert len(project.asked()) == 1
 
 

@@ -20,6 +20,7 @@ from platform_door import Fault, opened, until
 
 from deploy import cli, commands, live, pushing, reaching, receipt, render, running
 from deploy import folder as folders
+from deploy.steps import Command, Step
 from evalsuite.asking.client_info import ClientInfo
 from tune import artefact
 from tune.recipe import Recipe
@@ -101,7 +102,7 @@ def test_a_push_makes_keeps_and_tells(folder, env, door):
     assert "ready: id1" in out
     assert "endpoint id1    removed by: platform delete id1" in out
     assert re.search(r"python-docs@[0-9a-f]{16} on modal, 1 x H100", err)
-    assert "makes endpoint {id}" in err
+    assert "makes endpoint <its id>" in err
     assert "3.95 USD an hour" in err
     (release,) = record(folder)["releases"]
     manifest = artefact.read(folder, "deployment", remake="")
@@ -319,7 +320,7 @@ def test_a_made_thing_whose_answer_was_lost_is_found_by_the_next_push(folder, en
     door.faults["POST *"] = [Fault(mode="drop", done=True)]
     code, _, err = run(env, "push", folder, "--yes")
     assert code == 2
-    assert "perhaps: endpoint {id}" in err
+    assert "perhaps: endpoint <its id>" in err
     assert run(env, "push", folder, "--yes")[0] == 0
     assert len(door.made()) == 1
 
@@ -334,7 +335,7 @@ def test_a_push_that_was_killed_is_taken_up_where_it_stopped(folder, env, door, 
     if sign != signal.SIGKILL:
         assert process.returncode == (130 if sign == signal.SIGINT else 143)
         assert "  image python-docs:" in err
-        assert "perhaps: endpoint {id}" in err
+        assert "perhaps: endpoint <its id>" in err
         assert f"go on: deploy push {folder}" in err
     assert [s["id"] for s in record(folder)["releases"][0]["steps"]] == ["image", "look"]
     assert run(env, "push", folder, "--yes")[0] == 0
@@ -392,10 +393,16 @@ def test_a_record_that_cannot_be_kept_stops_before_anything_is_sent(folder, env,
 
 
 def test_a_record_of_something_else_is_not_overwritten(folder, env, door):
-    live.place(folder).write_text('{"target": "runpod", "name": "other"}')
+    old = {"at": "2026-11-01T00:00:00+00:00", "model": f"other@{'0' * 16}", "folder_digest": "0" * 64, "gate": "none"}
+    live.place(folder).write_text(json.dumps({"target": "runpod", "name": "other", "releases": [old]}))
     code, _, err = run(env, "push", folder, "--yes")
     assert code == 2
     assert "is about other on runpod" in err
+    assert f"fix: deploy destroy {folder} removes" in err
+    code, _, err = run(env, "destroy", folder, "--yes")
+    assert code == 2
+    assert "no folder that was pushed is kept" in err
+    assert f"then: rm {live.place(folder)}" in err
     live.place(folder).write_text('{"schema_version": 2, "target": "modal", "name": "python-docs"}')
     assert "is not a record" in run(env, "push", folder, "--yes")[2]
     live.place(folder).write_text('{"target": ')
@@ -454,6 +461,27 @@ def test_a_rollback_brings_the_release_before_back(folder, env, door):
     assert run(env, "rollback", folder, "--yes")[0] == 0
 
 
+def test_a_rollback_says_what_differs_and_what_the_folder_holds(folder, env, door):
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    run(env, "push", folder, "--yes")
+    for more in (["--dry-run"], ["--yes"]):
+        code, out, err = run(env, "rollback", folder, *more)
+        assert code == 0, err
+        assert re.search(r"back from \S+ of \S+ to \S+ of \S+, PASS \w+\n  region: eu-west-1 -> us-west-2\n", err)
+    assert f"{folder} still holds the render that was taken back, of python-docs@" in out
+    assert f": deploy push {folder} would send that\n" in out
+    run(env, "push", folder, "--yes")
+    edited(folder, lambda data: told(data).update(region="us-east-1"))
+    assert "still holds another render" in run(env, "rollback", folder, "--yes")[1]
+    run(env, "push", folder, "--yes")
+    shutil.rmtree(folder.with_name(f".modal.{record(folder)['releases'][-1]['folder_digest'][:16]}"))
+    edited(folder, lambda data: told(data).update(region="us-west-2"))
+    code, out, err = run(env, "rollback", folder, "--yes")
+    assert "what differs is not known" in err
+    assert "still holds" not in out
+
+
 def test_a_rollback_goes_by_the_folder_that_was_pushed_then(folder, env, door):
     """The folder holds another render by now; what was pushed is kept beside it, until all is removed."""
     run(env, "push", folder, "--yes")
@@ -507,14 +535,81 @@ def test_each_command_is_about_what_was_pushed_and_not_what_was_rendered_since(f
     assert "https://us-west-2.platform" in run(env, "client", folder)[1]
 
 
-def test_a_push_that_failed_is_looked_at_where_it_may_have_made_something(folder, env, door):
+def test_after_a_push_that_failed_status_and_client_are_about_the_one_before(folder, env, door):
     run(env, "push", folder, "--yes")
+    (first,) = record(folder)["releases"]
     edited(folder, moved)
     door.faults["PATCH *"] = [Fault(403)]
     assert run(env, "push", folder, "--yes")[0] == 2
+    begun = record(folder)["releases"][1]
+    out = run(env, "status", folder)[1]
+    assert "looked for in us-west-2" in out
+    assert f"python-docs on modal: {first['model']}, pushed {first['at']}\n" in out
+    was = f"a push of {begun['model']} was begun at {begun['at']} and not finished: deploy push {folder}"
+    assert f"{was} goes on\n" in out
+    told_too = json.loads(run(env, "status", folder, "--json")[1])
+    assert told_too["release"]["folder_digest"] == first["folder_digest"]
+    assert told_too["unfinished"]["folder_digest"] == begun["folder_digest"]
     edited(folder, lambda data: told(data).update(region="us-east-1"))  # rendered once more, and not pushed
-    assert "looked for in eu-west-1" in run(env, "status", folder)[1]
-    assert "https://us-west-2.platform" in run(env, "client", folder)[1]  # which alone came to its end
+    out = run(env, "status", folder)[1]
+    assert "looked for in us-west-2" in out
+    assert f"{was} sends what the folder holds now\n" in out
+    assert "https://us-west-2.platform" in run(env, "client", folder)[1]
+    run(env, "push", folder, "--yes")
+    assert "not finished" not in run(env, "status", folder)[1]
+
+
+def test_the_log_is_of_what_was_tried_last(folder, env, door, monkeypatch):
+    def look(deployment, live):
+        yield Step(id="logs", what="logs", action=Command(argv=("echo", deployment.region), shows=True), again=True)
+        return (str(len(live.releases)),)
+
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    door.faults["PATCH *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    monkeypatch.setattr(platform_operator, "logs", look)
+    monkeypatch.setattr(platform_operator, "status", look)
+    assert run(env, "logs", folder)[1] == "eu-west-1\n2\n"
+    out = run(env, "status", folder)[1]
+    assert out.startswith("us-west-2\n")
+    assert out.endswith("\n1\n")
+
+
+def test_a_client_goes_by_what_was_finished(folder, env, door, monkeypatch):
+    """An address that a push told before it failed is not one of what answers."""
+    seen = []
+
+    def client(deployment, live):
+        seen.append([r.finished for r in live.releases])
+        return ClientInfo(base_url="https://a.example/v1", model=deployment.model)
+
+    run(env, "push", folder, "--yes")
+    edited(folder, moved)
+    door.faults["PATCH *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    monkeypatch.setattr(platform_operator, "client", client)
+    run(env, "client", folder)
+    assert seen == [[True]]
+
+
+def test_a_first_push_that_failed_is_what_status_is_about(folder, env, door):
+    door.faults["POST *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    out = run(env, "status", folder)[1]
+    assert ", not pushed to the end\na push of python-docs@" in out
+    assert f"and not finished: deploy push {folder} goes on\n" in out
+
+
+def test_a_push_is_of_when_it_was_finished(folder, env, door, monkeypatch):
+    days = iter(f"2026-11-{day:02}T00:00:00+00:00" for day in range(1, 9))
+    monkeypatch.setattr(pushing, "_now", lambda: next(days))
+    door.faults["POST *"] = [Fault(403)]
+    run(env, "push", folder, "--yes")
+    assert record(folder)["releases"][0]["at"].startswith("2026-11-01")
+    assert "begun at 2026-11-01" in run(env, "status", folder)[1]
+    run(env, "push", folder, "--yes")
+    assert "pushed 2026-11-02" in run(env, "status", folder)[1]
 
 
 def test_destroy_goes_to_each_place_that_was_pushed_to(folder, env, door):
@@ -618,7 +713,8 @@ def test_what_was_pushed_then_has_to_be_there_whole(folder, env, door, fault, sa
     code, _, err = run(env, "rollback", folder, "--yes")
     assert code == 2
     assert says in err
-    assert "fix: deploy render python-docs@" in err
+    assert f"fix: deploy render modal --checkpoint CHECKPOINT --report REPORT --out {folder}, of python-docs@" in err
+    assert f"then deploy push {folder}\n" in err
     assert len(door.asked) == asked
     assert len(record(folder)["releases"]) == 2
 

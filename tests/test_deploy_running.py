@@ -120,12 +120,12 @@ def test_a_dry_run_shows_what_would_be_sent_and_sends_nothing(door, tools, tmp_p
     text = "\n".join(line for step in steps for line in dryrun.shown(step))
     assert "$ builder 'a b'   (needs $HF_TOKEN)" in text
     assert f"POST {REAL}/things\n  Authorization: Bearer $PLATFORM_API_KEY" in text
-    assert '"of": "<look.items.0.id>"' in text
-    assert '"<look.items.0.name>"' in text
+    assert '"of": "<its id>"' in text
+    assert '"<its name>"' in text
     assert "boto3 sagemaker.describe_endpoint   (region eu-west-1)" in text
-    assert '"EndpointName": "<make.deep.er>"' in text
-    assert "makes thing {id}    removed by: rm {id}" in text
-    assert says == ("in the end: at <make.url>",)
+    assert '"EndpointName": "<its er>"' in text
+    assert "makes thing <its id>    removed by: rm <its id>" in text
+    assert says == ("in the end: at <its url>",)
     assert SECRET not in text
     assert door.asked == []
     assert not (tmp_path / "ran").exists()
@@ -248,7 +248,7 @@ def test_a_lost_answer_is_perhaps_a_thing_and_a_refusal_is_none(door):
     door.faults["POST *"] = [Fault(mode="drop")]
     _, said, _, error = drive([makes()], door)
     assert isinstance(error, Perhaps)
-    assert "  perhaps: thing {id}    removed by: rm {id}" in said
+    assert "  perhaps: thing <its id>    removed by: rm <its id>" in said
     door.faults["POST *"] = [Fault(403)]
     _, said, _, error = drive([makes()], door)
     assert not isinstance(error, Perhaps)
@@ -359,7 +359,7 @@ def test_a_request_sends_its_key_and_takes_json(door):
         (Fault(403, "{}"), "does not allow it", "the right for it"),
         (Fault(404, "{}"), "does not have it", "deploy status"),
         (Fault(409, "{}"), "there already", "deploy status"),
-        (Fault(422, '{"detail": [{"msg": "field required"}]}'), "does not take what was sent", "deploy check"),
+        (Fault(422, '{"detail": [{"msg": "field required"}]}'), "does not take what was sent", "deploy render TARGET"),
         (Fault(429, "{}"), "asked too often", "wait"),
         (Fault(429, '{"message": "Quota exceeded for H100"}'), "has reached your quota", "higher quota"),
         (Fault(403, '{"message": "max workers limit exceeded"}'), "has reached your quota", "higher quota"),
@@ -521,7 +521,7 @@ def test_a_command_that_fails_says_its_last_line(tools, tmp_path, text, why, fix
 
 def test_a_platform_that_does_not_know_you_is_a_log_in(tools, tmp_path):
     tools("modal", "echo Token missing. Could not authenticate client. >&2; exit 1")
-    with pytest.raises(UserError, match="modal token set"):
+    with pytest.raises(UserError, match=r"fix: modal token new; of a token that you have: modal token set$"):
         Hands(tmp_path).do(Command(argv=("modal", "deploy")))
 
 

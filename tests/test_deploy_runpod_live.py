@@ -55,7 +55,7 @@ class There:
         return f"{IMAGE}@sha256:{letter * 64}"
 
     def render(self, **deploy):
-        self.folder = rendered(self.tmp, "runpod", registry="docker.io/acme", **deploy)
+        self.folder = rendered(self.tmp, "runpod", **{"registry": "docker.io/acme", **deploy})
         return self
 
     @property
@@ -272,6 +272,17 @@ def test_a_change_that_is_refused_leaves_the_endpoint(there):
     assert there.endpoint["workers"]["idleTimeout"] == 300
     there.push()
     assert there.endpoint["workers"]["idleTimeout"] == 60
+
+
+@pytest.mark.parametrize("type", ["queue", "load-balancer", "pod"])
+def test_an_image_without_a_registry_is_not_pushed(there, type):
+    secrets = {"VLLM_API_KEY": "key"} if type == "pod" else {}
+    there.render(registry="", runpod={"type": type}, min_replicas=1, secrets=secrets)
+    with pytest.raises(UserError, match="names no registry: a push has nowhere to send it") as e:
+        there.push()
+    assert '[deploy] registry = "docker.io/<your account>"' in e.value.fix
+    assert (there.v2.asked, there.said) == ([], [])
+    assert not live.place(there.folder).exists()
 
 
 def test_an_image_that_the_registry_refuses_makes_no_endpoint(there):

@@ -337,7 +337,7 @@ def reason_of(cloud, status, reason, *others, resource="Endpoint"):
         ("Could not access model data at s3://acme-weights/python-docs/. Please ensure", "s3:GetObject"),
         ("The primary container for production variant main did not pass the ping health check", "deploy logs"),
         ("Cannot create already existing endpoint", "delete-endpoint"),
-        ("Rate exceeded", "again in some minutes"),
+        ("Rate exceeded", "FOLDER in some minutes"),
         ("\x1b[31msomething else\nentirely", "events in the console"),
     ],
 )
@@ -359,7 +359,7 @@ def test_a_first_start_that_fails_says_why_and_what_comes_first(out, cloud):
     assert 'quota "ml.p5.4xlarge for endpoint usage"' in error.fix
     assert any("the stack python-docs with its endpoint" in line and "delete-stack" in line for line in said)
     error, _ = refused(out)  # until it is destroyed
-    assert error.fix.startswith("deploy destroy FOLDER, then deploy push again")
+    assert error.fix.startswith("deploy destroy FOLDER, then deploy push FOLDER: ")
     del cloud.before[STACK]
     undoing.destroy(folders.read(out), Hands(out), lambda _: None, lambda _: None)
     assert push(out).live.last.finished

@@ -11,14 +11,20 @@ Word = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]  #
 Image = Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9.:/_-]{0,200}(@sha256:[0-9a-f]{64})?)?$")]
 
 
-class Compose(Section):
+class Table(Section):
+    """A target's own."""
+
+    secrets: dict[EnvName, SecretName] = {}  # in the place of [deploy] secrets, even where it is empty
+
+
+class Compose(Table):
     """A GPU host of one's own, with Docker."""
 
     port: int = Field(default=8000, ge=1, le=65535)  # on the host
     bind: Literal["127.0.0.1", "0.0.0.0"] = "127.0.0.1"  # noqa: S104  # who may reach it: this host, or everyone
 
 
-class Modal(Section):
+class Modal(Table):
     # No memory snapshots: they want the engine's developer routes open and an engine put to sleep and woken, which the
     # supervisor would take for one that hangs; and a proof of weights from before a snapshot says nothing after it.
 
@@ -26,7 +32,7 @@ class Modal(Section):
     region: str = Field(default="", pattern=r"^[a-z0-9-]{0,32}$")  # of Modal's guide; empty: wherever there is room
 
 
-class Runpod(Section):
+class Runpod(Table):
     type: Literal["auto", "load-balancer", "queue", "pod"] = (
         "auto"  # or pod; auto: a queue where min_replicas = 0, else load-balancer
     )
@@ -43,7 +49,7 @@ class Runpod(Section):
         return "queue" if min_replicas == 0 else "load-balancer"
 
 
-class Sagemaker(Section):
+class Sagemaker(Table):
     region: AwsRegion = "us-west-2"
     bucket: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")  # in S3, yours: weights go there
     # Yours too: as whom the endpoint runs. It may read the bucket, pull from ECR and write logs.
@@ -52,7 +58,7 @@ class Sagemaker(Section):
     alarm_topic: str = Field(default="", pattern=r"^(arn:aws[a-z-]*:sns:[a-z0-9-]+:\d{12}:[A-Za-z0-9_-]{1,256})?$")
 
 
-class Huggingface(Section):
+class Huggingface(Table):
     repository: str = Field(
         default="", pattern=r"^([\w.-]{1,96}/[\w.-]{1,96})?$"
     )  # the checkpoint, as tune push left it
@@ -63,7 +69,7 @@ class Huggingface(Section):
     private: bool = True  # asks every caller for a Hugging Face token
 
 
-class Kubernetes(Section):
+class Kubernetes(Table):
     kind: Literal["plain", "kserve", "production-stack"] = (
         "plain"  # a fixed number of replicas; or kserve, or production-stack
     )
@@ -89,7 +95,7 @@ class Kubernetes(Section):
         return self
 
 
-class Skypilot(Section):
+class Skypilot(Table):
     clouds: list[Word] = []  # any_of; empty: whichever is cheapest
     serve: bool = True  # a service with replicas; false: one machine
     weights: Literal["copy", "bucket", "image"] = "copy"  # copied from here, from a bucket of yours, or in the image
@@ -120,7 +126,8 @@ class Deploy(Section):
     request_seconds: Positive = 300  # the longest answer that is waited for
     monthly_usd: float = Field(default=0.0, ge=0)  # what it may cost at most; 0: no limit
     receipt_days: Positive = 30  # how old a PASS may be when it is pushed
-    secrets: dict[EnvName, SecretName] = {}  # environment variable: the name of a secret kept at the target
+    # environment variable: the name of a secret kept at the target; for targets that have no secrets of their own
+    secrets: dict[EnvName, SecretName] = {}
     compose: Compose = Compose()
     modal: Modal = Modal()
     runpod: Runpod = Runpod()
@@ -141,3 +148,8 @@ class Deploy(Section):
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas = {self.min_replicas} is over max_replicas = {self.max_replicas}")
         return self
+
+    def named(self, target: str) -> dict[str, str]:
+        """The secrets of a target: its own table's where that says anything of them, else those of all."""
+        own: Table = getattr(self, target)
+        return own.secrets if "secrets" in own.model_fields_set else self.secrets

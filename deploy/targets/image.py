@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator
 
 from deploy.findings import finding
+from deploy.folder import RENDER
 from deploy.spec import ENGINE, Deployment
 from deploy.steps import Command, Step
 from serve.findings import Finding
+from tune.errors import UserError
 
 VERSION = r"v?(\d+)\.(\d+)\.\d+([.+-][A-Za-z0-9._-]+)?"
 KNOWN = tuple(map(int, re.findall(r"\d+", ENGINE)[:2]))  # what serve.launcher takes: it refuses another at its start
@@ -37,6 +39,17 @@ def pinned(deployment: Deployment) -> Iterator[Finding]:
     tell = f"docker buildx imagetools inspect {deployment.engine} tells the digest"
     fix = f'{tell}; then [deploy] engine = "{deployment.engine}@sha256:..."'
     yield finding("D051", what, why="whoever may push to that repository can put another under it", fix=fix)
+
+
+def pullable(deployment: Deployment) -> None:
+    """Raises UserError where the image's name has no registry: for a target whose machines get it nowhere else."""
+    if "/" in deployment.image:
+        return
+    what = (
+        f"{deployment.image} names no registry: a push has nowhere to send it, and {deployment.target} cannot pull it"
+    )
+    fix = f'[deploy] registry = "docker.io/<your account>" in recipe.toml, docker login, then {RENDER}'
+    raise UserError(what, fix=fix)
 
 
 def build(name: str, checkpoint: str = "") -> Step:

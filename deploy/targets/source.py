@@ -5,6 +5,7 @@ Its files are proven where they arrive: by start.py, before the server lets anyo
 
 from pathlib import Path
 
+from deploy.folder import RENDER
 from deploy.spec import Deployment
 from tune import checkpoint
 from tune.errors import UserError
@@ -15,5 +16,5 @@ def prove(deployment: Deployment, folder: Path, source: str) -> str:
     found = checkpoint.look(folder / source)
     if found.digest != deployment.digest:
         what = f"{folder / source} holds {found.served_name}, this folder is of {deployment.model}"
-        raise UserError(what, why="it was made again since", fix="deploy render for the checkpoint that is to run")
+        raise UserError(what, why="it was made again since", fix=f"{RENDER}, of the checkpoint that is to run")
     return source

@@ -6,7 +6,7 @@ No root, and a root file system that nothing is written to: what is written is /
 import re
 from typing import Any
 
-from deploy.findings import finding
+from deploy.findings import finding, inline
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.template import fill, verbatim
@@ -33,15 +33,20 @@ def findings(deployment: Deployment) -> list[Finding]:
         fix = f'[deploy] secrets = {{ {API_KEY} = "{API_KEY}" }}, or [deploy.compose] bind = "127.0.0.1"'
         found.append(finding("D053", what, why="a host has no gateway in front that would ask", fix=fix))
     for key, name in deployment.secrets.items():
-        if not re.fullmatch("[A-Z][A-Z0-9_]*", name):
+        if name != _variable(name):
             what = f"secrets.{key}: {name} can be no variable of the host's environment"
-            fix = f'[deploy] secrets = {{ {key} = "{re.sub("[^A-Z0-9]", "_", name.upper())}" }}'
+            fix = f"[deploy.compose] secrets = {inline({k: _variable(n) for k, n in deployment.secrets.items()})}"
             found.append(finding("D054", what, why="Compose would read what follows the dash as a default", fix=fix))
     if deployment.scaling.max_replicas > 1:
         what = f"one host runs one container, max_replicas is {deployment.scaling.max_replicas}"
         fix = "[deploy] max_replicas = 1; [serve] data_parallel shares requests among a host's GPUs"
         found.append(finding("D055", what, fix=fix))
     return found
+
+
+def _variable(name: str) -> str:
+    """The name itself, if it can be that of an environment's variable; else the nearest that can."""
+    return re.sub("^(?=[0-9])", "KEY_", re.sub("[^A-Z0-9_]", "_", name.upper()))
 
 
 def compose(deployment: Deployment, checkpoint: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from deploy.folder import RENDER
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
@@ -66,7 +67,7 @@ def source(folder: Path) -> str:
         )
         return str(bind).removeprefix(f"${{{WEIGHTS}:-").removesuffix("}").replace("$$", "$")
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        raise UserError(f"{path} is not what was rendered", fix="deploy render compose again") from None
+        raise UserError(f"{path} is not what was rendered", fix=RENDER) from None
 
 
 def _weights(folder: str, digest16: str) -> Flow:
@@ -112,7 +113,7 @@ def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa:
         again=True,
     )
     if not str(there["out"]).strip():
-        raise UserError(f"the image {image} has gone", fix="render that checkpoint again, then deploy push")
+        raise UserError(f"the image {image} has gone", fix=f"{RENDER}, of {deployment.model}; then deploy push FOLDER")
     yield from _weights(weights, deployment.digest[:16])
     yield _up(deployment, image, weights)
     return _told(deployment, (yield _look()))

@@ -58,7 +58,7 @@ def findings(deployment: Deployment) -> list[Finding]:
         found.append(finding("D082", what, why=why, fix="[deploy.huggingface] private = true"))
     for key in deployment.secrets:
         what = f"secrets.{key}: Hugging Face refers to no secret, it takes the value with the request"
-        fix = "[deploy] secrets = {}, and after the push its settings page: later pushes leave what stands there"
+        fix = "[deploy.huggingface] secrets = {}, and its settings page once it runs: later pushes leave what is there"
         found.append(finding("D031", what, why="a value is never rendered, sent or recorded here", fix=fix))
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import sizing
+from deploy.folder import RENDER
 from deploy.live import Live
 from deploy.spec import Deployment
 from deploy.steps import LOOKS_APART, Call, Flow, Result, Step
@@ -61,7 +62,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa: ARG
     state, where = _state(now), PAGE.format(_owner(deployment), sent["name"])
     if state in FAILED:
         why = one_line(str(now.get("status", {}).get("message", "")), 200)
-        fix = f"deploy logs, or {where}; then deploy push again, or: {_removal(deployment)}"
+        fix = f"deploy logs FOLDER, or {where}; then deploy push FOLDER, or: {_removal(deployment)}"
         raise UserError(f"{sent['name']} did not start: its state is {state}", why=why, fix=fix)
     return (f"{deployment.model} is {state} on Hugging Face: {_url(now) or 'it has no URL yet'}", f"its page: {where}")
 
@@ -105,7 +106,7 @@ def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa:
     )
     now = yield from _settled(deployment)
     if _state(now) in FAILED:
-        raise UserError(f"{name(deployment)} did not start: its state is {_state(now)}", fix="deploy logs")
+        raise UserError(f"{name(deployment)} did not start: its state is {_state(now)}", fix="deploy logs FOLDER")
     return (f"{name(deployment)} is {deployment.model} again: {_state(now)}",)
 
 
@@ -121,7 +122,7 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     """Raises UserError when no push came as far as a URL."""
     url = _url(live.gave("wait"))
     if not url:
-        fix = "deploy push; deploy status says how far it is"
+        fix = "deploy push FOLDER; deploy status FOLDER says how far it is"
         raise UserError(f"no URL of {name(deployment)} is known", why="it was not pushed to the end", fix=fix)
     return ClientInfo(
         base_url=f"{url.rstrip('/')}/v1",
@@ -149,7 +150,7 @@ def _sent(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_bytes())
         arguments(found)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{path} is not what deploy render wrote", fix="deploy render huggingface") from None
+        raise UserError(f"{path} is not what deploy render wrote", fix=RENDER) from None
     return found
 
 
@@ -161,7 +162,7 @@ def _same_place(there: Result, sent: dict[str, Any]) -> None:
             found = {key: found.get(key) for key in wanted}
         if found != wanted and not (part == "type" and found == "protected"):  # its older word for authenticated
             what = f"the endpoint {sent['name']} is there, with {part} {one_line(str(found), 100)}, not {wanted}"
-            fix = "deploy destroy it and push again, or bring the recipe back to that"
+            fix = "deploy destroy FOLDER, then deploy push FOLDER; or bring the recipe back to that"
             raise UserError(what, why="an endpoint cannot be moved", fix=fix)
 
 
@@ -178,7 +179,7 @@ def _hardware(deployment: Deployment, sent: dict[str, Any]) -> Generator[Step, R
         (row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {}
     )
     state = one_line(str(found.get("status", "not in its list")), 60)
-    fix = "another [deploy] gpu, or [deploy.huggingface] vendor and region, and deploy render again"
+    fix = f"another [deploy] gpu, or [deploy.huggingface] vendor and region, then {RENDER}"
     if state not in LENDING:
         raise UserError(f"Hugging Face lends no {want} now", why=f"for {owner} it is {state}", fix=f"{fix}; or wait")
     takes = int(found.get("num_accelerators", 1)) * max(1, deployment.scaling.min_replicas)
@@ -197,7 +198,7 @@ def _settled(deployment: Deployment) -> Endpoint:
         now = yield from _look(deployment, "wait", missing=False)
         if _state(now) not in MOVING:
             return now
-    fix = f"deploy status says when it is ready; or: {_removal(deployment)}"
+    fix = f"deploy status FOLDER says when it is ready; or: {_removal(deployment)}"
     why = f"its state is {_state(now)}, [deploy] startup_seconds is {deployment.limits.startup_seconds}"
     raise UserError(f"{name(deployment)} is not ready in time", why=why, fix=fix)
 

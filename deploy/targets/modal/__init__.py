@@ -7,7 +7,7 @@ Starts nothing: live.py does.
 import json
 from typing import Any
 
-from deploy.findings import finding
+from deploy.findings import finding, inline
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.template import fill, verbatim
@@ -72,7 +72,9 @@ def findings(deployment: Deployment) -> list[Finding]:
     if section.auth == "proxy" and API_KEY in deployment.secrets:
         what = f"{API_KEY} in [deploy] secrets, where Modal's proxy asks for its own token"
         why = "the engine would ask for a key as well, even the supervisor, which has none: it would never be ready"
-        found.append(finding("D082", what, why=why, fix=f'leave {API_KEY} out, or [deploy.modal] auth = "key"'))
+        others = inline({key: name for key, name in deployment.secrets.items() if key != API_KEY})
+        fix = f'[deploy.modal] secrets = {others}, or auth = "key" there'
+        found.append(finding("D082", what, why=why, fix=fix))
     drain = deployment.options.drain
     if drain + EXIT_SECONDS > GRACE_CAP:
         what = f"Modal ends a container {GRACE_CAP} s after it asked it to stop, [serve] drain is {drain}"

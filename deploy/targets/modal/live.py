@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import sizing
+from deploy.folder import RENDER
 from deploy.live import Live
 from deploy.spec import API_KEY, Deployment
 from deploy.steps import Command, Flow, Result, Step
@@ -115,7 +116,9 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     """Raises UserError when no push came as far as a URL."""
     url = _url(live.gave("url"))
     if not url:
-        raise UserError(f"no URL of {deployment.name} is known", why="it was not pushed to the end", fix="deploy push")
+        raise UserError(
+            f"no URL of {deployment.name} is known", why="it was not pushed to the end", fix="deploy push FOLDER"
+        )
     ours = table(deployment).auth == "key"
     return ClientInfo(
         base_url=f"{url.rstrip('/')}/v1",
@@ -136,7 +139,7 @@ def _secrets(deployment: Deployment) -> Generator[Step, Result, None]:
     if lacking:
         key, name = lacking[0]
         what = f"Modal has no secret {' and none '.join(sorted({n for _, n in lacking}))}"
-        fix = f"modal secret create {name} {key}=- (it opens an editor), or in its dashboard; then deploy push again"
+        fix = f"modal secret create {name} {key}=- (it opens an editor), or in its dashboard; then deploy push FOLDER"
         raise UserError(what, why=f"[deploy] secrets takes {key} from it", fix=fix)
 
 
@@ -165,7 +168,7 @@ def _prove(deployment: Deployment, local: Path) -> None:
     found = checkpoint.verify(local)
     if found.digest != deployment.digest:
         what = f"{local.resolve()} holds {found.served_name}, this deployment is of {deployment.model}"
-        raise UserError(what, why="it was made again since", fix="deploy render modal, with a report on what is there")
+        raise UserError(what, why="it was made again since", fix=f"{RENDER}, with a report on what is there")
 
 
 def _local(folder: Path) -> str:
@@ -174,7 +177,7 @@ def _local(folder: Path) -> str:
     try:
         return str(json.loads(path.read_bytes())["weights"]["from"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is not what deploy render wrote", fix="deploy render modal") from None
+        raise UserError(f"{path} is not what deploy render wrote", fix=RENDER) from None
 
 
 def _app(deployment: Deployment) -> Generator[Step, Result, dict[str, str] | None]:
@@ -227,7 +230,7 @@ def _deploy(tag: str) -> Command:
 
 def _tag(deployment: Deployment, folder: Path) -> str:
     """The tag by which a version is known again: which weights, and which render of them."""
-    return f"{deployment.digest[:16]}-{artefact.read(folder, KIND, remake='deploy render modal').digest[:8]}"
+    return f"{deployment.digest[:16]}-{artefact.read(folder, KIND, remake=RENDER).digest[:8]}"
 
 
 def _said(value: Any) -> str:

@@ -25,7 +25,7 @@ def findings(deployment: Deployment) -> list[Finding]:
     found += _volume(deployment)
     if "/" not in deployment.image:
         what = f"the image {deployment.image} names no registry, so RunPod cannot pull it"
-        fix = '[deploy] registry = "docker.io/<your account>", then deploy render runpod again'
+        fix = '[deploy] registry = "docker.io/<your account>"'
         found.append(finding("D050", what, fix=fix))
     return found
 

@@ -47,6 +47,7 @@ Looked = Generator[Step, Result, Result]
 
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """Build and push the image, then make the endpoint or pod, or change the one of that name."""
+    image.pullable(deployment)
     body = _read(folder / ARTEFACT[kind(deployment)])
     baked = table(deployment).weights == "image"
     checkpoint = prove(deployment, folder, _read(folder / "build.json")["checkpoint"]) if baked else ""
@@ -54,7 +55,9 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     there = yield from _find(deployment, live)
     if there and there.get("type") in {"QUEUE", "LOAD_BALANCER"} - {body.get("type")}:
         what = f"{there['id']}, which RunPod has under the name {deployment.name}, is of the other type"
-        raise UserError(what, why="an endpoint's type cannot change", fix="deploy destroy, then push again")
+        raise UserError(
+            what, why="an endpoint's type cannot change", fix="deploy destroy FOLDER, then deploy push FOLDER"
+        )
     body = {**body, "image": (yield from _image(deployment, checkpoint))}
     made = thing(deployment)
     if not there:
@@ -180,7 +183,9 @@ def _image(deployment: Deployment, checkpoint: str) -> Generator[Step, Result, s
     for name in pushed:
         if DIGEST.fullmatch(name) and name.partition("@")[0] in names:
             return f"{repository}@{name.partition('@')[2]}"
-    raise UserError(f"Docker knows no digest of {deployment.image}", fix=f"docker push {deployment.image}, then again")
+    raise UserError(
+        f"Docker knows no digest of {deployment.image}", fix=f"docker push {deployment.image}, then deploy push FOLDER"
+    )
 
 
 def _find(deployment: Deployment, live: Live) -> Looked:
@@ -212,7 +217,10 @@ def _sent(releases: Sequence[Release]) -> dict[str, Any]:
 def _told(deployment: Deployment, id: str) -> tuple[str, ...]:
     secrets = ", ".join(deployment.secrets.values())
     lines = (f"secrets that must be in RunPod's console, which v2 cannot look for: {secrets}",) if secrets else ()
-    return (*lines, f"it costs while workers run: deploy status; {curl('DELETE', f'{url(deployment)}/{id}')} ends it")
+    return (
+        *lines,
+        f"it costs while workers run: deploy status FOLDER; {curl('DELETE', f'{url(deployment)}/{id}')} ends it",
+    )
 
 
 def _cost(deployment: Deployment, paid: int) -> str:

@@ -58,7 +58,7 @@ def _place(deployment: Deployment) -> list[Finding]:
     if known.lends(region, machine):
         return []
     sort = "this part of AWS hosts it nowhere" if not there else f"it is hosted in {', '.join(there)}"
-    fix = "another [deploy] gpu: deploy plan sagemaker lists them"
+    fix = "another [deploy] gpu: deploy plan sagemaker --checkpoint CHECKPOINT lists them"
     if there:
         fix = f"[deploy.sagemaker] region = one of those, or {fix}"
     what = f"SageMaker hosts no {machine} ({deployment.gpu}) in {region}, {of}"
@@ -93,9 +93,8 @@ def _environment(deployment: Deployment) -> list[Finding]:
     found = []
     for key in deployment.secrets:
         what = f"secrets.{key}: SageMaker shows environment values to everyone who may describe the model"
-        found.append(
-            finding("D031", what, fix="[deploy] secrets = {}, and let the execution role fetch what is needed")
-        )
+        fix = "[deploy.sagemaker] secrets = {}, and let the execution role fetch what is needed"
+        found.append(finding("D031", what, fix=fix))
     if len(deployment.env) > ENV_ENTRIES:
         what = f"{len(deployment.env)} environment variables, SageMaker takes {ENV_ENTRIES}"
         found.append(finding("D040", what, fix="remove some from the recipe"))

@@ -113,7 +113,7 @@ def image(deployment: Deployment, account: str) -> Generator[Step, Result, str]:
         )
     if INDEX.search(str(_details(found).get("imageManifestMediaType"))):
         what = f"{image} is an index of images, which SageMaker does not take"
-        raise UserError(what, why="Docker added attestations to it", fix=f"{remove}, then deploy push again")
+        raise UserError(what, why="Docker added attestations to it", fix=f"{remove}, then deploy push FOLDER")
     return f"{registry}/{name}@{_digest(found)}"
 
 

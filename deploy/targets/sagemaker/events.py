@@ -17,33 +17,33 @@ HINTS = (
     (
         r"ResourceLimitExceeded|service limit|quota",
         'ask for more of the quota "{machine} for endpoint usage" in {region} (Service Quotas, Amazon SageMaker), '
-        "then deploy push again",
+        "then deploy push FOLDER",
     ),
     (
         r"InsufficientInstanceCapacity|InsufficientCapacity|insufficient capacity|Unable to provision|CapacityError",
-        "{region} has no {machine} free just now: deploy push again later, or another [deploy] gpu or region",
+        "{region} has no {machine} free just now: deploy push FOLDER later, or another [deploy] gpu or region",
     ),
     (
         r"assume role",
-        "let sagemaker.amazonaws.com assume [deploy.sagemaker] role_arn (its trust policy), then deploy push again",
+        "let sagemaker.amazonaws.com assume [deploy.sagemaker] role_arn (its trust policy), then deploy push FOLDER",
     ),
     (
         r"(?i)model data|s3:|bucket",
-        "let [deploy.sagemaker] role_arn read the bucket (s3:GetObject, s3:ListBucket), then deploy push again",
+        "let [deploy.sagemaker] role_arn read the bucket (s3:GetObject, s3:ListBucket), then deploy push FOLDER",
     ),
     (
         r"(?i)\becr\b|image|manifest",
-        "let [deploy.sagemaker] role_arn pull from ECR, and look at the image there, then deploy push again",
+        "let [deploy.sagemaker] role_arn pull from ECR, and look at the image there, then deploy push FOLDER",
     ),
     (
         r"AccessDenied|not authorized|iam:PassRole",
-        "let who pushes do what the reason names (iam:PassRole on role_arn is often it), then deploy push again",
+        "let who pushes do what the reason names (iam:PassRole on role_arn is often it), then deploy push FOLDER",
     ),
     (
         r"(?i)ping|health check|stabiliz|timed? ?out",
         "deploy logs FOLDER says what the container did; [deploy] startup_seconds is how long it may take",
     ),
-    (r"Throttl|Rate exceeded|TooManyRequests", "deploy push again in some minutes"),
+    (r"Throttl|Rate exceeded|TooManyRequests", "deploy push FOLDER in some minutes"),
     (
         r"(?i)already exist",
         "aws sagemaker delete-endpoint --region {region} --endpoint-name {name}, if that endpoint may go: no stack of "

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deploy import secrets, sizing
+from deploy.folder import RENDER
 from deploy.live import Live, Release
 from deploy.spec import Deployment
 from deploy.steps import Call, Flow, Step
@@ -33,7 +34,7 @@ def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     if missing:
         what = f"[deploy.sagemaker] {' and '.join(missing)} not set"
         why = "weights go to a bucket of yours, and the endpoint runs as a role of yours: a push makes neither"
-        raise UserError(what, why=why, fix="set them in recipe.toml, then deploy render sagemaker")
+        raise UserError(what, why=why, fix=f"set them in recipe.toml, then {RENDER}")
     source = carry.source(deployment, folder)
     account = yield from carry.account(deployment)
     found = yield from rollout.state(at)
@@ -108,7 +109,10 @@ def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa:
     before = live.releases[-2]
     sent = _given(before)
     if sent is None:  # a record that was edited: what is finished has reached AWS
-        raise UserError(f"the record does not say what was sent on {before.at}", fix="deploy push its folder")
+        raise UserError(
+            f"the record does not say what was sent on {before.at}",
+            fix="deploy push FOLDER sends what the folder holds",
+        )
     at = Stack(deployment.name, sent.region, deployment.machine)
     parameters = {p["ParameterKey"]: p["ParameterValue"] for p in sent.arguments["Parameters"]}
     image = parameters["ImageUri"].partition("@")
@@ -120,7 +124,7 @@ def rollback(deployment: Deployment, folder: Path, live: Live) -> Flow:  # noqa:
     )
     if not there:
         what = f"the image of {before.model} is gone from ECR: {parameters['ImageUri']}"
-        raise UserError(what, fix="render that checkpoint again, then deploy push")
+        raise UserError(what, fix=f"{RENDER}, of that checkpoint; then deploy push FOLDER")
     body = sent.arguments["TemplateBody"]
     changed = yield from rollout.apply(at, _change(body, parameters), body, parameters)
     again = "answers again" if changed else "answers already"

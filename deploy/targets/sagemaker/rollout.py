@@ -20,12 +20,12 @@ EMPTY = "REVIEW_IN_PROGRESS"  # a stack of which there is a change set and nothi
 STATUS = re.compile(r"[A-Z]+(_[A-Z]+)*")
 # What a stack that cannot be updated as it is needs first.
 STUCK = {
-    "ROLLBACK_COMPLETE": "deploy destroy FOLDER, then deploy push again: its first start failed, and nothing is in it",
-    "ROLLBACK_FAILED": "deploy destroy FOLDER, then deploy push again",
-    "CREATE_FAILED": "deploy destroy FOLDER, then deploy push again",
-    "DELETE_FAILED": "deploy destroy FOLDER again",
+    "ROLLBACK_COMPLETE": "deploy destroy FOLDER, then deploy push FOLDER: its first start failed, and nothing is in it",
+    "ROLLBACK_FAILED": "deploy destroy FOLDER, then deploy push FOLDER",
+    "CREATE_FAILED": "deploy destroy FOLDER, then deploy push FOLDER",
+    "DELETE_FAILED": "deploy destroy FOLDER",
     "UPDATE_ROLLBACK_FAILED": "aws cloudformation continue-update-rollback --region {region} --stack-name {name}, "
-    "then deploy push again",
+    "then deploy push FOLDER",
 }
 
 
@@ -211,7 +211,7 @@ def remove(at: Stack) -> Generator[Step, Result, bool]:
     found = yield from settled(at, "wait until it is gone")
     if status(found) not in ("", "DELETE_COMPLETE"):
         yield from sound(at, found, before=False)
-        raise UserError(f"the stack {at.name} is {status(found)}", fix="deploy destroy FOLDER again")
+        raise UserError(f"the stack {at.name} is {status(found)}", fix="deploy destroy FOLDER")
     return True
 
 

@@ -48,7 +48,7 @@ def findings(deployment: Deployment) -> list[Finding]:
             found.append(finding("D096", f"SkyPilot knows no cloud called {cloud}", fix=fix))
     if "/" not in d.image:
         what = f"the image {d.image} names no registry, so no machine can pull it"
-        fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
+        fix = '[deploy] registry = "ghcr.io/<your account>"'
         found.append(finding("D050", what, fix=fix))
     if not table["serve"]:
         fix = "[deploy.skypilot] serve = true"

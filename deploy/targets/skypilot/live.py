@@ -26,11 +26,9 @@ MACHINE_SECONDS = 1800  # that a machine may take to be found and set up
 def push(deployment: Deployment, folder: Path, live: Live) -> Flow:
     """The image, then the service: made, or brought to what was rendered beside the old replicas; and waited for."""
     d, name = deployment, deployment.image
+    image.pullable(d)
     here = prove(d, folder, _checkpoint(folder)) if d.table["weights"] != "bucket" else ""
     yield image.build(name, here if d.table["weights"] == "image" else "")
-    if "/" not in name:
-        fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render skypilot again'
-        raise UserError(f"{name} names no registry", why="no machine could pull it", fix=fix)
     yield image.upload(name)
     return (yield from _up(d, live))
 
@@ -56,8 +54,10 @@ def _up(d: Deployment, live: Live) -> Flow:
     if d.table["serve"]:
         yield from _ready(d)
     where = yield from _address(d)
-    until = "" if d.table["serve"] else f"; {d.machine} loads for up to {d.limits.startup_seconds} s: deploy smoke"
-    return (f"{d.model}: {where or 'no address yet: deploy status'}{until}",)
+    until = (
+        "" if d.table["serve"] else f"; {d.machine} loads for up to {d.limits.startup_seconds} s: deploy smoke FOLDER"
+    )
+    return (f"{d.model}: {where or 'no address yet: deploy status FOLDER'}{until}",)
 
 
 def status(deployment: Deployment, live: Live) -> Flow:  # noqa: ARG001
@@ -112,7 +112,7 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     d = deployment
     where = _found(str(live.gave("address").get("out", "")))
     if not where:
-        raise UserError(f"SkyPilot has not said where {d.name} is", fix="deploy status FOLDER, then push again")
+        raise UserError(f"SkyPilot has not said where {d.name} is", fix="deploy status FOLDER, then deploy push FOLDER")
     encrypted = d.table["serve"] and d.table["tls_key"]
     return ClientInfo(
         base_url=f"{'https' if encrypted else 'http'}://{where.rpartition('://')[2]}/v1",

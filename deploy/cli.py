@@ -111,7 +111,8 @@ def plan(target: "Target", checkpoint: Path, out: Path | None, recipe: Path | No
         told_changes = {} if changed is None else {"changes": changed}
         click.echo(json.dumps({**found.model_dump(mode="json"), **told_changes}, indent=1))
         return
-    click.echo(f"{found.model} on {target}, {found.chosen.gpu}: {found.chosen.words}")
+    several = f" on each of {found.hosts} hosts" if found.hosts > 1 else ""
+    click.echo(f"{found.model} on {target}, {found.chosen.gpu}{several}: {found.chosen.words}")
     click.echo(f"start: {found.startup.words}; [deploy] startup_seconds allows {told.deploy.startup_seconds}")
     click.echo(f"cost: {found.cost}")
     for old in budgets.prices(datetime.now(UTC).date()):

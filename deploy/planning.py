@@ -19,6 +19,7 @@ class Plan(Part):
 
     target: Target
     model: str
+    hosts: int  # of one replica
     dated: date
     chosen: Sizing
     startup: Startup
@@ -38,6 +39,7 @@ def plan(recipe: Recipe, folder: Path, target: Target) -> Plan:
     return Plan(
         target=target,
         model=whole.served_name,
+        hosts=takes.options.tuning.hosts,
         dated=sizing.hardware().dated,
         chosen=sized,
         startup=startup.estimate(target, takes),

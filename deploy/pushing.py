@@ -110,7 +110,9 @@ def foreseen(at: Rendered, live: Live) -> list[Step]:
 
 def announced(deployment: Deployment, steps: Sequence[Step], resumed: Release | None) -> list[str]:
     """What a push is about to do, in lines: of which model, what it makes, what it costs."""
-    lines = [f"{deployment.model} on {deployment.target}, {deployment.gpus} x {deployment.gpu} ({deployment.machine})"]
+    each = f"{deployment.gpus} x {deployment.gpu} ({deployment.machine})"
+    each += f" on each of {deployment.hosts} hosts" if deployment.hosts > 1 else ""
+    lines = [f"{deployment.model} on {deployment.target}, {each}"]
     done = {d.id for d in resumed.steps} if resumed else set()
     told = [(dryrun.worded(running.unfilled(s.makes)), s.id in done) for s in steps if s.makes]
     lines += [f"  makes {made}{' (done before)' if before else ''}" for made, before in told]

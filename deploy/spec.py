@@ -95,6 +95,11 @@ class Deployment(Part):
     secrets: dict[EnvName, SecretName]
     table: dict[str, Any] = {}
 
+    @property
+    def hosts(self) -> int:
+        """Machines of one replica, which share the model."""
+        return self.options.tuning.hosts
+
     @model_validator(mode="after")
     def _gated(self) -> Self:
         if (self.receipt is None) != bool(self.ungated):

@@ -29,7 +29,7 @@ def findings(deployment: Deployment) -> list[Finding]:
     """What a cluster would do other than the recipe says, and what is taken for granted of it."""
     d, found = deployment, list[Finding]()
     kind, scaling = d.table["kind"], d.scaling
-    elsewhere = ', or [deploy.kubernetes] kind = "kserve"' if d.options.tuning.hosts == 1 else ""
+    elsewhere = ', or [deploy.kubernetes] kind = "kserve"' if d.hosts == 1 else ""
     if API_KEY not in d.secrets:
         what = f"whoever reaches the pods in the cluster is answered: no {API_KEY} under [deploy] secrets"
         found.append(finding("D090", what, fix=f'[deploy] secrets = {{ {API_KEY} = "<name of a Secret>" }}'))
@@ -65,7 +65,7 @@ def findings(deployment: Deployment) -> list[Finding]:
         found.append(finding("D055", what, why=why, fix=fix))
     if kind == "production-stack":
         found += _stack(d)
-    if d.table["weights"] == "claim" and max(d.options.tuning.hosts, pod.replicas(d), scaling.max_replicas) > 1:
+    if d.table["weights"] == "claim" and max(d.hosts, pod.replicas(d), scaling.max_replicas) > 1:
         what = f"the claim {d.table['claim']} is asked for as ReadWriteMany: its storage class has to have that"
         fix = '[deploy.kubernetes] weights = "image", or a claim of a class that several nodes mount'
         found.append(finding("D093", what, why="its pods run on several nodes", fix=fix))
@@ -92,7 +92,7 @@ def words(d: Deployment) -> dict[str, str]:
     """What README says beside the deployment."""
     return {
         "called": lettered(d.name),
-        "hosts": str(d.options.tuning.hosts),
+        "hosts": str(d.hosts),
         "lws": cluster.SETS[2],
         "service": kinds.service(d),
         "chart": f"{kinds.CHART} --repo {kinds.CHARTS} --version {kinds.CHART_VERSION}",

@@ -23,7 +23,7 @@ PROVE = (
 
 def claim(d: Deployment, weights_gb: float) -> dict[str, Any]:
     """Room for two checkpoints of this size: the next one is copied while this one serves."""
-    several = d.options.tuning.hosts > 1 or pod.replicas(d) > 1 or d.scaling.max_replicas > 1
+    several = d.hosts > 1 or pod.replicas(d) > 1 or d.scaling.max_replicas > 1
     size = math.ceil(2.4 * weights_gb * 1e9 / 2**30) + 1
     return {
         "apiVersion": "v1",

@@ -31,7 +31,7 @@ def current(live: Live) -> Generator[Step, Result, str]:
 
 def known(d: Deployment) -> Flow:
     """Raises UserError where the cluster does not know what is to be applied."""
-    wanted = SETS if d.options.tuning.hosts > 1 else SERVING if d.table["kind"] == "kserve" else None
+    wanted = SETS if d.hosts > 1 else SERVING if d.table["kind"] == "kserve" else None
     if wanted:
         api, called, where = wanted
         look = Command(argv=("kubectl", "api-resources", "--api-group", api, "--output", "name"), lists=True)

@@ -29,7 +29,7 @@ def manifests(d: Deployment, spec: Mapping[str, Any], served: Mapping[str, Any])
     """The set, and who may speak to its pods. `spec`: of a pod; `served`: the container of the first one's."""
     meta = pod.metadata(d, name(d))
     held: dict[str, Any] = {
-        "size": d.options.tuning.hosts,
+        "size": d.hosts,
         "restartPolicy": "None",
         "leaderTemplate": _template(d, FIRST, spec, {**served, "env": [*served["env"], _address()]}),
         "workerTemplate": _template(d, OTHER, spec, _engine(served)),

@@ -32,7 +32,7 @@ def plain(d: Deployment, weights_gb: float) -> list[dict[str, Any]]:
     # Whoever is still sent here while the pod leaves the Service is answered as before.
     served["lifecycle"] = {"preStop": {"exec": {"command": ["sleep", str(pod.ROUTED)]}}}
     spec = pod_spec(d, served)
-    several = d.options.tuning.hosts > 1
+    several = d.hosts > 1
     found = group.manifests(d, spec, served) if several else [_deployment(d, spec)]
     port = {"name": "http", "port": 80, "targetPort": "http"}
     meta = pod.metadata(d, lettered(d.name))

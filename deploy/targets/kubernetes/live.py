@@ -47,7 +47,7 @@ def _applied(d: Deployment, folder: Path) -> Flow:
     yield do("try", "the cluster checks what it would be given", (*APPLY, "--dry-run=server", *manifests), d)
     what = f"{_made(d)} in namespace {d.table['namespace']}"
     yield do("apply", "apply manifests.yaml", (*APPLY, *manifests), d, makes=what, remove=str(kubectl(d, *_removal(d))))
-    if _hosts(d) > 1:
+    if d.hosts > 1:
         yield from _whole(d, folder)
         return ()
     if not _stack(d):
@@ -109,7 +109,7 @@ def destroy(deployment: Deployment, live: Live) -> Flow:
     if _stack(d):
         action = _helm(d, "uninstall", lettered(d.name), "--ignore-not-found", "--wait")
         yield Step(id="uninstall", what="remove the Helm release", action=action, again=True)
-    if _hosts(d) > 1:  # the first of each group before the others, without which its requests could not end
+    if d.hosts > 1:  # the first of each group before the others, without which its requests could not end
         yield do("set", f"remove {_made(d)}", _removal(d, SETS), d, again=True)
         gone = ("wait", "--for=delete", f"--timeout={pod.grace(d) + pod.LEEWAY}s", "pod", "--selector", _selected(d))
         yield do("gone", "wait until requests under way are answered, and its pods gone", gone, d, again=True)
@@ -141,7 +141,7 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
 
 def _removal(d: Deployment, made: str = "") -> tuple[str, ...]:
     """Of what was `made`, else of everything but claims, whose weights other releases may use."""
-    several = f"{SETS},networkpolicies.networking.k8s.io," if _hosts(d) > 1 else ""
+    several = f"{SETS},networkpolicies.networking.k8s.io," if d.hosts > 1 else ""
     made = made or f"{several}deployments,services,poddisruptionbudgets,configmaps,pods"
     made += ",inferenceservices.serving.kserve.io" if d.table["kind"] == "kserve" else ""
     ours = f"app.kubernetes.io/managed-by=gptoss-kit,app.kubernetes.io/name={lettered(d.name)}"
@@ -154,7 +154,7 @@ def _made(d: Deployment) -> str:
         return "settings of the Helm release"
     if d.table["kind"] == "kserve":
         return f"the InferenceService {lettered(d.name)}"
-    return f"the LeaderWorkerSet {group.name(d)}" if _hosts(d) > 1 else f"the Deployment {lettered(d.name)}"
+    return f"the LeaderWorkerSet {group.name(d)}" if d.hosts > 1 else f"the Deployment {lettered(d.name)}"
 
 
 def _same(d: Deployment, live: Live) -> None:
@@ -181,10 +181,6 @@ def _whole(d: Deployment, folder: Path) -> Flow:
     why = f"{ready} of {pod.replicas(d)} are ready as they were rendered"
     fix = f"see why: {kubectl(d, 'describe', 'pods', '--selector', _selected(d))}; then push again"
     raise UserError(f"{group.name(d)} is not ready within {kinds.patience(d)} s", why=why, fix=fix)
-
-
-def _hosts(d: Deployment) -> int:
-    return d.options.tuning.hosts
 
 
 def _stack(d: Deployment) -> bool:
@@ -220,7 +216,7 @@ def _selected(d: Deployment) -> str:
         return f"model={lettered(d.name)},helm-release-name={lettered(d.name)}"
     if d.table["kind"] == "kserve":
         return f"serving.kserve.io/inferenceservice={lettered(d.name)}"
-    if _hosts(d) > 1:
+    if d.hosts > 1:
         return group.selected(d)
     return ",".join(f"{key}={value}" for key, value in pod.selector(d).items())
 
@@ -237,4 +233,4 @@ def _columns() -> str:
 def _wanted(d: Deployment) -> str:
     if d.table["kind"] == "kserve" and kinds.scales(d):
         return f"{d.scaling.min_replicas} to {d.scaling.max_replicas}"
-    return f"{pod.replicas(d)} x {_hosts(d)} hosts" if _hosts(d) > 1 else str(pod.replicas(d))
+    return f"{pod.replicas(d)} x {d.hosts} hosts" if d.hosts > 1 else str(pod.replicas(d))

@@ -111,7 +111,7 @@ def volumes(d: Deployment) -> list[dict[str, Any]]:
 
 def processes(d: Deployment) -> int:
     """Of the engine that share one model, on all hosts."""
-    return d.gpus * d.options.tuning.hosts
+    return d.gpus * d.hosts
 
 
 def mounts(d: Deployment) -> list[dict[str, Any]]:
@@ -146,7 +146,7 @@ def probes(d: Deployment) -> dict[str, Any]:
         http = {"path": path, "port": d.port}
         return {"httpGet": http, "periodSeconds": PERIOD, "timeoutSeconds": 5, "failureThreshold": failures}
 
-    starts = d.limits.startup_seconds + (parts.JOIN if d.options.tuning.hosts > 1 else 0)
+    starts = d.limits.startup_seconds + (parts.JOIN if d.hosts > 1 else 0)
     alive = LONGER * d.options.hang_after + LEEWAY
     return {
         "startupProbe": look("/readyz", math.ceil((starts + LEEWAY) / PERIOD)),

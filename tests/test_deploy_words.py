@@ -15,7 +15,7 @@ from tune.errors import UserError
 
 HERE = Path(deploy.__file__).parent
 # start.py runs in the container, where nobody has named a folder.
-OURS = sorted(p for p in HERE.rglob("*.py") if p.parent.name != "kubernetes" and p.name != "start.py")
+OURS = sorted(p for p in HERE.rglob("*.py") if p.name != "start.py")
 # A command without its folder, or with nothing but "again" after it. A text that ends there goes on with a name.
 LACKS = re.compile(
     r"deploy (push|status|logs|rollback|destroy|smoke|client|try)(?! FOLDER| $)"

@@ -36,7 +36,10 @@ def findings(deployment: Deployment) -> list[Finding]:
     for key, secret in d.secrets.items():
         if not re.fullmatch(NAME, secret):
             what = f"secrets.{key} = {secret!r} is no name that a Secret can have"
-            found.append(finding("D097", what, why="small letters, digits and -", fix=f'{key} = "{_spelled(secret)}"'))
+            fix = (
+                f'[deploy.kubernetes] secrets = {{ {key} = "{_spelled(secret)}" }}, with the others that it is to have'
+            )
+            found.append(finding("D097", what, why="small letters, digits and -", fix=fix))
     if kind == "kserve" and kinds.scales(d) and d.limits.request_seconds > KNATIVE_CAP:
         what = f"Knative ends a request after {KNATIVE_CAP} s, request_seconds is {d.limits.request_seconds}"
         fix = f"[deploy] request_seconds = {KNATIVE_CAP}, or as many replicas at least as at most"
@@ -47,7 +50,7 @@ def findings(deployment: Deployment) -> list[Finding]:
         found.append(finding("D022", what, why="a start takes longer", fix=fix))
     if "/" not in d.image:
         what = f"the image {d.image} names no registry, so the nodes cannot pull it"
-        fix = '[deploy] registry = "ghcr.io/<your account>", then deploy render kubernetes again'
+        fix = '[deploy] registry = "ghcr.io/<your account>"'
         found.append(finding("D050", what, fix=fix))
     if not d.table["product"]:
         what = f"pods go to nodes whose {pod.LABEL} is {' or '.join(pod.PRODUCTS[d.gpu])}"

@@ -127,7 +127,9 @@ def client(deployment: Deployment, live: Live) -> ClientInfo:
     if d.table["kind"] == "kserve":
         url = str(live.gave("address").get("out", "")).strip()
         if not url.startswith(("http://", "https://")):
-            raise UserError(f"KServe has not said where {d.name} is", fix="deploy status FOLDER, then push again")
+            raise UserError(
+                f"KServe has not said where {d.name} is", fix="deploy status FOLDER, then deploy push FOLDER"
+            )
     retry = (429, 502, 503, 504) if d.table["kind"] == "kserve" else (429, 502, 503)
     return ClientInfo(
         base_url=f"{url}/v1",
@@ -163,7 +165,9 @@ def _same(d: Deployment, live: Live) -> None:
     here = f"{_made(d)} in namespace {d.table['namespace']}"
     if before and before.makes and before.makes != here:
         why = f"{here} would not take its place, and both would hold GPUs"
-        raise UserError(f"{before.makes} was pushed from here", why=why, fix="deploy destroy it, then push")
+        raise UserError(
+            f"{before.makes} was pushed from here", why=why, fix="deploy destroy FOLDER, then deploy push FOLDER"
+        )
 
 
 def _whole(d: Deployment, folder: Path) -> Flow:
@@ -179,7 +183,7 @@ def _whole(d: Deployment, folder: Path) -> Flow:
         if ready == len(first) == pod.replicas(d):
             return ()
     why = f"{ready} of {pod.replicas(d)} are ready as they were rendered"
-    fix = f"see why: {kubectl(d, 'describe', 'pods', '--selector', _selected(d))}; then push again"
+    fix = f"see why: {kubectl(d, 'describe', 'pods', '--selector', _selected(d))}; then deploy push FOLDER"
     raise UserError(f"{group.name(d)} is not ready within {kinds.patience(d)} s", why=why, fix=fix)
 
 

@@ -18,7 +18,7 @@ from deploy.sizing import Load, Offer, Sizing
 from deploy.spec import Deployment, Target
 from deploy.targets import image
 from evalsuite.report import weaker
-from serve import contents, profiles
+from serve import contents, parts, profiles
 from serve.command import Options
 from serve.contents import Contents
 from serve.findings import Finding
@@ -83,6 +83,7 @@ def examine(recipe: Recipe, checkpoint: Path, report: Path | None, target: Targe
     deployment = _specify(found, recipe, whole, proof, target, offer, ungated) if known and offer else None
     if deployment:
         found += [*image.exact(deployment), *image.pinned(deployment), *targets.load(target).findings(deployment)]
+        found += _own(deployment)
         found += _secrets(deployment.model_dump_json(exclude={"receipt"}), "recipe.toml [deploy]")
     return Examination(tuple(found), deployment, fit, offer)
 
@@ -95,6 +96,14 @@ def secrets_in(files: Mapping[str, str]) -> list[Finding]:
 def _secrets(text: str, where: str) -> list[Finding]:
     fix = "keep the value at the target as a secret and put its name under [deploy] secrets"
     return [finding("D030", f"{where} holds what looks like {kind}", fix=fix) for kind in secrets.kinds(text)]
+
+
+def _own(deployment: Deployment) -> list[Finding]:
+    """Secrets in the place of a variable that the container itself sets, or is started by."""
+    taken = {"PATH", "HOME", "USER", "LOGNAME", "PYTHONPATH", "LD_LIBRARY_PATH", "XDG_CACHE_HOME", parts.OWN}
+    lost = sorted(deployment.secrets.keys() & {*taken, *deployment.env})
+    fix = f"[deploy.{deployment.target}] secrets without it"
+    return [finding("D004", f"secrets.{name}: the container has a {name} of its own", fix=fix) for name in lost]
 
 
 def _judged(recipe: Recipe, options: Options, proof: Receipt) -> list[Finding]:

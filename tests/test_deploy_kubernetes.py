@@ -611,6 +611,32 @@ def test_one_gpu_in_each_of_two_hosts_shares_memory_too(folder):
     assert "shared" in {v["name"] for v in pod.volumes(d)}  # vLLM's queues to its workers take more than 64 MiB
 
 
+def test_what_readme_says_of_hosts_is_what_a_gpt_oss_can_be_shared_by(tmp_path):
+    """20b and 120b have eight key/value heads: sixteen GPUs take two groups of eight."""
+    said = (Path(__file__).parent.parent / "README.md").read_text()
+    ways = r"`\[deploy.kubernetes\] hosts = (\d)` with `\[serve\] tensor_parallel = (\d+)` and `data_parallel = (\d+)`"
+    pair = r" is a LeaderWorkerSet of (\w+) pods of (\w+) GPUs, "
+    other = r".*?; with `tensor_parallel = (\d+)` alone, of two pods of (\w+)\."
+    hosts, ways, groups, pods, gpus, alone, each = re.search(ways + pair + other, said).groups()
+    assert (pods, gpus, each) == ("two", "eight", "four")
+    real = {"num_attention_heads": 64, "num_key_value_heads": 8, "intermediate_size": 2880, "hidden_size": 2880}
+    project = Project(tmp_path, "kubernetes", **real)
+    for serve, held in (
+        ({"tensor_parallel": int(ways), "data_parallel": int(groups)}, 8),
+        ({"tensor_parallel": int(alone)}, 4),
+    ):
+        told = {"serve": serve, "kubernetes": {"hosts": int(hosts)}, **GOOD}
+        found = checks.examine(project.recipe(**told), project.checkpoint, project.report, "kubernetes")
+        assert found.errors == ()
+        assert found.deployment.gpus == held
+
+
+@pytest.mark.parametrize("name", ["HOME", "PATH", "VLLM_HOST_IP", "VLLM_SYSTEM_START_DATE", "GPTOSS_SERVE_SETTINGS"])
+def test_a_secret_takes_no_variable_that_the_container_sets_itself(project, name):
+    assert "D004" in project.ids(**{**GOOD, "secrets": {**GOOD["secrets"], name: "a-secret"}})
+    assert "D004" not in project.ids(**{**GOOD, "secrets": {**GOOD["secrets"], f"MY_{name}": "a-secret"}})
+
+
 def test_what_cannot_be_shared_out_among_hosts_is_said(project):
     several = {"kubernetes": {"hosts": 3}, **GOOD}
     found = checks.examine(

@@ -236,6 +236,19 @@ def test_one_that_cannot_be_heard_is_starting_until_it_was_ready(was_ready, stat
         assert balanced.health(server.server_port, was_ready=was_ready) == status
 
 
+@pytest.mark.parametrize(("told", "refused"), [({}, True), (BALANCED, True), (POD, False)], ids=["queue", "lb", "pod"])
+def test_a_key_of_the_server_s_own_is_refused_where_runpod_asks(tmp_path, told, refused):
+    """vLLM reads the variable by itself, and would refuse the supervisor's own questions."""
+    made = make_checkpoint(tmp_path / "merged")
+    proof = make_report(tmp_path / "report.json", made)
+    given = {**told, "registry": "docker.io/acme", "secrets": {"VLLM_API_KEY": "vllm-key", "HF_TOKEN": "hf-read"}}
+    recipe = Recipe.model_validate({"deploy": given, "serve": {"max_model_len": 2048}})
+    found = {f.id: f for f in checks.examine(recipe, made.folder, proof, "runpod").findings}
+    assert ("D082" in found) == refused
+    if refused:
+        assert found["D082"].fix == '[deploy.runpod] secrets = { HF_TOKEN = "hf-read" }'
+
+
 def test_the_container_tells_204_and_then_200_until_a_stop(tmp_path):
     out = rendered(tmp_path, "runpod", **BALANCED)
     root, port, health = tmp_path / "image", free_port(), free_port()

@@ -30,7 +30,8 @@ def findings(deployment: Deployment) -> list[Finding]:
     table = Compose.model_validate(deployment.table)
     if table.bind == "0.0.0.0" and not deployment.options.key_env:  # noqa: S104
         what = "the endpoint listens on every network of the host, and asks nobody for a key"
-        fix = f'[deploy] secrets = {{ {API_KEY} = "{API_KEY}" }}, or [deploy.compose] bind = "127.0.0.1"'
+        named = inline({**deployment.secrets, API_KEY: API_KEY})
+        fix = f'[deploy.compose] secrets = {named}, or [deploy.compose] bind = "127.0.0.1"'
         found.append(finding("D053", what, why="a host has no gateway in front that would ask", fix=fix))
     for key, name in deployment.secrets.items():
         if name != _variable(name):

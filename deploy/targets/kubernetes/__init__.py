@@ -8,7 +8,7 @@ classes and GPU operator are looked for and never made, but for a namespace and 
 import re
 import shlex
 
-from deploy.findings import finding
+from deploy.findings import finding, inline
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
@@ -31,8 +31,9 @@ def findings(deployment: Deployment) -> list[Finding]:
     kind, scaling = d.table["kind"], d.scaling
     elsewhere = ', or [deploy.kubernetes] kind = "kserve"' if d.hosts == 1 else ""
     if API_KEY not in d.secrets:
-        what = f"whoever reaches the pods in the cluster is answered: no {API_KEY} under [deploy] secrets"
-        found.append(finding("D090", what, fix=f'[deploy] secrets = {{ {API_KEY} = "<name of a Secret>" }}'))
+        what = f"whoever reaches the pods in the cluster is answered: no {API_KEY} among its secrets"
+        named = inline({**d.secrets, API_KEY: "vllm-key"})
+        found.append(finding("D090", what, fix=f"[deploy.kubernetes] secrets = {named}, the name of a Secret"))
     for key, secret in d.secrets.items():
         if not re.fullmatch(NAME, secret):
             what = f"secrets.{key} = {secret!r} is no name that a Secret can have"

@@ -67,7 +67,8 @@ def findings(deployment: Deployment) -> list[Finding]:
         found.append(finding("D080", what, why="its SDK takes any name, and its servers refuse this one", fix=fix))
     if section.auth == "key" and API_KEY not in deployment.secrets:
         what = f'[deploy.modal] auth = "key" without {API_KEY} in [deploy] secrets'
-        fix = f'[deploy] secrets = {{ {API_KEY} = "NAME" }}, NAME being a Modal secret with the key {API_KEY}'
+        named = inline({**deployment.secrets, API_KEY: "NAME"})
+        fix = f"[deploy.modal] secrets = {named}, NAME being a Modal secret with the key {API_KEY}"
         found.append(finding("D081", what, why="nobody would be let in, or everybody", fix=fix))
     if section.auth == "proxy" and API_KEY in deployment.secrets:
         what = f"{API_KEY} in [deploy] secrets, where Modal's proxy asks for its own token"

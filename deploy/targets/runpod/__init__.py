@@ -6,7 +6,7 @@ volume that is filled once.
 
 import json
 
-from deploy.findings import finding
+from deploy.findings import finding, inline
 from deploy.spec import API_KEY, Deployment
 from deploy.targets import Context
 from deploy.targets.runpod.body import GPUS, endpoint, kind, pod, table
@@ -23,6 +23,11 @@ ENTRY = {"load-balancer": "balanced.py", "queue": "handler.py", "pod": ""}  # wh
 def findings(deployment: Deployment) -> list[Finding]:
     found = {"load-balancer": _balancer, "queue": _queue, "pod": _pod}[kind(deployment)](deployment)
     found += _volume(deployment)
+    if kind(deployment) != "pod" and API_KEY in deployment.secrets:
+        what = f"{API_KEY} among the secrets, where RunPod asks for its own key"
+        why = "the engine would ask for a key as well, even the supervisor, which has none: it would never be ready"
+        others = inline({key: name for key, name in deployment.secrets.items() if key != API_KEY})
+        found.append(finding("D082", what, why=why, fix=f"[deploy.runpod] secrets = {others}"))
     if "/" not in deployment.image:
         what = f"the image {deployment.image} names no registry, so RunPod cannot pull it"
         fix = '[deploy] registry = "docker.io/<your account>"'
@@ -58,7 +63,8 @@ def _pod(deployment: Deployment) -> list[Finding]:
     found = []
     if API_KEY not in deployment.secrets:
         what = "RunPod's proxy lets everyone reach a pod, and the server there has no key to ask for"
-        fix = f'[deploy.secrets] {API_KEY} = "name-of-a-secret", and a secret of that name in RunPod\'s console'
+        named = inline({**deployment.secrets, API_KEY: "name-of-a-secret"})
+        fix = f"[deploy.runpod] secrets = {named}, and a secret of that name in RunPod's console"
         found.append(finding("D086", what, fix=fix))
     if deployment.scaling.max_replicas > 1 or deployment.scaling.min_replicas == 0:
         what = "a pod is one replica, which runs and costs until it is stopped"

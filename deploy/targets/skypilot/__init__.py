@@ -8,7 +8,7 @@ import math
 import shlex
 from typing import Any
 
-from deploy.findings import finding
+from deploy.findings import finding, inline
 from deploy.spec import API_KEY, ROOT, Deployment
 from deploy.targets import Context
 from deploy.targets.documents import dump, lettered
@@ -35,8 +35,8 @@ def findings(deployment: Deployment) -> list[Finding]:
     d, found = deployment, list[Finding]()
     table, scaling = d.table, d.scaling
     if API_KEY not in d.secrets:
-        what = f"the endpoint answers everyone on the internet: no {API_KEY} under [deploy] secrets"
-        fix = f'[deploy] secrets = {{ {API_KEY} = "vllm-key" }}, and export {API_KEY}'
+        what = f"the endpoint answers everyone on the internet: no {API_KEY} among its secrets"
+        fix = f"[deploy.skypilot] secrets = {inline({**d.secrets, API_KEY: 'vllm-key'})}, and export {API_KEY}"
         found.append(finding("D053", what, why="SkyPilot opens the port, and asks nobody who they are", fix=fix))
     if not (table["serve"] and table["tls_key"]):
         what = "requests, answers and the key go over the internet as plain text"

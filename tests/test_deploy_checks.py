@@ -144,6 +144,7 @@ SHARED = {  # one recipe for all: each refuses what another needs
     "secrets": {KEY: "vllm-key"},
     "compose": {"secrets": {KEY: KEY}},
     "modal": {"secrets": {}},
+    "runpod": {"secrets": {}},
     "sagemaker": {"secrets": {}},
     "huggingface": {**needed("huggingface")["huggingface"], "secrets": {}},
 }
@@ -157,7 +158,7 @@ def test_a_target_s_own_secrets_stand_in_for_those_of_all(tmp_path, target):
     assert d.secrets == SHARED.get(target, {}).get("secrets", SHARED["secrets"])
     assert (d.options.key_env == KEY) == (target in {"compose", "kubernetes", "skypilot"})
     assert "secrets" not in d.table
-    refused = {"compose": "D054", "modal": "D082", "sagemaker": "D031", "huggingface": "D031"}
+    refused = {"compose": "D054", "modal": "D082", "runpod": "D082", "sagemaker": "D031", "huggingface": "D031"}
     found = examine(tmp_path / "shared", target, **needed("huggingface"), secrets=SHARED["secrets"])
     assert [f.id for f in found.errors] == [id for name, id in refused.items() if name == target]
 

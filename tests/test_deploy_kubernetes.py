@@ -531,7 +531,8 @@ def test_a_cluster_with_an_api_that_is_ill_knows_the_others(folder, cluster):
     out = folder("hosts")
     carried_out(live.push(deployed(out), out, NEW), out, NEW)
     (cluster / "bare").touch()  # and nothing was told: what is applied first will tell
-    carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    _, lines = carried_out(live.push(deployed(out), out, NEW), out, NEW)
+    assert "is ready in here" in lines[0]
 
 
 def test_the_hosts_end_in_an_order_that_lets_requests_end(folder, cluster):

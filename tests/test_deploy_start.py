@@ -126,6 +126,16 @@ def test_a_host_is_told_which_of_several_it_is():
         entry.ranked(two, {**here, "LWS_WORKER_INDEX": "first"})
 
 
+def test_the_first_of_several_hosts_waits_for_the_others_too(tmp_path):
+    project = Project(tmp_path, "kubernetes", num_attention_heads=4, num_key_value_heads=2)
+    told = deployment(project.folder(serve={"tensor_parallel": 2}, kubernetes={"hosts": 2}, startup_seconds=900))
+    told["model_path"] = str(project.checkpoint)
+    made = entry.job(told, ("--node-rank", "0"))
+    assert made.ready_timeout == 900 + 600
+    assert made.command.argv[-2:] == ["--node-rank", "0"]
+    assert entry.job(told).ready_timeout == 900
+
+
 def test_another_host_has_its_part_of_the_engine_and_no_server(host):
     process = host()
     words, env = json.loads(process.stdout.readline())
